@@ -1,0 +1,89 @@
+"""The pillar's schema: one model a section, checked before anything runs.
+
+`check` is all that Salt's side needs; the image builder works on the `Settings` that it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from vault_cube.settings.image import Archive, Image, Target
+from vault_cube.settings.strict import Section
+
+__all__ = ["PillarError", "Settings", "check"]
+
+
+class Settings(Section):
+    """Everything a box is made of, in the pillar's own shape."""
+
+    target: Target
+    archive: Archive
+    image: Image
+
+
+class PillarError(ValueError):
+    """The pillar is not what the schema asks for; the message has one line per problem: file, key, what to do."""
+
+
+def check(pillar: Mapping[str, Any], files: list[Path] = []) -> Settings:  # noqa: B006 never written to
+    """Check a merged pillar against the schema.
+
+    pillar: the merged pillar, without Salt's own keys.
+    files: the files it came from, the one with the last word last; used to say where a wrong value stands.
+    Returns the settings. Raises PillarError.
+    """
+    try:
+        return Settings.model_validate(dict(pillar))
+    except ValidationError as err:
+        lines = []
+        for problem in err.errors(include_url=False):
+            key = [str(part) for part in problem["loc"]]
+            lines.append(f"{_origin(key, files)}: {':'.join(key)}: {_sentence(problem)}")
+        raise PillarError("\n".join(lines)) from None
+
+
+def _sentence(problem: Any) -> str:
+    said = {
+        "extra_forbidden": "no such key; see the schema in vault_cube/settings/",
+        "missing": "this key is missing",
+    }.get(problem["type"])
+    if said:
+        return said
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{text[0].lower()}{text[1:]}, found {problem['input']!r}"
+
+
+def _origin(key: list[str], files: list[Path]) -> str:
+    """The file that sets a key, or the deepest part of it; the last in the merge order wins."""
+    best, depth = (_shown(files[0]) if files else "pillar"), 0
+    for file in files:
+        try:
+            node = yaml.safe_load(file.read_text())
+        except (OSError, yaml.YAMLError):
+            continue
+        found = _depth(node, key)
+        if found and found >= depth:
+            best, depth = _shown(file), found
+    return best
+
+
+def _depth(node: Any, key: list[str]) -> int:
+    """How many parts of a key path exist below a node."""
+    for found, part in enumerate(key):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return found
+    return len(key)
+
+
+def _shown(file: Path) -> str:
+    """A pillar file's name as a person types it: `pillar/targets/debian-12.sls`."""
+    return "/".join(file.parts[file.parts.index("pillar") :]) if "pillar" in file.parts else str(file)

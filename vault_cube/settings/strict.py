@@ -1,0 +1,19 @@
+"""The base of every pillar model: unknown keys and wrong types are errors, and there are no defaults in code."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A mapping in the pillar. What is chosen stands in the pillar: fields carry types and meaning, not values."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")]
+AbsolutePath = Annotated[str, Field(pattern=r"^/[^\s]*$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s@]+$")]
