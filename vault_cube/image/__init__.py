@@ -1,0 +1,1 @@
+"""From a checkout to a golden image; `build.py` is the recipe, read it first."""

@@ -1,0 +1,180 @@
+"""The recipe: a golden image, step by step. Each step reads what the steps before it left, and never reaches back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vault_cube import __version__
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import cache, disk, keys, layers, root, store, tools
+from vault_cube.image.aptlock import AptLock
+from vault_cube.image.fetch import fetch
+from vault_cube.image.progress import note, step
+from vault_cube.image.workspace import Workspace
+
+GIB = 1 << 30
+
+
+def build(space: Workspace) -> dict[str, Any]:
+    """Make the image, whatever of it is missing. Returns its manifest."""
+    with space.exclusive():
+        make_fetch(space)
+        make_tools(space)
+        make_layers(space)
+        return make_disk(space)
+
+
+def times_file(space: Workspace) -> Path:
+    return space.build / "times.json"
+
+
+def make_fetch(space: Workspace) -> None:
+    """Everything that the locks name is in the store."""
+    with step("fetch: bring what the locks name into the store", times_file(space)):
+        fetched = fetch(space)
+        note(f"{fetched >> 20} MiB fetched" if fetched else "all of it is there")
+
+
+def make_tools(space: Workspace) -> cache.Entry:
+    """The tools tree is there."""
+    entry = _sound(tools.find(space))
+    if entry is None:
+        with step("tools: the tree that makes and boots disks", times_file(space)):
+            entry = tools.make(space)
+    return entry
+
+
+def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entry]:
+    """The root and the layers up to `last` are there; what is kept under the right key is not made again."""
+    wanted = keys.layer_keys(space)
+    entries: list[cache.Entry] = []
+    for name in keys.ORDER[: keys.ORDER.index(last) + 1]:
+        entry = cache.find(space.layers, wanted[name].key)
+        # what nothing is built on needs no reading
+        above = keys.ORDER[keys.ORDER.index(name) + 1 : keys.ORDER.index(last) + 1]
+        if entry and any(cache.find(space.layers, wanted[layer].key) is None for layer in above):
+            entry = _sound(entry)
+        if entry is None:
+            with step(f"{name}: {_title(name)}", times_file(space)):
+                made = root.make(space, wanted[name]) if name == keys.ROOT else layers.make(space, name, wanted[name], entries)
+                entry = made
+        entries.append(entry)
+    remember(space, {name: wanted[name].inputs for name in keys.ORDER[: len(entries)]})
+    return entries
+
+
+def _title(name: str) -> str:
+    return "essential packages, Python and Salt" if name == keys.ROOT else f"salt-call --local state.apply {name}"
+
+
+def _sound(entry: cache.Entry | None) -> cache.Entry | None:
+    """The entry if it is what it was; a damaged one is named, dropped and made again."""
+    if entry is None:
+        return None
+    try:
+        cache.verify(entry)
+    except cache.Damaged as err:
+        note(f"[yellow]{err}[/]")
+        return None
+    return entry
+
+
+def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
+    """The key of the finished image: its layers, the disk's settings and the code that makes it."""
+    settings = space.settings.image
+    inputs = [wanted[keys.ORDER[-1]].key, settings.disk.model_dump_json(), settings.formats,
+              keys.file_digest(space.checkout / "vault_cube/image/disk.py"), __version__]  # fmt: skip
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+def basename(space: Workspace) -> str:
+    """`vault-cube-demo-box-<version>-<target>`"""
+    image = space.settings.image
+    return f"{image.name}-{image.version}-{space.target}"
+
+
+def make_disk(space: Workspace) -> dict[str, Any]:
+    """The image is in dist/: disk, forms, checksums, manifest; all together or not at all."""
+    finished = current(space)
+    if finished:
+        note(f"{basename(space)} is what its inputs say: nothing to do")
+        return finished
+    wanted = keys.layer_keys(space)
+    entries = make_layers(space)
+    for entry in entries:
+        cache.verify(entry)
+    lock = AptLock.read(space.locks / "apt.lock")
+    with space.scratch("disk") as work:
+        with step("disk: kernel image, partitions, file systems", times_file(space)):
+            disk.make(space, entries, lock.epoch, work)
+        raw = store.sha256_of(work / "disk.raw")
+        files = {}
+        for form in space.settings.image.formats:
+            with step(f"{form}: pack", times_file(space)):
+                packed = disk.convert(space, work, form)
+                files[f"{basename(space)}.{form}"] = (packed, store.sha256_of(packed))
+        manifest = {
+            "name": basename(space), "target": space.target, "version": space.settings.image.version, "builder": __version__,
+            "key": image_key(space, wanted), "layers": {name: wanted[name].key for name in keys.ORDER},
+            "tools": keys.tools_key(space).key, "epoch": lock.epoch, "matches_lock": True, "raw_sha256": raw,
+            "files": {name: {"sha256": digest, "bytes": path.stat().st_size} for name, (path, digest) in files.items()},
+            "seconds": json.loads(times_file(space).read_text()),
+        }  # fmt: skip
+        publish(space, files, manifest)
+    cache.evict(space.layers, space.settings.image.cache_gib * GIB, [manifest["tools"], *manifest["layers"].values()])
+    return manifest
+
+
+def publish(space: Workspace, files: dict[str, tuple[Path, str]], manifest: dict[str, Any]) -> None:
+    """Move a finished image into dist/, the manifest last: it is what says that the image is complete."""
+    space.dist.mkdir(exist_ok=True)
+    name = basename(space)
+    (space.dist / f"{name}.manifest.json").unlink(missing_ok=True)
+    for file, (path, _) in files.items():
+        staging = space.dist / f".{file}"
+        shutil.move(path, staging)
+        staging.chmod(0o644)
+        staging.replace(space.dist / file)
+    (space.dist / f"{name}.SHA256SUMS").write_text("".join(f"{digest}  {file}\n" for file, (_, digest) in files.items()))
+    (space.dist / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    prune(space)
+
+
+def prune(space: Workspace) -> None:
+    """Keep the newest images of a target, as many as the pillar says."""
+    image = space.settings.image
+    found = sorted(space.dist.glob(f"{image.name}-*-{space.target}.manifest.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for old in found[image.keep :]:
+        for file in space.dist.glob(old.name.removesuffix("manifest.json") + "*"):
+            file.unlink()
+
+
+def current(space: Workspace) -> dict[str, Any] | None:
+    """The manifest of the finished image when it is what its inputs say today; None when something has to be made."""
+    try:
+        manifest: dict[str, Any] = json.loads((space.dist / f"{basename(space)}.manifest.json").read_text())
+        fresh = manifest["key"] == image_key(space, keys.layer_keys(space))
+        whole = all((space.dist / name).stat().st_size == file["bytes"] for name, file in manifest["files"].items())
+    except (OSError, ValueError, KeyError, VaultCubeError):
+        return None
+    return manifest if fresh and whole else None
+
+
+def remember(space: Workspace, inputs: dict[str, dict[str, str]]) -> None:
+    """Note what this build's keys were made of, for `image.why`."""
+    space.build.mkdir(parents=True, exist_ok=True)
+    kept = {**last_build(space), **inputs}
+    (space.build / "keys.json").write_text(json.dumps(kept, indent=1))
+
+
+def last_build(space: Workspace) -> dict[str, dict[str, str]]:
+    """The inputs of each layer's key when it was last built here."""
+    try:
+        found: dict[str, dict[str, str]] = json.loads((space.build / "keys.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found

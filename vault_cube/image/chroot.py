@@ -1,0 +1,129 @@
+"""Run a command inside a tree: own mount, pid, ipc, uts and (unless asked otherwise) network namespaces.
+
+Every mount lives in the command's own namespace and everything dies with this process, so that nothing is left
+behind, neither after Ctrl-C nor after a SIGKILL.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.progress import log_tail
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEVICES = {"null": "1 3", "zero": "1 5", "full": "1 7", "random": "1 8", "urandom": "1 9", "tty": "5 0"}
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A folder or file of the host seen inside the tree."""
+
+    source: Path
+    target: str
+    """absolute, as the command sees it; below /run or /tmp, where it leaves no trace, or existing in the tree"""
+    writable: bool = False
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A tree made of finished layers (bottom first) and a folder that takes what is written."""
+
+    lower: Sequence[Path]
+    upper: Path | None = None
+    """None: the tree is read-only"""
+    work: Path | None = None
+
+
+class CommandFailed(VaultCubeError):
+    """A command in a tree ended badly; `log` holds all it printed."""
+
+    def __init__(self, what: str, status: int, log: Path) -> None:
+        self.status, self.log = status, log
+        super().__init__(f"{what} failed with status {status}; the end of {log}:\n{log_tail(log)}")
+
+
+def run(
+    tree: Path | Overlay,
+    command: Sequence[str | Path],
+    *,
+    what: str,
+    log: Path,
+    mountpoint: Path | None = None,
+    binds: Sequence[Bind] = (),
+    overlays: Mapping[str, Overlay] | None = None,
+    environment: Mapping[str, str] | None = None,
+    network: bool = False,
+    check: bool = True,
+) -> int:
+    """Run a command in a tree, with /run, /tmp and /dev of its own. Returns its exit status.
+
+    mountpoint: an empty folder, needed when the tree is an overlay. overlays: further trees seen below /run. what: the command's name in an error.
+    Raises CommandFailed when `check` and the status is not 0.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    root = tree if isinstance(tree, Path) else mountpoint
+    if root is None:
+        raise ValueError("an overlay needs a mountpoint")
+    script = _mount(tree, shlex.quote(str(root))) + _inside(shlex.quote(str(root)), binds)
+    for target, overlay in (overlays or {}).items():
+        inside = shlex.quote(target.lstrip("/"))
+        script += [f"mkdir -p {inside}", *_mount(overlay, inside)]
+    variables = {
+        "PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TZ": "UTC", "DEBIAN_FRONTEND": "noninteractive",
+        "TERM": "dumb", **(environment or {}),
+    }  # fmt: skip
+    inner = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), *map(str, command)]
+    script.append("umask 022")
+    script.append(f"exec chroot {shlex.quote(str(root))} {shlex.join(inner)}")
+    with log.open("ab") as out:
+        status = subprocess.run(
+            unshare(network) + ["sh", "-euc", "\n".join(script)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
+        ).returncode
+    if check and status:
+        raise CommandFailed(what, status, log)
+    return status
+
+
+def unshare(network: bool) -> list[str]:
+    """The prefix that gives a command its own namespaces, and its death with ours."""
+    flags = ["--mount", "--pid", "--fork", "--ipc", "--uts", "--kill-child", "--propagation", "private"]
+    return ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, *([] if network else ["--net"])]
+
+
+def _mount(tree: Path | Overlay, at: str) -> list[str]:
+    """The shell commands that mount a tree at a place."""
+    if isinstance(tree, Path):
+        return [f"mount --bind {at} {at}"]
+    options = ["lowerdir=" + ":".join(str(layer) for layer in reversed(tree.lower))]
+    if tree.upper and tree.work:
+        # nothing that makes a layer depend on how it was mounted
+        options += [f"upperdir={tree.upper}", f"workdir={tree.work}", "xino=off,metacopy=off,redirect_dir=off,index=off"]
+    return [f"mount -t overlay overlay -o {shlex.quote(','.join(options))} {at}"]
+
+
+def _inside(at: str, binds: Sequence[Bind]) -> list[str]:
+    script = [
+        "hostname vault-cube",
+        f"cd {at}",
+        "mount -t proc proc proc",
+        "mount -t sysfs -o ro sysfs sys 2>/dev/null || mount -t tmpfs -o ro tmpfs sys",
+        "mount -t tmpfs -o mode=755 tmpfs run",
+        "mount -t tmpfs -o mode=1777 tmpfs tmp",
+        "mount -t tmpfs -o mode=755 tmpfs dev",
+        *(f"mknod -m 666 dev/{name} c {number}" for name, number in DEVICES.items()),
+        "mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts && ln -s pts/ptmx dev/ptmx",
+        "mount -t tmpfs -o mode=1777 tmpfs dev/shm && ln -s /proc/self/fd dev/fd",
+        "ln -s /proc/self/fd/0 dev/stdin && ln -s /proc/self/fd/1 dev/stdout && ln -s /proc/self/fd/2 dev/stderr",
+        "mkdir -p run/lock && chmod 1777 run/lock",
+    ]
+    for bind in binds:
+        source, target = shlex.quote(str(bind.source)), shlex.quote(bind.target.lstrip("/"))
+        # a target outside the tmpfs mounts must be there already: making it would leave a trace
+        script.append(f"mkdir -p {target}" if bind.source.is_dir() else f'mkdir -p "$(dirname {target})" && touch {target}')
+        script.append(f"mount --bind {source} {target}" + ("" if bind.writable else f" && mount -o remount,ro,bind {target}"))
+    return script

@@ -1,0 +1,43 @@
+"""Bring everything that the locks name into the store; after this the build needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vault_cube.image import aptlock, pylock, tools
+from vault_cube.image.aptlock import AptLock
+from vault_cube.image.store import Store, Wanted
+from vault_cube.image.workspace import Workspace
+from vault_cube.settings.image import Source
+
+
+def wanted_debs(lock: AptLock, sources: Sequence[Source], configured: dict[str, str]) -> list[Wanted]:
+    """The lock's packages, with the places that may serve them."""
+    bases: dict[str, list[str]] = {}
+    for source in sources:
+        bases.setdefault(source.archive, aptlock.mirrors(source, configured, lock.date))
+    return [
+        Wanted(deb.sha256, deb.filename, deb.size, tuple(f"{base}/{deb.path}" for base in bases.get(deb.archive, [])))
+        for deb in lock.debs
+    ]
+
+
+def wanted_wheels(space: Workspace, store: Store) -> list[Wanted]:
+    """The wheels of all environments; an index is asked only for what is not in the store."""
+    missing = []
+    for name in ("salt", *space.settings.frameworks.environments):
+        wheels = [wheel for wheel in pylock.read(space.locks / f"python-{name}.lock") if not store.has(wheel.sha256)]
+        with space.scratch("locate") as work:
+            places = pylock.locate(space.settings, space.uv, wheels, work)
+        missing += [Wanted(wheel.sha256, wheel.file, 0, (places[wheel.sha256],) if wheel.sha256 in places else ()) for wheel in wheels]
+    return missing
+
+
+def fetch(space: Workspace) -> int:
+    """Fetch what the store lacks; returns the bytes that came. Raises Unavailable."""
+    store, image = Store(space.store), space.settings.image
+    lock = AptLock.read(space.locks / "apt.lock")
+    # all wanted files are known, and read from valid locks, before the first byte is fetched
+    debs = wanted_debs(lock, space.settings.archive.sources, image.mirrors) + wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
+    fetched = store.fetch(debs, "packages")
+    return fetched + store.fetch(wanted_wheels(space, store), "wheels")

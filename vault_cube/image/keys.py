@@ -1,0 +1,205 @@
+"""Layer keys: the sha256 of all that shapes a layer's bytes. Same key, same layer.
+
+A key is made of the parent's key, the target, the pillar sections that the layer can see, the files of its states and
+of the code that those can run, its lock entries, the tools tree's key and the builder's own code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vault_cube.image import pylock
+from vault_cube.image.aptlock import AptLock
+from vault_cube.image.workspace import LAYERS, Workspace
+
+ROOT = "root"
+ORDER = (ROOT, *LAYERS)
+
+# what a layer's states see of the pillar: their own section and those below; the rest is kept from them at build time
+SECTIONS = {layer: ("target", "archive", *LAYERS[: number + 1]) for number, layer in enumerate(LAYERS)}
+SECTIONS["validation"] += ("image", "gpu", "benchmark")
+
+# the part of the builder that shapes a tree's bytes; the rest may change without making anything again
+BUILDER = ("chroot.py", "layers.py", "repository.py", "root.py", "seal.py", "tools.py")
+
+# what an image carries of the checkout, beside its own states
+LOADER_DIRS = {"_modules": "modules", "_states": "states", "_grains": "grains", "_pillar": "pillar", "_beacons": "beacons"}
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key and what it was made of: input name → digest or value."""
+
+    key: str
+    inputs: dict[str, str]
+
+
+def _key(inputs: dict[str, str]) -> Key:
+    return Key(_digest(inputs), inputs)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _file(path: Path, _mtime_ns: int, _size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file of the checkout, and whether it is executable."""
+    status = path.stat()
+    return _file(path, status.st_mtime_ns, status.st_size)[:40] + ("x" if status.st_mode & 0o100 else "")
+
+
+def _files(checkout: Path, files: Iterable[Path]) -> dict[str, str]:
+    return {str(file.relative_to(checkout)): file_digest(file) for file in sorted(files)}
+
+
+def tools_key(space: Workspace) -> Key:
+    """The key of the tools tree."""
+    return _key({
+        "locks/tools.lock": _file_or_missing(space.checkout / "locks/tools.lock"),
+        **_files(space.checkout, (space.checkout / "vault_cube/image" / name for name in ("repository.py", "seal.py", "tools.py"))),
+    })  # fmt: skip
+
+
+def _file_or_missing(path: Path) -> str:
+    return file_digest(path) if path.exists() else "missing"
+
+
+def layer_keys(space: Workspace) -> dict[str, Key]:
+    """The keys of the root and all layers, from the bottom up."""
+    lock = AptLock.read(space.locks / "apt.lock")
+    keys: dict[str, Key] = {}
+    parent = tools_key(space).key
+    for layer in ORDER:
+        inputs = {
+            "parent": parent,
+            "target": space.target,
+            "epoch": str(lock.epoch),
+            "uv": version("uv"),
+            "locks/apt.lock": _digest([asdict(deb) for deb in sorted(lock.of(layer))]),
+            **_files(space.checkout, (space.checkout / "vault_cube/image" / name for name in BUILDER)),
+            **_files(space.checkout, environment_locks(space, layer)),
+        }
+        if layer != ROOT:
+            inputs |= {f"pillar {name}": _digest(value) for name, value in visible_pillar(space, layer).items()}
+            inputs |= _files(space.checkout, staged_files(space, layer))
+        keys[layer] = _key(inputs)
+        parent = keys[layer].key
+    return keys
+
+
+def visible_pillar(space: Workspace, layer: str) -> dict[str, Any]:
+    """The pillar as a layer's states see it while it is built."""
+    return {name: space.pillar[name] for name in SECTIONS[layer] if name in space.pillar}
+
+
+def environment_locks(space: Workspace, layer: str) -> list[Path]:
+    """The locks of the Python environments that a layer makes."""
+    names = {ROOT: ["salt"], "frameworks": list(space.settings.frameworks.environments)}.get(layer, [])
+    return [space.locks / f"python-{name}.lock" for name in names]
+
+
+def staged_files(space: Workspace, layer: str) -> list[Path]:
+    """The files of the checkout that are put before a layer's Salt: its states, those below, and the code they can run."""
+    top = space.checkout
+    below = LAYERS[: LAYERS.index(layer) + 1]
+    states = [file for name in below for file in _sources(top / "salt" / name)]
+    files = {*states, top / "conf/common.conf", *_code(top, states)}
+    files |= {lock for name in below for lock in environment_locks(space, name)}
+    if layer == "validation":
+        files |= set(carried_files(space))
+    return sorted(files)
+
+
+def carried_files(space: Workspace) -> list[Path]:
+    """What a box carries of the checkout, so that it can repair itself and prove what it can do."""
+    top = space.checkout
+    folders = ("conf", "salt", "pillar", "vault_cube", "benchmarks", *LOADER_DIRS)
+    files = {file for folder in folders if (top / folder).is_dir() for file in _sources(top / folder)}
+    other_targets = {file for file in (top / "pillar/targets").glob("*.sls")} - set(_target_files(space))
+    own = set(space.locks.glob("python-*.lock"))
+    skipped = other_targets | set(_sources(top / "benchmarks/results")) | set(_sources(top / "benchmarks/versus"))
+    # a local.sls comes along: without it the box would see its own image as drifted
+    return sorted((files | own | {top / "Saltfile", top / "pyproject.toml"}) - skipped)
+
+
+def _target_files(space: Workspace) -> list[Path]:
+    """A target's pillar file, and the one that it includes."""
+    targets = space.checkout / "pillar/targets"
+    own = targets / f"{space.target}.sls"
+    included = re.findall(r"^\s*- targets\.(\S+)$", own.read_text(), re.M)
+    return [own, *(targets / f"{name}.sls" for name in included)]
+
+
+def _sources(folder: Path) -> list[Path]:
+    return [
+        file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".pyc", "~"))
+    ] if folder.is_dir() else []  # fmt: skip
+
+
+def _code(top: Path, states: Sequence[Path]) -> set[Path]:
+    """The custom modules that state files name (`unit.enabled`, `salt['layer.check']`), and all that those import."""
+    named: set[str] = set()
+    for file in states:
+        if file.suffix == ".sls":
+            named |= set(re.findall(r"\b(\w+)\.\w+", file.read_text()))
+    found: set[Path] = set()
+    todo = [top / folder / f"{name}.py" for folder in ("_states", "_modules") for name in named]
+    while todo:
+        file = todo.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        todo += _imports(top, file)
+    return found
+
+
+def _imports(top: Path, file: Path) -> list[Path]:
+    """The files of the package that a file imports, at whatever depth, and the custom modules that it calls."""
+    text = file.read_text()
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = []
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "vault_cube":
+            # importing a.b.c runs a, a.b and a.b.c
+            files += [top.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+            files.append(top.joinpath(*parts).with_suffix(".py"))
+    files += [top / "_modules" / f"{name}.py" for name in re.findall(r"__salt__\[\"(\w+)\.", text)]
+    return files
+
+
+def why(space: Workspace, layer: str) -> list[str]:
+    """Which inputs of a layer's key changed since it was last built for this target, a line each."""
+    from vault_cube.image.build import last_build
+
+    before = last_build(space).get(layer)
+    if before is None:
+        return [f"{layer}: not built here before"]
+    now = layer_keys(space)[layer].inputs
+    changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    return [f"{name}: {_change(before.get(name), now.get(name))}" for name in changed] or [f"{layer}: nothing changed"]
+
+
+def _change(before: str | None, now: str | None) -> str:
+    if before is None:
+        return "new"
+    return "gone" if now is None else f"{before[:12]} → {now[:12]}"

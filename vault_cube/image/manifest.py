@@ -1,0 +1,89 @@
+"""What a tree holds, one line an entry: the ground of digests, comparisons and damage reports.
+
+A line is `path type mode uid:gid size mtime content xattrs`, where content is a sha256, a link's target or a device
+number; overlayfs' own bookkeeping is left out, so that a layer reads the same wherever it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+OVERLAY_XATTR = "trusted.overlay."
+
+
+def entries(tree: Path) -> list[str]:
+    """The manifest of a tree, sorted by path; the tree's own folder is the entry `.`"""
+    found: list[tuple[str, os.stat_result]] = []
+
+    def walk(folder: Path, prefix: str) -> None:
+        with os.scandir(folder) as listing:
+            for item in listing:
+                status = item.stat(follow_symlinks=False)
+                found.append((prefix + item.name, status))
+                if stat.S_ISDIR(status.st_mode):
+                    walk(Path(item.path), prefix + item.name + "/")
+
+    walk(tree, "")
+    found.append((".", tree.lstat()))
+    found.sort(key=lambda pair: pair[0])
+    first: dict[int, str] = {}
+    for path, status in found:
+        if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+            first.setdefault(status.st_ino, path)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda pair: _line(tree, *pair, first.get(pair[1].st_ino)), found))
+
+
+def _line(tree: Path, path: str, status: os.stat_result, linked: str | None) -> str:
+    full = tree / path
+    mode = status.st_mode
+    size, content = 0, "-"
+    if stat.S_ISREG(mode):
+        size = status.st_size
+        # hashing a file once is enough, whatever the number of its names
+        content = f"={quote(linked)}" if linked and linked != path else _sha256(full)
+    elif stat.S_ISLNK(mode):
+        content = quote(os.readlink(full), safe="/")  # noqa: PTH115 a target is text, not a path
+    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        content = f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}"
+    kind = "fldcbps"[[stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK].index(stat.S_IFMT(mode))]
+    return (
+        f"{quote(path, safe='/')} {kind} {stat.S_IMODE(mode):o} {status.st_uid}:{status.st_gid} {size} "
+        f"{status.st_mtime_ns} {content} {_xattrs(full)}"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _xattrs(path: Path) -> str:
+    names = [name for name in os.listxattr(path, follow_symlinks=False) if not name.startswith(OVERLAY_XATTR)]
+    return ",".join(f"{name}={os.getxattr(path, name, follow_symlinks=False).hex()}" for name in sorted(names)) or "-"
+
+
+def digest(lines: list[str]) -> str:
+    """The sha256 of a manifest: two trees with the same digest are the same, byte for byte."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def differences(before: list[str], after: list[str]) -> list[str]:
+    """What differs between two manifests, a line a path: `- path`, `+ path`, `~ path: fields`."""
+    fields = ("type", "mode", "owner", "size", "mtime", "content", "xattrs")
+    old, new = ({line.split(" ", 1)[0]: line.split(" ")[1:] for line in lines} for lines in (before, after))
+    out = []
+    for path in sorted(old.keys() | new.keys()):
+        if path not in new:
+            out.append(f"- {path}")
+        elif path not in old:
+            out.append(f"+ {path}")
+        elif old[path] != new[path]:
+            names = [name for name, a, b in zip(fields, old[path], new[path], strict=True) if a != b]
+            out.append(f"~ {path}: {', '.join(names)}")
+    return out

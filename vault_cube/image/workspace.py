@@ -1,0 +1,126 @@
+"""Where a build reads and writes: the checkout, the cache that all targets share, and the target's own folders."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.settings import Settings
+
+CHECKOUT = "/opt/vault-cube/checkout"
+"""where a box has its copy of the checkout"""
+STAGED = "/run/vault-cube/checkout"
+"""where a layer's part of the checkout is seen while the layer is built"""
+SALT = "/opt/vault-cube/salt"
+"""Salt's own Python environment on a box"""
+
+LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What every step of a build is given."""
+
+    checkout: Path
+    settings: Settings
+    pillar: Mapping[str, Any]
+    """the same as settings, as Salt rendered it: what layers are given and keys are made of"""
+    locked: bool = False
+    """True: what the lock names and nobody serves any more is an error, not a reason to resolve anew"""
+    cache: Path = field(default_factory=lambda: default_cache())
+    store: Path = field(default_factory=lambda: Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store"))
+
+    @property
+    def target(self) -> str:
+        return self.settings.target.name
+
+    @property
+    def build(self) -> Path:
+        return self.checkout / "build" / self.target
+
+    @property
+    def logs(self) -> Path:
+        return self.build / "logs"
+
+    @property
+    def dist(self) -> Path:
+        return self.checkout / "dist"
+
+    @property
+    def locks(self) -> Path:
+        return self.checkout / "locks" / self.target
+
+    @property
+    def layers(self) -> Path:
+        """Finished layers, root trees and tools trees, one folder a key."""
+        return self.cache / "layers"
+
+    @property
+    def uv(self) -> Path:
+        return Path(sys.executable).parent / "uv"
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """A folder on the cache's file system that is gone afterwards; what a killed run left goes first.
+
+        A lock file tells the folder of a living run from that of a dead one.
+        """
+        work = self.cache / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        sweep(work)
+        lock = work / f"{self.target}-{name}-{os.getpid()}.lock"
+        folder = lock.with_suffix("")
+        with lock.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One build of a target in a checkout at a time."""
+        self.build.mkdir(parents=True, exist_ok=True)
+        with (self.build / "lock").open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                raise VaultCubeError(
+                    f"another build of {self.target} runs in this checkout (process {handle.read().strip() or '?'}): "
+                    "wait for it or stop it"
+                ) from None
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield
+
+
+def default_cache() -> Path:
+    """`VAULT_CUBE_CACHE`, or vault-cube below `XDG_CACHE_HOME`."""
+    own = os.environ.get("VAULT_CUBE_CACHE")
+    if own:
+        return Path(own).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vault-cube"
+
+
+def sweep(work: Path) -> None:
+    """Remove the scratch folders whose process is gone."""
+    for lock in work.glob("*.lock"):
+        with lock.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
