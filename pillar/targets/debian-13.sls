@@ -25,3 +25,15 @@ archive:
       suites: [trixie-security]
       components: [main]
       keyring: /usr/share/keyrings/debian-archive-keyring.gpg
+
+frameworks:
+  environments:
+    # add pytorch: {requirements: [torch==2.13.0+cpu, numpy], overrides: [], excluded: []} where PyTorch's own index
+    # can be reached: the general index has only the CUDA build for Python 3.13, several GB and of no use on a CPU
+    tensorflow:
+      requirements: [tensorflow-cpu==2.21.0]
+      overrides: []
+      excluded: []
+  checks: {tensorflow: tensorflow}
+  commands:
+    python-tensorflow: [tensorflow, python]

@@ -24,3 +24,51 @@ archive:
       suites: [noble-security]
       components: [main, restricted, universe]
       keyring: /usr/share/keyrings/ubuntu-archive-keyring.gpg
+
+driver:
+  # prebuilt and signed by Canonical: no DKMS, no key to enrol under Secure Boot
+  packages:
+    - linux-modules-nvidia-580-open-generic
+    - nvidia-headless-no-dkms-580-open
+    - nvidia-utils-580
+  provider: ubuntu
+  branch: '580'
+  modules: open
+  generation: blackwell
+  held: [linux-image-generic, linux-headers-generic, linux-modules-nvidia-580-open-generic, nvidia-headless-no-dkms-580-open, nvidia-utils-580]
+  fallbacks:
+    - branch: '595'
+      packages: [linux-modules-nvidia-595-open-generic, nvidia-headless-no-dkms-595-open, nvidia-utils-595]
+  cuda: {toolkit: '13.0', cudnn: '9.20'}
+  persistence: true
+  load: [nvidia, nvidia_uvm]
+  blocked: [nouveau, nova_core]
+  # four cards on 3 kW: 575 W is the 5090's own limit; links were seen to drop with power management on
+  power: {limit_w: 575, pcie_aspm: 'off'}
+  gates: {gpus: 4, memory_mib: 32607, pcie_generation: 5, pcie_width: 16, idle_celsius: 60}
+
+frameworks:
+  environments:
+    pytorch:
+      requirements: [torch==2.13.0, torchvision==0.28.0, numpy]
+      overrides: []
+      excluded: []
+    tensorflow:
+      requirements: ['tensorflow[and-cuda]==2.21.0']
+      overrides: []
+      excluded: []
+    vllm:
+      requirements: [vllm==0.32.0, torch==2.13.0]
+      overrides: []
+      excluded: []
+  checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
+  commands:
+    python-pytorch: [pytorch, python]
+    torchrun: [pytorch, torchrun]
+    python-tensorflow: [tensorflow, python]
+    python-vllm: [vllm, python]
+    vllm: [vllm, vllm]
+  vllm:
+    environment: vllm
+    replicas: 4
+  gates: {gpus: 4}

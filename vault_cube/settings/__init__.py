@@ -12,8 +12,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from vault_cube.settings.driver import Driver
+from vault_cube.settings.frameworks import Frameworks
 from vault_cube.settings.image import Archive, Image, Target
+from vault_cube.settings.runtime import Runtime
 from vault_cube.settings.strict import Section
+from vault_cube.settings.validation import Validation
 
 __all__ = ["PillarError", "Settings", "check"]
 
@@ -24,6 +28,10 @@ class Settings(Section):
     target: Target
     archive: Archive
     image: Image
+    driver: Driver
+    runtime: Runtime
+    frameworks: Frameworks
+    validation: Validation
 
 
 class PillarError(ValueError):

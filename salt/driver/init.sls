@@ -1,0 +1,5 @@
+# Layer 2: the accelerator's kernel driver and user space, from one source.
+include:
+  - base
+  - driver.packages
+  - driver.modules

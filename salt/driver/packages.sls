@@ -1,0 +1,6 @@
+{% set driver = pillar.driver %}
+
+driver packages are installed:
+  pkg.installed:
+    - pkgs: {{ driver.packages | json }}
+    - install_recommends: False

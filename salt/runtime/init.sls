@@ -1,0 +1,4 @@
+# Layer 3: containers get the GPUs.
+include:
+  - driver
+  - runtime.packages
