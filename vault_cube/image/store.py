@@ -81,7 +81,7 @@ class Store:
         if not missing:
             return 0
         total = sum(file.size for file in missing)
-        free = shutil.disk_usage(_existing(self.root)).free
+        free = shutil.disk_usage(existing(self.root)).free
         if total > free:
             raise VaultCubeError(f"{self.root}: {total >> 20} MiB to fetch, {free >> 20} MiB free: make room")
         part = self.root / "part"
@@ -182,7 +182,8 @@ def _apt_proxies() -> dict[str, str]:
     return found
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The nearest folder above a path that is there already."""
     while not path.exists():
         path = path.parent
     return path

@@ -1,0 +1,50 @@
+# The front door. `make help` lists what it opens.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+TARGET ?= debian-12
+LOCKED ?= 0
+export CHECKPOINT_DISABLE := 1
+
+VENV := .venv
+STAMP := $(VENV)/.made
+SALT_CALL := $(VENV)/bin/salt-call
+BUILDER := mmdebstrap packer
+TESTER := shellcheck
+
+.PHONY: help image current boot test test-image lint lock verify benchmark bundle clean-cache clean
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+
+# The stamp is newer than what it was made of; a second `make` does nothing here.
+$(STAMP): locks/checkout.lock packaging/venv.sh
+	@packaging/venv.sh $(VENV)
+	@touch $@
+
+image: $(STAMP) ## the golden image of TARGET, in dist/ (LOCKED=1: exactly the lock, or an error)
+	@packaging/apt.sh $(BUILDER)
+	@$(SALT_CALL) --out=quiet image.current target=$(TARGET) || \
+	  packer build -color=false -only='rootfs.*' -var target=$(TARGET) -var locked=$(LOCKED) packer/
+
+boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console; the image does not change
+	@$(SALT_CALL) image.boot target=$(TARGET)
+
+test: $(STAMP) ## unit, functional and chroot tests
+	@packaging/apt.sh $(BUILDER) $(TESTER)
+	$(VENV)/bin/pytest -m 'not image' tests
+
+test-image: $(STAMP) ## boots images
+	$(VENV)/bin/pytest -m image tests
+
+lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/salt-lint $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
+	shellcheck $$(git ls-files '*.sh' .ci/run)
+
+lock: $(STAMP) ## resolve packages anew and say what moved
+	@$(SALT_CALL) image.lock target=$(TARGET)
+
+verify: $(STAMP) ## build again from nothing, elsewhere and otherwise, and compare
+	@$(SALT_CALL) image.verify target=$(TARGET)

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Install what of the named packages is missing, and say so. Silent when nothing is.
+set -eu
+missing=
+for package in "$@"; do
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+  echo "make: these packages are missing:$missing; install them, or run as root" >&2
+  exit 1
+fi
+echo "installing with apt:$missing" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # a list of names
+apt-get install -y --no-install-recommends $missing >"$log" 2>&1 ||
+  { apt-get update >"$log" 2>&1 && apt-get install -y --no-install-recommends $missing >>"$log" 2>&1; } ||
+  { tail -n 15 "$log" >&2; echo "make: apt-get could not install:$missing" >&2; exit 1; }

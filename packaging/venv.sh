@@ -1,0 +1,27 @@
+#!/bin/sh
+# Make the checkout's environment from its hashed lock, on the distribution's Python.
+set -eu
+venv=$1
+cd "$(dirname "$0")/.."
+python=
+for candidate in /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do
+  if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
+    python=$candidate
+    break
+  fi
+done
+[ -n "$python" ] || { echo "make: Python 3.11 to 3.14 is needed: apt-get install python3" >&2; exit 1; }
+packaging/apt.sh python3-venv
+echo "making $venv from locks/checkout.lock with $($python --version)" >&2
+rm -rf "$venv"
+"$python" -m venv "$venv"
+# uv itself by pip, with the lock's hash; the rest by uv
+sed -n '/^uv==/,/[^\\]$/p' locks/checkout.lock >"$venv/uv.txt"
+"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
+# uv does not read pip's settings
+index=$("$venv/bin/pip" config get global.index-url 2>/dev/null || :)
+[ -z "$index" ] || export UV_INDEX_URL="$index"
+"$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes locks/checkout.lock
+# the package itself: imported from where it lies
+pwd >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vault_cube.pth"
+mkdir -p .salt

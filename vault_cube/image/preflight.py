@@ -1,0 +1,116 @@
+"""Everything that can be known before the first byte is fetched: who, where, with what, from where."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import aptlock, chroot, pylock, tools
+from vault_cube.image.aptlock import AptLock
+from vault_cube.image.store import Store, existing
+from vault_cube.image.workspace import Workspace
+
+COMMANDS = {"unshare": "util-linux", "setpriv": "util-linux", "mmdebstrap": "mmdebstrap", "dpkg-deb": "dpkg", "apt-get": "apt"}
+
+# unpacked trees take about three times their packages' size, the raw disk and its forms twice that again
+UNPACKED = 6
+
+
+def check(space: Workspace) -> list[str]:
+    """Run all checks. Returns what was found good, a line each. Raises VaultCubeError naming all that is not."""
+    good: list[str] = []
+    bad: list[str] = []
+    for one in CHECKS:
+        try:
+            good.append(one(space))
+        except VaultCubeError as err:
+            bad.append(str(err))
+    if bad:
+        raise VaultCubeError("\n".join(bad))
+    return good
+
+
+def is_root(space: Workspace) -> str:
+    """Mounting layers and owning a tree's files takes root."""
+    if os.geteuid() != 0:
+        raise VaultCubeError(f"an image of {space.target} is built by root: run `sudo make image`")
+    return "runs as root"
+
+
+def has_commands(space: Workspace) -> str:
+    """The few commands that this machine itself must have; all others come from the tools tree."""
+    missing = {package for command, package in COMMANDS.items() if not shutil.which(command, path=chroot.PATH)}
+    if missing:
+        raise VaultCubeError(f"commands are missing on this machine: apt-get install {' '.join(sorted(missing))}")
+    return "has the commands it needs"
+
+
+def can_overlay(space: Workspace) -> str:
+    """Layers need namespaces and an overlay mount on the cache's file system."""
+    if os.geteuid() != 0:
+        return "overlay mounts are tried as root only"
+    space.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=space.cache) as folder:
+        for name in ("a", "b", "work", "merged"):
+            (Path(folder) / name).mkdir()
+        mount = ["mount", "-t", "overlay", "overlay", "-o", "lowerdir=a,upperdir=b,workdir=work", "merged"]
+        ran = subprocess.run([*chroot.unshare(False), *mount], cwd=folder, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise VaultCubeError(f"{space.cache}: no overlay mount here ({ran.stderr.strip()}): set VAULT_CUBE_CACHE to a folder on ext4 or xfs")
+    return "mounts overlays"
+
+
+def has_locks(space: Workspace) -> str:
+    """All locks are there and readable."""
+    packages = len(AptLock.read(space.locks / "apt.lock").debs) + len(tools.lock(space).debs)
+    wheels = sum(len(pylock.read(space.locks / f"python-{name}.lock")) for name in ("salt", *space.settings.frameworks.environments))
+    return f"has locks: {packages} packages, {wheels} wheels"
+
+
+def has_room(space: Workspace) -> str:
+    """There is room for the store, the layers and the image."""
+    try:
+        size = sum(deb.size for deb in AptLock.read(space.locks / "apt.lock").debs)
+    except VaultCubeError:
+        return "room is judged by the lock"
+    needed = size * UNPACKED
+    free = shutil.disk_usage(existing(space.cache)).free
+    if free < needed:
+        raise VaultCubeError(f"{space.cache}: {needed >> 20} MiB are needed, {free >> 20} MiB are free: make room, or set VAULT_CUBE_CACHE")
+    return f"has room: {free >> 30} GiB free, {needed >> 30} GiB needed"
+
+
+def can_reach(space: Workspace) -> str:
+    """What the store lacks can be fetched: each archive answers at one of its places."""
+    store = Store(space.store)
+    try:
+        lacking = {deb.archive for deb in AptLock.read(space.locks / "apt.lock").debs if not store.has(deb.sha256)}
+    except VaultCubeError:
+        lacking = {source.archive for source in space.settings.archive.sources}
+    unreachable = []
+    for source in space.settings.archive.sources:
+        if source.archive in lacking and not any(_answers(f"{place}/dists/{source.suites[0]}/InRelease") for place in aptlock.mirrors(source, space.settings.image.mirrors)):
+            unreachable.append(source.mirror)
+    if unreachable:
+        raise VaultCubeError(
+            f"{space.target}: cannot reach {', '.join(dict.fromkeys(unreachable))} from here: "
+            "name a mirror in pillar key image:mirrors, or bring a bundle (`make bundle`)"
+        )
+    return "reaches its archives" if lacking else "needs no network: the store has all packages"
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.head(address, timeout=5, allow_redirects=True).status_code < 400
+    except requests.RequestException:
+        return False
+
+
+CHECKS: tuple[Callable[[Workspace], str], ...] = (is_root, has_commands, has_locks, can_reach, can_overlay, has_room)
