@@ -84,6 +84,136 @@ def lock_(target=None):
 
 
 @_spoken
+def preflight(target=None, locked=False):
+    """
+    Check everything that can be known before the first byte is fetched; returns what was found good.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.preflight target=ubuntu-24.04
+    """
+    from vault_cube.image import preflight
+
+    return preflight.check(_space(target, locked))
+
+
+@_spoken
+def current(target=None):
+    """
+    Say whether the finished image is what its inputs say today; exit code 1 when something is to be made.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.current target=debian-12
+    """
+    from vault_cube.image import build as recipe
+
+    manifest = recipe.current(_space(target))
+    if manifest is None:
+        __context__["retcode"] = 1
+        return f"{target or 'the default target'}: something is to be made"
+    return {name: file["sha256"] for name, file in manifest["files"].items()}
+
+
+@_spoken
+def fetch(target=None, locked=False):
+    """
+    Bring everything that the locks name into the store; after this a build needs no network.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.fetch target=debian-12 locked=True
+    """
+    return _stage("make_fetch", target, locked)
+
+
+@_spoken
+def tools(target=None):
+    """
+    Make the tools tree, whose mkfs, ukify and qemu make and boot the disk.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.tools
+    """
+    return _stage("make_tools", target)
+
+
+@_spoken
+def layer(name="validation", target=None):
+    """
+    Make the root and the layers up to a named one; what is kept under the right key is not made again.
+
+    name
+        root, base, driver, runtime, frameworks or validation
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.layer base target=debian-12
+    """
+    from vault_cube.image.keys import ORDER
+
+    if name not in ORDER:
+        raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(ORDER)}")
+    return _stage("make_layers", target, False, name)
+
+
+@_spoken
+def disk(target=None):
+    """
+    Make disk, forms, checksums and manifest of the finished layers, in dist/.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.disk target=debian-12
+    """
+    return _stage("make_disk", target)
+
+
+def _stage(name, target, locked=False, *args):
+    """One stage of the recipe, alone in its target."""
+    from vault_cube.image import build as recipe
+
+    space = _space(target, locked)
+    with space.exclusive():
+        getattr(recipe, name)(space, *args)
+    return True
+
+
+@_spoken
+def why(name, target=None):
+    """
+    Say which inputs of a layer's key changed since it was last built here.
+
+    name
+        root, base, driver, runtime, frameworks or validation
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.why validation
+    """
+    from vault_cube.image import keys
+
+    if name not in keys.ORDER:
+        raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(keys.ORDER)}")
+    return keys.why(_space(target), name)
+
+
+@_spoken
 def build(target=None, locked=False):
     """
     Make whatever of the image is missing: fetch, tools, root, layers, disk. Returns the image's manifest.

@@ -1,4 +1,4 @@
-"""`apt.lock`: every .deb of a target, resolved by apt against signed indexes, one line each, in the layer that brings it.
+"""`apt.lock`: every .deb of a target, resolved by apt against signed indexes, a line each, in the layer that brings it.
 
 The lock names no host: a file is its sha256, and its path within an archive that the pillar (or the machine) locates.
 """
@@ -78,12 +78,12 @@ class AptLock:
             parts = line.split(" ")
             if len(parts) != len(fields(Deb)) or not parts[6].isdigit() or not re.fullmatch(r"[0-9a-f]{64}", parts[7]):
                 raise VaultCubeError(f"{file}: line {number}: not a package: restore the file, or run `make lock`")
-            debs.append(Deb(*parts[:6], int(parts[6]), *parts[7:]))  # type: ignore[arg-type]
+            debs.append(Deb(*parts[:6], int(parts[6]), *parts[7:]))  # type: ignore[arg-type, call-arg]
         return cls(int(lines[1].split()[2]), tuple(debs))
 
 
 def machine_mirrors() -> dict[str, str]:
-    """The archives that this machine's apt is configured with, by the last part of their path (`debian`, `ubuntu` …)."""
+    """The archives that this machine's apt is configured with, by the last part of their path (`debian` …)."""
     try:
         listed = subprocess.run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
@@ -95,7 +95,7 @@ def machine_mirrors() -> dict[str, str]:
 
 
 def mirrors(source: Source, configured: dict[str, str], date: str | None = None) -> list[str]:
-    """Where an archive's files are looked for, best first: the pillar's, the machine's, the source's own, the snapshot."""
+    """Where an archive is looked for, best first: the pillar's, the machine's, the source's own, the snapshot."""
     found = [configured.get(source.archive), machine_mirrors().get(source.archive), source.mirror]
     if date and source.snapshot:
         found.append(source.snapshot.format(date=date))
@@ -134,7 +134,10 @@ class Resolver:
             self._archive_of[place] = source.archive
             if not Path(source.keyring).exists():
                 raise VaultCubeError(f"{source.keyring}: no such keyring: install the package that brings it")
-            lines += [f"deb [signed-by={source.keyring}] {place} {suite} {' '.join(source.components)}" for suite in source.suites]
+            lines += [
+                f"deb [signed-by={source.keyring}] {place} {suite} {' '.join(source.components)}"
+                for suite in source.suites
+            ]
         (root / "sources.list").write_text("\n".join(lines) + "\n")
         self._apt("update", "--error-on=any")
         self._suites = self._read_suites()

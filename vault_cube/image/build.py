@@ -60,7 +60,11 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
             entry = _sound(entry)
         if entry is None:
             with step(f"{name}: {_title(name)}", times_file(space)):
-                made = root.make(space, wanted[name]) if name == keys.ROOT else layers.make(space, name, wanted[name], entries)
+                made = (
+                    root.make(space, wanted[name])
+                    if name == keys.ROOT
+                    else layers.make(space, name, wanted[name], entries)
+                )
                 entry = made
         entries.append(entry)
     remember(space, {name: wanted[name].inputs for name in keys.ORDER[: len(entries)]})
@@ -86,8 +90,13 @@ def _sound(entry: cache.Entry | None) -> cache.Entry | None:
 def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
     """The key of the finished image: its layers, the disk's settings and the code that makes it."""
     settings = space.settings.image
-    inputs = [wanted[keys.ORDER[-1]].key, settings.disk.model_dump_json(), settings.formats,
-              keys.file_digest(space.checkout / "vault_cube/image/disk.py"), __version__]  # fmt: skip
+    inputs = [
+        wanted[keys.ORDER[-1]].key,
+        settings.disk.model_dump_json(),
+        settings.formats,
+        keys.file_digest(space.checkout / "vault_cube/image/disk.py"),
+        __version__,
+    ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
@@ -118,12 +127,19 @@ def make_disk(space: Workspace) -> dict[str, Any]:
                 packed = disk.convert(space, work, form)
                 files[f"{basename(space)}.{form}"] = (packed, store.sha256_of(packed))
         manifest = {
-            "name": basename(space), "target": space.target, "version": space.settings.image.version, "builder": __version__,
-            "key": image_key(space, wanted), "layers": {name: wanted[name].key for name in keys.ORDER},
-            "tools": keys.tools_key(space).key, "epoch": lock.epoch, "matches_lock": True, "raw_sha256": raw,
+            "name": basename(space),
+            "target": space.target,
+            "version": space.settings.image.version,
+            "builder": __version__,
+            "key": image_key(space, wanted),
+            "layers": {name: wanted[name].key for name in keys.ORDER},
+            "tools": keys.tools_key(space).key,
+            "epoch": lock.epoch,
+            "matches_lock": True,
+            "raw_sha256": raw,
             "files": {name: {"sha256": digest, "bytes": path.stat().st_size} for name, (path, digest) in files.items()},
             "seconds": json.loads(times_file(space).read_text()),
-        }  # fmt: skip
+        }
         publish(space, files, manifest)
     cache.evict(space.layers, space.settings.image.cache_gib * GIB, [manifest["tools"], *manifest["layers"].values()])
     return manifest
@@ -139,7 +155,9 @@ def publish(space: Workspace, files: dict[str, tuple[Path, str]], manifest: dict
         shutil.move(path, staging)
         staging.chmod(0o644)
         staging.replace(space.dist / file)
-    (space.dist / f"{name}.SHA256SUMS").write_text("".join(f"{digest}  {file}\n" for file, (_, digest) in files.items()))
+    (space.dist / f"{name}.SHA256SUMS").write_text(
+        "".join(f"{digest}  {file}\n" for file, (_, digest) in files.items())
+    )
     (space.dist / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     prune(space)
 
@@ -147,7 +165,11 @@ def publish(space: Workspace, files: dict[str, tuple[Path, str]], manifest: dict
 def prune(space: Workspace) -> None:
     """Keep the newest images of a target, as many as the pillar says."""
     image = space.settings.image
-    found = sorted(space.dist.glob(f"{image.name}-*-{space.target}.manifest.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    found = sorted(
+        space.dist.glob(f"{image.name}-*-{space.target}.manifest.json"),
+        key=lambda file: file.stat().st_mtime,
+        reverse=True,
+    )
     for old in found[image.keep :]:
         for file in space.dist.glob(old.name.removesuffix("manifest.json") + "*"):
             file.unlink()

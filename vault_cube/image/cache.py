@@ -48,7 +48,14 @@ def keep(layers: Path, key: str, made: Path, name: str, inputs: Mapping[str, Any
     staging.mkdir()
     made.rename(staging / "tree")
     (staging / "manifest").write_text("\n".join(lines))
-    meta = {"name": name, "key": key, "digest": manifest.digest(lines), "bytes": tree_bytes(lines), "inputs": inputs, **more}
+    meta = {
+        "name": name,
+        "key": key,
+        "digest": manifest.digest(lines),
+        "bytes": tree_bytes(lines),
+        "inputs": inputs,
+        **more,
+    }
     (staging / "meta.json").write_text(json.dumps(meta, indent=1))
     # the folder's name appears last, and in one step: a killed build leaves no half entry
     folder = layers / key[:32]

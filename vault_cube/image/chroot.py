@@ -62,7 +62,8 @@ def run(
 ) -> int:
     """Run a command in a tree, with /run, /tmp and /dev of its own. Returns its exit status.
 
-    mountpoint: an empty folder, needed when the tree is an overlay. overlays: further trees seen below /run. what: the command's name in an error.
+    mountpoint: an empty folder, needed when the tree is an overlay. overlays: further trees seen below /run.
+    what: the command's name in an error.
     Raises CommandFailed when `check` and the status is not 0.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -74,15 +75,24 @@ def run(
         inside = shlex.quote(target.lstrip("/"))
         script += [f"mkdir -p {inside}", *_mount(overlay, inside)]
     variables = {
-        "PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TZ": "UTC", "DEBIAN_FRONTEND": "noninteractive",
-        "TERM": "dumb", **(environment or {}),
-    }  # fmt: skip
+        "PATH": PATH,
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "TERM": "dumb",
+        **(environment or {}),
+    }
     inner = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), *map(str, command)]
     script.append("umask 022")
     script.append(f"exec chroot {shlex.quote(str(root))} {shlex.join(inner)}")
     with log.open("ab") as out:
         status = subprocess.run(
-            unshare(network) + ["sh", "-euc", "\n".join(script)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
+            [*unshare(network), "sh", "-euc", "\n".join(script)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            check=False,
         ).returncode
     if check and status:
         raise CommandFailed(what, status, log)
@@ -102,7 +112,11 @@ def _mount(tree: Path | Overlay, at: str) -> list[str]:
     options = ["lowerdir=" + ":".join(str(layer) for layer in reversed(tree.lower))]
     if tree.upper and tree.work:
         # nothing that makes a layer depend on how it was mounted
-        options += [f"upperdir={tree.upper}", f"workdir={tree.work}", "xino=off,metacopy=off,redirect_dir=off,index=off"]
+        options += [
+            f"upperdir={tree.upper}",
+            f"workdir={tree.work}",
+            "xino=off,metacopy=off,redirect_dir=off,index=off",
+        ]
     return [f"mount -t overlay overlay -o {shlex.quote(','.join(options))} {at}"]
 
 
@@ -116,7 +130,8 @@ def _inside(at: str, binds: Sequence[Bind]) -> list[str]:
         "mount -t tmpfs -o mode=1777 tmpfs tmp",
         "mount -t tmpfs -o mode=755 tmpfs dev",
         *(f"mknod -m 666 dev/{name} c {number}" for name, number in DEVICES.items()),
-        "mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts && ln -s pts/ptmx dev/ptmx",
+        "mkdir dev/pts dev/shm && ln -s pts/ptmx dev/ptmx",
+        "mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts",
         "mount -t tmpfs -o mode=1777 tmpfs dev/shm && ln -s /proc/self/fd dev/fd",
         "ln -s /proc/self/fd/0 dev/stdin && ln -s /proc/self/fd/1 dev/stdout && ln -s /proc/self/fd/2 dev/stderr",
         "mkdir -p run/lock && chmod 1777 run/lock",
@@ -124,6 +139,10 @@ def _inside(at: str, binds: Sequence[Bind]) -> list[str]:
     for bind in binds:
         source, target = shlex.quote(str(bind.source)), shlex.quote(bind.target.lstrip("/"))
         # a target outside the tmpfs mounts must be there already: making it would leave a trace
-        script.append(f"mkdir -p {target}" if bind.source.is_dir() else f'mkdir -p "$(dirname {target})" && touch {target}')
-        script.append(f"mount --bind {source} {target}" + ("" if bind.writable else f" && mount -o remount,ro,bind {target}"))
+        script.append(
+            f"mkdir -p {target}" if bind.source.is_dir() else f'mkdir -p "$(dirname {target})" && touch {target}'
+        )
+        script.append(
+            f"mount --bind {source} {target}" + ("" if bind.writable else f" && mount -o remount,ro,bind {target}")
+        )
     return script

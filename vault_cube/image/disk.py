@@ -61,7 +61,8 @@ def merged(entries: Sequence[cache.Entry]) -> list[str]:
 SCRIPT = """\
 root=/run/tree
 kernel=$(ls "$root/lib/modules")
-test -n "$kernel" && test "$(echo "$kernel" | wc -l)" = 1 || { echo "the tree holds not one kernel but: $kernel"; exit 1; }
+case "$kernel" in *"
+"* | "") echo "the tree holds not one kernel but: $kernel"; exit 1 ;; esac
 mkdir -p /tmp/esp/EFI/BOOT
 # the command line finds the root by the identifier that the partition is given below
 ukify build --linux="$root/boot/vmlinuz-$kernel" --initrd="$root/boot/initrd.img-$kernel" \
@@ -97,11 +98,27 @@ def make(space: Workspace, entries: Sequence[cache.Entry], epoch: int, folder: P
     log.unlink(missing_ok=True)
     (folder / "tree").mkdir()
     environment = {
-        "SOURCE_DATE_EPOCH": str(epoch), "CMDLINE": disk.kernel_cmdline, "TOTAL_MIB": str(plan.total), "GPT_MIB": str(GPT_MIB),
-        "ESP_MIB": str(plan.esp), "ROOT_MIB": str(plan.root), "ROOT_START_MIB": str(plan.root_start),
-        **{f"{name.upper()}": str(getattr(disk, name)) for name in ("disk_uuid", "esp_uuid", "root_uuid", "filesystem_uuid", "hash_seed")},
-    }  # fmt: skip
-    in_tools(space, ["sh", "-euc", SCRIPT], what="making the disk", log=log, folder=folder, entries=entries, environment=environment)
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "CMDLINE": disk.kernel_cmdline,
+        "TOTAL_MIB": str(plan.total),
+        "GPT_MIB": str(GPT_MIB),
+        "ESP_MIB": str(plan.esp),
+        "ROOT_MIB": str(plan.root),
+        "ROOT_START_MIB": str(plan.root_start),
+        **{
+            f"{name.upper()}": str(getattr(disk, name))
+            for name in ("disk_uuid", "esp_uuid", "root_uuid", "filesystem_uuid", "hash_seed")
+        },
+    }
+    in_tools(
+        space,
+        ["sh", "-euc", SCRIPT],
+        what="making the disk",
+        log=log,
+        folder=folder,
+        entries=entries,
+        environment=environment,
+    )
     return folder / "disk.raw"
 
 
@@ -109,23 +126,56 @@ def convert(space: Workspace, folder: Path, form: str) -> Path:
     """Turn `disk.raw` of a folder into a form that is shipped. Returns the file."""
     # several threads (-W) would write clusters in the order they are ready: another image each time
     command = {
-        "qcow2": ["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd", "/run/work/disk.raw", "/run/work/disk.qcow2"],
-        "raw.zst": ["zstd", "-q", "-f", "-T0", "-3", "--no-progress", "/run/work/disk.raw", "-o", "/run/work/disk.raw.zst"],
-    }[form]  # fmt: skip
+        "qcow2": [
+            "qemu-img",
+            "convert",
+            "-c",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-o",
+            "compression_type=zstd",
+            "/run/work/disk.raw",
+            "/run/work/disk.qcow2",
+        ],
+        "raw.zst": [
+            "zstd",
+            "-q",
+            "-f",
+            "-T0",
+            "-3",
+            "--no-progress",
+            "/run/work/disk.raw",
+            "-o",
+            "/run/work/disk.raw.zst",
+        ],
+    }[form]
     in_tools(space, command, what=f"packing {form}", log=space.logs / "disk.log", folder=folder)
     return folder / f"disk.{form}"
 
 
 def in_tools(
-    space: Workspace, command: Sequence[str], *, what: str, log: Path, folder: Path,
-    entries: Sequence[cache.Entry] = (), environment: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+    space: Workspace,
+    command: Sequence[str],
+    *,
+    what: str,
+    log: Path,
+    folder: Path,
+    entries: Sequence[cache.Entry] = (),
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run a command in the tools tree: /run/work is `folder`, /run/tree the layers, read-only."""
     if len(entries) == 1:
         raise VaultCubeError("a disk needs the root and at least one layer")
     binds = [chroot.Bind(folder, "/run/work", writable=True)]
     lower = chroot.Overlay([entry.tree for entry in entries]) if entries else None
     chroot.run(
-        tools.tree(space), command, what=what, log=log, binds=binds, overlays={"/run/tree": lower} if lower else {},
+        tools.tree(space),
+        command,
+        what=what,
+        log=log,
+        binds=binds,
+        overlays={"/run/tree": lower} if lower else {},
         environment={"MTOOLS_SKIP_CHECK": "1", **(environment or {})},
-    )  # fmt: skip
+    )

@@ -29,7 +29,10 @@ def wanted_wheels(space: Workspace, store: Store) -> list[Wanted]:
         wheels = [wheel for wheel in pylock.read(space.locks / f"python-{name}.lock") if not store.has(wheel.sha256)]
         with space.scratch("locate") as work:
             places = pylock.locate(space.settings, space.uv, wheels, work)
-        missing += [Wanted(wheel.sha256, wheel.file, 0, (places[wheel.sha256],) if wheel.sha256 in places else ()) for wheel in wheels]
+        missing += [
+            Wanted(wheel.sha256, wheel.file, 0, (places[wheel.sha256],) if wheel.sha256 in places else ())
+            for wheel in wheels
+        ]
     return missing
 
 
@@ -38,6 +41,8 @@ def fetch(space: Workspace) -> int:
     store, image = Store(space.store), space.settings.image
     lock = AptLock.read(space.locks / "apt.lock")
     # all wanted files are known, and read from valid locks, before the first byte is fetched
-    debs = wanted_debs(lock, space.settings.archive.sources, image.mirrors) + wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
+    debs = wanted_debs(lock, space.settings.archive.sources, image.mirrors) + wanted_debs(
+        tools.lock(space), image.tools.sources, image.mirrors
+    )
     fetched = store.fetch(debs, "packages")
     return fetched + store.fetch(wanted_wheels(space, store), "wheels")

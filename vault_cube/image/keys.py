@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vault_cube.image import pylock
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.workspace import LAYERS, Workspace
 
@@ -32,7 +31,13 @@ SECTIONS["validation"] += ("image", "gpu", "benchmark")
 BUILDER = ("chroot.py", "layers.py", "repository.py", "root.py", "seal.py", "tools.py")
 
 # what an image carries of the checkout, beside its own states
-LOADER_DIRS = {"_modules": "modules", "_states": "states", "_grains": "grains", "_pillar": "pillar", "_beacons": "beacons"}
+LOADER_DIRS = {
+    "_modules": "modules",
+    "_states": "states",
+    "_grains": "grains",
+    "_pillar": "pillar",
+    "_beacons": "beacons",
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,15 @@ def _files(checkout: Path, files: Iterable[Path]) -> dict[str, str]:
 
 def tools_key(space: Workspace) -> Key:
     """The key of the tools tree."""
-    return _key({
-        "locks/tools.lock": _file_or_missing(space.checkout / "locks/tools.lock"),
-        **_files(space.checkout, (space.checkout / "vault_cube/image" / name for name in ("repository.py", "seal.py", "tools.py"))),
-    })  # fmt: skip
+    return _key(
+        {
+            "locks/tools.lock": _file_or_missing(space.checkout / "locks/tools.lock"),
+            **_files(
+                space.checkout,
+                (space.checkout / "vault_cube/image" / name for name in ("repository.py", "seal.py", "tools.py")),
+            ),
+        }
+    )
 
 
 def _file_or_missing(path: Path) -> str:
@@ -113,7 +123,7 @@ def environment_locks(space: Workspace, layer: str) -> list[Path]:
 
 
 def staged_files(space: Workspace, layer: str) -> list[Path]:
-    """The files of the checkout that are put before a layer's Salt: its states, those below, and the code they can run."""
+    """The files that are put before a layer's Salt: its states, those below it, and the code that they can run."""
     top = space.checkout
     below = LAYERS[: LAYERS.index(layer) + 1]
     states = [file for name in below for file in _sources(top / "salt" / name)]
@@ -129,7 +139,7 @@ def carried_files(space: Workspace) -> list[Path]:
     top = space.checkout
     folders = ("conf", "salt", "pillar", "vault_cube", "benchmarks", *LOADER_DIRS)
     files = {file for folder in folders if (top / folder).is_dir() for file in _sources(top / folder)}
-    other_targets = {file for file in (top / "pillar/targets").glob("*.sls")} - set(_target_files(space))
+    other_targets = set((top / "pillar/targets").glob("*.sls")) - set(_target_files(space))
     own = set(space.locks.glob("python-*.lock"))
     skipped = other_targets | set(_sources(top / "benchmarks/results")) | set(_sources(top / "benchmarks/versus"))
     # a local.sls comes along: without it the box would see its own image as drifted
@@ -145,9 +155,15 @@ def _target_files(space: Workspace) -> list[Path]:
 
 
 def _sources(folder: Path) -> list[Path]:
-    return [
-        file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".pyc", "~"))
-    ] if folder.is_dir() else []  # fmt: skip
+    return (
+        [
+            file
+            for file in folder.rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".pyc", "~"))
+        ]
+        if folder.is_dir()
+        else []
+    )
 
 
 def _code(top: Path, states: Sequence[Path]) -> set[Path]:

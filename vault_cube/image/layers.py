@@ -44,7 +44,10 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[cache.Entr
         overlay = chroot.Overlay([entry.tree for entry in below], work / "upper", work / "work")
         stage(space, layer, lock, work / "vault-cube")
         binds = [chroot.Bind(work / "vault-cube", "/run/vault-cube", writable=True)]
-        environment = root.python_environment(lock.epoch) | {"APT_CONFIG": "/run/vault-cube/apt/apt.conf", "PYTHONPATH": STAGED}
+        environment = root.python_environment(lock.epoch) | {
+            "APT_CONFIG": "/run/vault-cube/apt/apt.conf",
+            "PYTHONPATH": STAGED,
+        }
         policy = work / "upper/usr/sbin/policy-rc.d"
         policy.parent.mkdir(parents=True)
         # no package starts a daemon in here; seal removes it
@@ -52,16 +55,35 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[cache.Entr
         policy.chmod(0o755)
         status = chroot.run(
             overlay,
-            [f"{SALT}/bin/salt-call", "--local", "-c", "/run/vault-cube/salt", "--retcode-passthrough", "--log-level=warning",
-             "--out=json", "--out-file=/run/vault-cube/result.json", "state.apply", layer],
-            what=f"layer {layer}", log=log, mountpoint=work / "merged", binds=binds, environment=environment, check=False,
-        )  # fmt: skip
+            [
+                f"{SALT}/bin/salt-call",
+                "--local",
+                "-c",
+                "/run/vault-cube/salt",
+                "--retcode-passthrough",
+                "--log-level=warning",
+                "--out=json",
+                "--out-file=/run/vault-cube/result.json",
+                "state.apply",
+                layer,
+            ],
+            what=f"layer {layer}",
+            log=log,
+            mountpoint=work / "merged",
+            binds=binds,
+            environment=environment,
+            check=False,
+        )
         judge(layer, status, work / "vault-cube/result.json", log)
         installed = work / "vault-cube/installed"
         chroot.run(
-            overlay, ["sh", "-c", "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n' > /run/vault-cube/installed"],
-            what="dpkg-query", log=log, mountpoint=work / "merged", binds=binds,
-        )  # fmt: skip
+            overlay,
+            ["sh", "-c", "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n' > /run/vault-cube/installed"],
+            what="dpkg-query",
+            log=log,
+            mountpoint=work / "merged",
+            binds=binds,
+        )
         compare(installed.read_text(), lock.upto(layer, keys.ORDER), layer)
         seal.seal(work / "upper", lock.epoch)
         return cache.keep(space.layers, key.key, work / "upper", layer, key.inputs)
@@ -92,14 +114,21 @@ def minion(space: Workspace) -> dict[str, Any]:
     """Salt's configuration in a build: nothing that it writes for itself reaches the tree."""
     own = {name: f"/run/salt/{name}" for name in ("cache", "pki", "sock")}
     return {
-        "include": f"{STAGED}/conf/common.conf", "id": "vault-cube", "root_dir": "/run/salt",
-        "cachedir": own["cache"], "pki_dir": own["pki"], "sock_dir": own["sock"], "log_file": "/run/salt/log",
+        "include": f"{STAGED}/conf/common.conf",
+        "id": "vault-cube",
+        "root_dir": "/run/salt",
+        "cachedir": own["cache"],
+        "pki_dir": own["pki"],
+        "sock_dir": own["sock"],
+        "log_file": "/run/salt/log",
         "vault_cube": {"target": space.target, "checkout": STAGED},
-        "file_roots": {"base": [f"{STAGED}/salt"]}, "pillar_roots": {"base": ["/run/vault-cube/pillar"]},
+        "file_roots": {"base": [f"{STAGED}/salt"]},
+        "pillar_roots": {"base": ["/run/vault-cube/pillar"]},
         # the whole pillar was checked before the build began; here a layer sees only its part
         "ext_pillar": [],
-        "module_dirs": [f"{STAGED}/_modules"], "states_dirs": [f"{STAGED}/_states"],
-    }  # fmt: skip
+        "module_dirs": [f"{STAGED}/_modules"],
+        "states_dirs": [f"{STAGED}/_states"],
+    }
 
 
 def judge(layer: str, status: int, result: Path, log: Path) -> None:
@@ -107,26 +136,41 @@ def judge(layer: str, status: int, result: Path, log: Path) -> None:
     try:
         states: Mapping[str, Any] = json.loads(result.read_text())["local"]
     except (OSError, ValueError, KeyError):
-        raise VaultCubeError(f"layer {layer}: Salt gave no result (status {status}); the end of {log}:\n{log_tail(log)}") from None
+        raise VaultCubeError(
+            f"layer {layer}: Salt gave no result (status {status}); the end of {log}:\n{log_tail(log)}"
+        ) from None
     with log.open("a") as out:
         json.dump(states, out, indent=1)
     if not isinstance(states, dict):
         raise VaultCubeError(f"layer {layer}: " + "; ".join(str(line) for line in states))
-    failed = [f"{state.get('__sls__')}: {state.get('__id__')}: {state['comment']}" for state in states.values() if state["result"] is False]
+    failed = [
+        f"{state.get('__sls__')}: {state.get('__id__')}: {state['comment']}"
+        for state in states.values()
+        if state["result"] is False
+    ]
     if failed or status:
-        raise VaultCubeError(f"layer {layer}: {len(failed)} states failed (whole result in {log}):\n" + "\n".join(failed[:10]))
+        raise VaultCubeError(
+            f"layer {layer}: {len(failed)} states failed (whole result in {log}):\n" + "\n".join(failed[:10])
+        )
     disturbed = [
-        f"{state['__sls__']}: {state['__id__']}" for state in states.values()
-        if state["changes"] and not state["__sls__"].split(".")[0] == layer
-    ]  # fmt: skip
+        f"{state['__sls__']}: {state['__id__']}"
+        for state in states.values()
+        if state["changes"] and state["__sls__"].partition(".")[0] != layer
+    ]
     if disturbed:
-        raise VaultCubeError(f"layer {layer} undoes a lower layer, or that is not idempotent: " + "; ".join(disturbed[:5]))
+        raise VaultCubeError(
+            f"layer {layer} undoes a lower layer, or that is not idempotent: " + "; ".join(disturbed[:5])
+        )
 
 
 def compare(installed: str, locked: Sequence[Deb], layer: str) -> None:
     """Hold what dpkg says against the lock. Raises VaultCubeError with the packages that differ."""
     have = {tuple(line.split(" ")) for line in installed.splitlines()}
     want = {(deb.name, deb.version, deb.architecture) for deb in locked}
-    wrong = [f"+ {' '.join(item)}" for item in sorted(have - want)] + [f"- {' '.join(item)}" for item in sorted(want - have)]
+    wrong = [f"+ {' '.join(item)}" for item in sorted(have - want)] + [
+        f"- {' '.join(item)}" for item in sorted(want - have)
+    ]
     if wrong:
-        raise VaultCubeError(f"layer {layer}: what is installed is not the lock (+ only installed, - only locked): {'; '.join(wrong[:10])}")
+        raise VaultCubeError(
+            f"layer {layer}: installed is not locked (+ only installed, - only locked): {'; '.join(wrong[:10])}"
+        )

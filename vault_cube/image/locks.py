@@ -10,8 +10,7 @@ from vault_cube.image import aptlock, pylock
 from vault_cube.image.keys import ROOT
 from vault_cube.image.progress import step
 from vault_cube.image.workspace import LAYERS, Workspace
-
-DAY = 86400
+from vault_cube.settings.image import Source
 
 
 def make(space: Workspace) -> list[str]:
@@ -20,22 +19,27 @@ def make(space: Workspace) -> list[str]:
     Returns what moved, a line each. Nothing is written when anything cannot be resolved.
     """
     settings = space.settings
-    # midnight of tomorrow: later than the files of every package that can be had today
-    epoch = (int(time.time()) // DAY + 1) * DAY
+    # later than the files of every package that can be had, earlier than every build: newer times are clamped to it
+    epoch = int(time.time())
     texts: dict[Path, str] = {}
     with step("tools.lock"):
         made = settings.image.tools
         tools = aptlock.resolve([("tools", made.packages)], made.sources, settings.image.mirrors, "amd64", epoch)
         texts[space.checkout / "locks/tools.lock"] = tools.text()
     with step(f"{space.target}/apt.lock"):
-        wanted = [(ROOT, settings.image.root_packages), *((layer, getattr(settings, layer).packages) for layer in LAYERS)]
+        wanted = [
+            (ROOT, settings.image.root_packages),
+            *((layer, getattr(settings, layer).packages) for layer in LAYERS),
+        ]
         sources = [*settings.archive.sources, *layer_sources(space)]
         lock = aptlock.resolve(wanted, sources, settings.image.mirrors, settings.target.architecture, epoch)
         texts[space.locks / "apt.lock"] = lock.text()
     with space.scratch("lock") as work:
         for name, environment in {"salt": settings.image.salt, **settings.frameworks.environments}.items():
             with step(f"{space.target}/python-{name}.lock"):
-                texts[space.locks / f"python-{name}.lock"] = pylock.text(pylock.resolve(settings, space.uv, environment, work))
+                texts[space.locks / f"python-{name}.lock"] = pylock.text(
+                    pylock.resolve(settings, space.uv, environment, work)
+                )
     moved = [line for file, text in texts.items() for line in difference(file, text)]
     gone = set(space.locks.glob("python-*.lock")) - set(texts)
     # an unchanged lock keeps its moment: a new one would rebuild everything for nothing
@@ -51,7 +55,7 @@ def make(space: Workspace) -> list[str]:
     return moved
 
 
-def layer_sources(space: Workspace) -> Iterable[aptlock.Source]:
+def layer_sources(space: Workspace) -> Iterable[Source]:
     """The vendors' apt sources that layers of this target bring."""
     return getattr(space.settings.driver, "sources", []) or []
 

@@ -36,7 +36,7 @@ def entries(tree: Path) -> list[str]:
         if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
             first.setdefault(status.st_ino, path)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda pair: _line(tree, *pair, first.get(pair[1].st_ino)), found))
+        return list(pool.map(lambda pair: _line(tree, pair[0], pair[1], first.get(pair[1].st_ino)), found))
 
 
 def _line(tree: Path, path: str, status: os.stat_result, linked: str | None) -> str:
@@ -51,7 +51,11 @@ def _line(tree: Path, path: str, status: os.stat_result, linked: str | None) -> 
         content = quote(os.readlink(full), safe="/")  # noqa: PTH115 a target is text, not a path
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         content = f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}"
-    kind = "fldcbps"[[stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK].index(stat.S_IFMT(mode))]
+    kind = "fldcbps"[
+        [stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK].index(
+            stat.S_IFMT(mode)
+        )
+    ]
     return (
         f"{quote(path, safe='/')} {kind} {stat.S_IMODE(mode):o} {status.st_uid}:{status.st_gid} {size} "
         f"{status.st_mtime_ns} {content} {_xattrs(full)}"

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,13 @@ from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import Workspace
 
-COMMANDS = {"unshare": "util-linux", "setpriv": "util-linux", "mmdebstrap": "mmdebstrap", "dpkg-deb": "dpkg", "apt-get": "apt"}
+COMMANDS = {
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "mmdebstrap": "mmdebstrap",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+}
 
 # unpacked trees take about three times their packages' size, the raw disk and its forms twice that again
 UNPACKED = 6
@@ -63,15 +70,30 @@ def can_overlay(space: Workspace) -> str:
         mount = ["mount", "-t", "overlay", "overlay", "-o", "lowerdir=a,upperdir=b,workdir=work", "merged"]
         ran = subprocess.run([*chroot.unshare(False), *mount], cwd=folder, capture_output=True, text=True, check=False)
     if ran.returncode:
-        raise VaultCubeError(f"{space.cache}: no overlay mount here ({ran.stderr.strip()}): set VAULT_CUBE_CACHE to a folder on ext4 or xfs")
+        raise VaultCubeError(
+            f"{space.cache}: no overlay mount here ({ran.stderr.strip()}): set VAULT_CUBE_CACHE to a folder on ext4"
+        )
     return "mounts overlays"
 
 
 def has_locks(space: Workspace) -> str:
     """All locks are there and readable."""
     packages = len(AptLock.read(space.locks / "apt.lock").debs) + len(tools.lock(space).debs)
-    wheels = sum(len(pylock.read(space.locks / f"python-{name}.lock")) for name in ("salt", *space.settings.frameworks.environments))
+    wheels = sum(
+        len(pylock.read(space.locks / f"python-{name}.lock"))
+        for name in ("salt", *space.settings.frameworks.environments)
+    )
     return f"has locks: {packages} packages, {wheels} wheels"
+
+
+def has_time(space: Workspace) -> str:
+    """The clock is past the lock's moment: times of built files are clamped down to it, never up."""
+    epoch = AptLock.read(space.locks / "apt.lock").epoch
+    if time.time() < epoch:
+        raise VaultCubeError(
+            f"this machine's clock is behind {space.locks}/apt.lock by {int(epoch - time.time())} s: set the clock"
+        )
+    return "has a clock past the lock's moment"
 
 
 def has_room(space: Workspace) -> str:
@@ -83,7 +105,9 @@ def has_room(space: Workspace) -> str:
     needed = size * UNPACKED
     free = shutil.disk_usage(existing(space.cache)).free
     if free < needed:
-        raise VaultCubeError(f"{space.cache}: {needed >> 20} MiB are needed, {free >> 20} MiB are free: make room, or set VAULT_CUBE_CACHE")
+        raise VaultCubeError(
+            f"{space.cache}: {needed >> 20} MiB needed, {free >> 20} MiB free: make room, or set VAULT_CUBE_CACHE"
+        )
     return f"has room: {free >> 30} GiB free, {needed >> 30} GiB needed"
 
 
@@ -96,7 +120,10 @@ def can_reach(space: Workspace) -> str:
         lacking = {source.archive for source in space.settings.archive.sources}
     unreachable = []
     for source in space.settings.archive.sources:
-        if source.archive in lacking and not any(_answers(f"{place}/dists/{source.suites[0]}/InRelease") for place in aptlock.mirrors(source, space.settings.image.mirrors)):
+        if source.archive in lacking and not any(
+            _answers(f"{place}/dists/{source.suites[0]}/InRelease")
+            for place in aptlock.mirrors(source, space.settings.image.mirrors)
+        ):
             unreachable.append(source.mirror)
     if unreachable:
         raise VaultCubeError(
@@ -113,4 +140,12 @@ def _answers(address: str) -> bool:
         return False
 
 
-CHECKS: tuple[Callable[[Workspace], str], ...] = (is_root, has_commands, has_locks, can_reach, can_overlay, has_room)
+CHECKS: tuple[Callable[[Workspace], str], ...] = (
+    is_root,
+    has_commands,
+    has_locks,
+    has_time,
+    can_reach,
+    can_overlay,
+    has_room,
+)

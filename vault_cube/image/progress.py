@@ -1,4 +1,4 @@
-"""What a person sees while a build runs: one line a step with its time, a bar where bytes move, the log's end on failure."""
+"""What a person sees of a build: a line a step with its time, a bar where bytes move, the log's end on failure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def step(title: str, times: Path | None = None) -> Iterator[None]:
     console.print(f"  [green]✓[/] {title}: {seconds:.1f} s")
     if times is not None:
         kept = json.loads(times.read_text()) if times.exists() else {}
-        kept[title.split(":")[0]] = round(seconds, 2)
+        kept[title.partition(":")[0]] = round(seconds, 2)
         times.parent.mkdir(parents=True, exist_ok=True)
         times.write_text(json.dumps(kept, indent=1))
 

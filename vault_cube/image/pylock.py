@@ -81,7 +81,9 @@ def machine_indexes() -> list[str]:
     return options
 
 
-def _compile(settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]) -> list[dict[str, Any]]:
+def _compile(
+    settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]
+) -> list[dict[str, Any]]:
     """What uv makes of requirements for the target's Python: the packages of a pylock.toml."""
     (work / "requirements.in").write_text(requirements)
     out = work / "pylock.toml"
@@ -94,7 +96,8 @@ def _compile(settings: Settings, uv: Path, work: Path, requirements: str, argume
     for indexes in [own, [*own, *extra]] if extra else [own]:
         ran = subprocess.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
-             "--python-version", settings.target.python, "--python-platform", f"x86_64-manylinux_2_{GLIBC[settings.target.codename]}",
+             "--python-version", settings.target.python,
+             "--python-platform", f"x86_64-manylinux_2_{GLIBC[settings.target.codename]}",
              "--index-strategy", "unsafe-best-match", *indexes, *arguments, work / "requirements.in"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -127,12 +130,16 @@ def resolve(settings: Settings, uv: Path, environment: Environment, work: Path) 
     (work / "overrides.txt").write_text("\n".join(environment.overrides))
     arguments = ["--override", str(work / "overrides.txt")] if environment.overrides else []
     arguments += [part for name in environment.excluded for part in ("--no-emit-package", name)]
-    accepted = {tag: rank for rank, tag in reversed(list(enumerate(tags(settings.target.python, settings.target.codename))))}
+    accepted = {
+        tag: rank for rank, tag in reversed(list(enumerate(tags(settings.target.python, settings.target.codename))))
+    }
     wheels = []
     for package in _compile(settings, uv, work, "\n".join(environment.requirements), arguments):
         files = _candidates(package, accepted)
         if not files:
-            raise VaultCubeError(f"{package['name']} {package['version']}: no file fits Python {settings.target.python}")
+            raise VaultCubeError(
+                f"{package['name']} {package['version']}: no file fits Python {settings.target.python}"
+            )
         best = files[0][1]
         wheels.append(Wheel(package["name"], package["version"], best["hashes"]["sha256"], filename(best)))
     return wheels

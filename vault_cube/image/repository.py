@@ -19,7 +19,9 @@ def make(store: Store, debs: Sequence[Deb], folder: Path, codename: str) -> None
     store.link([(deb.sha256, deb.filename) for deb in debs], folder)
 
     def stanza(deb: Deb) -> str:
-        ran = subprocess.run(["dpkg-deb", "--field", folder / deb.filename], capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            ["dpkg-deb", "--field", folder / deb.filename], capture_output=True, text=True, check=False
+        )
         if ran.returncode:
             raise VaultCubeError(f"{deb.filename}: dpkg-deb cannot read it: {ran.stderr.strip()}")
         return f"{ran.stdout.rstrip()}\nFilename: ./{deb.filename}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"

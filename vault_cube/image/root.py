@@ -22,25 +22,40 @@ def make(space: Workspace, key: keys.Key) -> cache.Entry:
         chroot.run(
             tools.tree(space),
             tools.mmdebstrap([deb.name for deb in debs], codename, "/run/work/tree", "/run/work/repo"),
-            what="mmdebstrap", log=log, binds=[chroot.Bind(work, "/run/work", writable=True)],
+            what="mmdebstrap",
+            log=log,
+            binds=[chroot.Bind(work, "/run/work", writable=True)],
             environment={"SOURCE_DATE_EPOCH": str(lock.epoch), "TMPDIR": "/tmp"},  # noqa: S108 the tree's own tmpfs
-        )  # fmt: skip
+        )
         add_salt(space, work, lock.epoch, log)
         seal.seal(work / "tree", lock.epoch)
         return cache.keep(space.layers, key.key, work / "tree", keys.ROOT, key.inputs)
 
 
 def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
-    """Make Salt's environment in the tree, on the tree's own Python, with uv inside: links and shebangs hold its paths."""
+    """Make Salt's environment on the tree's own Python, with uv inside: links and shebangs hold its paths."""
     wheels = pylock.read(space.locks / "python-salt.lock")
     link_wheels(space, ["salt"], work / "wheels")
     (work / "all.txt").write_text(pylock.text(wheels))
     # Salt comes as a source archive: its build needs setuptools, which the lock has, and no network
     (work / "ready.txt").write_text(pylock.text([wheel for wheel in wheels if wheel.file.endswith(".whl")]))
-    binds = [chroot.Bind(work / "wheels", "/run/vault-cube/wheels"), chroot.Bind(space.uv, "/run/vault-cube/uv"),
-             *(chroot.Bind(work / name, f"/run/vault-cube/{name}") for name in ("ready.txt", "all.txt"))]  # fmt: skip
+    binds = [
+        chroot.Bind(work / "wheels", "/run/vault-cube/wheels"),
+        chroot.Bind(space.uv, "/run/vault-cube/uv"),
+        *(chroot.Bind(work / name, f"/run/vault-cube/{name}") for name in ("ready.txt", "all.txt")),
+    ]
     uv = "/run/vault-cube/uv"
-    install = [uv, "pip", "install", "--python", f"{SALT}/bin/python", "--require-hashes", "--no-deps", "--no-build-isolation", "-r"]
+    install = [
+        uv,
+        "pip",
+        "install",
+        "--python",
+        f"{SALT}/bin/python",
+        "--require-hashes",
+        "--no-deps",
+        "--no-build-isolation",
+        "-r",
+    ]
     for command in (
         [uv, "venv", "--python", "/usr/bin/python3", "--no-project", SALT],
         [*install, "/run/vault-cube/ready.txt"],
@@ -50,6 +65,7 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
     # `import vault_cube` works wherever the checkout lies
     site = next((work / "tree" / SALT.lstrip("/") / "lib").glob("python3*/site-packages"))
     (site / "vault_cube.pth").write_text(f"{CHECKOUT}\n")
+    (site / "vault_cube.pth").chmod(0o644)
 
 
 def link_wheels(space: Workspace, environments: Sequence[str], folder: Path) -> None:
@@ -61,8 +77,16 @@ def link_wheels(space: Workspace, environments: Sequence[str], folder: Path) -> 
 def python_environment(epoch: int) -> dict[str, str]:
     """The variables under which Python and uv write the same bytes each time, and ask no index."""
     return {
-        "SOURCE_DATE_EPOCH": str(epoch), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
-        "UV_NO_CONFIG": "1", "UV_OFFLINE": "1", "UV_NO_INDEX": "1", "UV_FIND_LINKS": "/run/vault-cube/wheels",
-        "UV_CACHE_DIR": "/run/uv-cache", "UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never",
-        "UV_COMPILE_BYTECODE": "1", "PYC_INVALIDATION_MODE": "CHECKED_HASH",
-    }  # fmt: skip
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "UV_NO_CONFIG": "1",
+        "UV_OFFLINE": "1",
+        "UV_NO_INDEX": "1",
+        "UV_FIND_LINKS": "/run/vault-cube/wheels",
+        "UV_CACHE_DIR": "/run/uv-cache",
+        "UV_LINK_MODE": "copy",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_COMPILE_BYTECODE": "1",
+        "PYC_INVALIDATION_MODE": "CHECKED_HASH",
+    }

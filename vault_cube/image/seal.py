@@ -44,6 +44,7 @@ def machine_identity(tree: Path, epoch: int) -> None:
 def build_residue(tree: Path, epoch: int) -> None:
     """What only the build needed: its policy against starting daemons, apt's downloads and lists, salt's traces."""
     _remove(tree, "usr/sbin/policy-rc.d", "var/lib/apt/lists/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb",
+            "etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
             "var/cache/salt", "var/log/salt", "etc/salt/minion_id", "etc/salt/pki", "etc/salt/minion.d/_schedule.conf",
             "root/.cache", "root/.bash_history", "var/lib/cloud/*")  # fmt: skip
 
@@ -57,8 +58,8 @@ def backups(tree: Path, epoch: int) -> None:
 
 def caches(tree: Path, epoch: int) -> None:
     """Caches that hold inode numbers and times; they are made again where they are used."""
-    _remove(tree, "var/cache/ldconfig/aux-cache", "var/cache/man/*", "var/cache/fontconfig/*", "var/lib/systemd/catalog/database",
-            "var/lib/mlocate/*", "tmp/*", "var/tmp/*")  # fmt: skip
+    _remove(tree, "var/cache/ldconfig/aux-cache", "var/cache/man/*", "var/cache/fontconfig/*", "var/lib/mlocate/*",
+            "var/lib/systemd/catalog/database", "tmp/*", "var/tmp/*")  # fmt: skip
 
 
 def logs(tree: Path, epoch: int) -> None:

@@ -62,7 +62,9 @@ class Store:
             raise VaultCubeError(f"{name}: not in the store {self.root}: run `salt-call image.fetch`")
         if sha256_of(path) != sha256:
             path.unlink()
-            raise VaultCubeError(f"{name}: damaged in the store ({path}): removed; run the build again to fetch it anew")
+            raise VaultCubeError(
+                f"{name}: damaged in the store ({path}): removed; run the build again to fetch it anew"
+            )
         return path
 
     def link(self, wanted: Iterable[tuple[str, str]], folder: Path) -> None:
@@ -94,7 +96,10 @@ class Store:
         stop = threading.Event()
         failed: list[tuple[Wanted, str]] = []
         with byte_bar(title, total) as bar, ThreadPoolExecutor(CONNECTIONS) as pool:
-            jobs = {pool.submit(self._bring, session, file, lambda n: bar.advance(bar.task_ids[0], n), stop): file for file in missing}
+            jobs = {
+                pool.submit(self._bring, session, file, lambda n: bar.advance(bar.task_ids[0], n), stop): file
+                for file in missing
+            }
             try:
                 for job in as_completed(jobs):
                     why = job.result()
@@ -108,15 +113,18 @@ class Store:
             raise Unavailable(sorted(failed, key=lambda pair: pair[0].name))
         return total
 
-    def _bring(self, session: requests.Session, file: Wanted, advance: Callable[[int], None], stop: threading.Event) -> str | None:
+    def _bring(
+        self, session: requests.Session, file: Wanted, advance: Callable[[int], None], stop: threading.Event
+    ) -> str | None:
         """Fetch one file from the first place that has it. Returns why it could not be had, or None."""
         why = "no address is known for it"
         for place in file.places:
             try:
                 self._download(session, place, file, advance, stop)
-                return None
             except (requests.RequestException, OSError, ValueError) as err:
                 why = f"{place}: {_reason(err)}"
+            else:
+                return None
         return why
 
     def _download(
@@ -131,7 +139,9 @@ class Store:
             shutil.copyfile(unquote(urlparse(place).path), part)
             advance(part.stat().st_size)
         else:
-            with session.get(place, stream=True, timeout=(10, 60), headers={"Range": f"bytes={have}-"} if have else {}) as answer:
+            with session.get(
+                place, stream=True, timeout=(10, 60), headers={"Range": f"bytes={have}-"} if have else {}
+            ) as answer:
                 if answer.status_code == 416:
                     part.unlink()
                 answer.raise_for_status()
@@ -173,7 +183,9 @@ def _apt_proxies() -> dict[str, str]:
     found = {}
     for scheme in ("http", "https"):
         try:
-            ran = subprocess.run(["apt-config", "shell", "P", f"Acquire::{scheme}::Proxy"], capture_output=True, text=True, check=False)
+            ran = subprocess.run(
+                ["apt-config", "shell", "P", f"Acquire::{scheme}::Proxy"], capture_output=True, text=True, check=False
+            )
         except OSError:
             return {}
         value = ran.stdout.strip().removeprefix("P=").strip("'")

@@ -43,10 +43,25 @@ def make(space: Workspace) -> cache.Entry:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             status = subprocess.run(
-                [*chroot.unshare(network=False), "env", "-i", f"PATH={chroot.PATH}", f"SOURCE_DATE_EPOCH={locked.epoch}", "TMPDIR=/tmp",
-                 *mmdebstrap([deb.name for deb in locked.debs], space.settings.image.tools.codename, work / "tree", work / "repo")],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False,
-            ).returncode  # fmt: skip
+                [
+                    *chroot.unshare(network=False),
+                    "env",
+                    "-i",
+                    f"PATH={chroot.PATH}",
+                    f"SOURCE_DATE_EPOCH={locked.epoch}",
+                    "TMPDIR=/tmp",
+                    *mmdebstrap(
+                        [deb.name for deb in locked.debs],
+                        space.settings.image.tools.codename,
+                        work / "tree",
+                        work / "repo",
+                    ),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                check=False,
+            ).returncode
         if status:
             raise VaultCubeError(f"mmdebstrap failed on the tools tree; the end of {log}:\n{log_tail(log)}")
         seal.seal(work / "tree", locked.epoch)
@@ -56,7 +71,15 @@ def make(space: Workspace) -> cache.Entry:
 def mmdebstrap(packages: Sequence[str], codename: str, target: Path | str, repo: Path | str) -> list[str]:
     """The command that makes a root tree of a local repository: exactly its packages, configured."""
     return [
-        "mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + ",".join(packages),
-        "--aptopt=Acquire::Languages none", "--aptopt=APT::Install-Recommends false", "--aptopt=APT::Sandbox::User root",
-        "--dpkgopt=force-unsafe-io", "--skip=cleanup/reproducible", codename, str(target), f"deb [trusted=yes] copy:{repo} ./",
-    ]  # fmt: skip
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--include=" + ",".join(packages),
+        "--aptopt=Acquire::Languages none",
+        "--aptopt=APT::Install-Recommends false",
+        "--aptopt=APT::Sandbox::User root",
+        "--dpkgopt=force-unsafe-io",
+        codename,
+        str(target),
+        f"deb [trusted=yes] copy:{repo} ./",
+    ]

@@ -35,7 +35,7 @@ class Workspace:
     """the same as settings, as Salt rendered it: what layers are given and keys are made of"""
     locked: bool = False
     """True: what the lock names and nobody serves any more is an error, not a reason to resolve anew"""
-    cache: Path = field(default_factory=lambda: default_cache())
+    cache: Path = field(default_factory=lambda: default_cache())  # noqa: PLW0108 defined below
     store: Path = field(default_factory=lambda: Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store"))
 
     @property
@@ -90,6 +90,7 @@ class Workspace:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """One build of a target in a checkout at a time."""
+        os.umask(0o022)  # the builder's own shapes no tree
         self.build.mkdir(parents=True, exist_ok=True)
         with (self.build / "lock").open("a+") as handle:
             try:

@@ -1,0 +1,47 @@
+# The golden image from nothing: each stage is a salt-call of this checkout, so that the same build works
+# stage by stage without Packer, too. Packer 1.6.6 and later.
+
+locals {
+  salt_call = "exec .venv/bin/salt-call --out=quiet"
+  on        = "target=${var.target}"
+}
+
+# no machine and no communicator: the tree is made in namespaces of this machine
+source "null" "rootfs" {
+  communicator = "none"
+}
+
+build {
+  sources = ["source.null.rootfs"]
+
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.preflight ${local.on} locked=${var.locked}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.fetch ${local.on} locked=${var.locked}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.tools ${local.on}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.layer root ${local.on}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.layer base ${local.on}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.layer driver ${local.on}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.layer runtime ${local.on}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.layer frameworks ${local.on}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.layer validation ${local.on}"]
+  }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.disk ${local.on}"]
+  }
+}
