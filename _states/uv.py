@@ -6,7 +6,7 @@ from vault_cube import environments
 from vault_cube.errors import VaultCubeError
 
 
-def environment(name, lock, python="/usr/bin/python3", *, share_with=None, index=None, extra_indexes=None):
+def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None):  # noqa: PLR0917 Salt binds no keyword-only arguments
     """
     Ensure that an environment is exactly what its lock says: nothing missing, altered or beside it.
 

@@ -43,6 +43,8 @@ frameworks:
         - torchvision ; python_version < "0"
         - torchaudio ; python_version < "0"
         - torchcodec ; python_version < "0"
+        # a compiler for GPUs, 1 GB: vLLM and PyTorch do without it on a CPU
+        - triton ; python_version < "0"
       excluded: []
   checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
   commands:

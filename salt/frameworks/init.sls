@@ -1,4 +1,8 @@
-# Layer 4: one Python environment a framework.
+# Layer 4: one Python environment a framework, their commands, and the vLLM service.
 include:
   - runtime
+  - frameworks.packages
   - frameworks.environments
+  - frameworks.commands
+  - frameworks.kernels
+  - frameworks.vllm

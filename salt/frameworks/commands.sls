@@ -1,0 +1,15 @@
+{% set frameworks = pillar.frameworks %}
+
+{% for command, words in frameworks.commands.items() %}
+{{ command }} is a command:
+  file.managed:
+    - name: /usr/local/bin/{{ command }}
+    - mode: '0755'
+    - contents: |
+        #!/bin/sh
+        # written by salt/frameworks/commands.sls
+        exec {{ frameworks.folder }}/{{ words[0] }}/bin/{{ words[1:] | join(' ') }} "$@"
+{% else %}
+no framework has a command on this target:
+  test.nop: []
+{% endfor %}

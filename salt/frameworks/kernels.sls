@@ -1,0 +1,17 @@
+{% set frameworks = pillar.frameworks %}
+
+{% for name in frameworks.kernels %}
+Jupyter offers {{ name }}:
+  file.serialize:
+    - name: /usr/local/share/jupyter/kernels/{{ name }}/kernel.json
+    - dataset:
+        argv: [{{ frameworks.folder }}/{{ name }}/bin/python, -m, ipykernel_launcher, -f, '{connection_file}']
+        display_name: {{ name }}
+        language: python
+    - serializer: json
+    - makedirs: True
+    - mode: '0644'
+{% else %}
+no Jupyter kernel is asked for:
+  test.nop: []
+{% endfor %}
