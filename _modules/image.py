@@ -4,6 +4,7 @@ They work in the checkout that this module comes from, as root. `make image` run
 """
 
 import functools
+import json
 from pathlib import Path
 
 from salt.exceptions import CommandExecutionError
@@ -61,7 +62,7 @@ def _pillar(target, checkout):
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
     if pillar.get("_errors"):
         raise CommandExecutionError("\n".join(pillar["_errors"]))
-    return dict(pillar)
+    return json.loads(json.dumps(pillar))  # plain dicts, for yaml
 
 
 @_spoken
