@@ -65,7 +65,7 @@ driver:
   cuda: null
   persistence: false
   load: []
-  blocked: [nouveau]
+  blocked: []
   power: {limit_w: null, pcie_aspm: default}
   gates: {gpus: 0, memory_mib: 0, pcie_generation: 0, pcie_width: 0, idle_celsius: 60}
 
@@ -73,7 +73,6 @@ runtime:
   packages: []
   provider: none
   mode: null
-  cdi_folder: null
   cgroup_driver: null
   repositories: []
   gates: {gpus: 0, together: 0}

@@ -2,6 +2,6 @@
 base:
   '*':
     - box
-    - targets.{{ opts.vault_cube.target }}
+    - target
     - local:
         ignore_missing: True

@@ -44,8 +44,29 @@ driver:
   load: [nvidia, nvidia_uvm]
   blocked: [nouveau, nova_core]
   # four cards on 3 kW: 575 W is the 5090's own limit; links were seen to drop with power management on
-  power: {limit_w: 575, pcie_aspm: 'off'}
+  power: {limit_w: 575, pcie_aspm: performance}
   gates: {gpus: 4, memory_mib: 32607, pcie_generation: 5, pcie_width: 16, idle_celsius: 60}
+
+runtime:
+  # the base package alone: with CDI no hook and no libnvidia-container take part
+  packages: [nvidia-container-toolkit-base]
+  provider: nvidia
+  mode: cdi
+  cgroup_driver: systemd
+  repositories:
+    - name: nvidia-container-toolkit
+      uri: https://nvidia.github.io/libnvidia-container/stable/deb/amd64
+      suite: /
+      components: []
+      keyring:
+        url: https://nvidia.github.io/libnvidia-container/gpgkey
+        sha256: dbb305b415ff3effbd6ae0bc7b73c1b0f4d8a8e3a4db234d0dee1a934a4e5100
+        fingerprint: C95B321B61E88C1809C4F759DDCAE044F796ECB0
+      pin:
+        packages: [nvidia-container-toolkit*, libnvidia-container*]
+        version: null
+        origin: nvidia.github.io
+  gates: {gpus: 4, together: 2}
 
 frameworks:
   environments:

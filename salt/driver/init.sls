@@ -1,5 +1,7 @@
 # Layer 2: the accelerator's kernel driver and user space, from one source.
 include:
   - base
+  - driver.repositories
   - driver.packages
   - driver.modules
+  - driver.power

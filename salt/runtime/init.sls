@@ -1,4 +1,6 @@
 # Layer 3: containers get the GPUs.
 include:
   - driver
+  - runtime.repositories
   - runtime.packages
+  - runtime.docker

@@ -1,4 +1,11 @@
+{% if pillar.runtime.packages %}
 container toolkit is installed:
   pkg.installed:
     - pkgs: {{ pillar.runtime.packages | json }}
     - install_recommends: False
+    - require:
+      - sls: runtime.repositories
+{% else %}
+containers need no toolkit on this target:
+  test.nop: []
+{% endif %}

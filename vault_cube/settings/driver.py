@@ -39,7 +39,7 @@ class Power(Section):
     """What the supply and the slots stand."""
 
     limit_w: Annotated[int, Field(ge=100, le=1000)] | None = Field(description="cap per GPU, W; null: the card's own")
-    pcie_aspm: Literal["default", "off"] = Field(description="link power management; off where links drop")
+    pcie_aspm: Literal["default", "performance"] = Field(description="performance: links never sleep, where some drop")
 
 
 class DriverGates(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vault_cube.settings.repository import Repository
-from vault_cube.settings.strict import AbsolutePath, PackageName, Section
+from vault_cube.settings.strict import PackageName, Section
 
 
 class RuntimeGates(Section):
@@ -21,7 +21,6 @@ class Runtime(Section):
     packages: list[PackageName]
     provider: Literal["nvidia", "none"] = Field(description="nvidia: the Container Toolkit from NVIDIA's repository")
     mode: Literal["cdi", "runtime"] | None = Field(description="cdi where Docker is 25 or newer, else a runtime entry")
-    cdi_folder: AbsolutePath | None = Field(description="where the CDI specification of the GPUs is written")
     cgroup_driver: Literal["systemd", "cgroupfs"] | None = Field(
         description="cgroupfs keeps a container's GPUs when systemd reloads (nvidia-container-toolkit issue 48)"
     )
@@ -30,11 +29,11 @@ class Runtime(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "Runtime":
-        set_keys = [name for name in ("packages", "mode", "cdi_folder", "cgroup_driver") if getattr(self, name)]
+        set_keys = [name for name in ("packages", "mode", "cgroup_driver") if getattr(self, name)]
         if self.provider == "none" and (set_keys or self.repositories):
             raise ValueError(f"provider none configures nothing: leave {', '.join(set_keys) or 'repositories'} empty")
         if self.provider == "nvidia" and (self.mode is None or self.cgroup_driver is None or not self.packages):
             raise ValueError("provider nvidia needs packages, mode and cgroup_driver")
-        if (self.mode == "cdi") != (self.cdi_folder is not None):
-            raise ValueError("cdi_folder belongs to mode cdi")
+        if self.mode == "runtime" and self.cgroup_driver == "systemd":
+            raise ValueError("mode runtime loses its GPUs on daemon-reload under cgroup_driver systemd: use cgroupfs")
         return self

@@ -1,0 +1,8 @@
+{% from 'driver/repository.jinja' import repository with context %}
+
+{% for repo in pillar.runtime.repositories %}
+{{ repository('runtime', repo) }}
+{% else %}
+runtime needs no vendor repository:
+  test.nop: []
+{% endfor %}
