@@ -1,0 +1,109 @@
+# What the three sources take from the command line: `packer build -var NAME=VALUE`, or a file with -var-file.
+# Not one of them has to be given for the default, `make image`.
+
+variable "target" {
+  type        = string
+  description = "A name in pillar/targets/."
+  default     = "debian-12"
+}
+
+variable "locked" {
+  type        = string
+  description = "1: exactly what the lock names, or an error; 0: what nobody serves any more is resolved anew."
+  default     = "0"
+}
+
+# what `vm` and `bare_metal` apply; each layer brings the layers below it
+variable "layers" {
+  type        = list(string)
+  description = "The layers that vm and bare_metal apply, in order."
+  default     = ["validation"]
+}
+
+variable "checkout" {
+  type        = string
+  description = "Where a box has its copy of the checkout."
+  default     = "/opt/vault-cube/checkout"
+}
+
+variable "ssh_user" {
+  type        = string
+  description = "The pillar's user, who may use sudo without a password."
+  default     = "vaultadmin"
+}
+
+variable "ssh_key" {
+  type        = string
+  description = "File of the private key that opens the machine; vm: of the throw-away key whose public half is in vm_seed."
+  default     = ""
+}
+
+# ---- vm
+
+variable "vm_image" {
+  type        = string
+  description = "The qcow2 that vm boots; it is not changed."
+  default     = ""
+}
+
+variable "vm_seed" {
+  type        = string
+  description = "The folder that the guest sees as its CIDATA disk: meta-data and user-data."
+  default     = ""
+}
+
+variable "vm_work" {
+  type        = string
+  description = "An existing folder for the firmware's variables and the serial console's log."
+  default     = ""
+}
+
+variable "vm_qemu" {
+  type        = string
+  description = "QEMU's program."
+  default     = "qemu-system-x86_64"
+}
+
+variable "vm_firmware" {
+  type        = string
+  description = "OVMF's code; its variables are a copy in vm_work."
+  default     = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+}
+
+variable "vm_accelerator" {
+  type        = string
+  description = "kvm or tcg."
+  default     = "tcg"
+}
+
+variable "vm_port" {
+  type        = number
+  description = "The port of 127.0.0.1 that leads to the guest's ssh."
+  default     = 2222
+}
+
+variable "vm_disk_size" {
+  type        = string
+  description = "The guest's disk; the root file system grows into it."
+  default     = "16G"
+}
+
+variable "vm_output" {
+  type        = string
+  description = "The folder that the changed disk is left in; it must not exist."
+  default     = ""
+}
+
+# ---- bare_metal
+
+variable "host" {
+  type        = string
+  description = "bare_metal: the machine's name or address."
+  default     = ""
+}
+
+variable "host_port" {
+  type        = number
+  description = "bare_metal: the machine's ssh port."
+  default     = 22
+}
