@@ -2,7 +2,7 @@
 # stage by stage without Packer, too. Packer 1.6.6 and later.
 
 locals {
-  salt_call = "exec .venv/bin/salt-call --out=quiet"
+  salt_call = "exec .venv/bin/salt-call --out-file=/dev/null"
   on        = "target=${var.target}"
 }
 
