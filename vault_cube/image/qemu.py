@@ -1,0 +1,140 @@
+"""QEMU's programs and command line: this machine's own, or those of the tools tree run where they lie."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.seed import LABEL, Seed
+
+OVMF = "usr/share/OVMF"
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """Where QEMU is and how it is called."""
+
+    system: Sequence[str]
+    image: Sequence[str]
+    code: Path
+    """OVMF's code"""
+    variables: Path
+    """OVMF's empty variables, to be copied"""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_host(cls) -> Qemu:
+        """This machine's QEMU. Raises VaultCubeError when it or OVMF is missing."""
+        for program in ("qemu-system-x86_64", "qemu-img"):
+            if not shutil.which(program):
+                raise VaultCubeError(f"{program} is missing: install qemu-system-x86 and qemu-utils")
+        return cls(("qemu-system-x86_64",), ("qemu-img",), *_firmware(Path("/")))
+
+    @classmethod
+    def of_tree(cls, tree: Path) -> Qemu:
+        """The pinned QEMU of a tools tree.
+
+        It is started by the tree's own loader with the tree's libraries, not in a chroot: paths, /dev/kvm, the network
+        and signals are this machine's, with nothing to mount and so nothing to unmount.
+        """
+        libraries = tree / LIBRARIES
+        loader = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
+        for program in ("qemu-system-x86_64", "qemu-img"):
+            if not (tree / "usr/bin" / program).exists():
+                raise VaultCubeError(f"{tree}: no {program}; add its package to image:tools:packages")
+        return cls(
+            (*loader, str(tree / "usr/bin/qemu-system-x86_64"), "-L", str(tree / "usr/share/qemu")),
+            (*loader, str(tree / "usr/bin/qemu-img")),
+            *_firmware(tree),
+            environment={"QEMU_MODULE_DIR": str(libraries / "qemu")},
+        )
+
+
+def _firmware(root: Path) -> tuple[Path, Path]:
+    code, variables = root / OVMF / "OVMF_CODE_4M.fd", root / OVMF / "OVMF_VARS_4M.fd"
+    if not code.exists() or not variables.exists():
+        raise VaultCubeError(f"{code}: no UEFI firmware there: install ovmf")
+    return code, variables
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a guest is given."""
+
+    memory_mib: int
+    cpus: int
+    disk_gib: int
+    """the disk that the guest sees; the image's root file system grows into it"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of a guest: its files and its way in."""
+
+    disk: Path
+    variables: Path
+    console: Path
+    """the serial console's log"""
+    qmp: Path
+    port: int
+    """of 127.0.0.1, leads to the guest's ssh"""
+    seed: Seed | None = None
+    tap: str | None = None
+    """a tap device on the guest's network, made by the caller; the guest then reaches nothing but it"""
+
+
+GUEST_PORT = 22
+NETWORK = "10.0.2.0/24"
+"""QEMU's user network; it gives the guest GUEST by DHCP"""
+GUEST = "10.0.2.15"
+
+
+def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[str]:
+    """The command line of a guest. accelerator: kvm or tcg."""
+    # "max" is all that TCG can emulate; under KVM the processor itself
+    cpu, accel = ("host", "kvm") if accelerator == "kvm" else ("max", "tcg,thread=multi")
+    line = [
+        *qemu.system,
+        *("-machine", "q35", "-accel", accel, "-cpu", cpu),
+        *("-smp", str(hardware.cpus), "-m", str(hardware.memory_mib)),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-vga", "none"),
+        *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_escaped(qemu.code)}"),
+        *("-drive", f"if=pflash,format=raw,unit=1,file={_escaped(run.variables)}"),
+        *("-drive", f"if=virtio,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(run.disk)}"),
+        *("-device", "virtio-rng-pci"),
+        *("-serial", f"file:{run.console}"),
+        *("-qmp", f"unix:{run.qmp},server=on,wait=off"),
+    ]
+    if run.seed:
+        folder = _escaped(run.seed.folder)
+        line += ["-drive", f"if=virtio,driver=vvfat,read-only=on,label={LABEL},dir={folder}"]
+    forward = f"user,id=user,net={NETWORK},hostfwd=tcp:127.0.0.1:{run.port}-{GUEST}:{GUEST_PORT}"
+    if run.tap is None:
+        return [*line, "-netdev", forward, "-device", "virtio-net-pci,netdev=user,romfile="]
+    # one hub: the user network answers DHCP and carries our own ssh, the tap lets any address of the subnet look at
+    # all ports of the guest
+    return [
+        *line,
+        *("-netdev", f"{forward},restrict=on", "-netdev", "hubport,id=hub0,hubid=0,netdev=user"),
+        *("-netdev", f"tap,id=tap,ifname={run.tap},script=no,downscript=no"),
+        *("-netdev", "hubport,id=hub1,hubid=0,netdev=tap", "-netdev", "hubport,id=hub2,hubid=0"),
+        *("-device", "virtio-net-pci,netdev=hub2,romfile="),
+    ]
+
+
+def _escaped(path: Path) -> str:
+    """A path as a value in one of QEMU's comma lists."""
+    return str(path).replace(",", ",,")
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

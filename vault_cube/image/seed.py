@@ -1,0 +1,67 @@
+"""The NoCloud seed that lets one throw-away key into a guest, for as long as the guest runs.
+
+A seed is a folder. QEMU shows it to the guest as a FAT disk labelled CIDATA, so that no image file of it is ever made.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vault_cube.errors import VaultCubeError
+
+LABEL = "CIDATA"
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A seed's folder, and the key that it lets in."""
+
+    folder: Path
+    """meta-data and user-data, what the guest sees"""
+    key: Path
+    """the private key; it lies outside the folder"""
+    user: str
+
+
+@contextmanager
+def seed(user: str) -> Iterator[Seed]:
+    """A seed with a new ed25519 key for one user; key and folder are gone afterwards.
+
+    Raises VaultCubeError when there is no ssh-keygen.
+    """
+    if not shutil.which("ssh-keygen"):
+        raise VaultCubeError("ssh-keygen is missing: install openssh-client")
+    with tempfile.TemporaryDirectory(prefix="vault-cube-seed-") as work:
+        key, folder = Path(work) / "key", Path(work) / "seed"
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vault-cube throw-away", "-f", str(key)],
+            stdin=subprocess.DEVNULL,
+            check=True,
+        )
+        folder.mkdir()
+        for name, text in files(user, key.with_suffix(".pub").read_text().strip()).items():
+            (folder / name).write_text(text)
+        yield Seed(folder, key, user)
+
+
+def files(user: str, public_key: str) -> dict[str, str]:
+    """What a NoCloud seed holds, by file name.
+
+    No host name and no network stand in it: those are the image's own, and a guest that was given others had drifted
+    before anybody looked. The user is there already, cloud-init only adds the key.
+    https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
+    """
+    # YAML reads JSON
+    data = {"users": [{"name": user, "ssh_authorized_keys": [public_key]}]}
+    return {
+        "meta-data": json.dumps({"instance-id": f"vault-cube-{uuid.uuid4()}"}) + "\n",
+        "user-data": "#cloud-config\n" + json.dumps(data, indent=1) + "\n",
+    }
