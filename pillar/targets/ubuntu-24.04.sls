@@ -60,7 +60,7 @@ runtime:
       components: []
       keyring:
         url: https://nvidia.github.io/libnvidia-container/gpgkey
-        sha256: dbb305b415ff3effbd6ae0bc7b73c1b0f4d8a8e3a4db234d0dee1a934a4e5100
+        sha256: null
         fingerprint: C95B321B61E88C1809C4F759DDCAE044F796ECB0
       pin:
         packages: [nvidia-container-toolkit*, libnvidia-container*]

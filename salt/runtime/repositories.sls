@@ -1,3 +1,4 @@
+# the key comes by keyring.present, checked by its fingerprint
 {% from 'driver/repository.jinja' import repository with context %}
 
 {% for repo in pillar.runtime.repositories %}

@@ -10,10 +10,10 @@ Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$", description="OpenP
 
 
 class Keyring(Section):
-    """The signing key; its bytes are in the layer's `keyrings/<repository>.asc`, so that no build asks the network."""
+    """The signing key: the fingerprint decides; the bytes are fetched, never kept in the tree."""
 
     url: HttpUrl = Field(description="where the vendor publishes the key")
-    sha256: Sha256 = Field(description="sha256 of the key file in the layer's keyrings folder")
+    sha256: Sha256 | None = Field(description="sha256 of the published file; null: the fingerprint alone decides")
     fingerprint: Fingerprint
 
 
