@@ -1,0 +1,298 @@
+"""Scaling of training under PyTorch's DistributedDataParallel, run by torchrun: NCCL on GPUs, gloo on a CPU.
+
+Weak scaling, fixed batch per device: E = T_N / (N * T_1), T in samples/s, T_1 the plain model on one device.
+Two controls, taken in the same breath: N independent copies at once give E_shared = C_N / (N * T_1), what heat, power and
+shared memory cost; E_comm = T_N / C_N is what communication costs. E = E_shared * E_comm for every single repeat.
+Strong scaling, fixed global batch: E_strong = S_N / (N * T_1 at the global batch), that batch split over the devices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import workload
+
+# what is trained, by where it runs: a fixed size, so that two results can be compared
+SIZES = {
+    "transformer": {
+        # 0.36 G parameters: with AdamW's state it fits a 16 GiB card
+        "gpu": {"layers": 24, "width": 1024, "heads": 16, "vocabulary": 32000, "tokens": 1024, "batch": 16},
+        "cpu": {"layers": 2, "width": 256, "heads": 4, "vocabulary": 1000, "tokens": 32, "batch": 32},
+    },
+    "resnet": {
+        # ResNet-50 (He et al. 2015, table 1): 25,557,032 parameters
+        "gpu": {"blocks": [3, 4, 6, 3], "width": 64, "classes": 1000, "pixels": 224, "batch": 128},
+        "cpu": {"blocks": [1, 1, 1, 1], "width": 16, "classes": 10, "pixels": 32, "batch": 64},
+    },
+}
+
+
+def transformer(size: dict[str, Any]) -> Any:
+    """A decoder-only transformer, pre-norm, learned positions; the output shares the token embedding's weights."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    width, heads = size["width"], size["heads"]
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+            self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+        def forward(self, x: Any) -> Any:
+            batch, tokens, _ = x.shape
+            parts = self.qkv(self.norms[0](x)).view(batch, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            attention = functional.scaled_dot_product_attention(*parts, is_causal=True)
+            x = x + self.out(attention.transpose(1, 2).reshape(batch, tokens, width))
+            return x + self.mlp(self.norms[1](x))
+
+    class Transformer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(size["vocabulary"], width)
+            self.positions = nn.Parameter(torch.zeros(size["tokens"], width))
+            self.blocks = nn.Sequential(*(Block() for _ in range(size["layers"])))
+            self.norm = nn.LayerNorm(width)
+
+        def forward(self, ids: Any) -> Any:
+            x = self.norm(self.blocks(self.embedding(ids) + self.positions))
+            return functional.linear(x, self.embedding.weight).flatten(0, 1)
+
+    return Transformer()
+
+
+def resnet(size: dict[str, Any]) -> Any:
+    """A ResNet of bottleneck blocks, stride in the 3x3 convolution (the form that torchvision calls v1.5)."""
+    from torch import nn
+
+    def convolution(inner: int, outer: int, kernel: int, stride: int = 1) -> list[Any]:
+        return [nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outer)]
+
+    class Bottleneck(nn.Module):
+        def __init__(self, inner: int, width: int, stride: int) -> None:
+            super().__init__()
+            self.way = nn.Sequential(
+                *convolution(inner, width, 1), nn.ReLU(True),
+                *convolution(width, width, 3, stride), nn.ReLU(True),
+                *convolution(width, 4 * width, 1),
+            )  # fmt: skip
+            same = inner == 4 * width and stride == 1
+            self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inner, 4 * width, 1, stride))
+            self.relu = nn.ReLU(True)
+
+        def forward(self, x: Any) -> Any:
+            return self.relu(self.way(x) + self.shortcut(x))
+
+    width = size["width"]
+    layers = [*convolution(3, width, 7, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)]
+    channels = width
+    for stage, blocks in enumerate(size["blocks"]):
+        inner = width * 2**stage
+        for block in range(blocks):
+            layers.append(Bottleneck(channels, inner, 2 if stage and not block else 1))
+            channels = 4 * inner
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, size["classes"]))
+
+
+def batch_of(name: str, size: dict[str, Any], count: int, device: Any) -> tuple[Any, Any]:
+    """Random inputs and targets, made once: no data loader is part of what is measured."""
+    import torch
+
+    if name == "transformer":
+        shape = (count, size["tokens"])
+        ids = torch.randint(0, size["vocabulary"], shape, device=device)
+        return ids, torch.randint(0, size["vocabulary"], (count * size["tokens"],), device=device)
+    images = torch.randn(count, 3, size["pixels"], size["pixels"], device=device)
+    return images, torch.randint(0, size["classes"], (count,), device=device)
+
+
+def stepper(model: Any, data: tuple[Any, Any], device: Any) -> Callable[[], None]:
+    """One training step: forward in bfloat16 on a GPU (float32 on a CPU), backward, AdamW."""
+    import torch
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    loss, (inputs, targets) = torch.nn.CrossEntropyLoss(), data
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            value = loss(model(inputs), targets)
+        value.backward()
+        optimizer.step()
+
+    return step
+
+
+def flops_of(model: Any, name: str, size: dict[str, Any], device: Any) -> float:
+    """Floating point operations of one sample's forward and backward pass, counted by PyTorch over its real operators.
+
+    Matrix products and convolutions count (2 per multiply-add), attention without its causal half saved, as in PaLM's MFU
+    (Chowdhery et al. 2022, appendix B); recomputation does not.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    inputs, targets = batch_of(name, size, 2, device)
+    # the fused attention of a CPU is unknown to the counter, the plain one is not
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        torch.nn.functional.cross_entropy(model(inputs), targets).backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / 2
+
+
+def wrap(model: Any, device: Any) -> Any:
+    """The model under DDP."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def measure(
+    name: str, options: argparse.Namespace, device: Any, gloo: Any, share: tuple[float, float]
+) -> dict[str, Any]:
+    """All of one model: calibration, then `repeats` rounds of solo, concurrent, weak and strong, interleaved."""
+    import torch
+    import torch.distributed as dist
+
+    rank, world = dist.get_rank(), dist.get_world_size()
+    size = SIZES[name]["gpu" if device.type == "cuda" else "cpu"]
+    batch = size["batch"]
+    torch.manual_seed(1)
+    make = {"transformer": transformer, "resnet": resnet}[name]
+    plain = make(size).to(device)
+    flops = flops_of(plain, name, size, device)
+    parameters = sum(parameter.numel() for parameter in plain.parameters())
+    data, part = (batch_of(name, size, count, device) for count in (batch, max(1, batch // world)))
+    wrapped = wrap(make(size).to(device), device)
+    alone, weak = stepper(plain, data, device), stepper(wrapped, data, device)
+    strong = stepper(wrapped, part, device)
+
+    def sync() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def meet() -> None:
+        sync()
+        dist.barrier(group=gloo)
+
+    for step in (weak, strong):
+        for _ in range(3):
+            step()
+    meet()
+    # every rank calibrates at once, so that the solo baseline is not the only one that is warm
+    counts = torch.tensor([workload.steps_for(options.seconds, alone, sync)])
+    dist.broadcast(counts, 0, group=gloo)
+    steps = int(counts)
+
+    def rate(step: Callable[[], None], active: bool, samples: int) -> float:
+        meet()
+        started = time.perf_counter()
+        if active:
+            for _ in range(steps):
+                step()
+        meet()
+        return samples * steps / (time.perf_counter() - started)
+
+    rates: dict[str, list[float]] = {"solo": [], "concurrent": [], "weak": [], "strong": []}
+    for repeat in range(options.repeats):
+        rates["solo"].append(rate(alone, rank == 0, batch))
+        rates["concurrent"].append(rate(alone, True, world * batch))
+        rates["weak"].append(rate(weak, True, world * batch))
+        rates["strong"].append(rate(strong, True, world * part[0].shape[0]))
+        if rank == 0:
+            done = share[0] + (share[1] - share[0]) * (repeat + 1) / (options.repeats + 1)
+            workload.progress(done, f"{name}, repeat {repeat + 1} of {options.repeats}")
+    if rank == 0:
+        workload.say("phase", "steady")
+    # all devices without a pause: what utilisation, power and clocks are read in
+    steady = max(3, round(options.steady * rates["weak"][-1] / (world * batch)))
+    agreed = torch.tensor([steady])
+    dist.broadcast(agreed, 0, group=gloo)
+    meet()
+    for _ in range(int(agreed)):
+        weak()
+    meet()
+    if rank == 0:
+        workload.say("phase")
+    return {
+        "workload": {**size, "parameters": parameters, "flop_per_sample": flops, "steps": steps, "batch_per_device": batch,
+                     "precision": "bfloat16 autocast" if device.type == "cuda" else "float32", "optimizer": "AdamW"},
+        "metrics": metrics_of(name, rates, world, flops),
+    }  # fmt: skip
+
+
+def metrics_of(name: str, rates: dict[str, list[float]], world: int, flops: float) -> dict[str, Any]:
+    """The quotients of every single repeat, so that their spread is seen and not only that of the rates."""
+    solo, both, weak, strong = rates["solo"], rates["concurrent"], rates["weak"], rates["strong"]
+    scaling = {
+        "efficiency": ("ratio", [w / (world * s) for w, s in zip(weak, solo)]),
+        "efficiency_shared": ("ratio", [c / (world * s) for c, s in zip(both, solo)]),
+        "efficiency_communication": ("ratio", [w / c for w, c in zip(weak, both)]),
+        "efficiency_strong": ("ratio", [n / (world * s) for n, s in zip(strong, solo)]),
+    }
+    found = {
+        # one device scales to nothing: its quotient would be 1 whatever is wrong, so there is none
+        **(scaling if world > 1 else {}),
+        "solo": ("samples/s", solo),
+        "concurrent": ("samples/s", both),
+        "weak": ("samples/s", weak),
+        "strong": ("samples/s", strong),
+        "model_flops": ("TFLOP/s per device", [w * flops / world / 1e12 for w in weak]),
+    }
+    return {f"{name}_{key}": workload.metric(unit, values) for key, (unit, values) in found.items()}
+
+
+def main() -> dict[str, Any] | None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one timed run, about")
+    parser.add_argument(
+        "--steady", type=float, default=10.0, help="length of the run that sensors are read in, seconds"
+    )
+    options = parser.parse_args()
+
+    import torch
+    import torch.distributed as dist
+
+    gpu = torch.cuda.is_available()
+    local = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    else:
+        # one core a worker: a second worker must not find the first one's threads on its core
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"])))
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        gloo = dist.new_group(backend="gloo")
+        world, parts, count = dist.get_world_size(), {}, len(options.models)
+        for index, name in enumerate(options.models):
+            parts[name] = measure(name, options, device, gloo, (index / count, (index + 1) / count))
+        if dist.get_rank():
+            return None
+        return {
+            "workload": {
+                "backend": dist.get_backend(), "devices": world, "threads_per_device": torch.get_num_threads(),
+                "repeats": options.repeats, "models": {name: part["workload"] for name, part in parts.items()},
+            },
+            "versions": {"torch": torch.__version__, "cuda": torch.version.cuda,
+                         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if gpu else None},
+            "device": torch.cuda.get_device_name(device) if gpu else "cpu",
+            "metrics": {key: value for part in parts.values() for key, value in part["metrics"].items()},
+        }  # fmt: skip
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    workload.run(main)

@@ -1,0 +1,126 @@
+"""The ceilings of one machine: matrix products by precision, memory bandwidth, copies. Run by PyTorch's Python.
+
+Rates of the devices alone, one after the other. FLOP of a product of n x n matrices: 2 n^3. Bytes of a copy: read plus
+written, as STREAM counts them (McCalpin 1995).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+import workload
+
+
+def products(torch: Any, device: Any) -> dict[str, tuple[int, Callable[[], object]]]:
+    """What is multiplied: precision -> side of the matrices and one product."""
+    gpu = device.type == "cuda"
+    side = 8192 if gpu else 1024
+
+    def product(dtype: Any, n: int = side) -> tuple[int, Callable[[], object]]:
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        return n, lambda: torch.mm(a, b)
+
+    if not gpu:
+        return {"float32": product(torch.float32), "bfloat16": product(torch.bfloat16, 512)}
+    made = {"float32": product(torch.float32), "bfloat16": product(torch.bfloat16), "float16": product(torch.float16)}
+
+    n, plain = product(torch.float32)
+
+    def tf32() -> object:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        try:
+            return plain()
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
+
+    made["tf32"] = n, tf32
+    if torch.cuda.get_device_capability(device) >= (8, 9):
+        eight = torch.float8_e4m3fn
+        a = torch.randn(n, n, device=device).to(eight)
+        # the second factor is column-major: the only form that cuBLASLt takes
+        b = torch.randn(n, n, device=device).to(eight).t()
+        one = torch.ones((), device=device)
+        made["float8"] = n, lambda: torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+    return made
+
+
+def copies(torch: Any, device: Any, others: list[Any]) -> dict[str, tuple[float, Callable[[], object]]]:
+    """What is copied: name -> bytes moved and one copy."""
+    gpu = device.type == "cuda"
+    # far beyond any cache: the largest of a server processor are below 1.2 GiB, of a GPU below 0.2
+    count = (1 << 30) if gpu else (256 << 20)
+    source = torch.ones(count, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    made: dict[str, tuple[float, Callable[[], object]]] = {"memory": (2.0 * count, lambda: target.copy_(source))}
+    if gpu:
+        host = torch.ones(count, dtype=torch.uint8).pin_memory()
+        made["host_to_device"] = count, lambda: target.copy_(host, non_blocking=True)
+        made["device_to_host"] = count, lambda: host.copy_(source, non_blocking=True)
+        for other in others:
+            there = torch.empty(count, dtype=torch.uint8, device=other)
+            made[f"device_to_device_{device.index}_{other.index}"] = count, lambda there=there: there.copy_(source)
+    return made
+
+
+def main() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one timed run, about")
+    options = parser.parse_args()
+
+    import torch
+
+    gpu = torch.cuda.is_available()
+    devices = (
+        [torch.device("cuda", index) for index in range(torch.cuda.device_count())] if gpu else [torch.device("cpu")]
+    )
+    if not gpu:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(1)
+    metrics: dict[str, Any] = {}
+    sides: dict[str, int] = {}
+    for index, device in enumerate(devices):
+
+        def sync(device: Any = device) -> None:
+            if gpu:
+                for one in devices:
+                    torch.cuda.synchronize(one)
+
+        made = {
+            **{
+                f"matmul_{name}": ("TFLOP/s", 2 * n**3 / 1e12, work)
+                for name, (n, work) in products(torch, device).items()
+            },
+            **{
+                f"copy_{name}": ("GB/s", size / 1e9, work)
+                for name, (size, work) in copies(torch, device, [d for d in devices if d != device]).items()
+            },
+        }
+        sides = {name: n for name, (n, _) in products(torch, device).items()}
+        for number, (name, (unit, amount, work)) in enumerate(made.items()):
+            steps = workload.steps_for(options.seconds, work, sync)
+            samples = [amount * steps / workload.timed(work, sync, steps) for _ in range(options.repeats)]
+            # one name for each device; a single device needs no number
+            metrics[f"{name}_{index}" if len(devices) > 1 and "device_to_device" not in name else name] = (
+                workload.metric(unit, samples)
+            )
+            workload.progress((index + (number + 1) / len(made)) / len(devices), f"{device} {name}")
+        del made
+    return {
+        "workload": {
+            "sides": sides,
+            "repeats": options.repeats,
+            "devices": len(devices),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
+        "device": torch.cuda.get_device_name(devices[0]) if gpu else "cpu",
+        "metrics": metrics,
+    }
+
+
+if __name__ == "__main__":
+    workload.run(main)
