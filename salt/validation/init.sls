@@ -1,5 +1,7 @@
-# Layer 5: the box proves itself.
+# Layer 5: the box carries its own states, tools and checks, and can prove itself.
 include:
   - frameworks
   - validation.tools
+  - validation.checkout
+  - validation.salt
   - validation.manifest

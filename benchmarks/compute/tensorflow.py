@@ -1,0 +1,13 @@
+"""Runs under the tensorflow environment's Python: allocates and computes on each device, says how many were right."""
+
+import json
+
+import tensorflow as tf
+
+gpus = tf.config.list_physical_devices("GPU")
+right = 0
+for device in [f"/GPU:{n}" for n in range(len(gpus))] or ["/CPU:0"]:
+    with tf.device(device):
+        product = tf.linalg.matmul(tf.ones((256, 256)), tf.ones((256, 256)))
+    right += bool(tf.reduce_all(product == 256).numpy())
+print(json.dumps({"version": tf.__version__, "gpus": len(gpus), "right": right}))

@@ -1,0 +1,169 @@
+"""Gate of layer 2: the GPUs are there, whole, cool, and quiet in the kernel's log."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+from typing import Any
+
+from vault_cube.checks import Place, Verdict, command, last_line, not_applicable, verdict
+
+# the driver's own error lines; Xid is NVIDIA's code for a GPU error (docs.nvidia.com/deploy/xid-errors)
+KERNEL_ERROR = re.compile(
+    r"NVRM: (Xid|.*(failed|error|mismatch))|nvidia.*(probe .*failed|not supported)", re.IGNORECASE
+)
+
+LOAD = """
+import torch, time
+until = time.time() + 20
+while time.time() < until:
+    for n in range(torch.cuda.device_count()):
+        torch.ones(64 << 20, pin_memory=True).to(f"cuda:{n}")
+"""
+
+PROGRAM = """
+#include <cstdio>
+__global__ void add(int *x) { atomicAdd(x, threadIdx.x); }
+int main() {
+    int *x, out = 0;
+    if (cudaMalloc(&x, sizeof out) || cudaMemcpy(x, &out, sizeof out, cudaMemcpyHostToDevice)) return 2;
+    add<<<1, 32>>>(x);
+    if (cudaMemcpy(&out, x, sizeof out, cudaMemcpyDeviceToHost)) return 3;
+    std::printf("%d", out);
+    return out == 496 ? 0 : 4;
+}
+"""
+
+
+def cases(place: Place) -> Iterator[Verdict]:
+    """All cases of the layer."""
+    driver = place.pillar["driver"]
+    if driver["provider"] == "none":
+        yield not_applicable("driver", "this target has no GPU driver (pillar driver:provider)")
+        return
+    yield from in_tree(driver)
+    gates = driver["gates"]
+    if not place.live:
+        for name in ("GPUs", "memory", "PCIe link", "idle temperature", "persistence", "kernel log", "nvcc"):
+            yield not_applicable(name, "needs a running system")
+        return
+    if not place.gpus:
+        ran = command(["nvidia-smi"], 60)
+        yield verdict(
+            "GPUs",
+            False,
+            last_line(ran.stdout + ran.stderr) or "nvidia-smi sees none",
+            f"{gates['gpus']} (driver:gates:gpus)",
+        )
+        return
+    yield verdict(
+        "GPUs", len(place.gpus) == gates["gpus"], str(len(place.gpus)), f"{gates['gpus']} (driver:gates:gpus)"
+    )
+    least, below = gates["memory_mib"], gates["idle_celsius"]
+    yield each(place, "memory", "memory.total", lambda mib: mib >= least, f">= {least} MiB (driver:gates:memory_mib)")
+    yield each(
+        place, "idle temperature", "temperature.gpu", lambda c: c < below, f"< {below} °C (driver:gates:idle_celsius)"
+    )
+    if driver["persistence"]:
+        modes = {gpu["persistence_mode"] for gpu in place.gpus}
+        yield verdict("persistence", modes == {"Enabled"}, ", ".join(sorted(modes)), "Enabled (driver:persistence)")
+    yield link(place)
+    yield kernel_log()
+    yield nvcc(place)
+
+
+def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
+    """What can be seen without running anything: modules for the kernel, one version, held packages."""
+    kernels = sorted(path.name for path in Path("/lib/modules").glob("*") if (path / "modules.dep").is_file())
+    for kernel in kernels:
+        ran = command(["modinfo", "-k", kernel, "-F", "version", "nvidia"], 30)
+        version = ran.stdout.strip()
+        good = ran.returncode == 0 and version.split(".")[0] == driver["branch"]
+        yield verdict(
+            f"module for {kernel}", good, version or last_line(ran.stderr), f"branch {driver['branch']} (driver:branch)"
+        )
+    if not kernels:
+        yield verdict("module", False, "there is no kernel in /lib/modules", "one kernel")
+    if driver["held"]:
+        held = set(command(["apt-mark", "showhold"], 30).stdout.split())
+        loose = sorted(set(driver["held"]) - held)
+        yield verdict(
+            "held together",
+            not loose,
+            f"not held: {', '.join(loose)}" if loose else f"{len(held)} packages",
+            "driver:held",
+        )
+
+
+def each(place: Place, case: str, key: str, good: Callable[[float], bool], threshold: str) -> Verdict:
+    """Hold one number of every GPU against a threshold; a GPU that does not say it has failed."""
+    values = [gpu.get(key, "") for gpu in place.gpus]
+    numbers = [float(value) if re.fullmatch(r"-?[\d.]+", value) else None for value in values]
+    fine = all(number is not None and good(number) for number in numbers)
+    return verdict(case, fine, ", ".join(values), threshold)
+
+
+def link(place: Place) -> Verdict:
+    """PCIe generation and width under load: an idle link drops to generation 1."""
+    gates = place.pillar["driver"]["gates"]
+    want = f"gen {gates['pcie_generation']} x{gates['pcie_width']} (driver:gates)"
+    python = Path(place.pillar.get("frameworks", {}).get("folder", "/")) / "pytorch/bin/python"
+    if not python.exists():
+        return not_applicable("PCIe link", "needs the pytorch environment to put load on it")
+    with Popen([python, "-c", LOAD], stdout=DEVNULL, stderr=DEVNULL) as load:
+        try:
+            seen: list[dict[str, str]] = []
+            until = time.monotonic() + 30
+            while load.poll() is None and time.monotonic() < until and not fits(seen, gates):
+                time.sleep(1)
+                seen = Place(place.pillar, live=True).gpus
+        finally:
+            load.kill()
+    text = ", ".join(f"gen {gpu['pcie.link.gen.current']} x{gpu['pcie.link.width.current']}" for gpu in seen)
+    return verdict("PCIe link", fits(seen, gates), text or "no load could be put on it", want)
+
+
+def fits(gpus: list[dict[str, str]], gates: dict[str, int]) -> bool:
+    want = (str(gates["pcie_generation"]), str(gates["pcie_width"]))
+    return bool(gpus) and all((gpu["pcie.link.gen.current"], gpu["pcie.link.width.current"]) == want for gpu in gpus)
+
+
+def kernel_log() -> Verdict:
+    ran = command(["journalctl", "--dmesg", "--boot", "--no-pager", "--output=cat"], 60)
+    if ran.returncode != 0:
+        return verdict("kernel log", False, last_line(ran.stderr))
+    errors = [line for line in ran.stdout.splitlines() if KERNEL_ERROR.search(line)]
+    return verdict(
+        "kernel log",
+        not errors,
+        f"{len(errors)} error(s): {errors[0][:200]}" if errors else "no driver error",
+        "0 errors",
+    )
+
+
+def nvcc(place: Place) -> Verdict:
+    """The CUDA compiler makes a program that runs; it comes with an environment, or lies on PATH."""
+    folder = Path(place.pillar.get("frameworks", {}).get("folder", "/"))
+    found = sorted(folder.glob("*/lib/python3*/site-packages/nvidia/*/bin/nvcc"))
+    compiler = str(found[0]) if found else "nvcc"
+    with tempfile.TemporaryDirectory() as work:
+        source, program = Path(work) / "add.cu", Path(work) / "add"
+        source.write_text(PROGRAM)
+        made = command([compiler, "-o", str(program), str(source)], 300)
+        if made.returncode == 127:
+            return not_applicable(
+                "nvcc", "no CUDA compiler is installed (an environment with nvidia-cuda-nvcc brings one)"
+            )
+        if made.returncode:
+            return verdict("nvcc", False, last_line(made.stderr), "compiles and runs")
+        ran = command([str(program)], 60)
+        return verdict(
+            "nvcc",
+            ran.returncode == 0 and ran.stdout == "496",
+            f"sum {ran.stdout or last_line(ran.stderr)}",
+            "compiles and runs",
+        )
