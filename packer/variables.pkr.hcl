@@ -76,10 +76,16 @@ variable "vm_accelerator" {
   default     = "tcg"
 }
 
-variable "vm_port" {
+variable "vm_memory_mib" {
   type        = number
-  description = "The port of 127.0.0.1 that leads to the guest's ssh."
-  default     = 2222
+  description = "The guest's memory, MiB."
+  default     = 4096
+}
+
+variable "vm_cpus" {
+  type        = number
+  description = "The guest's processors."
+  default     = 2
 }
 
 variable "vm_disk_size" {

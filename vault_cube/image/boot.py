@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,8 +23,8 @@ from typing import Any
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.progress import log_tail, note, step
-from vault_cube.image.qemu import Hardware, Qemu, Run, command, free_port
-from vault_cube.image.seed import Seed, seed
+from vault_cube.image.qemu import BRIDGE, GUEST_TAP, USER_TAP, Hardware, Qemu, Run, command, free_port
+from vault_cube.image.seed import Seed, seed, vanishing
 
 ALIVE = b"Linux version"
 SILENCE_S = 8.0
@@ -35,7 +34,6 @@ KERNEL_S = 30.0
 SSH_TRIES_S = 5.0
 
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
-TAP = "tap0"
 OUTSIDE = "10.0.2.100"
 """the first of OUTSIDES addresses that look at the guest from outside"""
 OUTSIDES = 16
@@ -56,7 +54,7 @@ class Guest:
     @property
     def outside(self) -> list[str]:
         """The prefix that runs a command in the guest's network, when it has one of its own."""
-        return ["nsenter", "--target", str(self.process.pid), "--net"] if self.run.tap else []
+        return ["nsenter", "--target", str(self.process.pid), "--net"] if self.run.own_network else []
 
     def ssh_command(self, *options: str, user: str | None = None) -> list[str]:
         """The ssh command line to the guest, ready for a remote command to be appended."""
@@ -179,12 +177,11 @@ def guest(
         raise VaultCubeError(f"{image}: no such image; `make image` makes one")
     if own_network and os.geteuid():
         raise VaultCubeError("a guest with a network of its own needs root")
-    with tempfile.TemporaryDirectory(prefix="vault-cube-guest-") as folder:
-        work = Path(folder)
+    with vanishing("guest") as work:
         chosen = accelerator or choose_accelerator(
             Path("/dev/kvm"), lambda: lives_under_kvm(image, key, qemu, hardware, work)
         )
-        run = prepare(image, key, qemu, hardware, work, console=console, tap=TAP if own_network else None)
+        run = prepare(image, key, qemu, hardware, work, console=console, own_network=own_network)
         box = Guest(start(qemu, hardware, run, chosen, work), run, key, chosen, work)
         try:
             yield box
@@ -200,7 +197,7 @@ def prepare(
     work: Path,
     *,
     console: Path | None = None,
-    tap: str | None = None,
+    own_network: bool = False,
 ) -> Run:
     """The overlay, the firmware's variables and an empty console for one start, in a scratch folder."""
     disk, variables = work / "disk.qcow2", work / "variables.fd"
@@ -231,16 +228,21 @@ def prepare(
     )
     if made.returncode:
         raise VaultCubeError(f"{image}: qemu-img cannot lay an overlay over it: {made.stderr.strip()}")
-    return Run(disk, variables, console, work / "qmp", free_port(), key, tap)
+    return Run(disk, variables, console, work / "qmp", free_port(), key, own_network)
 
 
 def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path) -> subprocess.Popen[bytes]:
     """Start QEMU so that it dies with this process."""
     line = command(qemu, hardware, run, accelerator)
-    if run.tap:
-        # the namespace and its tap live as long as QEMU does
-        addresses = [f"ip address add 10.0.2.{100 + index}/24 dev {run.tap}" for index in range(OUTSIDES)]
-        script = ["ip link set lo up", f"ip tuntap add {run.tap} mode tap", f"ip link set {run.tap} up", *addresses]
+    if run.own_network:
+        # the namespace and all in it live as long as QEMU does
+        taps = (GUEST_TAP, USER_TAP)
+        script = [
+            f"ip link add {BRIDGE} type bridge",
+            *(f"ip tuntap add {tap} mode tap && ip link set {tap} master {BRIDGE}" for tap in taps),
+            *(f"ip link set {device} up" for device in ("lo", BRIDGE, *taps)),
+            *(f"ip address add 10.0.2.{100 + index}/24 dev {BRIDGE}" for index in range(OUTSIDES)),
+        ]
         line = ["unshare", "--net", "sh", "-euc", "\n".join([*script, 'exec "$@"']), "sh", *line]
     with (work / "qemu.log").open("wb") as log:
         return subprocess.Popen(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from vault_cube.image import scan
 from vault_cube.image.boot import OUTSIDE, Guest
-from vault_cube.image.qemu import GUEST
+from vault_cube.image.qemu import BRIDGE, GUEST
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def only_named_ports_answer(trial: Trial) -> str:
             if link["operstate"] == "UP" and not link["ifname"].startswith(("docker", "veth", "br-"))
         )
         listening = {line.split()[3].rpartition(":")[2] for line in trial.root("ss -tlnH").splitlines()}
-        six = trial.open_ports(f"{local}%{trial.box.run.tap}", *sorted(listening))
+        six = trial.open_ports(f"{local}%{BRIDGE}", *sorted(listening))
         if not set(six) <= trial.expected.ports:
             raise Wrong(f"over IPv6 {six} answer, the pillar names {wanted}")
     finally:

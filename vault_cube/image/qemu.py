@@ -84,14 +84,15 @@ class Run:
     port: int
     """of 127.0.0.1, leads to the guest's ssh"""
     seed: Seed | None = None
-    tap: str | None = None
-    """a tap device on the guest's network, made by the caller; the guest then reaches nothing but it"""
+    own_network: bool = False
+    """join BRIDGE of the network namespace that QEMU is started in, and reach nothing but it"""
 
 
 GUEST_PORT = 22
 NETWORK = "10.0.2.0/24"
 """QEMU's user network; it gives the guest GUEST by DHCP"""
 GUEST = "10.0.2.15"
+BRIDGE, GUEST_TAP, USER_TAP = "outside", "tap-guest", "tap-user"
 
 
 def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[str]:
@@ -114,16 +115,17 @@ def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[
         folder = _escaped(run.seed.folder)
         line += ["-drive", f"if=virtio,driver=vvfat,read-only=on,label={LABEL},dir={folder}"]
     forward = f"user,id=user,net={NETWORK},hostfwd=tcp:127.0.0.1:{run.port}-{GUEST}:{GUEST_PORT}"
-    if run.tap is None:
+    if not run.own_network:
         return [*line, "-netdev", forward, "-device", "virtio-net-pci,netdev=user,romfile="]
-    # one hub: the user network answers DHCP and carries our own ssh, the tap lets any address of the subnet look at
-    # all ports of the guest
+    # The bridge lets any address of the subnet look at all ports of the guest. The user network is on it, too: it
+    # answers DHCP and carries our own ssh. On a hub with the guest it would answer in the guest's place.
     return [
         *line,
-        *("-netdev", f"{forward},restrict=on", "-netdev", "hubport,id=hub0,hubid=0,netdev=user"),
-        *("-netdev", f"tap,id=tap,ifname={run.tap},script=no,downscript=no"),
-        *("-netdev", "hubport,id=hub1,hubid=0,netdev=tap", "-netdev", "hubport,id=hub2,hubid=0"),
-        *("-device", "virtio-net-pci,netdev=hub2,romfile="),
+        *("-netdev", f"{forward},restrict=on", "-netdev", "hubport,id=port0,hubid=0,netdev=user"),
+        *("-netdev", f"tap,id=user-tap,ifname={USER_TAP},script=no,downscript=no"),
+        *("-netdev", "hubport,id=port1,hubid=0,netdev=user-tap"),
+        *("-netdev", f"tap,id=guest,ifname={GUEST_TAP},script=no,downscript=no"),
+        *("-device", "virtio-net-pci,netdev=guest,romfile="),
     ]
 
 

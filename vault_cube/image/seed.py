@@ -6,6 +6,7 @@ A seed is a folder. QEMU shows it to the guest as a FAT disk labelled CIDATA, so
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -32,6 +33,21 @@ class Seed:
 
 
 @contextmanager
+def vanishing(kind: str) -> Iterator[Path]:
+    """A private folder that is gone afterwards; what a killed process left of this kind goes first.
+
+    It lies in the system's temporary folder, for the sockets in it need a short path.
+    """
+    prefix = f"vault-cube-{kind}-"
+    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        owner = old.name.removeprefix(prefix).partition("-")[0]
+        if old.owner() == Path("/proc/self").owner() and not Path("/proc", owner).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def seed(user: str) -> Iterator[Seed]:
     """A seed with a new ed25519 key for one user; key and folder are gone afterwards.
 
@@ -39,8 +55,8 @@ def seed(user: str) -> Iterator[Seed]:
     """
     if not shutil.which("ssh-keygen"):
         raise VaultCubeError("ssh-keygen is missing: install openssh-client")
-    with tempfile.TemporaryDirectory(prefix="vault-cube-seed-") as work:
-        key, folder = Path(work) / "key", Path(work) / "seed"
+    with vanishing("seed") as work:
+        key, folder = work / "key", work / "seed"
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vault-cube throw-away", "-f", str(key)],
             stdin=subprocess.DEVNULL,

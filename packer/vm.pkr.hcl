@@ -1,0 +1,61 @@
+# Boots an image in QEMU and applies layers inside, over ssh: for working on states without building an image each
+# time. `salt-call image.vm` makes the key, the seed and the variables' values, and starts this with -only='vm.*'.
+
+source "qemu" "vm" {
+  qemu_binary      = var.vm_qemu
+  iso_url          = var.vm_image
+  iso_checksum     = "none"
+  disk_image       = true
+  disk_size        = var.vm_disk_size
+  format           = "qcow2"
+  skip_compaction  = true
+  vm_name          = "disk.qcow2"
+  output_directory = var.vm_output
+  accelerator      = var.vm_accelerator
+  machine_type     = "q35"
+  headless         = true
+  memory           = var.vm_memory_mib
+  cpus             = var.vm_cpus
+
+  # The builder's own -drive, -netdev and -device give way to these: UEFI, the seed as a read-only disk, and a forward
+  # that is bound to 127.0.0.1 (the builder's own is open to the network).
+  qemuargs = [
+    ["-cpu", var.vm_accelerator == "kvm" ? "host" : "max"],
+    ["-drive", "if=pflash,format=raw,unit=0,readonly=on,file=${var.vm_firmware}"],
+    ["-drive", "if=pflash,format=raw,unit=1,file=${var.vm_work}/variables.fd"],
+    ["-drive", "if=virtio,format=qcow2,cache=unsafe,file=${var.vm_output}/disk.qcow2"],
+    ["-drive", "if=virtio,driver=vvfat,read-only=on,label=CIDATA,dir=${var.vm_seed}"],
+    ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
+    ["-device", "virtio-net-pci,netdev=user.0,romfile="],
+    ["-serial", "file:${var.vm_work}/console.log"],
+  ]
+
+  boot_wait            = "1s"
+  ssh_username         = var.ssh_user
+  ssh_private_key_file = var.ssh_key
+  ssh_timeout          = "10m"
+  shutdown_command     = "sudo systemctl poweroff"
+  shutdown_timeout     = "5m"
+}
+
+build {
+  name    = "vm"
+  sources = ["source.qemu.vm"]
+
+  # ssh answers before the first boot is over
+  provisioner "shell" {
+    inline = ["cloud-init status --wait >/dev/null || true", "systemctl is-system-running --wait || true"]
+  }
+  provisioner "shell-local" {
+    inline = ["exec sh packer/carry.sh ${var.vm_work}/checkout.tar.gz"]
+  }
+  provisioner "file" {
+    source      = "${var.vm_work}/checkout.tar.gz"
+    destination = "/tmp/vault-cube-checkout.tar.gz"
+  }
+  provisioner "shell" {
+    script           = "packer/apply.sh"
+    environment_vars = ["TARGET=${var.target}", "CHECKOUT=${var.checkout}", "LAYERS=${join(" ", var.layers)}"]
+    execute_command  = "sudo env {{ .Vars }} sh -eu {{ .Path }}"
+  }
+}
