@@ -30,8 +30,10 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is what its lock says"}
     folder, lock = Path(name), Path(lock)
-    indexes = ["--index-url", index] if index else []
-    indexes += [part for place in extra_indexes or [] for part in ("--extra-index-url", place)]
+    own = ["--index-url", index] if index else []
+    extra = [part for place in extra_indexes or [] for part in ("--extra-index-url", place)]
+    # a further index that cannot be reached matters only when the first lacks something
+    indexes = [own, [*own, *extra]] if extra else [own]
     try:
         found = environments.compare(folder, lock, Path(python))
         if not found:

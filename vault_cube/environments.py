@@ -138,8 +138,8 @@ def make(
     """Bring an environment to its lock: create, add, remove, repair, compile, share, stamp.
 
     folder: the environment, at the path where it will be used. lock: the hashed lock. python: the system's interpreter.
-    share_with: environments whose identical files become hard links. indexes: uv's index options, unless a build
-    has set UV_OFFLINE and UV_FIND_LINKS.
+    share_with: environments whose identical files become hard links. indexes: uv's index options, each tried in turn,
+    unless a build has set UV_OFFLINE and UV_FIND_LINKS.
     Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError with uv's reason.
     """
     wanted = read_lock(lock)
@@ -153,8 +153,8 @@ def make(
     _drop(folder, found.strays)
     sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
     sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
-    sync += ["--python", str(folder / "bin" / "python"), *([] if os.environ.get("UV_OFFLINE") else indexes), str(lock)]
-    _uv(sync, folder)
+    sync += ["--python", str(folder / "bin" / "python"), str(lock)]
+    _uv(sync, folder, [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes)
     _drop_install_times(folder)
     _drop(folder, damage(folder, contents=False).strays)  # what removed packages or an earlier Python left
     _fix_times(folder)
@@ -177,26 +177,26 @@ def make(
     return {"files": len(files), "bytes": sum(status.st_size for status in files), **shared}
 
 
-def _uv(arguments: Sequence[str], folder: Path) -> None:
-    """Run uv with a cache of its own on the environment's file system, so that it links and leaves nothing."""
+def _uv(arguments: Sequence[str], folder: Path, attempts: Sequence[Sequence[str]] = ((),)) -> None:
+    """Run uv with a cache of its own on the environment's file system, so that it links and leaves nothing.
+
+    attempts: options to try one after the other, until uv is content.
+    """
     beside = Path(sys.executable).parent / "uv"
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if not uv:
         raise VaultCubeError(f"{folder}: uv is not installed beside {sys.executable} nor on PATH")
     cache = folder.parent / f".{folder.name}.uv"
+    environ = {**os.environ, "UV_CACHE_DIR": str(cache)}
     try:
-        ran = subprocess.run(
-            [uv, *arguments],
-            env={**os.environ, "UV_CACHE_DIR": str(cache)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        for options in attempts:
+            ran = subprocess.run([uv, *arguments, *options], env=environ, capture_output=True, text=True, check=False)
+            if ran.returncode == 0:
+                return
     finally:
         shutil.rmtree(cache, ignore_errors=True)
-    if ran.returncode != 0:
-        reason = " ".join(ran.stderr.split()).removeprefix("error: ")
-        raise VaultCubeError(f"{folder}: uv {arguments[0]}: {reason[:500] or f'exit code {ran.returncode}'}")
+    reason = " ".join(ran.stderr.split()).removeprefix("error: ")
+    raise VaultCubeError(f"{folder}: uv {arguments[0]}: {reason[:500] or f'exit code {ran.returncode}'}")
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -1,3 +1,6 @@
+include:
+  - driver.packages
+
 {% set driver = pillar.driver %}
 
 {% if driver.blocked %}

@@ -1,3 +1,6 @@
+include:
+  - driver.repositories
+
 {% set driver = pillar.driver %}
 
 {% if driver.packages %}

@@ -1,3 +1,6 @@
+include:
+  - frameworks.packages
+
 {% set frameworks = pillar.frameworks %}
 {% set locks = opts.vault_cube.checkout ~ '/locks/' ~ pillar.target.name %}
 

@@ -1,3 +1,6 @@
+include:
+  - runtime.packages
+
 {% set runtime = pillar.runtime %}
 
 {% if runtime.provider == 'nvidia' %}

@@ -1,3 +1,6 @@
+include:
+  - runtime.repositories
+
 {% if pillar.runtime.packages %}
 container toolkit is installed:
   pkg.installed:
