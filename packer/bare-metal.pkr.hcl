@@ -12,6 +12,7 @@ source "null" "bare_metal" {
   ssh_port               = var.host_port
   ssh_username           = var.ssh_user
   ssh_private_key_file   = var.ssh_key
+  ssh_agent_auth         = var.ssh_key == ""
   ssh_timeout            = "2m"
   ssh_handshake_attempts = 3
 }
@@ -26,6 +27,7 @@ build {
   provisioner "file" {
     source      = local.carried
     destination = "/tmp/vault-cube-checkout.tar.gz"
+    generated   = true
   }
   provisioner "shell" {
     script           = "packer/apply.sh"

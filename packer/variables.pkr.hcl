@@ -34,7 +34,7 @@ variable "ssh_user" {
 
 variable "ssh_key" {
   type        = string
-  description = "File of the private key that opens the machine; vm: of the throw-away key whose public half is in vm_seed."
+  description = "File of the private key that opens the machine; empty: the ssh agent has it."
   default     = ""
 }
 
@@ -43,19 +43,19 @@ variable "ssh_key" {
 variable "vm_image" {
   type        = string
   description = "The qcow2 that vm boots; it is not changed."
-  default     = ""
+  default     = "build/vm/base.qcow2"
 }
 
 variable "vm_seed" {
   type        = string
   description = "The folder that the guest sees as its CIDATA disk: meta-data and user-data."
-  default     = ""
+  default     = "build/vm/seed"
 }
 
 variable "vm_work" {
   type        = string
   description = "An existing folder for the firmware's variables and the serial console's log."
-  default     = ""
+  default     = "build/vm"
 }
 
 variable "vm_qemu" {
@@ -97,7 +97,7 @@ variable "vm_disk_size" {
 variable "vm_output" {
   type        = string
   description = "The folder that the changed disk is left in; it must not exist."
-  default     = ""
+  default     = "build/vm/output"
 }
 
 # ---- bare_metal
@@ -105,7 +105,7 @@ variable "vm_output" {
 variable "host" {
   type        = string
   description = "bare_metal: the machine's name or address."
-  default     = ""
+  default     = "name-it-with-var-host.invalid"
 }
 
 variable "host_port" {

@@ -33,6 +33,7 @@ source "qemu" "vm" {
   boot_wait            = "1s"
   ssh_username         = var.ssh_user
   ssh_private_key_file = var.ssh_key
+  ssh_agent_auth       = var.ssh_key == ""
   ssh_timeout          = "10m"
   shutdown_command     = "sudo systemctl poweroff"
   shutdown_timeout     = "5m"
@@ -52,6 +53,7 @@ build {
   provisioner "file" {
     source      = "${var.vm_work}/checkout.tar.gz"
     destination = "/tmp/vault-cube-checkout.tar.gz"
+    generated   = true
   }
   provisioner "shell" {
     script           = "packer/apply.sh"

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,9 @@ def vanishing(kind: str) -> Iterator[Path]:
     prefix = f"vault-cube-{kind}-"
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         owner = old.name.removeprefix(prefix).partition("-")[0]
-        if old.owner() == Path("/proc/self").owner() and not Path("/proc", owner).exists():
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another one sweeps, too
+            if old.stat().st_uid == os.getuid() and not Path("/proc", owner).exists():
+                shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-") as folder:
         yield Path(folder)
 
