@@ -20,6 +20,8 @@ def ext_pillar(minion_id, pillar, **kwargs):
 
     Returns an empty dict, or `_errors`, one line per problem: file, key, what to do.
     """
+    # Salt compiles a pillar twice in one call, the second time with what the first returned
+    pillar = {name: section for name, section in pillar.items() if name != "_errors"}
     # importing pydantic costs 0.1 s: a pillar that was found good is not checked again
     digest = hashlib.sha256(json.dumps(pillar, sort_keys=True, default=str).encode())
     import vault_cube
