@@ -53,6 +53,80 @@ image:
     hash_seed: 6f1d3c52-98a7-4c0e-8f57-2f9f3e1b7a05
     kernel_cmdline: console=tty0 console=ttyS0,115200
 
+base:
+  hostname: vault-cube
+  timezone: Etc/UTC
+  locale: C.UTF-8
+  system_groups: {docker: 995}
+  users:
+    vaultadmin:
+      uid: 1000
+      gid: 1000
+      groups: [sudo, docker]
+      shell: /bin/bash
+      ssh_keys: []   # the published image holds nobody's key: cloud-init brings them at first boot
+  ssh:
+    port: 22
+    service: ssh.service
+    max_auth_tries: 3
+    banner: Authorised use only. What happens here is logged.
+    host_key_algorithms: [ssh-ed25519, rsa-sha2-512, rsa-sha2-256]
+    key_exchange: [sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
+    ciphers: [chacha20-poly1305@openssh.com, aes256-gcm@openssh.com, aes128-gcm@openssh.com]
+    macs: [hmac-sha2-512-etm@openssh.com, hmac-sha2-256-etm@openssh.com]
+  firewall:
+    allow_tcp: [22]
+  fail2ban: {failures: 5, within_s: 600, ban_s: 600}
+  docker: {log_size_mb: 100, log_files: 3, publish_address: 127.0.0.1}
+  logs: {journal_mb: 1024, journal_days: 90}
+  updates:
+    origins: ['origin=${distro_id},codename=${distro_codename}-security,label=Debian-Security']
+    never: ['linux-', 'nvidia', 'libnvidia', 'cuda', 'libcuda', 'libcudnn', 'docker', 'containerd', 'runc']
+  kernel:
+    package: linux-image-cloud-amd64
+    modules: []
+    sysctl:
+      kernel.kptr_restrict: '1'
+      kernel.dmesg_restrict: '1'
+      net.ipv4.conf.all.rp_filter: '2'
+      net.ipv4.conf.all.accept_redirects: '0'
+      net.ipv6.conf.all.accept_redirects: '0'
+      net.ipv4.conf.all.send_redirects: '0'
+      fs.protected_fifos: '2'
+      fs.protected_regular: '2'
+  units: [ssh.service, systemd-networkd.service, systemd-resolved.service, systemd-timesyncd.service, ufw.service,
+          fail2ban.service, docker.service, containerd.service, apparmor.service, unattended-upgrades.service]
+  units_off: []
+  packages:
+    - linux-image-cloud-amd64
+    - initramfs-tools
+    - zstd
+    - systemd-sysv
+    - systemd-resolved
+    - systemd-timesyncd
+    - udev
+    - dbus
+    - libpam-systemd
+    - kmod
+    - openssh-server
+    - sudo
+    - ufw
+    - iptables
+    - fail2ban
+    - python3-systemd
+    - docker.io
+    - apparmor
+    - cloud-init
+    - unattended-upgrades
+    - logrotate
+    - tzdata
+    - iproute2
+    - iputils-ping
+    - curl
+    - less
+    - nano
+    - tini
+
 driver:
   packages: []
   provider: none
@@ -105,3 +179,47 @@ validation:
   packages: [htop]
   checkout: /opt/vault-cube/checkout
   manifest: /etc/vault-cube/image.json
+
+benchmark:
+  results: /var/lib/vault-cube/benchmarks
+  suites: [matmul, ddp, tensorflow, vllm]
+  environments: {matmul: pytorch, ddp: pytorch, tensorflow: tensorflow, vllm: vllm}
+  cpu_workers: 2
+  model: null
+  tensor_parallel: 1
+  full:
+    repeats: 9
+    seconds: 3
+    steady_s: 20
+    limits_s: {matmul: 900, ddp: 1200, tensorflow: 900, vllm: 1800}
+  quick:
+    repeats: 5
+    seconds: 0.6
+    steady_s: 3
+    limits_s: {matmul: 120, ddp: 180, tensorflow: 150, vllm: 300}
+  quiet: {gpu_utilisation: 0.05, load_per_core: 0.5, spread: 0.1}
+  thresholds:
+    nvidia: {ddp_efficiency: 0.8, vllm_tokens_per_s: 10, vllm_roofline: 0.5, utilisation: 0.9}
+    # two workers on one processor share its caches and its memory; the numbers are shown, and prove nothing of a box
+    cpu: {ddp_efficiency: null, vllm_tokens_per_s: 10, vllm_roofline: null, utilisation: null}
+  ceilings:
+    - device: RTX 5090
+      bfloat16_tflops: 209.5
+      memory_gb_s: 1792
+      source: NVIDIA RTX Blackwell GPU Architecture, table of the GeForce RTX 5090 (dense, float32 accumulation)
+    - device: H200
+      bfloat16_tflops: 989.5
+      memory_gb_s: 4800
+      source: NVIDIA H200 Tensor Core GPU datasheet, SXM (1,979 TFLOP/s with sparsity, half of it dense)
+  compare: {p: 0.01, least: 0.02}
+  stress:
+    sample_s: 1
+    sync_s: 30
+    memory: {nvidia: 0.9, cpu: 0.1}
+    stop_celsius: 90
+    # a burning GPU lives at its power cap: that is the cap's doing, not the cooler's
+    throttle_share: {sw_power_cap: 1.0}
+    clock_drop: 0.05
+    silence_s: 120
+    background_s: 600
+    unit: vault-cube-stress.service
