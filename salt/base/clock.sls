@@ -1,0 +1,20 @@
+# files, not timezone.system: that asks a daemon which no chroot has
+the time zone:
+  file.symlink:
+    - name: /etc/localtime
+    - target: /usr/share/zoneinfo/{{ pillar.base.timezone }}
+    - force: True
+    - require:
+      - sls: base.packages
+
+the time zone's name:
+  file.managed:
+    - name: /etc/timezone
+    - mode: '0644'
+    - contents: {{ pillar.base.timezone }}
+
+the locale:
+  file.managed:
+    - name: /etc/default/locale
+    - mode: '0644'
+    - contents: LANG={{ pillar.base.locale }}

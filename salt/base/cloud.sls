@@ -1,0 +1,27 @@
+# cloud-init brings ssh keys (and what its user asks for) from a CIDATA stick, disk or partition; it owns nothing that
+# a state owns
+cloud-init looks for a CIDATA medium and nowhere else:
+  file.managed:
+    - name: /etc/cloud/cloud.cfg.d/90-vault-cube.cfg
+    - mode: '0644'
+    - contents: |
+        # written by salt/base/cloud.sls
+        datasource_list: [NoCloud, None]
+        network: {config: disabled}
+        preserve_hostname: true
+        manage_etc_hosts: false
+        apt: {preserve_sources_list: true}
+        ssh_deletekeys: false
+        ssh_genkeytypes: []
+        disable_root: true
+        ssh_pwauth: false
+        growpart: {mode: 'off'}
+        resize_rootfs: false
+        system_info:
+          default_user:
+            name: {{ pillar.base.users | first }}
+            lock_passwd: true
+            no_create_home: true
+        users: [default]
+    - require:
+      - sls: base.packages

@@ -1,0 +1,30 @@
+{% set fail2ban = pillar.base.fail2ban %}
+
+# without python3-systemd the server starts, says ready, and watches nothing: it is in base:packages
+who fails at ssh is shut out:
+  file.managed:
+    - name: /etc/fail2ban/jail.d/00-vault-cube.local
+    - mode: '0644'
+    - contents: |
+        # written by salt/base/fail2ban.sls
+        [DEFAULT]
+        backend = systemd
+        banaction = iptables-multiport
+        banaction_allports = iptables-allports
+
+        [sshd]
+        enabled = true
+        mode = aggressive
+        port = {{ pillar.base.ssh.port }}
+        maxretry = {{ fail2ban.failures }}
+        findtime = {{ fail2ban.within_s }}
+        bantime = {{ fail2ban.ban_s }}
+    - require:
+      - sls: base.packages
+
+fail2ban reads its jails again:
+  cmd.run:
+    - name: fail2ban-client reload
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: who fails at ssh is shut out

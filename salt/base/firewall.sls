@@ -1,0 +1,53 @@
+# ufw's own command would change the running kernel's firewall, in a chroot the building machine's: files instead
+{% set firewall = pillar.base.firewall %}
+
+ufw is on at boot:
+  file.replace:
+    - name: /etc/ufw/ufw.conf
+    - pattern: ^ENABLED=.*$
+    - repl: ENABLED=yes
+    - require:
+      - sls: base.packages
+
+nothing comes in, everything goes out:
+  file.replace:
+    - name: /etc/default/ufw
+    - pattern: ^DEFAULT_INPUT_POLICY=.*$
+    - repl: DEFAULT_INPUT_POLICY="DROP"
+    - require:
+      - sls: base.packages
+
+{% for family, name in (('', 'user.rules'), ('6', 'user6.rules')) %}
+ports that are open, IPv{{ family or '4' }}:
+  file.managed:
+    - name: /etc/ufw/{{ name }}
+    - source: salt://base/files/ufw.rules
+    - template: jinja
+    - mode: '0640'
+    - context: {family: '{{ family }}', ports: {{ firewall.allow_tcp | json }}}
+    - require:
+      - sls: base.packages
+
+# Docker's own rules come before ufw's for published ports; DOCKER-USER comes before Docker's
+published container ports obey the firewall, IPv{{ family or '4' }}:
+  file.managed:
+    - name: /etc/ufw/after{{ family }}.rules
+    - source: salt://base/files/ufw-after.rules
+    - template: jinja
+    - mode: '0640'
+    - context: {family: '{{ family }}'}
+    - require:
+      - sls: base.packages
+{% endfor %}
+
+the firewall reads its rules again:
+  cmd.run:
+    - name: ufw reload
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: /etc/ufw/ufw.conf
+      - file: /etc/default/ufw
+      - file: /etc/ufw/user.rules
+      - file: /etc/ufw/user6.rules
+      - file: /etc/ufw/after.rules
+      - file: /etc/ufw/after6.rules

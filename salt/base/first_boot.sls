@@ -1,0 +1,49 @@
+# What a machine makes for itself when it first starts: nothing here runs during a build.
+the root file system is found by its label and grows:
+  file.managed:
+    - name: /etc/fstab
+    - mode: '0644'
+    - contents:
+      - '# written by salt/base/first_boot.sls'
+      - LABEL=root / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
+      - LABEL=ESP /efi vfat umask=0077,nofail,x-systemd.automount,x-systemd.idle-timeout=60 0 0
+
+the boot partition has a place:
+  file.directory:
+    - name: /efi
+    - mode: '0700'
+
+the root partition takes the whole disk:
+  file.managed:
+    - name: /etc/repart.d/50-root.conf
+    - mode: '0644'
+    - makedirs: True
+    - contents: |
+        # written by salt/base/first_boot.sls
+        [Partition]
+        Type=root-x86-64
+
+each box makes its own ssh host keys:
+  file.managed:
+    - name: /etc/systemd/system/ssh-host-keys.service
+    - mode: '0644'
+    - contents: |
+        # written by salt/base/first_boot.sls
+        [Unit]
+        Description=Make this machine's ssh host keys
+        Before=ssh.service ssh.socket
+        ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+
+        [Service]
+        Type=oneshot
+        RemainAfterExit=yes
+        ExecStart=/usr/bin/ssh-keygen -A
+
+        [Install]
+        WantedBy=multi-user.target
+
+ssh host keys are made at first boot:
+  unit.enabled:
+    - name: ssh-host-keys.service
+    - require:
+      - file: each box makes its own ssh host keys

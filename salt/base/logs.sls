@@ -1,0 +1,28 @@
+{% set logs = pillar.base.logs %}
+
+the journal is kept, within limits:
+  file.managed:
+    - name: /etc/systemd/journald.conf.d/60-vault-cube.conf
+    - mode: '0644'
+    - makedirs: True
+    - contents: |
+        # written by salt/base/logs.sls
+        [Journal]
+        Storage=persistent
+        SystemMaxUse={{ logs.journal_mb }}M
+        MaxRetentionSec={{ logs.journal_days }}day
+
+the journal has its folder:
+  file.directory:
+    - name: /var/log/journal
+    - group: systemd-journal
+    - mode: '2755'
+    - require:
+      - sls: base.packages
+
+the journal reads its limits again:
+  cmd.run:
+    - name: systemctl restart systemd-journald.service
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: the journal is kept, within limits

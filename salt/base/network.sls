@@ -1,0 +1,52 @@
+every wired port asks for an address:
+  file.managed:
+    - name: /etc/systemd/network/80-vault-cube.network
+    - mode: '0644'
+    - contents: |
+        # written by salt/base/network.sls
+        [Match]
+        Type=ether
+        Kind=!*
+
+        [Network]
+        DHCP=yes
+        IPv6AcceptRA=yes
+
+        [DHCPv4]
+        UseDomains=yes
+    - require:
+      - sls: base.packages
+
+a box boots without waiting for every port:
+  file.managed:
+    - name: /etc/systemd/system/systemd-networkd-wait-online.service.d/any.conf
+    - mode: '0644'
+    - makedirs: True
+    - contents: |
+        # written by salt/base/network.sls
+        [Service]
+        ExecStart=
+        ExecStart=/lib/systemd/systemd-networkd-wait-online --any --timeout=30
+
+names are resolved by systemd:
+  file.symlink:
+    - name: /etc/resolv.conf
+    - target: ../run/systemd/resolve/stub-resolv.conf
+    - force: True
+    - require:
+      - sls: base.packages
+
+the box's name:
+  file.managed:
+    - name: /etc/hostname
+    - mode: '0644'
+    - contents: {{ pillar.base.hostname }}
+
+the box knows its own name:
+  file.managed:
+    - name: /etc/hosts
+    - mode: '0644'
+    - contents:
+      - 127.0.0.1 localhost
+      - 127.0.1.1 {{ pillar.base.hostname }}
+      - ::1 localhost ip6-localhost ip6-loopback

@@ -1,0 +1,26 @@
+the base packages are installed:
+  pkg.installed:
+    - pkgs: {{ pillar.base.packages | json }}
+    - require:
+      - sls: base.users
+
+the box's apt sources:
+  file.managed:
+    - name: /etc/apt/sources.list
+    - mode: '0644'
+    - contents:
+      - '# written by salt/base/packages.sls from pillar archive:sources'
+{%- for source in pillar.archive.sources %}
+{%- for suite in source.suites %}
+      - deb [signed-by={{ source.keyring }}] {{ source.mirror }} {{ suite }} {{ source.components | join(' ') }}
+{%- endfor %}
+{%- endfor %}
+
+apt installs no recommended packages:
+  file.managed:
+    - name: /etc/apt/apt.conf.d/60vault-cube
+    - mode: '0644'
+    - contents: |
+        // written by salt/base/packages.sls: what is installed is what the pillar lists
+        APT::Install-Recommends "false";
+        APT::Install-Suggests "false";

@@ -1,0 +1,45 @@
+{% set ssh = pillar.base.ssh %}
+
+# the first value that sshd reads wins: 00- comes before cloud-init's 50-
+ssh accepts keys only:
+  file.managed:
+    - name: /etc/ssh/sshd_config.d/00-vault-cube.conf
+    - mode: '0600'
+    - contents: |
+        # written by salt/base/ssh.sls
+        Port {{ ssh.port }}
+        PermitRootLogin no
+        PasswordAuthentication no
+        KbdInteractiveAuthentication no
+        PermitEmptyPasswords no
+        AuthenticationMethods publickey
+        AllowUsers {{ pillar.base.users | join(' ') }}
+        MaxAuthTries {{ ssh.max_auth_tries }}
+        LoginGraceTime 30
+        X11Forwarding no
+        AllowAgentForwarding no
+        AllowTcpForwarding no
+        PermitTunnel no
+        PermitUserEnvironment no
+        ClientAliveInterval 300
+        ClientAliveCountMax 2
+        Banner /etc/issue.net
+        HostKeyAlgorithms {{ ssh.host_key_algorithms | join(',') }}
+        KexAlgorithms {{ ssh.key_exchange | join(',') }}
+        Ciphers {{ ssh.ciphers | join(',') }}
+        MACs {{ ssh.macs | join(',') }}
+    - require:
+      - sls: base.packages
+
+who connects is told the terms:
+  file.managed:
+    - name: /etc/issue.net
+    - mode: '0644'
+    - contents: {{ ssh.banner | yaml_dquote }}
+
+sshd reads its configuration again:
+  cmd.run:
+    - name: sshd -t && systemctl reload-or-restart {{ ssh.service }}
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: ssh accepts keys only

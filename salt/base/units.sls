@@ -1,0 +1,14 @@
+{% for name in pillar.base.units %}
+{{ name }} is on:
+  unit.enabled:
+    - name: {{ name }}
+    - require:
+      - sls: base.packages
+{% endfor %}
+{% for name in pillar.base.units_off %}
+{{ name }} is off:
+  unit.disabled:
+    - name: {{ name }}
+    - require:
+      - sls: base.packages
+{% endfor %}

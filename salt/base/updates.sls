@@ -1,0 +1,34 @@
+{% set updates = pillar.base.updates %}
+
+# the package's own 50unattended-upgrades is read first; lists add up in apt, so ours begins by clearing them
+security updates come by themselves, and nothing else:
+  file.managed:
+    - name: /etc/apt/apt.conf.d/60unattended-upgrades
+    - mode: '0644'
+    - contents: |
+        // written by salt/base/updates.sls
+        #clear Unattended-Upgrade::Origins-Pattern;
+        #clear Unattended-Upgrade::Allowed-Origins;
+        Unattended-Upgrade::Origins-Pattern {
+        {%- for origin in updates.origins %}
+          "{{ origin }}";
+        {%- endfor %}
+        };
+        Unattended-Upgrade::Package-Blacklist {
+        {%- for name in updates.never %}
+          "{{ name }}";
+        {%- endfor %}
+        };
+        Unattended-Upgrade::Automatic-Reboot "false";
+        Unattended-Upgrade::Remove-Unused-Kernel-Packages "false";
+    - require:
+      - sls: base.packages
+
+they come daily:
+  file.managed:
+    - name: /etc/apt/apt.conf.d/60periodic
+    - mode: '0644'
+    - contents: |
+        // written by salt/base/updates.sls
+        APT::Periodic::Update-Package-Lists "1";
+        APT::Periodic::Unattended-Upgrade "1";
