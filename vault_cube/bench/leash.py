@@ -66,7 +66,7 @@ def end_all() -> int:
 
 def reap() -> dict[int, int]:
     """Wait status of every child that ended since the last call."""
-    ended = {}
+    ended: dict[int, int] = {}
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
