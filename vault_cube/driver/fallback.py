@@ -59,14 +59,17 @@ def fallback(driver: Mapping[str, Any], *, dry: bool, runner: Runner = run) -> d
     if dry:
         names = ", ".join(other["branch"] for other in driver["fallbacks"])
         return _result(steps, False, None, f"the driver does not come up: {names} would be tried, in this order")
-    held, installed = list(driver["held"]), list(driver["packages"])
+    installed = list(driver["packages"])
+    kernel = [name for name in driver["held"] if name not in installed]
     for other in driver["fallbacks"]:
-        if _replace(installed, other["packages"], held, steps, runner):
+        if _replace(installed, other["packages"], kernel, steps, runner):
             _reload(steps, runner)
             if _works(driver, steps, runner):
-                advice = f"driver {other['branch']} works: make it the choice, driver:branch and driver:packages in pillar/local.sls"
-                return _result(steps, True, other["branch"], advice)
-        installed, held = list(other["packages"]), list(other["packages"])
+                keys = "driver:branch and driver:packages in pillar/local.sls"
+                return _result(
+                    steps, True, other["branch"], f"driver {other['branch']} works: make it the choice, {keys}"
+                )
+            installed = list(other["packages"])
     return _result(
         steps, False, None, "no driver came up: see `journalctl -k -g NVRM`, then docs/demo-box-known-issues.md"
     )
@@ -87,21 +90,14 @@ def _works(driver: Mapping[str, Any], steps: list[Step], runner: Runner) -> bool
     return good
 
 
-def _replace(old: Sequence[str], new: Sequence[str], held: Sequence[str], steps: list[Step], runner: Runner) -> bool:
+def _replace(old: Sequence[str], new: Sequence[str], kernel: Sequence[str], steps: list[Step], runner: Runner) -> bool:
     # what the other branch needs is fetched before the first package goes: without a network nothing is lost
-    if not _do(
-        "fetch the next driver",
-        ["apt-get", "install", "-y", "--download-only", "--no-install-recommends", *new],
-        steps,
-        runner,
-    ):
+    fetch = ["apt-get", "install", "-y", "--download-only", "--no-install-recommends", *new]
+    if not _do("fetch the next driver", fetch, steps, runner):
         return False
-    release = sorted({*held, *old})
-    _do("release the held packages", ["apt-mark", "unhold", *release], steps, runner)
-    _do("purge the driver that failed", ["apt-get", "purge", "-y", *old], steps, runner)
+    _do("release the driver that failed", ["apt-mark", "unhold", *old], steps, runner)
+    _do("purge it", ["apt-get", "purge", "-y", *old], steps, runner)
     good = _do("install the next driver", ["apt-get", "install", "-y", "--no-install-recommends", *new], steps, runner)
-    # the kernel stays held beside it, so that no upgrade parts them
-    kernel = [name for name in held if name not in old]
     return _do("hold it with its kernel", ["apt-mark", "hold", *kernel, *new], steps, runner) and good
 
 

@@ -67,6 +67,8 @@ def _sentence(problem: Any) -> str:
     if said:
         return said
     text = str(problem["msg"]).removeprefix("Value error, ")
+    if isinstance(problem["input"], Mapping):  # a rule over several keys, which the text names
+        return text
     return f"{text[0].lower()}{text[1:]}, found {problem['input']!r}"
 
 
