@@ -1,9 +1,10 @@
 #!/bin/sh
 # Runs on the machine, as root: put the copied checkout in its place and apply LAYERS from it.
 # TARGET: a name in pillar/targets/. CHECKOUT: where the box has its copy. LAYERS: names, in order.
+# ARCHIVE, SALT: what was copied, and Salt's environment.
 set -eu
-archive=/tmp/vault-cube-checkout.tar.gz
-salt=/opt/vault-cube/salt
+archive=${ARCHIVE:-/tmp/vault-cube-checkout.tar.gz}
+salt=${SALT:-/opt/vault-cube/salt}
 : "${TARGET:?}" "${CHECKOUT:?}" "${LAYERS:?}"
 
 # beside it first, then in its place: an interrupted copy leaves the box its old checkout
@@ -11,7 +12,7 @@ rm -rf "$CHECKOUT.new" "$CHECKOUT.old"
 mkdir -p "$CHECKOUT.new"
 tar -xzf "$archive" -C "$CHECKOUT.new"
 rm -f "$archive"
-[ -f "$CHECKOUT.new/pillar/targets/$TARGET.sls" ] || { echo "apply.sh: $TARGET: no such target in pillar/targets/" >&2; exit 1; }
+[ -f "$CHECKOUT.new/pillar/targets/$TARGET.sls" ] || { echo "apply.sh: $TARGET: no such target in pillar/targets/" >&2; rm -rf "$CHECKOUT.new"; exit 1; }
 if [ -e "$CHECKOUT" ]; then mv "$CHECKOUT" "$CHECKOUT.old"; fi
 mv "$CHECKOUT.new" "$CHECKOUT"
 rm -rf "$CHECKOUT.old"

@@ -1,0 +1,118 @@
+"""Packer's files, under the Packer that is here; and the two scripts that its sources run."""
+
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[3]
+packer = pytest.mark.skipif(not shutil.which("packer"), reason="packer is not installed (make test installs it)")
+
+
+def run(*words, **options):
+    environment = {**os.environ, "CHECKPOINT_DISABLE": "1", **options.pop("env", {})}
+    return subprocess.run(words, capture_output=True, text=True, cwd=TOP, env=environment, check=False, **options)
+
+
+@packer
+def test_all_sources_validate_with_nothing_given():
+    done = run("packer", "validate", "packer/")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@packer
+@pytest.mark.parametrize("source", ["vm", "bare_metal"])
+def test_a_source_is_chosen_by_its_name(source):
+    shown = run("packer", "inspect", "packer/").stdout
+    assert f"> {source}:" in shown
+
+
+@packer
+def test_an_unknown_variable_is_an_error():
+    assert run("packer", "validate", "-var", "no_such=1", "packer/").returncode != 0
+
+
+@packer
+def test_the_files_are_in_packers_own_format():
+    done = run("packer", "fmt", "-check", "packer/")
+    assert done.returncode == 0, done.stdout
+
+
+def test_plugins_are_declared_beside_not_among_the_sources():
+    # Packer 1.6 stops at required_plugins, and reads a folder without its subfolders
+    declaring = [file for file in (TOP / "packer").rglob("*.hcl") if "required_plugins {" in file.read_text()]
+    assert declaring == [TOP / "packer/plugins/plugins.pkr.hcl"]
+
+
+def test_the_guests_ssh_is_forwarded_on_loopback_only():
+    forwards = [line for line in (TOP / "packer/vm.pkr.hcl").read_text().splitlines() if "hostfwd" in line]
+    assert len(forwards) == 1
+    assert "hostfwd=tcp:127.0.0.1:" in forwards[0]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    file = tmp_path / "checkout.tar.gz"
+    done = run("sh", "packer/carry.sh", str(file))
+    assert done.returncode == 0, done.stderr
+    return file
+
+
+def test_what_is_carried_is_what_a_box_needs_and_no_more(archive):
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
+        assert all(member.uid == 0 for member in packed)
+    assert {"pillar/box.sls", "conf/common.conf", "vault_cube/errors.py", "locks/tools.lock"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name or name.startswith((".git", "tests", "dist", "build"))]
+
+
+def test_carrying_from_elsewhere_is_an_error(tmp_path):
+    words = ["sh", str(TOP / "packer/carry.sh"), str(tmp_path / "x")]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "run it at the top of a checkout" in done.stderr
+
+
+@pytest.fixture
+def machine(tmp_path, archive):
+    """A folder that stands for the machine: a Salt that notes how it was called, and an old checkout."""
+    salt = tmp_path / "salt/bin/salt-call"
+    salt.parent.mkdir(parents=True)
+    salt.write_text(f'#!/bin/sh\necho "$PWD $*" >>{tmp_path}/called\ncase "$*" in *runtime) exit 2 ;; esac\n')
+    salt.chmod(0o755)
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box/of-yesterday").touch()
+
+    def apply(layers, target="debian-12"):
+        where = {"ARCHIVE": str(archive), "SALT": str(tmp_path / "salt"), "CHECKOUT": str(tmp_path / "box")}
+        return run("sh", "-eu", "packer/apply.sh", env={**where, "TARGET": target, "LAYERS": layers})
+
+    return apply
+
+
+def test_applying_replaces_the_checkout_and_calls_each_layer(machine, tmp_path):
+    done = machine("base driver")
+    assert done.returncode == 0, done.stderr
+    called = (tmp_path / "called").read_text().splitlines()
+    assert [line.rsplit(" ", 1)[1] for line in called] == ["base", "driver"]
+    assert all(line.startswith(f"{tmp_path}/box --local") and "--retcode-passthrough" in line for line in called)
+    assert (tmp_path / "box/pillar/box.sls").exists()
+    assert not (tmp_path / "box/of-yesterday").exists()
+    assert sorted(path.name for path in tmp_path.glob("box*")) == ["box"]
+
+
+def test_a_failed_layer_stops_the_rest(machine, tmp_path):
+    assert machine("base runtime validation").returncode == 2
+    assert "validation" not in (tmp_path / "called").read_text()
+
+
+def test_a_wrong_target_leaves_the_old_checkout(machine, tmp_path):
+    done = machine("base", target="debian-99")
+    assert done.returncode == 1
+    assert "debian-99: no such target" in done.stderr
+    assert (tmp_path / "box/of-yesterday").exists()
+    assert not (tmp_path / "called").exists()
+    assert sorted(path.name for path in tmp_path.glob("box*")) == ["box"]
