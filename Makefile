@@ -24,7 +24,7 @@ $(STAMP): locks/checkout.lock packaging/venv.sh
 image: $(STAMP) ## the golden image of TARGET, in dist/ (LOCKED=1: exactly the lock, or an error)
 	@packaging/apt.sh $(BUILDER)
 	@$(SALT_CALL) --out-file=/dev/null image.current target=$(TARGET) || \
-	  packer build -color=false -only='rootfs.*' -var target=$(TARGET) -var locked=$(LOCKED) packer/
+	  packer build -color=false -only=null.rootfs -var target=$(TARGET) -var locked=$(LOCKED) packer/
 
 boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console; the image does not change
 	@$(SALT_CALL) image.boot target=$(TARGET)
