@@ -10,7 +10,7 @@ image:
   mirrors: {}
   root_packages: [python3, python3-venv, ca-certificates]
   salt:
-    requirements: [salt==3008.3, nvidia-ml-py==13.615.71, pydantic==2.14.3, rich==15.0.0, uv==0.13.9]
+    requirements: [salt==3008.3, nvidia-ml-py==13.615.71, pydantic==2.14.3, pygal==3.1.3, rich==15.0.0, uv==0.13.9]
     overrides: []
     # timelib is a C source archive that Salt needs for one Jinja filter only
     excluded: [timelib]
