@@ -88,6 +88,12 @@ variable "vm_cpus" {
   default     = 2
 }
 
+variable "vm_ssh_port" {
+  type        = number
+  description = "Where the guest's sshd listens."
+  default     = 22
+}
+
 variable "vm_disk_size" {
   type        = string
   description = "The guest's disk; the root file system grows into it."

@@ -25,7 +25,7 @@ source "qemu" "vm" {
     ["-drive", "if=pflash,format=raw,unit=1,file=${var.vm_work}/variables.fd"],
     ["-drive", "if=virtio,format=qcow2,cache=unsafe,file=${var.vm_output}/disk.qcow2"],
     ["-drive", "if=virtio,driver=vvfat,read-only=on,label=CIDATA,dir=${var.vm_seed}"],
-    ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
+    ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:${var.vm_ssh_port}"],
     ["-device", "virtio-net-pci,netdev=user.0,romfile="],
     ["-serial", "file:${var.vm_work}/console.log"],
   ]

@@ -1,6 +1,6 @@
 """A guest started from a finished image, which does not change: a throw-away overlay takes all that is written.
 
-    with seed("vaultadmin") as key, guest(Path("box.qcow2"), key, qemu, hardware) as box:
+    with seed("vaultadmin", 22) as key, guest(Path("box.qcow2"), key, qemu, hardware) as box:
         box.ssh("uptime")
 
 QEMU dies with the process that started it, however that ends.
@@ -23,7 +23,7 @@ from typing import Any
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.progress import log_tail, note, step
-from vault_cube.image.qemu import BRIDGE, GUEST_TAP, USER_TAP, Hardware, Qemu, Run, command, free_port
+from vault_cube.image.qemu import BRIDGE, GUEST_TAP, USER_TAP, Disk, Hardware, Qemu, Run, command, free_port
 from vault_cube.image.seed import Seed, seed, vanishing
 
 ALIVE = b"Linux version"
@@ -173,8 +173,7 @@ def guest(
     Start it from a thread that outlives it: QEMU dies with that thread.
     Raises VaultCubeError.
     """
-    if not image.is_file():
-        raise VaultCubeError(f"{image}: no such image; `make image` makes one")
+    Disk.of(image)
     if own_network and os.geteuid():
         raise VaultCubeError("a guest with a network of its own needs root")
     with vanishing("guest") as work:
@@ -205,8 +204,7 @@ def prepare(
     console.parent.mkdir(parents=True, exist_ok=True)
     console.write_bytes(b"")
     shutil.copyfile(qemu.variables, variables)
-    with image.open("rb") as opened:
-        form = "qcow2" if opened.read(4) == b"QFI\xfb" else "raw"
+    found = Disk.of(image)
     made = subprocess.run(
         [
             *qemu.image,
@@ -215,11 +213,11 @@ def prepare(
             "-f",
             "qcow2",
             "-F",
-            form,
+            found.form,
             "-b",
             str(image.resolve()),
             str(disk),
-            f"{hardware.disk_gib}G",
+            str(found.grown(hardware)),
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -295,7 +293,7 @@ def kernel_speaks(
     return False
 
 
-def boot(image: Path, user: str, qemu: Qemu, hardware: Hardware, console: Path) -> None:
+def boot(image: Path, qemu: Qemu, hardware: Hardware, *, user: str, port: int, console: Path) -> None:
     """Boot an image for a person: print the way in, wait until the guest goes off or Ctrl-C ends it."""
 
     def stop(*_: object) -> None:
@@ -304,7 +302,7 @@ def boot(image: Path, user: str, qemu: Qemu, hardware: Hardware, console: Path) 
     # `kill` ends the guest as Ctrl-C does
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        with seed(user) as key, guest(image, key, qemu, hardware, console=console) as box:
+        with seed(user, port) as key, guest(image, key, qemu, hardware, console=console) as box:
             note(f"{image.name}: {hardware.cpus} processors, {hardware.memory_mib} MiB, {box.accelerator}")
             note(f"serial console: tail -f {console}")
             try:

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vault_cube.errors import VaultCubeError
 from vault_cube.image import scan
 from vault_cube.image.boot import OUTSIDE, Guest
 from vault_cube.image.qemu import BRIDGE, GUEST
+from vault_cube.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,18 @@ class Expected:
     ssh_port: int
     failures: int
     """failed logins after which fail2ban bans the address"""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Expected:
+        """What a target's pillar says."""
+        base = settings.base
+        able = [name for name, account in base.users.items() if {"sudo", "docker"} <= set(account.groups)]
+        if not able:
+            raise VaultCubeError(
+                "pillar: base:users: nobody is in both sudo and docker: the boot test needs one who is"
+            )
+        user = able[0]
+        return cls(user, frozenset(base.firewall.allow_tcp), base.ssh.port, base.fail2ban.failures)
 
 
 class Wrong(Exception):

@@ -58,7 +58,7 @@ def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, c
     if os.geteuid():
         raise VaultCubeError("the boot test needs root: it puts the guest into a network of its own")
     with (
-        seed(expected.user) as key,
+        seed(expected.user, expected.ssh_port) as key,
         guest(image, key, qemu, hardware, console=console_log, own_network=True) as box,
         step(f"boot test: {image.name} under {box.accelerator}"),
     ):

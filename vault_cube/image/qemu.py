@@ -68,8 +68,8 @@ class Hardware:
 
     memory_mib: int
     cpus: int
-    disk_gib: int
-    """the disk that the guest sees; the image's root file system grows into it"""
+    growth_gib: int
+    """how much larger than the image the guest's disk is; the root file system grows into it"""
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,11 @@ class Run:
     qmp: Path
     port: int
     """of 127.0.0.1, leads to the guest's ssh"""
-    seed: Seed | None = None
+    seed: Seed
     own_network: bool = False
     """join BRIDGE of the network namespace that QEMU is started in, and reach nothing but it"""
 
 
-GUEST_PORT = 22
 NETWORK = "10.0.2.0/24"
 """QEMU's user network; it gives the guest GUEST by DHCP"""
 GUEST = "10.0.2.15"
@@ -107,14 +106,12 @@ def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[
         *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={_escaped(qemu.code)}"),
         *("-drive", f"if=pflash,format=raw,unit=1,file={_escaped(run.variables)}"),
         *("-drive", f"if=virtio,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(run.disk)}"),
+        *("-drive", f"if=virtio,driver=vvfat,read-only=on,label={LABEL},dir={_escaped(run.seed.folder)}"),
         *("-device", "virtio-rng-pci"),
         *("-serial", f"file:{run.console}"),
         *("-qmp", f"unix:{run.qmp},server=on,wait=off"),
     ]
-    if run.seed:
-        folder = _escaped(run.seed.folder)
-        line += ["-drive", f"if=virtio,driver=vvfat,read-only=on,label={LABEL},dir={folder}"]
-    forward = f"user,id=user,net={NETWORK},hostfwd=tcp:127.0.0.1:{run.port}-{GUEST}:{GUEST_PORT}"
+    forward = f"user,id=user,net={NETWORK},hostfwd=tcp:127.0.0.1:{run.port}-{GUEST}:{run.seed.port}"
     if not run.own_network:
         return [*line, "-netdev", forward, "-device", "virtio-net-pci,netdev=user,romfile="]
     # The bridge lets any address of the subnet look at all ports of the guest. The user network is on it, too: it
@@ -132,6 +129,32 @@ def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[
 def _escaped(path: Path) -> str:
     """A path as a value in one of QEMU's comma lists."""
     return str(path).replace(",", ",,")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What an image says of itself."""
+
+    form: str
+    """qcow2 or raw"""
+    size: int
+    """as a guest sees it, bytes"""
+
+    @classmethod
+    def of(cls, image: Path) -> Disk:
+        """Read an image's header. Raises VaultCubeError when there is no such file."""
+        if not image.is_file():
+            raise VaultCubeError(f"{image}: no such image; `make image` makes one")
+        with image.open("rb") as opened:
+            header = opened.read(32)
+        # magic, and the virtual size as a big-endian 64-bit number at byte 24: QEMU's docs/interop/qcow2.txt
+        if header[:4] == b"QFI\xfb":
+            return cls("qcow2", int.from_bytes(header[24:32], "big"))
+        return cls("raw", image.stat().st_size)
+
+    def grown(self, hardware: Hardware) -> int:
+        """The size of a guest's disk, bytes."""
+        return self.size + (hardware.growth_gib << 30)
 
 
 def free_port() -> int:

@@ -23,13 +23,15 @@ LABEL = "CIDATA"
 
 @dataclass(frozen=True)
 class Seed:
-    """A seed's folder, and the key that it lets in."""
+    """A seed's folder, and the way into the guest that it opens."""
 
     folder: Path
     """meta-data and user-data, what the guest sees"""
     key: Path
     """the private key; it lies outside the folder"""
     user: str
+    port: int
+    """where the guest's sshd listens"""
 
 
 @contextmanager
@@ -49,8 +51,10 @@ def vanishing(kind: str) -> Iterator[Path]:
 
 
 @contextmanager
-def seed(user: str) -> Iterator[Seed]:
+def seed(user: str, port: int) -> Iterator[Seed]:
     """A seed with a new ed25519 key for one user; key and folder are gone afterwards.
+
+    user: the pillar's. port: of the guest's sshd.
 
     Raises VaultCubeError when there is no ssh-keygen.
     """
@@ -66,7 +70,7 @@ def seed(user: str) -> Iterator[Seed]:
         folder.mkdir()
         for name, text in files(user, key.with_suffix(".pub").read_text().strip()).items():
             (folder / name).write_text(text)
-        yield Seed(folder, key, user)
+        yield Seed(folder, key, user, port)
 
 
 def files(user: str, public_key: str) -> dict[str, str]:

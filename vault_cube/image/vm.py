@@ -16,8 +16,9 @@ from vault_cube.image import build as recipe
 from vault_cube.image import chroot, disk
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.boot import choose_accelerator, lives_under_kvm
+from vault_cube.image.boot_cases import Expected
 from vault_cube.image.progress import step
-from vault_cube.image.qemu import Hardware, Qemu
+from vault_cube.image.qemu import Disk, Hardware, Qemu
 from vault_cube.image.seed import seed, vanishing
 from vault_cube.image.workspace import CHECKOUT, Workspace
 
@@ -40,15 +41,16 @@ def base_image(space: Workspace) -> Path:
     return image
 
 
-def apply(space: Workspace, user: str, image: Path, qemu: Qemu, hardware: Hardware, *, layers: Sequence[str]) -> Path:
+def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers: Sequence[str]) -> Path:
     """Boot an image by Packer, apply layers of this checkout inside over ssh, and keep the changed disk.
 
-    user: the pillar's. image: is not changed. Returns the changed disk, build/<target>/vm/output/disk.qcow2.
+    image: is not changed. Returns the changed disk, build/<target>/vm/output/disk.qcow2.
     Raises VaultCubeError when Packer is missing or a layer fails; what failed is in Packer's output, on stderr.
     """
     if not shutil.which("packer"):
         raise VaultCubeError("packer is missing: install packer")
-    with vanishing("vm") as work, seed(user) as key:
+    wanted, found = Expected.of(space.settings), Disk.of(image)
+    with vanishing("vm") as work, seed(wanted.user, wanted.ssh_port) as key:
         shutil.copyfile(qemu.variables, work / "variables.fd")
         accelerator = choose_accelerator(Path("/dev/kvm"), lambda: lives_under_kvm(image, key, qemu, hardware, work))
         # Packer takes a program's name, not a command line
@@ -64,7 +66,8 @@ def apply(space: Workspace, user: str, image: Path, qemu: Qemu, hardware: Hardwa
             "target": space.target,
             "layers": json.dumps(list(layers)),
             "checkout": CHECKOUT,
-            "ssh_user": user,
+            "ssh_user": wanted.user,
+            "vm_ssh_port": str(wanted.ssh_port),
             "ssh_key": str(key.key),
             "vm_image": str(image.resolve()),
             "vm_seed": str(key.folder),
@@ -74,7 +77,7 @@ def apply(space: Workspace, user: str, image: Path, qemu: Qemu, hardware: Hardwa
             "vm_accelerator": accelerator,
             "vm_memory_mib": str(hardware.memory_mib),
             "vm_cpus": str(hardware.cpus),
-            "vm_disk_size": f"{hardware.disk_gib}G",
+            "vm_disk_size": f"{found.grown(hardware) >> 20}M",
             "vm_output": str(output.resolve()),
         }
         words = [word for name, value in variables.items() for word in ("-var", f"{name}={value}")]

@@ -18,7 +18,7 @@ from vault_cube.image import boot
 from vault_cube.image.qemu import Hardware, Qemu
 from vault_cube.image.seed import Seed
 
-HARDWARE = Hardware(memory_mib=64, cpus=1, disk_gib=1)
+HARDWARE = Hardware(memory_mib=64, cpus=1, growth_gib=1)
 
 
 def asked():
@@ -77,13 +77,13 @@ def fake(tmp_path):
     for script in (machine, image):
         script.chmod(0o755)
     (tmp_path / "vars.fd").touch()
-    (tmp_path / "box.qcow2").write_bytes(b"QFI\xfb" + bytes(508))
+    (tmp_path / "box.qcow2").write_bytes(b"QFI\xfb" + bytes(20) + (2 << 30).to_bytes(8, "big"))
     (tmp_path / "seed").mkdir()
     return Qemu((str(machine),), (str(image),), tmp_path / "code.fd", tmp_path / "vars.fd")
 
 
 def key_of(tmp_path):
-    return Seed(tmp_path / "seed", tmp_path / "key", "operator")
+    return Seed(tmp_path / "seed", tmp_path / "key", "operator", 22)
 
 
 def pid_of(tmp_path, timeout_s=10):
@@ -109,7 +109,7 @@ def test_the_image_is_only_a_backing_file(fake, tmp_path):
     before = (tmp_path / "box.qcow2").read_bytes()
     with boot.guest(tmp_path / "box.qcow2", key_of(tmp_path), fake, HARDWARE, accelerator="tcg") as box:
         said = (tmp_path / "qemu-img.said").read_text()
-        assert f"-F qcow2 -b {tmp_path / 'box.qcow2'} {box.work / 'disk.qcow2'} 1G" in said
+        assert f"-F qcow2 -b {tmp_path / 'box.qcow2'} {box.work / 'disk.qcow2'} {3 << 30}" in said
         assert str(box.run.disk) != str(tmp_path / "box.qcow2")
         pid = pid_of(tmp_path)
         work = box.work
@@ -121,7 +121,9 @@ def test_the_image_is_only_a_backing_file(fake, tmp_path):
 def test_a_raw_image_is_backed_as_raw(fake, tmp_path):
     (tmp_path / "box.raw").write_bytes(bytes(1024))
     with boot.guest(tmp_path / "box.raw", key_of(tmp_path), fake, HARDWARE, accelerator="tcg"):
-        assert "-F raw -b" in (tmp_path / "qemu-img.said").read_text()
+        said = (tmp_path / "qemu-img.said").read_text()
+        assert "-F raw -b" in said
+        assert said.endswith(f" {1024 + (1 << 30)}\n")
 
 
 def test_an_error_in_the_block_ends_the_guest(fake, tmp_path):
@@ -162,7 +164,7 @@ from vault_cube.image.qemu import Hardware, Qemu
 from vault_cube.image.seed import Seed
 top = Path(sys.argv[1])
 fake = Qemu((str(top / "machine"),), (str(top / "qemu-img"),), top / "code.fd", top / "vars.fd")
-key = Seed(top / "seed", top / "key", "operator")
+key = Seed(top / "seed", top / "key", "operator", 22)
 own = len(sys.argv) > 2
 with boot.guest(top / "box.qcow2", key, fake, Hardware(64, 1, 1), accelerator="tcg", own_network=own):
     time.sleep(300)

@@ -10,7 +10,7 @@ from vault_cube.image.qemu import Hardware, Qemu, Run, command, free_port
 from vault_cube.image.seed import Seed
 
 QEMU = Qemu(("qemu-system-x86_64",), ("qemu-img",), Path("/ovmf/code.fd"), Path("/ovmf/vars.fd"))
-HARDWARE = Hardware(memory_mib=2048, cpus=2, disk_gib=8)
+HARDWARE = Hardware(memory_mib=2048, cpus=2, growth_gib=8)
 
 
 def line(accelerator="tcg", **changes):
@@ -20,7 +20,7 @@ def line(accelerator="tcg", **changes):
         "console": Path("/w/console"),
         "qmp": Path("/w/qmp"),
         "port": 4022,
-        "seed": Seed(Path("/w/seed"), Path("/w/key"), "operator"),
+        "seed": Seed(Path("/w/seed"), Path("/w/key"), "operator", 2022),
         **changes,
     })  # fmt: skip
     return command(QEMU, HARDWARE, run, accelerator)
@@ -33,7 +33,7 @@ def values(words, option):
 def test_ssh_is_forwarded_on_loopback_only():
     forwards = [word for word in line() if "hostfwd" in word]
     assert len(forwards) == 1
-    assert "hostfwd=tcp:127.0.0.1:4022-10.0.2.15:22" in forwards[0]
+    assert "hostfwd=tcp:127.0.0.1:4022-10.0.2.15:2022" in forwards[0]
 
 
 def test_the_processor_follows_the_accelerator():

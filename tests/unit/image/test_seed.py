@@ -13,7 +13,7 @@ from vault_cube.image import seed
 
 
 def test_a_seed_lets_one_new_key_in_for_one_user():
-    with seed.seed("operator") as one, seed.seed("operator") as two:
+    with seed.seed("operator", 22) as one, seed.seed("operator", 22) as two:
         data = yaml.safe_load((one.folder / "user-data").read_text())
         public = one.key.with_suffix(".pub").read_text().strip()
         assert data == {"users": [{"name": "operator", "ssh_authorized_keys": [public]}]}
@@ -25,7 +25,7 @@ def test_a_seed_lets_one_new_key_in_for_one_user():
 
 
 def test_the_guest_sees_the_public_half_only():
-    with seed.seed("operator") as made:
+    with seed.seed("operator", 22) as made:
         seen = "".join(file.read_text() for file in made.folder.iterdir())
         assert "PRIVATE" not in seen
         assert {file.name for file in made.folder.iterdir()} == {"meta-data", "user-data"}
@@ -34,7 +34,7 @@ def test_the_guest_sees_the_public_half_only():
 
 def test_nothing_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(seed.tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(RuntimeError), seed.seed("operator") as made:
+    with pytest.raises(RuntimeError), seed.seed("operator", 22) as made:
         raise RuntimeError
     assert not made.key.exists()
     assert list(tmp_path.iterdir()) == []
@@ -50,14 +50,14 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, monkeypatch):
     for folder in (left, living):
         folder.mkdir()
         (folder / "key").write_text("private")
-    with seed.seed("operator"):
+    with seed.seed("operator", 22):
         assert not left.exists()
         assert living.exists()
 
 
 def test_no_ssh_keygen_is_said_in_one_line(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(VaultCubeError, match=r"^ssh-keygen is missing: install openssh-client$"), seed.seed("x"):
+    with pytest.raises(VaultCubeError, match=r"^ssh-keygen is missing: install openssh-client$"), seed.seed("x", 22):
         pass
 
 
