@@ -44,6 +44,7 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
         chroot.Bind(space.uv, "/run/vault-cube/uv"),
         *(chroot.Bind(work / name, f"/run/vault-cube/{name}") for name in ("ready.txt", "all.txt")),
     ]
+    environment = python_environment(epoch) | {"UV_COMPILE_BYTECODE": "1", "PYC_INVALIDATION_MODE": "CHECKED_HASH"}
     uv = "/run/vault-cube/uv"
     install = [
         uv,
@@ -61,7 +62,7 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
         [*install, "/run/vault-cube/ready.txt"],
         [*install, "/run/vault-cube/all.txt"],
     ):
-        chroot.run(work / "tree", command, what="uv", log=log, binds=binds, environment=python_environment(epoch))
+        chroot.run(work / "tree", command, what="uv", log=log, binds=binds, environment=environment)
     # `import vault_cube` works wherever the checkout lies
     site = next((work / "tree" / SALT.lstrip("/") / "lib").glob("python3*/site-packages"))
     (site / "vault_cube.pth").write_text(f"{CHECKOUT}\n")
