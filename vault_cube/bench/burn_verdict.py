@@ -24,7 +24,7 @@ class _Device:
         self.samples = 0
         self.throttled: Counter[str] = Counter()
         self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self.xids: list[dict[str, Any]] = []
+        self.xids: list[dict[str, Any]] | None = None
         self.ecc: list[int] = []
 
     def add(self, at: float, fields: dict[str, Any]) -> None:
@@ -33,7 +33,8 @@ class _Device:
         for name in ("temperature_c", "power_w", "clock_mhz", "utilisation"):
             if fields.get(name) is not None:
                 self.values[name].append((at, float(fields[name])))
-        self.xids += [{"at": at, "xid": xid} for xid in fields.get("xids", [])]
+        if "xids" in fields:
+            self.xids = (self.xids or []) + [{"at": at, "xid": xid} for xid in fields["xids"]]
         if fields.get("ecc_uncorrected") is not None:
             self.ecc.append(int(fields["ecc_uncorrected"]))
 
@@ -92,7 +93,8 @@ def _describe(device: _Device) -> dict[str, Any]:
         # a burn of an hour or less has no later: absent, not equal
         if first and later:
             found["clock_later_share"] = statistics.median(later) / statistics.median(first)
-    found["xids"] = device.xids
+    if device.xids is not None:
+        found["xids"] = device.xids
     if device.ecc:
         found["ecc_uncorrected"] = device.ecc[-1] - device.ecc[0]
     return found
