@@ -3,7 +3,19 @@
 import filecmp
 from pathlib import Path
 
-FOLDERS = ("conf", "salt", "pillar", "locks", "_modules", "_states", "_grains", "_pillar", "vault_cube", "benchmarks")
+FOLDERS = (
+    "conf",
+    "salt",
+    "pillar",
+    "locks",
+    "_modules",
+    "_states",
+    "_grains",
+    "_beacons",
+    "_pillar",
+    "vault_cube",
+    "benchmarks",
+)
 FILES = ("Saltfile", "pyproject.toml")
 
 

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vault_cube.errors import VaultCubeError
 
@@ -80,10 +81,7 @@ def compare(folder: Path, lock: Path, python: Path) -> Findings:
         return Findings(reason="there is no such environment", absent=True)
     if Path(os.path.realpath(folder / "bin" / "python")) != Path(os.path.realpath(python)):
         return Findings(reason=f"it does not run on {python}", absent=True)
-    try:
-        stamp = json.loads((folder / STAMP).read_text())
-    except (OSError, ValueError):
-        stamp = {}
+    stamp = _stamp(folder)
     if stamp.get("lock") == _lock_digest(lock) and stamp.get("tree") == tree_digest(folder):
         return Findings()
     found = damage(folder)
@@ -148,6 +146,7 @@ def make(
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         _uv(["venv", "--quiet", "--no-project", "--no-config", "--python", str(python), str(folder)], folder)
+    _fix_modes(folder, _stamp(folder).get("executable"))
     (folder / STAMP).unlink(missing_ok=True)
     _drop_broken(folder, {*found.missing, *found.altered})
     _drop(folder, found.strays)
@@ -169,7 +168,8 @@ def make(
         if left.missing or left.altered:
             first = (left.missing + left.altered)[0]
             raise VaultCubeError(f"{folder}: {first} differs from its package even after a repair: look at its wheel")
-    stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder)}
+    _fix_modes(folder, None)
+    stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": _executable(folder)}
     (folder / STAMP).write_text(json.dumps(stamp, sort_keys=True) + "\n")
     os.utime(folder / STAMP, (EPOCH, EPOCH))
     os.utime(folder, (EPOCH, EPOCH))
@@ -277,6 +277,29 @@ def _drop_install_times(folder: Path) -> None:
         record.unlink()  # it may be a hard link into uv's cache
         record.write_text("".join(line for line in lines if not line.startswith(f"{note.parent.name}/uv_cache.json,")))
         note.unlink()
+
+
+def _stamp(folder: Path) -> dict[str, Any]:
+    try:
+        stamp = json.loads((folder / STAMP).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def _executable(folder: Path) -> list[str]:
+    return [path for path, status in _walk(folder) if stat.S_ISREG(status.st_mode) and status.st_mode & 0o100]
+
+
+def _fix_modes(folder: Path, executable: Sequence[str] | None) -> None:
+    """Give every file 0755 or 0644; which it is says the list, or where there is none, the file itself."""
+    known = None if executable is None else set(executable)
+    for path, status in _walk(folder):
+        if not stat.S_ISLNK(status.st_mode):
+            runs = stat.S_ISDIR(status.st_mode) or (status.st_mode & 0o100 if known is None else path in known)
+            wanted = 0o755 if runs else 0o644
+            if stat.S_IMODE(status.st_mode) != wanted:
+                (folder / path).chmod(wanted)
 
 
 def _fix_times(folder: Path) -> None:

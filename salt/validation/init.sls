@@ -3,5 +3,4 @@ include:
   - frameworks
   - validation.tools
   - validation.checkout
-  - validation.salt
   - validation.manifest
