@@ -1,0 +1,91 @@
+"""A guest of the finished image, booted once for all tests of this folder.
+
+VAULT_CUBE_IMAGE names the image (default: the newest of dist/), VAULT_CUBE_TARGET its target, VAULT_CUBE_TOOLS a tools
+tree whose QEMU is used instead of this machine's.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import testinfra
+
+from vault_cube.image.boot import guest
+from vault_cube.image.boot_cases import Expected
+from vault_cube.image.qemu import Hardware, Qemu
+from vault_cube.image.seed import seed
+from vault_cube.settings import check
+
+TOP = Path(__file__).parents[2]
+TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
+
+
+@pytest.fixture(scope="session")
+def image():
+    named = os.environ.get("VAULT_CUBE_IMAGE")
+    found = (
+        [Path(named)]
+        if named
+        else sorted((TOP / "dist").glob(f"*-{TARGET}.qcow2"), key=lambda file: file.stat().st_mtime)
+    )
+    if not found or not found[-1].is_file():
+        pytest.fail(f"no image of {TARGET}: run `make image TARGET={TARGET}` or set VAULT_CUBE_IMAGE", pytrace=False)
+    return found[-1]
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """The pillar of the target, rendered by Salt and checked."""
+    import salt.config
+    import salt.loader
+    from salt.pillar import get_pillar
+
+    before = Path.cwd()
+    os.chdir(TOP)  # the paths in conf/minion are relative
+    try:
+        opts = salt.config.minion_config(str(TOP / "conf/minion"))
+        opts["vault_cube"] = {**opts["vault_cube"], "target": TARGET}
+        pillar = get_pillar(opts, salt.loader.grains(opts), opts["id"], None).compile_pillar()
+    finally:
+        os.chdir(before)
+    assert not pillar.get("_errors"), pillar["_errors"]
+    return check(pillar)
+
+
+@pytest.fixture(scope="session")
+def expected(settings):
+    return Expected.of(settings)
+
+
+@pytest.fixture(scope="session")
+def qemu():
+    tree = os.environ.get("VAULT_CUBE_TOOLS")
+    return Qemu.of_tree(Path(tree)) if tree else Qemu.of_host()
+
+
+@pytest.fixture(scope="session")
+def hardware():
+    return Hardware(memory_mib=3072, cpus=2, growth_gib=4)
+
+
+@pytest.fixture(scope="session")
+def box(image, expected, qemu, hardware, tmp_path_factory):
+    """The running guest, once its first boot is over."""
+    console = tmp_path_factory.mktemp("boot") / "console.log"
+    with (
+        seed(expected.user, expected.ssh_port) as key,
+        guest(image, key, qemu, hardware, console=console) as running,
+    ):
+        running.wait_for_ssh(600)
+        running.ssh("cloud-init status --wait; systemctl is-system-running --wait", timeout_s=600, check=False)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def host(box):
+    """testinfra's view of the guest, as the user; `with host.sudo():` as root."""
+    return testinfra.get_host(
+        f"ssh://{box.seed.user}@127.0.0.1:{box.run.port}",
+        ssh_identity_file=str(box.seed.key),
+        ssh_extra_args="-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentityAgent=none",
+    )
