@@ -88,6 +88,4 @@ def python_environment(epoch: int) -> dict[str, str]:
         "UV_CACHE_DIR": "/run/uv-cache",
         "UV_LINK_MODE": "copy",
         "UV_PYTHON_DOWNLOADS": "never",
-        "UV_COMPILE_BYTECODE": "1",
-        "PYC_INVALIDATION_MODE": "CHECKED_HASH",
     }
