@@ -1,7 +1,7 @@
 #!/bin/sh
 # carry.sh FILE: pack what a box carries of this checkout, for vm and bare_metal. Run at the top of the checkout.
 set -eu
-set -- "$1" Saltfile pyproject.toml conf salt pillar locks vault_cube benchmarks _modules _states _grains _pillar
+set -- "$1" Saltfile pyproject.toml conf salt pillar locks vault_cube benchmarks _*
 out=$1
 shift
 for part; do
