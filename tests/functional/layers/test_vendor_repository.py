@@ -80,7 +80,7 @@ class Vendor:
             (self.repo / "InRelease").write_bytes(signed)
 
     def configure(self, packages, version=None, key=None):
-        """Put the files that the states render where this apt reads them. key: the keyring's bytes, else the vendor's."""
+        """Put the files that the states render where this apt reads them. key: the keyring, else the vendor's."""
         repository = {
             "name": "vendor", "uri": f"file://{self.repo}", "suite": "./", "components": [],
             "keyring": {"url": "https://vendor.example/key.asc", "sha256": None, "fingerprint": self.fingerprint},

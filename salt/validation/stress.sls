@@ -1,0 +1,33 @@
+{% set stress = pillar.benchmark.stress %}
+
+a long burn runs as a service:
+  file.managed:
+    - name: /etc/systemd/system/{{ stress.unit }}
+    - mode: '0644'
+    - contents: |
+        # written by salt/validation/stress.sls
+        [Unit]
+        Description=Burn-in of all GPUs (gpu.stress)
+        Documentation=file://{{ pillar.validation.checkout }}/salt/validation/README.md
+        After=multi-user.target nvidia-persistenced.service
+        # gpu.stress makes this file, and removes it with its verdict: a burn goes on after a reboot, and no longer
+        ConditionPathExists={{ pillar.benchmark.results }}/unfinished
+        StartLimitIntervalSec=600
+        StartLimitBurst=5
+
+        [Service]
+        Type=exec
+        ExecStart=/usr/local/bin/salt-call --local --retcode-passthrough gpu.stress resume=True
+        Restart=on-failure
+        RestartSec=30
+        TimeoutStopSec=60
+        OOMPolicy=stop
+
+        [Install]
+        WantedBy=multi-user.target
+
+a burn goes on after a reboot:
+  unit.enabled:
+    - name: {{ stress.unit }}
+    - require:
+      - file: a long burn runs as a service

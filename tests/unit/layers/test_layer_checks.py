@@ -1,0 +1,175 @@
+"""layer.check: verdicts held against the pillar's gates, on machines that answer as told."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vault_cube import checks
+from vault_cube.checks import driver, frameworks, runtime, validation
+
+
+def gpu(index, **said):
+    return {
+        "index": str(index), "memory.total": "32607", "pcie.link.gen.current": "5", "pcie.link.width.current": "16",
+        "temperature.gpu": "40", "persistence_mode": "Enabled", "driver_version": "580.95", "name": "RTX 5090", **said,
+    }  # fmt: skip
+
+
+class Box(checks.Place):
+    """A live box with these GPUs."""
+
+    cards: tuple = ()
+
+    @property
+    def gpus(self):
+        return self.cards
+
+
+@pytest.fixture
+def box(pillar, monkeypatch):
+    """box(cards) is the demo box with the GPUs that it has; every command succeeds and says nothing."""
+    answers = {}
+
+    def command(words, seconds, **options):
+        status, said = answers.get(words[0], (0, ""))
+        return subprocess.CompletedProcess(words, status, said, said)
+
+    for module in (checks, driver, runtime, frameworks):
+        monkeypatch.setattr(module, "command", command)
+
+    def make(cards, live=True):
+        place = Box(pillar("ubuntu-24.04"), live)
+        object.__setattr__(place, "cards", cards)
+        return place
+
+    make.answers = answers
+    return make
+
+
+def by_case(verdicts):
+    return {one.case: one for one in verdicts}
+
+
+def test_a_whole_box_passes_its_gates(box):
+    said = by_case(driver.cases(box([gpu(n) for n in range(4)])))
+    for case in ("GPUs", "memory", "idle temperature", "persistence", "kernel log"):
+        assert said[case].status == checks.PASSED, said[case]
+
+
+@pytest.mark.parametrize(
+    ("cards", "case"),
+    [
+        ([gpu(n) for n in range(3)], "GPUs"),
+        ([gpu(0), gpu(1), gpu(2), gpu(3, **{"memory.total": "24576"})], "memory"),
+        ([gpu(0), gpu(1), gpu(2), gpu(3, **{"memory.total": "[N/A]"})], "memory"),
+        ([gpu(0), gpu(1), gpu(2), gpu(3, **{"temperature.gpu": "60"})], "idle temperature"),
+        ([gpu(0), gpu(1), gpu(2), gpu(3, persistence_mode="Disabled")], "persistence"),
+        ([], "GPUs"),
+    ],
+)
+def test_what_is_below_a_gate_fails(box, cards, case):
+    said = by_case(driver.cases(box(cards)))
+    assert said[case].status == checks.FAILED
+    if case != "persistence":
+        assert "driver:gates" in said[case].threshold
+
+
+def test_an_xid_in_the_kernel_s_log_fails(box):
+    box.answers["journalctl"] = (0, "usb 1-1: new device\nNVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus\n")
+    assert by_case(driver.cases(box([gpu(0)])))["kernel log"].status == checks.FAILED
+
+
+def test_a_link_that_fell_back_does_not_fit(pillar):
+    gates = pillar("ubuntu-24.04")["driver"]["gates"]
+    assert driver.fits([gpu(0), gpu(1)], gates)
+    assert not driver.fits([gpu(0), gpu(1, **{"pcie.link.width.current": "8"})], gates)
+    assert not driver.fits([gpu(0), gpu(1, **{"pcie.link.gen.current": "4"})], gates)
+    assert not driver.fits([], gates)
+
+
+def test_in_a_tree_what_needs_a_system_is_not_applicable(box):
+    said = by_case(driver.cases(box([], live=False)))
+    for case in ("GPUs", "memory", "PCIe link", "nvcc"):
+        assert said[case].status == checks.NOT_APPLICABLE
+
+
+def test_a_target_without_gpus_never_passes_what_it_did_not_try(pillar):
+    for module, layer in ((driver, "driver"), (runtime, "runtime")):
+        found = checks.summary(layer, list(module.cases(checks.Place(pillar("debian-12"), live=False))))
+        assert found["verdict"] == checks.NOT_APPLICABLE
+        assert found["counts"][checks.PASSED] == 0
+
+
+@pytest.mark.parametrize(
+    ("daemon", "status"),
+    [
+        ({"features": {"cdi": True}, "exec-opts": ["native.cgroupdriver=systemd"], "ip": "127.0.0.1"}, checks.PASSED),
+        ({"features": {"cdi": True}}, checks.FAILED),
+        ({"exec-opts": ["native.cgroupdriver=systemd"]}, checks.FAILED),
+        (None, checks.FAILED),
+    ],
+)
+def test_docker_s_configuration(pillar, daemon, status):
+    assert runtime.configured(pillar("ubuntu-24.04")["runtime"], daemon).status == status
+
+
+def test_a_runtime_entry_is_asked_for_where_docker_has_no_cdi(pillar):
+    chosen = {**pillar("ubuntu-24.04")["runtime"], "mode": "runtime", "cgroup_driver": "cgroupfs"}
+    daemon = {
+        "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}},
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+    }
+    assert runtime.configured(chosen, daemon).status == checks.PASSED
+    assert runtime.configured(chosen, {**daemon, "runtimes": {}}).status == checks.FAILED
+    assert "--runtime" in runtime.run_words(chosen, "0", "true")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"version": "2.13.0", "gpus": 4, "right": 4}, checks.PASSED),
+        ({"version": "2.13.0", "gpus": 3, "right": 3}, checks.FAILED),
+        ({"version": "2.13.0", "gpus": 4, "right": 3}, checks.FAILED),
+        (None, checks.FAILED),
+    ],
+)
+def test_a_framework_computes_on_every_gpu(box, said, status):
+    place = box([gpu(n) for n in range(4)])
+    python = f"{place.pillar['frameworks']['folder']}/pytorch/bin/python"
+    box.answers[python] = (0, json.dumps(said)) if said else (1, "ImportError: no torch")
+    assert frameworks.computes(place, "pytorch", "pytorch").status == status
+
+
+def test_a_missing_environment_says_what_to_do(pillar):
+    changed = pillar("debian-12", {"frameworks": {"folder": "/nonexistent"}})
+    said = frameworks.intact(checks.Place(changed, live=False), "pytorch")
+    assert said.status == checks.FAILED
+    assert "state.apply frameworks" in said.evidence
+
+
+def test_a_box_that_does_not_know_what_it_is_fails(pillar, tmp_path):
+    changed = pillar("debian-12", {"validation": {"manifest": str(tmp_path / "m.json"), "checkout": str(tmp_path)}})
+    place = checks.Place(changed, live=False)
+    assert {one.status for one in validation.cases(place)} == {checks.FAILED}
+    (tmp_path / "m.json").write_text(
+        json.dumps({"name": "vault-cube-demo-box", "version": "0.0.9", "target": "debian-12"})
+    )
+    said = by_case(validation.cases(place))["manifest"]
+    assert "version is 0.0.9" in said.evidence
+
+
+def test_one_failed_case_fails_the_layer():
+    good, bad = checks.verdict("a", True, ""), checks.verdict("b", False, "")
+    assert checks.summary("x", [good, bad])["verdict"] == checks.FAILED
+    assert checks.summary("x", [good, checks.not_applicable("c", "")])["verdict"] == checks.PASSED
+    assert checks.summary("x", [])["verdict"] == checks.NOT_APPLICABLE
+    assert "failed" in checks.table(checks.summary("x", [bad]))
+
+
+def test_every_framework_that_a_target_checks_has_its_program(pillar):
+    for target in ("debian-12", "debian-13", "debian-13-nvidia", "ubuntu-24.04"):
+        for framework in pillar(target)["frameworks"]["checks"].values():
+            assert (frameworks.PROGRAMS / f"{framework}.py").is_file()
+            assert Path(frameworks.PROGRAMS).name == "compute"
