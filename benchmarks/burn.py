@@ -61,8 +61,14 @@ def burn(torch: Any, device: Any, memory: float, emit: Any) -> None:
             torch.cuda.synchronize(device)
         now = time.monotonic()
         if now - last >= 1 and (not gpu or turn % 8 == 0):
-            emit({"products": products, "tflops": 2 * side**3 * products / (now - last) / 1e12, "wrong": int(wrong),
-                  "seconds": round(now - last, 3)})  # fmt: skip
+            emit(
+                {
+                    "products": products,
+                    "tflops": 2 * side**3 * products / (now - last) / 1e12,
+                    "wrong": int(wrong),
+                    "seconds": round(now - last, 3),
+                }
+            )
             wrong.zero_()
             products, last = 0, now
 
@@ -89,7 +95,7 @@ def main() -> None:
         if options.device == "cpu":
             torch.set_num_threads(len(os.sched_getaffinity(0)))
         burn(torch, torch.device(options.device), options.memory, emit)
-    except Exception as err:  # noqa: BLE001 the runner is told what it was
+    except Exception as err:
         emit({"error": {"kind": workload.kind_of(err), "message": workload.first_line(err)}})
         sys.stderr.write(f"{err}\n")
         os._exit(1)

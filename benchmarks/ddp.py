@@ -1,7 +1,8 @@
 """Scaling of training under PyTorch's DistributedDataParallel, run by torchrun: NCCL on GPUs, gloo on a CPU.
 
 Weak scaling, fixed batch per device: E = T_N / (N * T_1), T in samples/s, T_1 the plain model on one device.
-Two controls, taken in the same breath: N independent copies at once give E_shared = C_N / (N * T_1), what heat, power and
+Two controls, taken in the same breath: N independent copies at once give E_shared = C_N / (N * T_1), what heat,
+power and
 shared memory cost; E_comm = T_N / C_N is what communication costs. E = E_shared * E_comm for every single repeat.
 Strong scaling, fixed global batch: E_strong = S_N / (N * T_1 at the global batch), that batch split over the devices.
 """
@@ -79,10 +80,12 @@ def resnet(size: dict[str, Any]) -> Any:
         def __init__(self, inner: int, width: int, stride: int) -> None:
             super().__init__()
             self.way = nn.Sequential(
-                *convolution(inner, width, 1), nn.ReLU(True),
-                *convolution(width, width, 3, stride), nn.ReLU(True),
+                *convolution(inner, width, 1),
+                nn.ReLU(True),
+                *convolution(width, width, 3, stride),
+                nn.ReLU(True),
                 *convolution(width, 4 * width, 1),
-            )  # fmt: skip
+            )
             same = inner == 4 * width and stride == 1
             self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inner, 4 * width, 1, stride))
             self.relu = nn.ReLU(True)
@@ -133,7 +136,8 @@ def stepper(model: Any, data: tuple[Any, Any], device: Any) -> Callable[[], None
 def flops_of(model: Any, name: str, size: dict[str, Any], device: Any) -> float:
     """Floating point operations of one sample's forward and backward pass, counted by PyTorch over its real operators.
 
-    Matrix products and convolutions count (2 per multiply-add), attention without its causal half saved, as in PaLM's MFU
+    Matrix products and convolutions count (2 per multiply-add), attention without its causal half saved, as in
+    PaLM's MFU
     (Chowdhery et al. 2022, appendix B); recomputation does not.
     """
     import torch
@@ -223,20 +227,27 @@ def measure(
     if rank == 0:
         workload.say("phase")
     return {
-        "workload": {**size, "parameters": parameters, "flop_per_sample": flops, "steps": steps, "batch_per_device": batch,
-                     "precision": "bfloat16 autocast" if device.type == "cuda" else "float32", "optimizer": "AdamW"},
+        "workload": {
+            **size,
+            "parameters": parameters,
+            "flop_per_sample": flops,
+            "steps": steps,
+            "batch_per_device": batch,
+            "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
+            "optimizer": "AdamW",
+        },
         "metrics": metrics_of(name, rates, world, flops),
-    }  # fmt: skip
+    }
 
 
 def metrics_of(name: str, rates: dict[str, list[float]], world: int, flops: float) -> dict[str, Any]:
     """The quotients of every single repeat, so that their spread is seen and not only that of the rates."""
     solo, both, weak, strong = rates["solo"], rates["concurrent"], rates["weak"], rates["strong"]
     scaling = {
-        "efficiency": ("ratio", [w / (world * s) for w, s in zip(weak, solo)]),
-        "efficiency_shared": ("ratio", [c / (world * s) for c, s in zip(both, solo)]),
-        "efficiency_communication": ("ratio", [w / c for w, c in zip(weak, both)]),
-        "efficiency_strong": ("ratio", [n / (world * s) for n, s in zip(strong, solo)]),
+        "efficiency": ("ratio", [w / (world * s) for w, s in zip(weak, solo, strict=True)]),
+        "efficiency_shared": ("ratio", [c / (world * s) for c, s in zip(both, solo, strict=True)]),
+        "efficiency_communication": ("ratio", [w / c for w, c in zip(weak, both, strict=True)]),
+        "efficiency_strong": ("ratio", [n / (world * s) for n, s in zip(strong, solo, strict=True)]),
     }
     found = {
         # one device scales to nothing: its quotient would be 1 whatever is wrong, so there is none
@@ -282,14 +293,20 @@ def main() -> dict[str, Any] | None:
             return None
         return {
             "workload": {
-                "backend": dist.get_backend(), "devices": world, "threads_per_device": torch.get_num_threads(),
-                "repeats": options.repeats, "models": {name: part["workload"] for name, part in parts.items()},
+                "backend": dist.get_backend(),
+                "devices": world,
+                "threads_per_device": torch.get_num_threads(),
+                "repeats": options.repeats,
+                "models": {name: part["workload"] for name, part in parts.items()},
             },
-            "versions": {"torch": torch.__version__, "cuda": torch.version.cuda,
-                         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if gpu else None},
+            "versions": {
+                "torch": torch.__version__,
+                "cuda": torch.version.cuda,
+                "nccl": ".".join(map(str, torch.cuda.nccl.version())) if gpu else None,
+            },
             "device": torch.cuda.get_device_name(device) if gpu else "cpu",
             "metrics": {key: value for part in parts.values() for key, value in part["metrics"].items()},
-        }  # fmt: skip
+        }
     finally:
         dist.destroy_process_group()
 

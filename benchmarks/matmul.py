@@ -84,7 +84,7 @@ def main() -> dict[str, Any]:
     sides: dict[str, int] = {}
     for index, device in enumerate(devices):
 
-        def sync(device: Any = device) -> None:
+        def sync() -> None:
             if gpu:
                 for one in devices:
                     torch.cuda.synchronize(one)

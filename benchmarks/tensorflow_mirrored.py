@@ -1,6 +1,7 @@
 """Scaling of training under TensorFlow's MirroredStrategy: all GPUs, or two logical devices of a CPU.
 
-Weak scaling, fixed batch per replica: E = T_N / (N * T_1), with a plain one-device strategy as T_1, the two interleaved.
+Weak scaling, fixed batch per replica: E = T_N / (N * T_1), with a plain one-device strategy as T_1, the two
+interleaved.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callabl
             for weight in weights:
                 h = tf.nn.relu(h @ weight)
             loss = tf.reduce_mean(h * h) / strategy.num_replicas_in_sync
-        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         return loss
 
     @tf.function
@@ -117,15 +118,26 @@ def main() -> dict[str, Any]:
     }
     if count > 1:
         metrics["weak"] = workload.metric("samples/s", weak)
-        metrics["efficiency"] = workload.metric("ratio", [w / (count * s) for w, s in zip(weak, solo)])
+        metrics["efficiency"] = workload.metric("ratio", [w / (count * s) for w, s in zip(weak, solo, strict=True)])
     build = tf.sysconfig.get_build_info()
     return {
-        "workload": {**size, "devices": count, "steps": steps, "repeats": options.repeats, "flop_per_sample": flops,
-                     "batch_per_device": size["batch"], "precision": "float32"},
-        "versions": {"tensorflow": tf.__version__, "cuda": build.get("cuda_version"), "cudnn": build.get("cudnn_version")},
+        "workload": {
+            **size,
+            "devices": count,
+            "steps": steps,
+            "repeats": options.repeats,
+            "flop_per_sample": flops,
+            "batch_per_device": size["batch"],
+            "precision": "float32",
+        },
+        "versions": {
+            "tensorflow": tf.__version__,
+            "cuda": build.get("cuda_version"),
+            "cudnn": build.get("cudnn_version"),
+        },
         "device": tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu",
         "metrics": metrics,
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

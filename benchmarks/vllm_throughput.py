@@ -1,6 +1,7 @@
 """Output tokens per second of vLLM, offline: batch 1 and saturated, with time to first token and inter-token latency.
 
-A model directory with only a `config.json` gets random weights of that shape: the speed is the real model's, the text is
+A model directory with only a `config.json` gets random weights of that shape: the speed is the real model's, the
+text is
 not. No tokenizer, no download. Prompt tokens never count.
 """
 
@@ -51,7 +52,8 @@ def generate(engine: Any, parameters: Any, prompts: list[list[int]], batch: str)
     wrong = {name: count for name, count in counts.items() if count != parameters.max_tokens}
     if wrong or len(counts) != len(prompts):
         raise ArithmeticError(
-            f"{len(prompts)} requests for {parameters.max_tokens} tokens each gave {sorted(set(counts.values()))} tokens "
+            f"{len(prompts)} requests for {parameters.max_tokens} tokens each gave "
+            f"{sorted(set(counts.values()))} tokens "
             f"in {len(counts)} answers: the throughput would be wrong"
         )
     gaps = max(1, parameters.max_tokens - 1)
@@ -64,10 +66,13 @@ def generate(engine: Any, parameters: Any, prompts: list[list[int]], batch: str)
 
 
 def weights_of(config: dict[str, Any], folder: Path, itemsize: int) -> tuple[int, int]:
-    """Bytes of a model's weights, and how many of them decoding one token reads (the input embedding is only looked up).
+    """Bytes of a model's weights, and how many of them decoding one token reads (the input embedding is only looked
+    up).
 
-    From the sizes of the weight files where there are some, else from the shape of a Llama; vLLM's own parameters cannot
-    be asked, for a CPU build packs them away. A mixture of experts reads less than this: its fraction of the roofline is
+    From the sizes of the weight files where there are some, else from the shape of a Llama; vLLM's own parameters
+    cannot
+    be asked, for a CPU build packs them away. A mixture of experts reads less than this: its fraction of the
+    roofline is
     then understated.
     """
     width, heads = config["hidden_size"], config["num_attention_heads"]
@@ -154,15 +159,22 @@ def main() -> dict[str, Any]:
     metrics["batch1_decode"] = workload.metric("output tokens/s", [1 / run["between"] for run in single])
     return {
         "workload": {
-            "model": model.name, "weights": "of the model" if weights else "random", "weight_bytes": size, "decode_bytes": read,
-            "prompts": count, "prompt_tokens": length, "output_tokens": wanted, "tensor_parallel": options.tensor_parallel,
-            "precision": str(dtype).removeprefix("torch."), "repeats": options.repeats,
+            "model": model.name,
+            "weights": "of the model" if weights else "random",
+            "weight_bytes": size,
+            "decode_bytes": read,
+            "prompts": count,
+            "prompt_tokens": length,
+            "output_tokens": wanted,
+            "tensor_parallel": options.tensor_parallel,
+            "precision": str(dtype).removeprefix("torch."),
+            "repeats": options.repeats,
             "devices": options.tensor_parallel,
         },
         "versions": {"vllm": vllm.__version__, "torch": torch.__version__, "cuda": torch.version.cuda},
         "device": torch.cuda.get_device_name(0) if gpu else "cpu",
         "metrics": metrics,
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

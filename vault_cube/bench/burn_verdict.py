@@ -66,7 +66,10 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
     problems = []
     for name, done in work.items():
         if done["wrong"]:
-            problems.append(f"{name}: {done['wrong']:.0f} wrong values in {done['products']:.0f} products, the first after {first_wrong[name]:.0f} s")
+            problems.append(
+                f"{name}: {done['wrong']:.0f} wrong values in {done['products']:.0f} products, the first after "
+                f"{first_wrong[name]:.0f} s"
+            )
     described = {}
     for name, device in devices.items():
         described[name] = _describe(device)
@@ -75,9 +78,13 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
         described.setdefault(name, {"samples": 0})["tflops"] = _curve(curve)
     said = "fault" if faults else "fail" if problems else "pass"
     return {
-        "said": said, "problems": faults + problems, "burnt_s": round(burnt, 1), "whole": burnt >= asked_s,
-        "devices": described, "work": dict(work),
-    }  # fmt: skip
+        "said": said,
+        "problems": faults + problems,
+        "burnt_s": round(burnt, 1),
+        "whole": burnt >= asked_s,
+        "devices": described,
+        "work": dict(work),
+    }
 
 
 def _describe(device: _Device) -> dict[str, Any]:
@@ -122,6 +129,8 @@ def _curve(series: list[tuple[float, float]]) -> dict[str, Any]:
     width = -(-len(series) // POINTS)
     parts = [series[n : n + width] for n in range(0, len(series), width)]
     return {
-        "least": min(values), "median": statistics.median(values), "most": max(values),
+        "least": min(values),
+        "median": statistics.median(values),
+        "most": max(values),
         "curve": [[part[0][0], max(value for _, value in part)] for part in parts],
-    }  # fmt: skip
+    }

@@ -12,8 +12,10 @@ from vault_cube.settings.benchmark import Comparison
 def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
     """Returns `differs` (what was not the same besides the numbers), `changes` by metric, and `missing`.
 
-    A change: medians, ratio, p of a permutation test over the raw samples, and what it means: `faster`, `slower` or `noise`.
-    The test knows the noise within the two runs, not that between days: repeat a run before a conclusion is drawn from one.
+    A change: medians, ratio, p of a permutation test over the raw samples, and what it means: `faster`, `slower` or
+    `noise`.
+    The test knows the noise within the two runs, not that between days: repeat a run before a conclusion is drawn
+    from one.
     """
     changes: dict[str, Any] = {}
     missing: list[str] = []
@@ -36,9 +38,13 @@ def _change(a: Metric, b: Metric, rule: Comparison) -> dict[str, Any]:
     up = "faster" if a.better == "higher" else "slower"
     down = "slower" if a.better == "higher" else "faster"
     return {
-        "unit": a.unit, "a": a.median, "b": b.median, "ratio": ratio, "p": p,
+        "unit": a.unit,
+        "a": a.median,
+        "b": b.median,
+        "ratio": ratio,
+        "p": p,
         "means": (up if ratio > 1 else down) if real else "noise",
-    }  # fmt: skip
+    }
 
 
 def _metrics(one: Result) -> dict[str, Metric]:

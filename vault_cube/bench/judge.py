@@ -18,9 +18,11 @@ def ceiling(settings: Benchmark, device: str | None) -> Ceiling | None:
 def derived(suites: Mapping[str, Suite], settings: Benchmark) -> dict[str, Metric]:
     """Model FLOP utilisation and shares of the roofline.
 
-    MFU = model FLOP/s per device / peak FLOP/s (Chowdhery et al. 2022, appendix B), against the vendor's dense bfloat16 peak
+    MFU = model FLOP/s per device / peak FLOP/s (Chowdhery et al. 2022, appendix B), against the vendor's dense
+    bfloat16 peak
     where it is known (`mfu`) and against the product measured here (`mfu_of_measured`). The roofline of decoding one
-    sequence is memory bandwidth / bytes of weights read per token (Williams et al. 2009); the bandwidth is the measured one,
+    sequence is memory bandwidth / bytes of weights read per token (Williams et al. 2009); the bandwidth is the
+    measured one,
     the vendor's where none was measured.
     """
     spread = settings.quiet.spread
@@ -67,7 +69,7 @@ def _measured(suites: Mapping[str, Suite], name: str) -> float | None:
     """A ceiling that was measured; the median of the devices where there are several."""
     metrics = suites["matmul"].metrics if "matmul" in suites else {}
     medians = [
-        one.median for key, one in metrics.items() if key == name or key.startswith(f"{name}_") and key[-1].isdigit()
+        one.median for key, one in metrics.items() if key == name or (key.startswith(f"{name}_") and key[-1].isdigit())
     ]
     return statistics.median(medians) if medians else None
 
@@ -85,7 +87,8 @@ def verdicts(
     for name, suite in suites.items():
         if suite.status in ("failed", "interrupted"):
             said.append(_bare(name, "fault", f"{suite.kind}: {suite.reason}"))
-    return said + [
+    return [
+        *said,
         *_ddp(suites, machine, thresholds),
         *_vllm(suites, extra, thresholds),
         *_utilisation(suites, machine, thresholds),
@@ -131,10 +134,15 @@ def _utilisation(suites: Mapping[str, Suite], machine: Machine, thresholds: Thre
         return [_bare("utilisation", "not judged", "the pillar has no threshold", least)]
     return [
         Verdict(
-            name="utilisation", said="pass" if least > limit else "fail", value=least, low=None, high=None, threshold=limit,
+            name="utilisation",
+            said="pass" if least > limit else "fail",
+            value=least,
+            low=None,
+            high=None,
+            threshold=limit,
             why=f"busy share of the least busy of {len(shares)} GPU(s) while DDP trains",
         )
-    ]  # fmt: skip
+    ]
 
 
 def judged(name: str, metric: Metric, threshold: float | None, accelerator: str) -> Verdict:
@@ -154,7 +162,7 @@ def judged(name: str, metric: Metric, threshold: float | None, accelerator: str)
         why += f"; noisy: the samples vary by {metric.variation:.0%}"
     return Verdict(
         name=name, said=said, value=metric.median, low=metric.low, high=metric.high, threshold=threshold, why=why
-    )  # fmt: skip
+    )
 
 
 def _bare(name: str, said: Said, why: str, value: float | None = None) -> Verdict:

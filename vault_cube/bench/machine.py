@@ -6,13 +6,14 @@ import json
 import os
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vault_cube.bench.result import Machine
 
 
-def describe(gpus: list[dict[str, Any]], driver: str | None, simulated: bool, manifest: Path | None) -> Machine:
+def describe(gpus: Sequence[dict[str, Any]], driver: str | None, simulated: bool, manifest: Path | None) -> Machine:
     """gpus: what NVML says of each. manifest: the image's, where the machine was made from one."""
     return Machine(
         accelerator="nvidia" if gpus else "cpu",
@@ -24,7 +25,7 @@ def describe(gpus: list[dict[str, Any]], driver: str | None, simulated: bool, ma
         system=_first(r'^PRETTY_NAME="?([^"\n]+)"?$', "/etc/os-release") or "unknown",
         image=_json(manifest),
         driver=driver,
-        gpus=gpus,
+        gpus=list(gpus),
         load=[round(value, 2) for value in os.getloadavg()],
     )
 

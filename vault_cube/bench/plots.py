@@ -33,9 +33,19 @@ def _chart(kind: type[Any], name: str, title: str, unit: str, **more: Any) -> An
         legend_font_size=12,
     )
     chart = kind(
-        style=style, js=(), disable_xml_declaration=True, title=title, y_title=unit, legend_at_bottom=True,
-        legend_box_size=10, margin=8, truncate_legend=-1, truncate_label=-1, **SIZE, **more,
-    )  # fmt: skip
+        style=style,
+        js=(),
+        disable_xml_declaration=True,
+        title=title,
+        y_title=unit,
+        legend_at_bottom=True,
+        legend_box_size=10,
+        margin=8,
+        truncate_legend=-1,
+        truncate_label=-1,
+        **SIZE,
+        **more,
+    )
     # its own is random: the same result makes the same page
     chart.uuid = f"plot-{name}"
     return chart
@@ -65,7 +75,7 @@ def _bar(metric: Metric) -> dict[str, Any]:
 
 def scaling(name: str, title: str, curves: Mapping[str, Sequence[tuple[float, float]]], devices: int) -> str:
     """Throughput in units of one device's over the number of devices, beside the ideal."""
-    chart = _chart(pygal.XY, name, title, "× one device", include_x_axis=True, x_title="devices")
+    chart = _chart(pygal.XY, name, title, "times one device", include_x_axis=True, x_title="devices")
     chart.x_labels = list(range(1, devices + 1))
     chart.add("ideal", [(1, 1), (devices, devices)], stroke_style={"dasharray": "4, 4"})
     for label, points in curves.items():

@@ -50,9 +50,15 @@ class Leashed:
         self._said, self._printed = said, printed
         self.process = subprocess.Popen(
             [sys.executable, "-S", "-E", "-P", str(leash.__file__), *command],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(environment), text=True,
-            errors="replace", cwd=folder, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
+            text=True,
+            errors="replace",
+            cwd=folder,
+            start_new_session=True,
+        )
         self._readers = [
             threading.Thread(target=self._read, args=(self.process.stdout, self._printed), daemon=True),
             threading.Thread(target=self._read, args=(self.process.stderr, self._hear), daemon=True),
@@ -99,6 +105,7 @@ class Leashed:
 def run(
     command: Sequence[str],
     environment: Mapping[str, str],
+    *,
     limit_s: float,
     said: Callable[[str], None],
     watch: Callable[[], tuple[str, str] | None],
@@ -106,7 +113,8 @@ def run(
 ) -> Ended:
     """Run a workload to its end, whatever that is.
 
-    limit_s: a workload that takes longer hangs. watch: asked several times a second; a (kind, reason) ends the workload.
+    limit_s: a workload that takes longer hangs. watch: asked several times a second; a (kind, reason) ends the
+    workload.
     KeyboardInterrupt passes through, after everything was ended.
     """
     started, kills = time.monotonic(), oom_kills()

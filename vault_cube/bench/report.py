@@ -63,7 +63,14 @@ def _summary(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
             f"{' (simulated)' if result.machine.simulated else ''}."
         )
         rows = [
-            [one.name.replace("_", " "), one.said, number(one.value), interval(one.low, one.high), number(one.threshold), one.why]
+            [
+                one.name.replace("_", " "),
+                one.said,
+                number(one.value),
+                interval(one.low, one.high),
+                number(one.threshold),
+                one.why,
+            ]
             for one in result.verdicts
         ]
     if burn:
@@ -97,8 +104,14 @@ def _machine(result: Result) -> Chapter:
 def _suites(result: Result, settings: Benchmark) -> list[Chapter]:
     chapters = []
     for name, suite in result.suites.items():
-        chapter = Chapter({"ddp": "Training: DDP", "vllm": "Inference: vLLM", "tensorflow": "Training: TensorFlow",
-                           "matmul": "Ceilings"}.get(name, name))  # fmt: skip
+        chapter = Chapter(
+            {
+                "ddp": "Training: DDP",
+                "vllm": "Inference: vLLM",
+                "tensorflow": "Training: TensorFlow",
+                "matmul": "Ceilings",
+            }.get(name, name)
+        )
         chapters.append(chapter)
         if suite.status != "measured":
             chapter.text.append(f"{suite.status}: {suite.reason}")
@@ -116,14 +129,20 @@ def _suites(result: Result, settings: Benchmark) -> list[Chapter]:
 
 
 def _belongs(key: str, suite: str) -> bool:
-    return {"transformer": "ddp", "resnet": "ddp"}.get(key.split("_")[0], key.split("_")[0]) == suite
+    return {"transformer": "ddp", "resnet": "ddp"}.get(
+        key.split("_", maxsplit=1)[0], key.split("_", maxsplit=1)[0]
+    ) == suite
 
 
 def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: float | None) -> list[str]:
     made = []
     if name == "ddp" and devices > 1:
-        kinds = {"efficiency": "weak", "efficiency_strong": "strong", "efficiency_shared": "shared",
-                 "efficiency_communication": "communication"}  # fmt: skip
+        kinds = {
+            "efficiency": "weak",
+            "efficiency_strong": "strong",
+            "efficiency_shared": "shared",
+            "efficiency_communication": "communication",
+        }
         ratios = {
             model: {shown: metrics[f"{model}_{key}"] for key, shown in kinds.items() if f"{model}_{key}" in metrics}
             for model in ("transformer", "resnet")
@@ -143,7 +162,11 @@ def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: fl
             made.append(plots.bars(f"vllm-{unit[:2].strip()}", title, {title: chosen}))
     if name == "matmul":
         for unit, title in (("TFLOP/s", "Matrix products"), ("GB/s", "Copies")):
-            chosen = {key.partition("_")[2].replace("_", " "): metric for key, metric in metrics.items() if metric.unit == unit}
+            chosen = {
+                key.partition("_")[2].replace("_", " "): metric
+                for key, metric in metrics.items()
+                if metric.unit == unit
+            }
             if chosen:
                 made.append(plots.bars(f"ceiling-{unit[:2]}", title, {title: chosen}))
     return made
@@ -151,10 +174,16 @@ def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: fl
 
 def _numbers(metrics: Mapping[str, Metric]) -> Table:
     rows = [
-        [name.replace("_", " "), number(one.median), interval(one.low, one.high), one.unit, f"{len(one.samples)}",
-         f"{one.variation:.1%}{' (noisy)' if one.noisy else ''}"]
+        [
+            name.replace("_", " "),
+            number(one.median),
+            interval(one.low, one.high),
+            one.unit,
+            f"{len(one.samples)}",
+            f"{one.variation:.1%}{' (noisy)' if one.noisy else ''}",
+        ]
         for name, one in metrics.items()
-    ]  # fmt: skip
+    ]
     return Table(["number", "median", "95 % interval", "unit", "repeats", "variation"], rows)
 
 
@@ -167,31 +196,45 @@ def _sensors(sensors: Mapping[str, Any]) -> Table:
                 one = fields[key]
                 name = key.rsplit("_", 1)[0].replace("_", " ")
                 rows.append([device, name, number(one["mean"]), interval(one["least"], one["most"]), unit])
-        rows += [[device, f"throttled: {reason}", f"{share:.0%}", "", "of the time"] for reason, share in fields["throttle"].items()]
+        rows += [
+            [device, f"throttled: {reason}", f"{share:.0%}", "", "of the time"]
+            for reason, share in fields["throttle"].items()
+        ]
     return Table(["device", "while it trained or served", "mean", "least to most", "unit"], rows)
 
 
 def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
     chapter = Chapter("Burn-in")
     chapter.text.append(
-        f"{burn['name']}: {burn['said']}. Burnt {span(burn['burnt_s'])} of {span(burn['asked_s'])} in {burn['boots']} part(s) "
+        f"{burn['name']}: {burn['said']}. Burnt {span(burn['burnt_s'])} of {span(burn['asked_s'])} in "
+        f"{burn['boots']} part(s) "
         f"between boots{' (simulated)' if burn.get('simulated') else ''}."
     )
     chapter.text += burn["problems"]
     rows = []
     for device, found in burn["devices"].items():
-        work = burn["work"].get(device) or burn["work"].get(device.replace("gpu", "cuda:")) or {}
+        work = burn["work"].get(device) or {}
         throttled = ", ".join(f"{reason} {share:.1%}" for reason, share in found.get("throttle_share", {}).items())
         later = found.get("clock_later_share")
-        rows.append([
-            device, f"{work.get('products', 0):.0f}" if work else "", f"{work['wrong']:.0f}" if work else "",
-            throttled or ("none seen" if found.get("samples") else ""), f"{later:.1%}" if later else "",
-            (", ".join(str(one["xid"]) for one in found["xids"]) or "none") if "xids" in found else "", number(found.get("ecc_uncorrected")),
-        ])  # fmt: skip
+        rows.append(
+            [
+                device,
+                f"{work.get('products', 0):.0f}" if work else "",
+                f"{work['wrong']:.0f}" if work else "",
+                throttled or ("none seen" if found.get("samples") else ""),
+                f"{later:.1%}" if later else "",
+                (", ".join(str(one["xid"]) for one in found["xids"]) or "none") if "xids" in found else "",
+                number(found.get("ecc_uncorrected")),
+            ]
+        )
     head = ["device", "products", "wrong values", "throttled", "clock after the first hour", "XID", "uncorrected ECC"]
     chapter.tables.append(Table(head, rows))
-    named = (("temperature_c", "Temperature", "°C"), ("power_w", "Power", "W"), ("clock_mhz", "Clock", "MHz"),
-             ("tflops", "Computed", "TFLOP/s"))  # fmt: skip
+    named = (
+        ("temperature_c", "Temperature", "°C"),
+        ("power_w", "Power", "W"),
+        ("clock_mhz", "Clock", "MHz"),
+        ("tflops", "Computed", "TFLOP/s"),
+    )
     for key, title, unit in named:
         series = {device: found[key]["curve"] for device, found in burn["devices"].items() if key in found}
         if series:
@@ -225,7 +268,10 @@ def _absent(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
 
 def _said(workload: Any) -> str:
     if isinstance(workload, dict):
-        return ", ".join(f"{key} ({_said(value)})" if isinstance(value, dict) else f"{key} {_said(value)}" for key, value in workload.items())
+        return ", ".join(
+            f"{key} ({_said(value)})" if isinstance(value, dict) else f"{key} {_said(value)}"
+            for key, value in workload.items()
+        )
     return f"{workload:g}" if isinstance(workload, float) else str(workload)
 
 
@@ -235,13 +281,19 @@ def number(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """From – to."""
+    """Its lower and upper end."""
     return "" if low is None or high is None else f"{number(low)} – {number(high)}"  # noqa: RUF001
 
 
 def span(seconds: float) -> str:
     """A time as people say it: 45 s, 12 min, 23.5 h."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _html(title: str, chapters: list[Chapter]) -> str:
@@ -251,11 +303,15 @@ def _html(title: str, chapters: list[Chapter]) -> str:
         body += [f"<p>{html.escape(line)}</p>" for line in chapter.text]
         body += [_html_table(table) for table in chapter.tables if table.rows]
         if chapter.plots:
-            body.append('<div class="plots">' + "".join(f"<figure>{plot}</figure>" for plot in chapter.plots) + "</div>")
+            body.append(
+                '<div class="plots">' + "".join(f"<figure>{plot}</figure>" for plot in chapter.plots) + "</div>"
+            )
         body.append("</section>")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>\n{STYLE()}</style></head><body>\n' + "\n".join(body) + "\n</body></html>\n"
+        f'<meta name="viewport" content="width=device-width"><style>\n{STYLE()}</style></head><body>\n'
+        + "\n".join(body)
+        + "\n</body></html>\n"
     )
 
 
@@ -264,9 +320,11 @@ def _html_table(table: Table) -> str:
     rows = []
     for row in table.rows:
         cells = "".join(
-            f'<td class="said {cell.replace(" ", "-")}" title="{MEANING[cell]}">{cell}</td>' if cell in MEANING
-            else f"<td>{html.escape(cell)}</td>" for cell in row
-        )  # fmt: skip
+            f'<td class="said {cell.replace(" ", "-")}" title="{MEANING[cell]}">{cell}</td>'
+            if cell in MEANING
+            else f"<td>{html.escape(cell)}</td>"
+            for cell in row
+        )
         rows.append(f"<tr>{cells}</tr>")
     return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 

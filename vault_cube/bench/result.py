@@ -108,9 +108,15 @@ def metric(found: Mapping[str, Any], spread: float) -> Metric:
     low, high = median_interval(samples) if len(samples) >= LEAST else (None, None)
     varied = variation(samples)
     return Metric(
-        unit=found["unit"], better=found["better"], samples=samples, median=statistics.median(samples), low=low, high=high,
-        variation=varied, noisy=varied > spread,
-    )  # fmt: skip
+        unit=found["unit"],
+        better=found["better"],
+        samples=samples,
+        median=statistics.median(samples),
+        low=low,
+        high=high,
+        variation=varied,
+        noisy=varied > spread,
+    )
 
 
 def worst(said: list[Said]) -> Said:

@@ -67,14 +67,25 @@ def benchmark(
             say(f"[{number + 1}/{len(names)}] {name}{estimate}")
             try:
                 found[name] = measure(name, settings, hardware, say, quick=quick, workloads=workloads)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
+                # Salt turns both Ctrl-C and SIGTERM into SystemExit
                 found[name] = _without("interrupted", "interrupted", "interrupted by the user", 0.0, [])
                 break
             one = found[name]
             say(
-                f"[{number + 1}/{len(names)}] {name}: {one.status} in {one.seconds:.0f} s{f': {one.reason}' if one.reason else ''}"
+                f"[{number + 1}/{len(names)}] {name}: {one.status} in {one.seconds:.0f} "
+                f"s{f': {one.reason}' if one.reason else ''}"
             )
-        made = _result(settings, described, found, names, started, time.monotonic() - clock, quick, force)
+        made = _result(
+            settings,
+            described,
+            found,
+            names,
+            started=started,
+            seconds=time.monotonic() - clock,
+            quick=quick,
+            forced=force,
+        )
         store.write(made.name, made.model_dump(mode="json"))
         if cache:
             write_whole(cache / SUMMARY, summary(made, store.folder / f"{made.name}.json"))
@@ -122,10 +133,10 @@ def measure(
             ended = process.run(
                 plan.command,
                 process.environment_for(scratch, plan.environment),
-                effort.limits_s[name],
-                heard,
-                watch,
-                scratch,
+                limit_s=effort.limits_s[name],
+                said=heard,
+                watch=watch,
+                folder=scratch,
             )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -133,24 +144,45 @@ def measure(
     if document is None:
         return _without("failed", ended.kind or "error", ended.reason or "no reason", ended.seconds, plan.command)
     return Suite(
-        status="measured", reason=None, kind=None, seconds=round(ended.seconds, 1), command=plan.command, device=document["device"],
-        workload=document["workload"], versions=document["versions"],
+        status="measured",
+        reason=None,
+        kind=None,
+        seconds=round(ended.seconds, 1),
+        command=plan.command,
+        device=document["device"],
+        workload=document["workload"],
+        versions=document["versions"],
         metrics={key: result.metric(value, wanted.quiet.spread) for key, value in document["metrics"].items()},
         sensors=sampler.summary(),
-    )  # fmt: skip
+    )
 
 
 def _without(status: Status, kind: str, reason: str, seconds: float, command: list[str]) -> Suite:
     return Suite(
-        status=status, reason=reason, kind=kind, seconds=round(seconds, 1), command=command, device=None, workload={},
-        versions={}, metrics={}, sensors={},
-    )  # fmt: skip
+        status=status,
+        reason=reason,
+        kind=kind,
+        seconds=round(seconds, 1),
+        command=command,
+        device=None,
+        workload={},
+        versions={},
+        metrics={},
+        sensors={},
+    )
 
 
 def _result(
-    settings: Settings, described: result.Machine, found: dict[str, Suite], names: Sequence[str], started: datetime,
-    seconds: float, quick: bool, force: bool,
-) -> Result:  # fmt: skip
+    settings: Settings,
+    described: result.Machine,
+    found: dict[str, Suite],
+    names: Sequence[str],
+    *,
+    started: datetime,
+    seconds: float,
+    quick: bool,
+    forced: bool,
+) -> Result:
     wanted = settings.benchmark
     extra = judge.derived(found, wanted)
     verdicts = judge.verdicts(found, extra, described, settings.target.accelerator, wanted)
@@ -159,17 +191,27 @@ def _result(
     if described.load[0] > wanted.quiet.load_per_core * described.cores:
         notes.append(f"noisy: load average {described.load[0]} on {described.cores} cores at the start")
     notes += [
-        f"{name} is {metric.median:.2f}, more than all there is: its ceiling was measured in a worse moment, measure again"
+        f"{name} is {metric.median:.2f}, more than all there is: its ceiling was measured in a worse moment, "
+        f"measure again"
         for name, metric in extra.items()
         if metric.median > 1
     ]
     if described.simulated:
         notes.append("simulated: these GPUs are a test's")
     return Result(
-        schema_version=1, name=f"benchmark-{started:%Y%m%dT%H%M%SZ}", started=f"{started:%Y-%m-%dT%H:%M:%SZ}", seconds=round(seconds, 1),
-        quick=quick, forced=force, machine=described, suites=found, derived=dict(extra), verdicts=verdicts,
-        verdict=result.worst([one.said for one in verdicts]), notes=notes,
-    )  # fmt: skip
+        schema_version=1,
+        name=f"benchmark-{started:%Y%m%dT%H%M%SZ}",
+        started=f"{started:%Y-%m-%dT%H:%M:%SZ}",
+        seconds=round(seconds, 1),
+        quick=quick,
+        forced=forced,
+        machine=described,
+        suites=found,
+        derived=dict(extra),
+        verdicts=verdicts,
+        verdict=result.worst([one.said for one in verdicts]),
+        notes=notes,
+    )
 
 
 def _usual(store: Store, quick: bool) -> dict[str, float]:

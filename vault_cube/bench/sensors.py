@@ -1,6 +1,7 @@
 """What the machine says of itself while a workload runs: GPUs through NVML, else the processor's own sensors.
 
-A reading is `{device: {field: value}}`; a field that a device lacks is absent. Fields: utilisation (0 to 1), memory_used_mib,
+A reading is `{device: {field: value}}`; a field that a device lacks is absent. Fields: utilisation (0 to 1),
+memory_used_mib,
 power_w, temperature_c, clock_mhz, throttle (list of reasons), ecc_uncorrected, xids (list), problem (one line).
 """
 
@@ -18,7 +19,12 @@ from vault_cube.bench.interval import variation
 Reading = dict[str, dict[str, Any]]
 
 SETTLE_S = 1.0
-"""NVML's utilisation is an average over up to one second (nvml.h, nvmlUtilization_t): the first second is not steady."""
+"""NVML's utilisation is an average over up to one second (nvml.h, nvmlUtilization_t): the first second is not
+steady."""
+
+
+ANSWER_S = 20.0
+"""A driver that takes longer hangs: NVML answers in microseconds, in seconds where it must wake a device."""
 
 
 class Processor:
@@ -72,6 +78,26 @@ def _numbers(folder: str, pattern: str) -> list[float]:
     return found
 
 
+def within(seconds: float, read: Callable[[], Reading]) -> Reading:
+    """A reading, or TimeoutError when the driver does not answer; the call that hangs is left to its thread."""
+    found: list[Reading | Exception] = []
+
+    def attempt() -> None:
+        try:
+            found.append(read())
+        except Exception as err:
+            found.append(err)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        raise TimeoutError(f"the sensors do not answer within {seconds:g} s")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
+
+
 class Sampler:
     """Reads the sensors in a thread of its own, and remembers in which phase of the workload each reading fell."""
 
@@ -99,8 +125,8 @@ class Sampler:
         while not self._stop.wait(self._every):
             phase, since = self._phase, time.monotonic() - self._since
             try:
-                reading = self._read()
-            except Exception as err:  # noqa: BLE001 a sensor that fails must not end a measurement without a word
+                reading = within(ANSWER_S, self._read)
+            except Exception as err:
                 self.problem = f"{type(err).__name__}: {err}"[:200]
                 continue
             self.problem = next((one["problem"] for one in reading.values() if one.get("problem")), None)
@@ -119,8 +145,11 @@ def _summed(readings: list[dict[str, Any]]) -> dict[str, Any]:
         values = [reading[field] for reading in readings if reading.get(field) is not None]
         if values:
             summed[field] = {
-                "mean": statistics.fmean(values), "least": min(values), "most": max(values), "variation": variation(values),
-            }  # fmt: skip
+                "mean": statistics.fmean(values),
+                "least": min(values),
+                "most": max(values),
+                "variation": variation(values),
+            }
     reasons = sorted({reason for reading in readings for reason in reading.get("throttle", [])})
     summed["throttle"] = {
         reason: sum(reason in reading.get("throttle", []) for reading in readings) / len(readings) for reason in reasons

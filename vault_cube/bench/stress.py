@@ -1,7 +1,8 @@
 """`gpu.stress`: burn every device for a time, a sample a second on disk, through reboots, to a verdict.
 
 A burn is a folder `stress-<start>/` among the results: `plan.json` (what was asked, what is done), `samples.jsonl` (one
-line a sample, flushed at least every `sync_s`), at the end `verdict.json`. An unfinished plan goes on where its samples end.
+line a sample, flushed at least every `sync_s`), at the end `verdict.json`. An unfinished plan goes on where its
+samples end.
 """
 
 from __future__ import annotations
@@ -13,18 +14,25 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vault_cube.bench import burn_verdict
 from vault_cube.bench.hardware import Hardware
 from vault_cube.bench.process import Leashed, environment_for
+from vault_cube.bench.sensors import ANSWER_S, within
 from vault_cube.bench.store import Store, write_whole
 from vault_cube.bench.suites import WORKLOADS
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
 
 Say = Callable[[str], None]
+
+UNFINISHED = "unfinished"
+"""Among the results: the name of the burn that is not at its end. The systemd unit runs where this file is."""
+
+GO_ON = "`gpu.stress resume=True` goes on, `gpu.stress abandon=True` judges what there is"
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -55,23 +63,25 @@ def start(settings: Settings, duration: str | float) -> Plan:
     store = Store(Path(settings.benchmark.results))
     seconds = seconds_of(duration)
     if (old := unfinished(store)) is not None:
-        raise VaultCubeError(f"{store.folder / old.name}: unfinished; `gpu.stress resume=True` goes on, `gpu.stress abandon=True` ends it")
+        raise VaultCubeError(f"{store.folder / old.name}: unfinished; {GO_ON}")
     now = datetime.now(UTC)
     plan = Plan(f"stress-{now:%Y%m%dT%H%M%SZ}", seconds, f"{now:%Y-%m-%dT%H:%M:%SZ}", [])
-    _keep(store, plan)
+    with store.exclusive("gpu.stress"):
+        _keep(store, plan)
+        try:
+            (store.folder / UNFINISHED).write_text(f"{plan.name}\n")
+        except OSError as err:
+            raise VaultCubeError(f"{store.folder / UNFINISHED}: {err.strerror}; the burn was not started") from None
     return plan
 
 
 def unfinished(store: Store) -> Plan | None:
     """The plan that was not brought to its end, if there is one."""
-    for file in sorted(store.folder.glob("stress-*/plan.json"), reverse=True):
-        try:
-            plan = Plan(**json.loads(file.read_text()))
-        except (OSError, ValueError, TypeError):
-            continue
-        if plan.ended is None:
-            return plan
-    return None
+    try:
+        name = (store.folder / UNFINISHED).read_text().strip()
+        return Plan(**json.loads((store.folder / name / "plan.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def abandon(settings: Settings) -> dict[str, Any]:
@@ -104,21 +114,28 @@ def go_on(settings: Settings, hardware: Hardware, say: Say, workloads: Path = WO
         devices = [f"cuda:{gpu['index']}" for gpu in hardware.gpus] or ["cpu"]
         share = wanted.stress.memory["nvidia" if hardware.gpus else "cpu"]
         commands = {
-            device: [str(python), str(workloads / "burn.py"), "--device", device, "--memory", f"{share:g}"] for device in devices
+            device: [str(python), str(workloads / "burn.py"), "--device", device, "--memory", f"{share:g}"]
+            for device in devices
         }
         why = burn.run(commands)
-        return _finish(store, plan, settings, why, {"simulated": hardware.simulated, "gpus": hardware.gpus})
+        return _finish(store, plan, settings, why, {"simulated": hardware.simulated, "gpus": list(hardware.gpus)})
 
 
 def _finish(store: Store, plan: Plan, settings: Settings, why: str | None, facts: dict[str, Any]) -> dict[str, Any]:
     folder = store.folder / plan.name
     plan.ended, plan.why = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", why
     verdict = {
-        "schema_version": 1, "name": plan.name, "started": plan.started, "asked_s": plan.seconds, "boots": len(plan.boots),
-        **facts, **burn_verdict.judge(samples(folder), plan.seconds, why, settings.benchmark.stress),
-    }  # fmt: skip
+        "schema_version": 1,
+        "name": plan.name,
+        "started": plan.started,
+        "asked_s": plan.seconds,
+        "boots": len(plan.boots),
+        **facts,
+        **burn_verdict.judge(samples(folder), plan.seconds, why, settings.benchmark.stress),
+    }
     write_whole(folder / "verdict.json", verdict)
     _keep(store, plan)
+    (store.folder / UNFINISHED).unlink(missing_ok=True)
     return verdict
 
 
@@ -143,27 +160,35 @@ class _Burn:
     """One stretch of a burn, from a start or a reboot to the next end."""
 
     def __init__(self, settings: Settings, hardware: Hardware, say: Say, folder: Path, seconds: float) -> None:
-        self.rule, self.hardware, self.say, self.folder, self.seconds = settings.benchmark.stress, hardware, say, folder, seconds
+        self.rule, self.hardware, self.say, self.folder, self.seconds = (
+            settings.benchmark.stress,
+            hardware,
+            say,
+            folder,
+            seconds,
+        )
         self.done = max((sample["at"] for sample in samples(folder)), default=0.0)
         self.heard: dict[str, float] = {}
         self.work: dict[str, dict[str, float]] = {}
         self.error: str | None = None
 
     def run(self, commands: dict[str, list[str]]) -> str | None:
-        """Burn; returns None when the time was reached, else why it ended. KeyboardInterrupt is such an end."""
+        """Burn; returns None when the time was reached, else why it ended. Raises VaultCubeError when it may go on
+        later."""
         running: dict[str, Leashed] = {}
         environment = environment_for(self.folder, {})
         try:
             for device, command in commands.items():
                 self.heard[device] = time.monotonic()
-                running[device] = Leashed(
-                    command, environment, lambda _: None, lambda line, device=device: self._take(device, line), self.folder
-                )  # type: ignore[misc]
+                running[device] = Leashed(command, environment, _unheard, partial(self._take, device), self.folder)
             return self._watch(running)
-        except KeyboardInterrupt:
-            return "interrupted by the user"
+        except (KeyboardInterrupt, SystemExit):
+            # Salt turns both Ctrl-C and systemd's stop into SystemExit
+            raise VaultCubeError(f"{self.folder}: interrupted; {GO_ON}") from None
         except OSError as err:
-            raise VaultCubeError(f"{err.filename or self.folder}: {err.strerror}; the burn was stopped, `gpu.stress resume=True` goes on") from None
+            raise VaultCubeError(
+                f"{err.filename or self.folder}: {err.strerror}; the burn was stopped; {GO_ON}"
+            ) from None
         finally:
             for one in running.values():
                 one.end()
@@ -194,7 +219,7 @@ class _Burn:
                 due = began + (int((now - began) / self.rule.sample_s) + 1) * self.rule.sample_s
                 time.sleep(due - now)
                 at = offset + time.monotonic() - began
-                reading = self.hardware.read()
+                reading = self._read()
                 work, self.work = self.work, {}
                 sample = {"at": round(at, 2), "time": round(time.time(), 2), "devices": reading, "work": work}
                 out.write(json.dumps(sample).encode() + b"\n")
@@ -211,6 +236,12 @@ class _Burn:
                 if at >= self.seconds:
                     os.fsync(out.fileno())
                     return None
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            return within(ANSWER_S, self.hardware.read)
+        except Exception as err:
+            return {"sensors": {"problem": f"{type(err).__name__}: {err}"[:200]}}
 
     def _stop(self, reading: dict[str, dict[str, Any]], running: dict[str, Leashed]) -> str | None:
         """Why the burn must end before its time."""
@@ -229,10 +260,18 @@ class _Burn:
         return None
 
 
+def _unheard(_: str) -> None:
+    """A burn says nothing to us beside its samples."""
+
+
 def _line(reading: dict[str, dict[str, Any]], work: dict[str, dict[str, float]]) -> str:
     parts = []
     for device, fields in reading.items():
-        said = [f"{fields[key]:.0f} {unit}" for key, unit in (("temperature_c", "deg C"), ("power_w", "W"), ("clock_mhz", "MHz")) if key in fields]
+        said = [
+            f"{fields[key]:.0f} {unit}"
+            for key, unit in (("temperature_c", "deg C"), ("power_w", "W"), ("clock_mhz", "MHz"))
+            if key in fields
+        ]
         parts.append(f"{device} {' '.join(said) or 'no sensors'}")
     wrong = sum(one["wrong"] for one in work.values())
     return f"{', '.join(parts)}; wrong values: {wrong:.0f}"

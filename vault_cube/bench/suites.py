@@ -32,9 +32,17 @@ def plan(
             return Plan([*program, str(workloads / "matmul.py"), *timed], {})
         case "ddp":
             torchrun = [
-                "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", f"{gpus or settings.cpu_workers}",
-                "--master-addr", "127.0.0.1", "--master-port", f"{_free_port()}",
-            ]  # fmt: skip
+                "-m",
+                "torch.distributed.run",
+                "--nnodes",
+                "1",
+                "--nproc-per-node",
+                f"{gpus or settings.cpu_workers}",
+                "--master-addr",
+                "127.0.0.1",
+                "--master-port",
+                f"{_free_port()}",
+            ]
             # one machine: no network card has a part in it, and a chroot may have none
             lone = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
             return Plan([*program, *torchrun, str(workloads / "ddp.py"), *timed, *steady], lone)

@@ -1,0 +1,125 @@
+"""The GPUs: what they can do, proven by benchmarks and burn-in, as numbers with their intervals."""
+
+
+def benchmark(suite=None, quick=False, force=False):
+    """
+    Measure what the box can do, judge it by the pillar's thresholds, and publish the grain ``gpu_benchmark``.
+
+    Suites run one after the other: the ceilings (matmul), DDP scaling, TensorFlow, vLLM. Exit code 0 when the
+    verdict is
+    ``pass``, or nothing measured has a threshold.
+
+    suite
+        one suite, or several with commas; all of the pillar's otherwise
+
+    quick
+        a few minutes instead of half an hour
+
+    force
+        measure on a busy or throttled GPU, too; the result says so
+
+    Returns verdict, verdicts by question, medians with their 95 % intervals, and the file of the whole result.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.benchmark
+        salt-call --local gpu.benchmark ddp quick=True
+    """
+    from vault_cube.bench import verbs
+
+    return _proof(verbs.benchmark, suite, cache=__opts__["cachedir"], quick=quick, force=force)
+
+
+def benchmark_compare(a="previous", b="last"):
+    """
+    Say what changed from one result to another, and whether it is more than noise (permutation test).
+
+    a, b
+        names of results, paths, ``last`` or ``previous``
+
+    Returns what differed besides the numbers, and by number: medians, ratio, p, and ``faster``, ``slower`` or
+    ``noise``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.benchmark_compare previous last
+    """
+    from vault_cube.bench import verbs
+
+    return _proof(verbs.compare, a, b)
+
+
+def stress(duration=None, resume=False, abandon=False, background=None):
+    """
+    Burn every GPU for a time, every result checked, a sample a second on disk; without a GPU, the processor.
+
+    Stops by itself at the pillar's temperature. Exit code 0 when the verdict is ``pass``.
+
+    duration
+        such as 60s, 5m or 24h
+
+    resume
+        go on with the burn that a reboot or Ctrl-C interrupted
+
+    abandon
+        end that burn, with a verdict on what there is
+
+    background
+        run as a systemd unit, through reboots; the default for more than the pillar's ``benchmark:stress:background_s``
+
+    Returns the verdict: throttling by cause and share of time, clocks against the first hour, XIDs, ECC, wrong results,
+    and curves; in the background, how to follow.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.stress duration=60s
+        salt-call --local gpu.stress duration=24h
+    """
+    from vault_cube.bench import verbs
+
+    return _proof(verbs.stress, duration, resume=resume, abandon=abandon, background=background)
+
+
+def report(result="last", burn="last", folder=None):
+    """
+    Write the report of a result and a burn: one HTML file that needs nothing else, and Markdown.
+
+    result, burn
+        names as ``gpu.benchmark`` and ``gpu.stress`` gave them, or ``last``
+
+    folder
+        where to write; the results' own otherwise
+
+    Returns the two paths.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.report folder=/tmp
+    """
+    from vault_cube.bench import verbs
+
+    return _proof(verbs.report, result, burn, folder=folder)
+
+
+def _proof(verb, *args, **kwargs):
+    """Run a verb of vault_cube.bench with the pillar's settings: errors in one line, the exit code by the verdict."""
+    from salt.exceptions import CommandExecutionError
+
+    from vault_cube.errors import VaultCubeError
+    from vault_cube.settings import PillarError, check
+
+    try:
+        said, well = verb(check({key: value for key, value in __pillar__.items() if key != "_errors"}), *args, **kwargs)
+    except (VaultCubeError, PillarError) as err:
+        raise CommandExecutionError(str(err)) from None
+    if not well:
+        __context__["retcode"] = 1
+    return said
