@@ -1,7 +1,6 @@
 """A guest of the finished image, booted once for all tests of this folder.
 
-VAULT_CUBE_IMAGE names the image (default: the newest of dist/), VAULT_CUBE_TARGET its target, VAULT_CUBE_TOOLS a tools
-tree whose QEMU is used instead of this machine's.
+VAULT_CUBE_IMAGE names the image (default: the newest of dist/), VAULT_CUBE_TARGET its target.
 """
 
 import os
@@ -10,10 +9,12 @@ from pathlib import Path
 import pytest
 import testinfra
 
+from vault_cube.image import tools
 from vault_cube.image.boot import guest
 from vault_cube.image.boot_cases import Expected
 from vault_cube.image.qemu import Hardware, Qemu
 from vault_cube.image.seed import seed
+from vault_cube.image.workspace import Workspace
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[2]
@@ -34,8 +35,8 @@ def image():
 
 
 @pytest.fixture(scope="session")
-def settings():
-    """The pillar of the target, rendered by Salt and checked."""
+def space():
+    """The target's workspace; its pillar is rendered by Salt and checked."""
     import salt.config
     import salt.loader
     from salt.pillar import get_pillar
@@ -49,7 +50,12 @@ def settings():
     finally:
         os.chdir(before)
     assert not pillar.get("_errors"), pillar["_errors"]
-    return check(pillar)
+    return Workspace(TOP, check(pillar), dict(pillar))
+
+
+@pytest.fixture(scope="session")
+def settings(space):
+    return space.settings
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +64,10 @@ def expected(settings):
 
 
 @pytest.fixture(scope="session")
-def qemu():
-    tree = os.environ.get("VAULT_CUBE_TOOLS")
-    return Qemu.of_tree(Path(tree)) if tree else Qemu.of_host()
+def qemu(space):
+    """The tools tree's QEMU where there is one, else this machine's."""
+    entry = tools.find(space)
+    return Qemu.of_tree(entry.tree) if entry else Qemu.of_host()
 
 
 @pytest.fixture(scope="session")

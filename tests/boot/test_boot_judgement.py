@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from vault_cube.image import vm
 from vault_cube.image.boot_test import CASES, boot_test
 
-TOP = Path(__file__).parents[2]
 pytestmark = pytest.mark.image
 
 
@@ -29,9 +27,9 @@ def test_every_promise_is_kept_and_the_image_is_not_changed(image, expected, qem
     assert digest(image) == before
 
 
-def test_packers_vm_applies_a_layer_inside(image, settings, qemu, hardware, tmp_path):
-    space = SimpleNamespace(checkout=TOP, settings=settings, target=settings.target.name, build=tmp_path)
+def test_packers_vm_applies_a_layer_inside(image, space, qemu, hardware, tmp_path):
+    elsewhere = SimpleNamespace(checkout=space.checkout, settings=space.settings, target=space.target, build=tmp_path)
     before = digest(image)
-    changed = vm.apply(space, image, qemu, hardware, ["base"])
+    changed = vm.apply(elsewhere, image, qemu, hardware, ["base"])
     assert changed.stat().st_size > 1 << 20
     assert digest(image) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -13,11 +14,13 @@ from typing import Any
 from rich.table import Table
 
 from vault_cube.errors import VaultCubeError
+from vault_cube.image import tools
 from vault_cube.image.boot import guest
 from vault_cube.image.boot_cases import CASES, Expected, Trial, Wrong
 from vault_cube.image.progress import console, step
 from vault_cube.image.qemu import Hardware, Qemu
 from vault_cube.image.seed import seed
+from vault_cube.image.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,22 @@ def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, c
         off = box.shut_down(180)
         said = "the power button ends it" if off else "still running 180 s after the power button"
         return [*verdicts, Case("shut down", off, said, round(time.monotonic() - started, 1))]
+
+
+def prove(space: Workspace, image: Path) -> list[Case]:
+    """Judge an image of a target with the tools tree's QEMU; the verdicts are kept in build/<target>/boot-test.json.
+
+    Raises VaultCubeError when a case failed, naming all that did.
+    """
+    qemu = Qemu.of_tree(tools.tree(space))
+    log, kept = space.logs / "console.log", space.build / "boot-test.json"
+    cases = boot_test(image, Expected.of(space.settings), qemu, Hardware.of_this_machine(), log)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(as_json(cases), indent=1) + "\n")
+    failed = [f"{case.name} ({case.evidence})" for case in cases if not case.passed]
+    if failed:
+        raise VaultCubeError(f"{image.name} failed its boot test: {'; '.join(failed)}; the serial console: {log}")
+    return cases
 
 
 def as_json(cases: Iterable[Case]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Sequence
@@ -70,6 +71,12 @@ class Hardware:
     cpus: int
     growth_gib: int
     """how much larger than the image the guest's disk is; the root file system grows into it"""
+
+    @classmethod
+    def of_this_machine(cls) -> Hardware:
+        """What this machine can spare: up to 4 processors, up to 4 GiB, never more than half of its memory."""
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+        return cls(memory_mib=min(4096, physical // 2), cpus=min(4, os.cpu_count() or 1), growth_gib=8)
 
 
 @dataclass(frozen=True)
