@@ -1,0 +1,79 @@
+"""Runs inside the image's tree, under the vllm environment's Python: starts the service's own command and asks it."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+MODEL = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128, "intermediate_size": 256,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32, "vocab_size": 512,
+    "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16",
+    "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+LOG = Path("/tmp/vllm.log")
+
+
+def make_model(folder):
+    """A model without weights, and a tokenizer of words w3 to w511."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(MODEL))
+    vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"w{n}": n for n in range(3, 512)}}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.save(str(folder / "tokenizer.json"))
+    tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+
+
+def wait_for(address, server):
+    until = time.monotonic() + 300
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5)
+        except OSError:
+            time.sleep(1)
+        else:
+            return
+    sys.exit("the service did not come up: " + LOG.read_text()[-1500:])
+
+
+def main():
+    unit = Path("/etc/systemd/system/vault-cube-vllm@.service").read_text()
+    environ = dict(line.split("=", 1) for line in re.findall(r"^Environment=(.+)$", unit, re.MULTILINE))
+    environ |= dict(line.split("=", 1) for line in Path("/etc/vault-cube/vllm/0.env").read_text().split())
+    line = re.search(r"^ExecStart=(.+)$", unit, re.MULTILINE)[1]
+    words = shlex.split(line.replace("${VAULT_CUBE_PORT}", environ["VAULT_CUBE_PORT"]))
+    model = Path(words[words.index("--model") + 1])
+    make_model(model)
+    account = re.search(r"^User=(.+)$", unit, re.MULTILINE)[1]
+    home = Path(environ["HOME"])  # systemd's StateDirectory= makes it on a running box
+    home.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["chown", account, home], check=True)
+    who = ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups"]
+    base = f"http://127.0.0.1:{environ['VAULT_CUBE_PORT']}"
+    with LOG.open("w") as log:
+        server = subprocess.Popen(
+            [*who, *words, "--load-format", "dummy"],
+            env={"PATH": "/usr/bin:/bin", **environ}, cwd=home, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            wait_for(f"{base}/health", server)
+            body = {"model": model.name, "prompt": "w5 w6 w7", "max_tokens": 8, "ignore_eos": True}
+            asked = urllib.request.Request(
+                f"{base}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            print(urllib.request.urlopen(asked, timeout=60).read().decode())
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+if __name__ == "__main__":
+    main()
