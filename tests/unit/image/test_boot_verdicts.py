@@ -215,3 +215,22 @@ def test_one_failed_case_does_not_hide_the_others():
 
 def test_what_locks_an_address_out_comes_last():
     assert boot_test.CASES[-1] is boot_cases.fail2ban_bans
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_proving_keeps_the_verdicts_and_names_what_failed(monkeypatch, tmp_path, passed):
+    cases = [boot_test.Case("first boot", True, "ssh", 1.0), boot_test.Case("root is refused", passed, "let in", 0.5)]
+    monkeypatch.setattr(boot_test, "boot_test", lambda *_: cases)
+    monkeypatch.setattr(boot_test.tools, "tree", lambda space: tmp_path)
+    monkeypatch.setattr(boot_test.Qemu, "of_tree", lambda tree: None)
+    monkeypatch.setattr(boot_test.Expected, "of", lambda settings: EXPECTED)
+    space = SimpleNamespace(settings=None, build=tmp_path / "build", logs=tmp_path / "logs")
+    if passed:
+        assert boot_test.prove(space, tmp_path / "box.qcow2") == cases
+    else:
+        with pytest.raises(
+            VaultCubeError, match=r"^box\.qcow2 failed its boot test: root is refused \(let in\); the serial"
+        ):
+            boot_test.prove(space, tmp_path / "box.qcow2")
+    kept = json.loads((tmp_path / "build/boot-test.json").read_text())
+    assert [(case["name"], case["passed"]) for case in kept] == [("first boot", True), ("root is refused", passed)]
