@@ -25,6 +25,39 @@ archive:
       components: [main, contrib, non-free, non-free-firmware]
       keyring: /usr/share/keyrings/debian-archive-keyring.gpg
 
+base:
+  # the cloud kernel is for virtual machines; a GPU sits in a real one
+  kernel: {package: linux-image-amd64}
+  packages:
+    - linux-image-amd64
+    - initramfs-tools
+    - zstd
+    - systemd-sysv
+    - systemd-resolved
+    - systemd-timesyncd
+    - udev
+    - dbus
+    - libpam-systemd
+    - kmod
+    - openssh-server
+    - sudo
+    - ufw
+    - iptables
+    - fail2ban
+    - python3-systemd
+    - docker.io
+    - apparmor
+    - cloud-init
+    - unattended-upgrades
+    - logrotate
+    - tzdata
+    - iproute2
+    - iputils-ping
+    - curl
+    - less
+    - nano
+    - tini
+
 driver:
   # 550 is the branch that Debian 13 carries: Turing to Ada and Hopper, not Blackwell
   packages:
