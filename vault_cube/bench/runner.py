@@ -112,7 +112,7 @@ def measure(
     if not python.exists():
         reason = f"{python} is not there: `salt-call --local state.apply frameworks` makes it"
         return _without("failed", "missing", reason, 0.0, [])
-    plan = suites.plan(name, python, wanted, effort, len(hardware.gpus), workloads)
+    plan = suites.plan(name, python, wanted, effort, gpus=len(hardware.gpus), workloads=workloads)
     scratch = Path(tempfile.mkdtemp(prefix="vault-cube-bench-"))
     try:
         with Sampler(hardware.read, min(wanted.stress.sample_s, 0.5)) as sampler:

@@ -21,7 +21,7 @@ class Plan:
 
 
 def plan(
-    suite: Suite, python: Path, settings: Benchmark, effort: Effort, gpus: int, workloads: Path = WORKLOADS
+    suite: Suite, python: Path, settings: Benchmark, effort: Effort, *, gpus: int, workloads: Path = WORKLOADS
 ) -> Plan:
     """The command of a suite. python: of the suite's environment. gpus: how many there are, 0: it runs on the CPU."""
     timed = ["--repeats", f"{effort.repeats}", "--seconds", f"{effort.seconds:g}"]
