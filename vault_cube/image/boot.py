@@ -116,9 +116,9 @@ class Guest:
         """Press the power button and wait; after that time, s, pull the plug. Returns whether it went by itself."""
         clean = False
         if self.process.poll() is None:
-            with suppress(OSError, ValueError):
+            # a monitor that does not answer has no button to press
+            with suppress(OSError, ValueError, subprocess.TimeoutExpired):
                 qmp(self.run.qmp, "system_powerdown")
-            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout_s)
                 clean = True
         self.kill()
@@ -303,17 +303,19 @@ def boot(image: Path, qemu: Qemu, hardware: Hardware, *, user: str, port: int, c
     before = signal.signal(signal.SIGTERM, stop)
     try:
         with seed(user, port) as key, guest(image, key, qemu, hardware, console=console) as box:
-            note(f"{image.name}: {hardware.cpus} processors, {hardware.memory_mib} MiB, {box.accelerator}")
-            note(f"serial console: tail -f {console}")
             try:
+                note(f"{image.name}: {hardware.cpus} processors, {hardware.memory_mib} MiB, {box.accelerator}")
+                note(f"serial console: tail -f {console}")
                 with step("boot: wait for ssh"):
                     box.wait_for_ssh(600)
                 note(" ".join(person_ssh(box)))
                 note("Ctrl-C stops the guest; the image does not change")
                 box.process.wait()
             except KeyboardInterrupt:
-                note("stopping the guest")
+                note("stopping the guest; Ctrl-C again pulls its plug")
                 box.shut_down()
+    except KeyboardInterrupt:
+        note("stopped")
     finally:
         signal.signal(signal.SIGTERM, before)
 

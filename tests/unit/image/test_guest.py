@@ -186,6 +186,39 @@ def test_qemu_does_not_outlive_a_killed_parent(fake, tmp_path, network):
     assert gone(pid)
 
 
+PERSON = """
+import sys
+from pathlib import Path
+from vault_cube.image import boot
+from vault_cube.image.qemu import Hardware, Qemu
+top = Path(sys.argv[1])
+fake = Qemu((str(top / "machine"),), (str(top / "qemu-img"),), top / "code.fd", top / "vars.fd")
+boot.choose_accelerator = lambda *_: "tcg"
+boot.boot(top / "box.qcow2", fake, Hardware(64, 1, 1), user="operator", port=22, console=top / "logs/console.log")
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_person_stops_a_guest_and_nothing_is_left(fake, tmp_path, how):
+    rest = tmp_path / "tmp"
+    rest.mkdir()
+    words = [sys.executable, "-c", PERSON, str(tmp_path)]
+    person = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(rest)}, stderr=subprocess.PIPE, text=True)
+    try:
+        pid = pid_of(tmp_path)
+        person.send_signal(how)
+        _, said = person.communicate(timeout=30)
+    finally:
+        person.kill()
+        person.wait()
+    assert person.returncode == 0, said
+    assert "stop" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert gone(pid)
+    assert list(rest.iterdir()) == []
+    assert (tmp_path / "logs/console.log").exists()
+
+
 def monitor(path, ready, lines):
     """A QMP server that greets, sends an event before each answer, and notes what it was asked."""
     with socket.socket(socket.AF_UNIX) as server:
