@@ -1,0 +1,90 @@
+"""Every layer of every target renders under the target's own grains, and what it asks for are the names on record."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+TOP = Path(__file__).parents[3]
+TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
+LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
+
+# On record: names, packages.ubuntu.com (noble, sources nvidia-graphics-drivers-580 and linux-restricted-modules);
+# repository and key, NVIDIA's Container Toolkit install guide. Not held against the archives themselves from here.
+UBUNTU_DRIVER = {"linux-modules-nvidia-580-open-generic", "nvidia-headless-no-dkms-580-open", "nvidia-utils-580"}
+TOOLKIT_URI = "URIs: https://nvidia.github.io/libnvidia-container/stable/deb/amd64"
+TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+
+
+@pytest.fixture(scope="module")
+def low(tmp_path_factory):
+    """low(target) is the whole highstate of a target as low chunks, in order."""
+    made = {}
+
+    def render(target):
+        if target in made:
+            return made[target]
+        folder = tmp_path_factory.mktemp("render")
+        chosen = yaml.safe_load((TOP / "pillar/targets" / f"{target}.sls").read_text())["target"]
+        own = {name: str(folder / name) for name in ("cachedir", "pki_dir", "sock_dir")}
+        own |= {"include": str(TOP / "conf/common.conf"), "root_dir": str(folder), "log_file": str(folder / "log")}
+        own |= {"id": "test", "vault_cube": {"target": target, "checkout": str(TOP)}}
+        own |= {"file_roots": {"base": [str(TOP / "salt")]}, "pillar_roots": {"base": [str(TOP / "pillar")]}}
+        own |= {f"{name}_dirs": [str(TOP / f"_{folder}")] for name, folder in
+                (("module", "modules"), ("states", "states"), ("grains", "grains"), ("pillar", "pillar"))}  # fmt: skip
+        release = chosen["release"]
+        own["grains"] = {"os": chosen["os"], "osrelease": release, "oscodename": chosen["codename"]}
+        own["grains"] |= {"osfinger": f"{chosen['os']}-{release}", "os_family": "Debian"}
+        (folder / "minion").write_text(yaml.safe_dump(own))
+        call = [TOP / ".venv/bin/salt-call", "--local", "-c", folder, "--out=json", "--log-level=quiet"]
+        said = subprocess.run([*call, "state.show_lowstate"], capture_output=True, text=True, check=False, cwd=TOP)
+        made[target] = json.loads(said.stdout)["local"]
+        return made[target]
+
+    return render
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_layer_renders(low, target):
+    chunks = low(target)
+    assert all(isinstance(chunk, dict) for chunk in chunks), chunks
+    assert {chunk["__sls__"].partition(".")[0] for chunk in chunks} >= set(LAYERS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_two_states_own_a_file(low, target):
+    files = [chunk["name"] for chunk in low(target) if chunk["state"] == "file" and chunk["fun"] == "managed"]
+    assert len(files) == len(set(files)), sorted(name for name in files if files.count(name) > 1)
+
+
+def by_id(chunks):
+    return {f"{chunk['state']} {chunk['name']}": chunk for chunk in chunks}
+
+
+def test_the_demo_box_asks_for_the_names_on_record(low):
+    chunks = low("ubuntu-24.04")
+    packages = {str(name) for chunk in chunks if chunk["fun"] == "installed" for name in chunk.get("pkgs", [])}
+    assert packages >= UBUNTU_DRIVER
+    held = next(chunk["pkgs"] for chunk in chunks if chunk["fun"] == "held" and "pkgs" in chunk)
+    assert set(held) >= UBUNTU_DRIVER
+    states = by_id(chunks)
+    assert TOOLKIT_URI in states["file /etc/apt/sources.list.d/nvidia-container-toolkit.sources"]["contents"]
+    assert states["keyring /usr/share/keyrings/nvidia-container-toolkit.asc"]["fingerprint"] == TOOLKIT_KEY
+    pins = states["file /etc/apt/preferences.d/nvidia-container-toolkit"]["contents"]
+    assert pins.endswith('Package: *\nPin: origin "nvidia.github.io"\nPin-Priority: -1\n')
+    assert "unit nvidia-persistenced.service" in states
+
+
+def test_a_cpu_box_has_nothing_of_a_vendor(low):
+    for target in ("debian-12", "debian-13"):
+        text = json.dumps([chunk for chunk in low(target) if chunk["__sls__"].startswith(("driver", "runtime"))])
+        assert "nvidia" not in text
+
+
+def test_debian_s_own_driver_brings_no_vendor_repository(low):
+    chunks = low("debian-13-nvidia")
+    assert not [chunk for chunk in chunks if chunk["state"] == "keyring"]
+    names = {str(name) for chunk in chunks if chunk["fun"] == "installed" for name in chunk.get("pkgs", [])}
+    assert {"nvidia-open-kernel-dkms", "linux-headers-amd64", "linux-image-amd64"} <= names
