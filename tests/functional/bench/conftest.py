@@ -1,0 +1,111 @@
+"""A benchmark with stand-ins for the frameworks: real processes, real limits, no PyTorch needed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from salt.utils.dictupdate import merge
+
+from vault_cube.settings import check
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+# a workload that measures something at once
+GOOD = """
+import workload
+def main():
+    workload.say("phase", "steady")
+    return {"workload": {"devices": 1}, "versions": {"stand-in": "1"}, "device": "cpu",
+            "metrics": {"matmul_float32": workload.metric("TFLOP/s", [1.0, 1.1, 1.2, 1.1, 1.0])}}
+workload.run(main)
+"""
+
+
+class Bench:
+    """A pillar whose results and environments lie in a test's folder, and the workloads it runs."""
+
+    def __init__(self, folder):
+        self.folder, self.workloads = folder, folder / "workloads"
+        self.workloads.mkdir()
+        shutil.copy(CHECKOUT / "benchmarks/workload.py", self.workloads)
+        for name in ("pytorch", "tensorflow", "vllm"):
+            python = folder / "envs" / name / "bin/python"
+            python.parent.mkdir(parents=True)
+            python.symlink_to(sys.executable)
+        box, target = (
+            yaml.safe_load((CHECKOUT / "pillar" / name).read_text()) for name in ("box.sls", "targets/debian-12.sls")
+        )
+        self.pillar = merge(box, target, strategy="recurse", merge_lists=False)
+        self.pillar["frameworks"]["folder"] = str(folder / "envs")
+        self.pillar["benchmark"]["results"] = str(folder / "results")
+        self.pillar["benchmark"]["stress"] |= {"sample_s": 0.1, "silence_s": 3.0}
+
+    @property
+    def settings(self):
+        return check(self.pillar)
+
+    def workload(self, name, text):
+        (self.workloads / f"{name}.py").write_text(text)
+
+    def start(self, verb="benchmark", environment=None, prefix=(), **arguments):
+        """The verb in a process of its own; its answer or its error is one JSON line."""
+        (self.folder / "pillar.json").write_text(json.dumps(self.pillar))
+        command = [*prefix, sys.executable, str(Path(__file__).parent / "driver.py"), verb]
+        command += [str(self.folder / "pillar.json"), str(self.workloads), json.dumps(arguments)]
+        variables = os.environ | {"PYTHONPATH": str(CHECKOUT)} | (environment or {})
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+
+    def answer(self, process, seconds=60):
+        out, err = process.communicate(timeout=seconds)
+        assert "Traceback" not in err, err
+        return json.loads(out.splitlines()[-1])
+
+    def left(self, patience_s=15):
+        """Processes of this benchmark that still live; waits a while for them to go."""
+        until = time.monotonic() + patience_s
+        while (found := self.processes()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return found
+
+    def processes(self):
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.workloads) in line and "driver.py" not in line:
+                found.append(line)
+        return found
+
+    def until_running(self, count=1, seconds=20):
+        end = time.monotonic() + seconds
+        while len(self.processes()) < count:
+            assert time.monotonic() < end, f"only {self.processes()} came up"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = Bench(tmp_path)
+    made.workload("matmul", GOOD)
+    yield made
+    assert not made.left(), "orphans"
+
+
+@pytest.fixture(scope="session")
+def nvml(tmp_path_factory):
+    """A folder with a libnvidia-ml.so.1 of two GPUs that answer from a file."""
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler")
+    folder = tmp_path_factory.mktemp("nvml")
+    source = Path(__file__).with_name("small_nvml.c")
+    library = folder / "libnvidia-ml.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source], check=True)
+    return folder

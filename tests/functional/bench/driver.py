@@ -1,0 +1,31 @@
+"""Runs one verb of vault_cube.bench, as Salt's module would, and prints its answer or its error as JSON."""
+
+import json
+import sys
+from pathlib import Path
+
+from vault_cube.bench import runner, stress, verbs
+from vault_cube.bench.hardware import open_hardware
+from vault_cube.errors import VaultCubeError
+from vault_cube.settings import check
+
+
+def main(verb, pillar, workloads, arguments):
+    settings = check(json.loads(Path(pillar).read_text()))
+    with open_hardware() as hardware:
+        if verb == "benchmark":
+            cache = Path(pillar).parent / "cache"
+            made = runner.benchmark(
+                settings, hardware, verbs.say, quick=True, cache=cache, workloads=Path(workloads), **arguments
+            )
+            return made.model_dump(mode="json")
+        if duration := arguments.get("duration"):
+            stress.start(settings, duration)
+        return stress.go_on(settings, hardware, verbs.say, Path(workloads))
+
+
+try:
+    print(json.dumps(main(*sys.argv[1:4], json.loads(sys.argv[4]))))
+except VaultCubeError as err:
+    print(json.dumps({"error": str(err)}))
+    sys.exit(1)
