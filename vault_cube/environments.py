@@ -156,9 +156,11 @@ def make(
     _uv(sync, folder, [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes)
     _drop_install_times(folder)
     _drop(folder, damage(folder, contents=False).strays)  # what removed packages or an earlier Python left
+    for place in list(_site(folder).rglob("__pycache__")):
+        shutil.rmtree(place)
     _fix_times(folder)
-    _compile(folder)
     shared = _share(folder, share_with)
+    _compile(folder)
     _fix_times(folder)
     differs = _package_changes(folder, wanted)
     if differs:
@@ -308,9 +310,7 @@ def _fix_times(folder: Path) -> None:
 
 
 def _compile(folder: Path) -> None:
-    """Compile all sources; paths inside the byte code are relative, so that environments can share it."""
-    for place in list(_site(folder).rglob("__pycache__")):
-        shutil.rmtree(place)
+    """Compile the sources that have no byte code yet; paths in it are relative, so that environments can share it."""
     # sources that no Python 3 can compile (templates, old tests) are left alone: compileall's exit code counts them
     subprocess.run(
         [folder / "bin" / "python", "-I", "-m", "compileall", "-qq", "-j", str(os.cpu_count() or 1),
@@ -321,32 +321,57 @@ def _compile(folder: Path) -> None:
 
 
 def _share(folder: Path, others: Sequence[Path]) -> dict[str, int]:
-    """Hard-link what is identical in other environments: name below site-packages, size, mode and content."""
+    """Hard-link what is identical in other environments (name, size, mode, content), and borrow its byte code.
+
+    Only environments that are as they were made are borrowed from: a forged file must not spread.
+    """
     shared = {"shared_files": 0, "shared_bytes": 0}
     base = _site(folder)
-    sites = [_site(other) for other in others if (other / STAMP).is_file() and other != folder]
-    for path, status in _walk(base):
+    whole = [other for other in others if other != folder and other.is_dir() and _is_whole(other)]
+    sites = [_site(other) for other in whole]
+    for path, status in list(_walk(base)):
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             continue
-        mine = base / path
-        for site in sites:
-            theirs = site / path
-            try:
-                other = theirs.lstat()
-            except OSError:
-                continue
-            if (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino):
-                break
-            if (other.st_mode, other.st_size, other.st_dev) == (status.st_mode, status.st_size, status.st_dev) and (
-                filecmp.cmp(mine, theirs, shallow=False)
-            ):
-                spare = mine.with_name(f".{mine.name}.link")
-                os.link(theirs, spare)
-                spare.replace(mine)
-                shared["shared_files"] += 1
-                shared["shared_bytes"] += status.st_size
-                break
+        lender = next((site for site in sites if _same(base / path, status, site / path)), None)
+        if lender is None:
+            continue
+        for name in (path, *_byte_code(lender, path)):
+            _link(lender / name, base / name)
+            shared["shared_files"] += 1
+            shared["shared_bytes"] += (base / name).stat().st_size
     return shared
+
+
+def _is_whole(folder: Path) -> bool:
+    tree = _stamp(folder).get("tree")
+    return bool(tree) and tree == tree_digest(folder)
+
+
+def _same(mine: Path, status: os.stat_result, theirs: Path) -> bool:
+    try:
+        other = theirs.lstat()
+    except OSError:
+        return False
+    if (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino):
+        return True
+    alike = (other.st_mode, other.st_size, other.st_dev) == (status.st_mode, status.st_size, status.st_dev)
+    return alike and filecmp.cmp(mine, theirs, shallow=False)
+
+
+def _byte_code(site: Path, path: str) -> list[str]:
+    """The byte code of a source, where there is some."""
+    above, slash, name = path.rpartition("/")
+    tag = site.parent.name.replace("python", "cpython-").replace(".", "")
+    code = f"{above}{slash}__pycache__/{name.removesuffix('.py')}.{tag}.pyc"
+    return [code] if name.endswith(".py") and (site / code).is_file() else []
+
+
+def _link(theirs: Path, mine: Path) -> None:
+    mine.parent.mkdir(exist_ok=True)
+    spare = mine.with_name(f".{mine.name}.link")
+    os.link(theirs, spare)
+    spare.replace(mine)
+    spare.unlink(missing_ok=True)  # rename(2) does nothing between two names of one file
 
 
 def _package_changes(folder: Path, wanted: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
