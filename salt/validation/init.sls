@@ -4,3 +4,4 @@ include:
   - validation.tools
   - validation.checkout
   - validation.manifest
+  - validation.stress
