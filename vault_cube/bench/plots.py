@@ -94,9 +94,17 @@ def curves(name: str, title: str, unit: str, series: Mapping[str, Sequence[Seque
 
 
 def _svg(chart: Any) -> str:
-    """Inline SVG, without the generator's comments, of which one holds today's date."""
+    """Inline SVG without scripts, and without the generator's comments, of which one holds today's date."""
+    chart.add_xml_filter(_still)
     text: str = chart.render(is_unicode=True)
     while "<!--" in text:
         before, _, rest = text.partition("<!--")
         text = before + rest.partition("-->")[2]
     return text
+
+
+def _still(root: Any) -> Any:
+    for parent in root.iter():
+        for child in [one for one in parent if str(one.tag).endswith("script")]:
+            parent.remove(child)
+    return root

@@ -1,0 +1,221 @@
+"""A burn that heats, computes wrongly, hangs, is interrupted: found, by cause and share of time."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from vault_cube.bench import stress
+from vault_cube.bench.hardware import Hardware
+from vault_cube.errors import VaultCubeError
+
+# what benchmarks/burn.py says, without PyTorch; {each} runs every turn
+BURN = """
+import json, sys, time
+turn = 0
+while True:
+    wrong = 0
+    {each}
+    print(json.dumps({{"products": 10, "tflops": 1.0, "wrong": wrong, "seconds": 0.05}}), flush=True)
+    turn += 1
+    time.sleep(0.05)
+"""
+COOL = "temperature=70\nthrottle=0x4\nutilisation=100\npower=570000\nclock=2400\n"
+HOT = "temperature=88\nthrottle=0x4c\nutilisation=100\npower=400000\nclock=1200\n"
+
+
+@pytest.fixture
+def gpus(nvml, bench):
+    state = bench.folder / "gpus"
+    state.write_text(COOL)
+    bench.workload("burn", BURN.format(each="pass"))
+    return state, {"LD_LIBRARY_PATH": str(nvml), "SMALL_NVML": str(state)}
+
+
+def samples(bench):
+    return sum(1 for file in (bench.folder / "results").glob("stress-*/samples.jsonl") for _ in file.open())
+
+
+def until_samples(bench, count):
+    end = time.monotonic() + 30
+    while samples(bench) < count:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_gpu_that_throttles_is_told_by_cause_and_share(bench, gpus):
+    state, environment = gpus
+    process = bench.start("stress", environment, duration="4s")
+    until_samples(bench, 20)
+    state.write_text(HOT)
+    verdict = bench.answer(process)
+    found = verdict["devices"]["cuda:0"]
+    assert verdict["said"] == "fail"
+    assert verdict["simulated"] is True
+    assert verdict["whole"] is True
+    # one second in two of four was hot; the cap was met all the time, and a burn may
+    assert found["throttle_share"]["hw_thermal_slowdown"] == pytest.approx(0.5, abs=0.1)
+    assert found["throttle_share"]["hw_slowdown"] == pytest.approx(0.5, abs=0.1)
+    assert found["throttle_share"]["sw_power_cap"] == 1.0
+    assert found["temperature_c"]["most"] == 88
+    assert any("cuda:1: throttled by hw_thermal_slowdown for" in line for line in verdict["problems"])
+    assert not any("sw_power_cap" in line for line in verdict["problems"])
+
+
+def test_a_gpu_that_stays_cool_passes(bench, gpus):
+    verdict = bench.answer(bench.start("stress", gpus[1], duration="2s"))
+    assert verdict["said"] == "pass", verdict["problems"]
+    assert verdict["work"]["cuda:0"]["products"] > 100
+    assert not (bench.folder / "results/unfinished").exists()
+
+
+def test_it_stops_at_the_pillars_temperature(bench, gpus):
+    state, environment = gpus
+    process = bench.start("stress", environment, duration="1h")
+    until_samples(bench, 5)
+    state.write_text(HOT.replace("88", "90"))
+    verdict = bench.answer(process)
+    assert verdict["said"] == "fault"
+    assert verdict["problems"][0] == "cuda:0: 90 deg C, the burn stops at 90"
+    assert verdict["whole"] is False
+
+
+def test_a_gpu_that_is_lost_and_ecc_that_grows(bench, gpus):
+    state, environment = gpus
+    process = bench.start("stress", environment, duration="1h")
+    until_samples(bench, 5)
+    state.write_text(COOL + "ecc=7\n")
+    until_samples(bench, 10)
+    state.write_text(COOL + "lost=1\necc=7\n")
+    verdict = bench.answer(process)
+    assert verdict["problems"][0] == "cuda:1: GPU 1: GPU is lost"
+    assert "cuda:0: 7 uncorrected ECC errors" in verdict["problems"]
+
+
+def test_a_wrong_result_is_found(bench):
+    bench.workload("burn", BURN.format(each="wrong = 3 if turn == 7 else 0"))
+    verdict = bench.answer(bench.start("stress", duration="2s"))
+    assert verdict["said"] == "fail"
+    assert verdict["work"]["cpu"]["wrong"] == 3
+    assert "cpu: 3 wrong values" in verdict["problems"][0]
+
+
+def test_a_burn_that_computes_nothing_is_no_pass(bench):
+    bench.workload("burn", "import time; time.sleep(600)")
+    verdict = bench.answer(bench.start("stress", duration="1s"))
+    assert verdict["said"] == "fault"
+    assert "nothing was computed" in verdict["problems"][0]
+
+
+def test_a_burn_that_hangs(bench):
+    bench.workload("burn", BURN.format(each="time.sleep(600 if turn == 3 else 0)"))
+    verdict = bench.answer(bench.start("stress", duration="1h"))
+    assert "no sign of the burn for 3 s: it hangs" in verdict["problems"][0]
+
+
+def test_a_burn_that_dies(bench):
+    bench.workload("burn", BURN.format(each="turn == 3 and sys.exit('cannot go on')"))
+    verdict = bench.answer(bench.start("stress", duration="1h"))
+    assert verdict["problems"][0] == "cpu: the burn ended with status 1: cannot go on"
+
+
+def test_it_goes_on_after_the_machine_went_down(bench):
+    bench.workload("burn", BURN.format(each="pass"))
+    process = bench.start("stress", duration="4s")
+    until_samples(bench, 15)
+    process.kill()
+    process.communicate()
+    assert not bench.left()
+    folder = next((bench.folder / "results").glob("stress-*"))
+    # what a power cut does to the last line, and a boot to the boot id
+    with (folder / "samples.jsonl").open("a") as out:
+        out.write('{"at": 1.7, "devi')
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(plan | {"boots": ["another-boot"]}))
+    before = max(sample["at"] for sample in stress.samples(folder))
+    began = time.monotonic()
+    verdict = bench.answer(bench.start("stress"))
+    assert time.monotonic() - began < 4 + 10 - before
+    assert verdict["said"] == "pass", verdict["problems"]
+    assert verdict["boots"] == 2
+    assert verdict["whole"] is True
+    times = [sample["at"] for sample in stress.samples(folder)]
+    assert times == sorted(times)
+    # nothing is burnt twice, nothing is left out
+    assert len(times) == pytest.approx(40, abs=4)
+
+
+def test_ctrl_c_leaves_it_to_be_gone_on_with_or_abandoned(bench):
+    bench.workload("burn", BURN.format(each="pass"))
+    process = bench.start("stress", duration="1h")
+    until_samples(bench, 5)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted" in bench.answer(process)["error"]
+    with pytest.raises(VaultCubeError, match="unfinished"):
+        stress.start(bench.settings, "60s")
+    verdict = stress.abandon(bench.settings)
+    assert verdict["problems"] == ["abandoned by the user"]
+    assert verdict["work"]["cpu"]["products"] > 0
+    with pytest.raises(VaultCubeError, match="no burn is unfinished"):
+        stress.go_on(bench.settings, Hardware(), print)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("60s", 60), ("5m", 300), ("24h", 86400), ("1.5d", 129600)])
+def test_durations(text, seconds):
+    assert stress.seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "1w", "-5s", "soon"])
+def test_no_durations(text):
+    with pytest.raises(VaultCubeError, match="no duration"):
+        stress.seconds_of(text)
+
+
+# PyTorch's Python, where this machine has one; in the image's tree it is the environment's
+TORCH = next(
+    (
+        path
+        for path in (os.environ.get("VAULT_CUBE_TORCH", ""), "/opt/vault-cube/envs/pytorch/bin/python")
+        if Path(path).is_file()
+    ),
+    None,
+)
+PLANT = """
+import sys
+sys.path.insert(0, {workloads!r})
+import burn
+honest, turns = burn.multiply, []
+def multiply(torch, a, b, out):
+    honest(torch, a, b, out)
+    turns.append(1)
+    if len(turns) == {turn}:
+        out[0, 5] += 0.1
+burn.multiply = multiply
+sys.argv = ["burn", "--memory", "0.0005"]
+burn.main()
+"""
+
+
+@pytest.mark.skipif(not TORCH, reason="needs PyTorch: VAULT_CUBE_TORCH=…/bin/python")
+@pytest.mark.parametrize(("turn", "said"), [(30, '"wrong": 1,'), (1, "the first product is off"), (0, '"wrong": 0,')])
+def test_the_real_burn_finds_one_wrong_value_among_a_million(bench, turn, said):
+    workloads = str(Path(__file__).resolve().parents[3] / "benchmarks")
+    script = bench.folder / "plant.py"
+    script.write_text(PLANT.format(workloads=workloads, turn=turn))
+    process = subprocess.Popen([TORCH, str(script)], stdout=subprocess.PIPE, text=True)
+    try:
+        lines, end = [], time.monotonic() + 60
+        for line in process.stdout:
+            lines.append(line)
+            if (said in line and "products" in line) or "error" in line or time.monotonic() > end:
+                break
+    finally:
+        process.kill()
+        process.communicate()
+    assert said in lines[-1], lines
+    if not turn:
+        assert not any('"wrong": 1' in line for line in lines)

@@ -1,0 +1,76 @@
+"""Results to judge and compare, with numbers that a test chooses."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from salt.utils.dictupdate import merge
+
+from vault_cube.bench import judge, result
+from vault_cube.bench.result import Machine, Result, Suite
+from vault_cube.settings import check
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="session")
+def settings():
+    box, target = (
+        yaml.safe_load((CHECKOUT / "pillar" / name).read_text()) for name in ("box.sls", "targets/debian-12.sls")
+    )
+    return check(merge(box, target, strategy="recurse", merge_lists=False))
+
+
+def metric(*samples, unit="ratio", better="higher"):
+    return result.metric({"unit": unit, "better": better, "samples": list(samples)}, 0.1)
+
+
+def suite(metrics=None, device="NVIDIA GeForce RTX 5090", status="measured", sensors=None, **workload):
+    return Suite(
+        status=status,
+        reason=None if status == "measured" else "it broke",
+        kind=None if status == "measured" else "hang",
+        seconds=1.0,
+        command=[],
+        device=device,
+        workload=workload,
+        versions={"torch": "2"},
+        metrics=metrics or {},
+        sensors=sensors or {},
+    )
+
+
+def machine(accelerator="nvidia"):
+    gpus = [{"index": n, "name": "NVIDIA GeForce RTX 5090"} for n in range(4)] if accelerator == "nvidia" else []
+    return Machine(
+        accelerator=accelerator,
+        simulated=False,
+        processor="a processor",
+        cores=2,
+        memory_gib=1,
+        kernel="6",
+        system="a system",
+        image=None,
+        driver=None,
+        gpus=gpus,
+        load=[0, 0, 0],
+    )
+
+
+def a_result(settings, suites, name="benchmark-a", accelerator="nvidia"):
+    derived = judge.derived(suites, settings.benchmark)
+    verdicts = judge.verdicts(suites, derived, machine(accelerator), accelerator, settings.benchmark)
+    return Result(
+        schema_version=1,
+        name=name,
+        started="2026-11-24T10:00:00Z",
+        seconds=1,
+        quick=True,
+        forced=False,
+        machine=machine(accelerator),
+        suites=suites,
+        derived=derived,
+        verdicts=verdicts,
+        verdict=result.worst([one.said for one in verdicts]),
+        notes=[],
+    )

@@ -1,0 +1,45 @@
+"""What changed, and what only wobbled."""
+
+from tests.unit.bench.conftest import a_result, metric, suite
+from vault_cube.bench.compare import compare
+
+FIRST = [100.0, 101.0, 99.0, 100.5, 99.5]
+
+
+def both(settings, second, better="higher", **workload):
+    a = a_result(settings, {"matmul": suite({"x": metric(*FIRST, better=better)}, side=1, steps=5)})
+    b = a_result(
+        settings, {"matmul": suite({"x": metric(*second, better=better)}, **({"side": 1, "steps": 9} | workload))}, "b"
+    )
+    return compare(a, b, settings.benchmark.compare)
+
+
+def test_slower_and_faster(settings):
+    assert both(settings, [value * 0.9 for value in FIRST])["changes"]["matmul.x"]["means"] == "slower"
+    assert both(settings, [value * 1.1 for value in FIRST])["changes"]["matmul.x"]["means"] == "faster"
+
+
+def test_of_a_latency_less_is_faster(settings):
+    assert both(settings, [value * 0.9 for value in FIRST], "lower")["changes"]["matmul.x"]["means"] == "faster"
+
+
+def test_noise(settings):
+    assert both(settings, [99.7, 100.9, 99.2, 100.1, 100.4])["changes"]["matmul.x"]["means"] == "noise"
+
+
+def test_a_sure_change_below_two_percent_is_no_news(settings):
+    change = both(settings, [102.9, 101.6, 101.4, 101.5, 101.3])["changes"]["matmul.x"]
+    assert change["p"] <= 0.01
+    assert change["means"] == "noise"
+
+
+def test_another_workload_is_not_compared(settings):
+    found = both(settings, FIRST, side=2)
+    assert found["changes"] == {}
+    assert found["missing"] == ["matmul.x: not comparable, the workloads differ"]
+
+
+def test_a_number_that_only_one_has(settings):
+    a = a_result(settings, {"matmul": suite({"x": metric(*FIRST)})}, "a")
+    b = a_result(settings, {"matmul": suite({"y": metric(*FIRST)})}, "b")
+    assert compare(a, b, settings.benchmark.compare)["missing"] == ["matmul.x: only in a", "matmul.y: only in b"]

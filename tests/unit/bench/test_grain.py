@@ -1,0 +1,37 @@
+"""The grain is cheap, and never raises."""
+
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+GRAIN = Path(__file__).resolve().parents[3] / "_grains/gpu_benchmark.py"
+
+
+@pytest.fixture
+def grain(tmp_path):
+    spec = importlib.util.spec_from_file_location("gpu_benchmark_grain", GRAIN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.__opts__ = {"cachedir": str(tmp_path)}
+    return module.gpu_benchmark
+
+
+def test_no_result_no_grain(grain):
+    assert grain() == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"started": "yesterday"}', '{"started": 7}', "\x00\xff"])
+def test_a_broken_file_is_no_grain(grain, tmp_path, text):
+    (tmp_path / "gpu_benchmark.json").write_text(text)
+    assert grain() == {}
+
+
+def test_a_result_and_its_age(grain, tmp_path):
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3600))
+    (tmp_path / "gpu_benchmark.json").write_text(json.dumps({"started": started, "verdict": "pass"}))
+    found = grain()["gpu_benchmark"]
+    assert found["verdict"] == "pass"
+    assert 3600 <= found["age_s"] < 3610

@@ -1,0 +1,138 @@
+"""The result's schema, the store, the report."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.unit.bench.conftest import a_result, metric, suite
+from vault_cube.bench import report, result, runner
+from vault_cube.bench.store import Store
+from vault_cube.errors import VaultCubeError
+
+
+@pytest.fixture
+def made(settings):
+    metrics = {
+        f"transformer_{key}": metric(0.9, 0.91, 0.92, 0.9, 0.93)
+        for key in (
+            "efficiency",
+            "efficiency_shared",
+            "efficiency_communication",
+            "efficiency_strong",
+            "solo",
+            "weak",
+            "strong",
+        )
+    }
+    return a_result(
+        settings, {"ddp": suite(metrics, devices=4, models={"transformer": {}}), "vllm": suite(status="failed")}
+    )
+
+
+def test_a_result_comes_back_as_it_was_kept(made, tmp_path):
+    store = Store(tmp_path)
+    assert result.load(store.write(made.name, made.model_dump(mode="json"))) == made
+    assert store.names() == ["benchmark-a"]
+    assert store.find("last").name == "benchmark-a.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"schema_version": 2}, "schema_version"), ({"surprise": 1}, "surprise"), ({"verdict": "splendid"}, "verdict")],
+)
+def test_what_is_no_result_of_this_version_is_refused_in_one_line(made, tmp_path, change, said):
+    file = tmp_path / "benchmark-x.json"
+    file.write_text(json.dumps(made.model_dump(mode="json") | change))
+    with pytest.raises(VaultCubeError, match=said) as caught:
+        result.load(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_that_is_not_there(tmp_path):
+    for name in ("last", "previous", "benchmark-y", "/no/such/file.json"):
+        with pytest.raises(VaultCubeError):
+            result.load(Store(tmp_path).find(name))
+
+
+def test_what_was_not_measured_is_absent_from_the_summary(made, tmp_path):
+    found = runner.summary(made, tmp_path / "x.json")
+    assert found["ddp_transformer_efficiency"]["median"] == 0.91
+    assert found["suites"] == {"ddp": "measured", "vllm": "failed"}
+    assert not [key for key in found if key.startswith("vllm")]
+    assert "utilisation" not in found
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.words, self.asked = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        self.asked += [value for key, value in attrs if key in ("src", "href") and not (value or "").startswith("#")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+BURN = {
+    "name": "stress-x",
+    "said": "fail",
+    "asked_s": 86400.0,
+    "burnt_s": 80000.0,
+    "whole": False,
+    "boots": 2,
+    "simulated": True,
+    "problems": ["cuda:0: throttled by hw_thermal_slowdown for 12.0% of the time, 0.0% is allowed"],
+    "work": {"cuda:0": {"products": 5, "wrong": 1}},
+    "devices": {
+        "cuda:0": {
+            "samples": 2,
+            "throttle_share": {"hw_thermal_slowdown": 0.12},
+            "xids": [],
+            "temperature_c": {"curve": [[0, 50], [80000, 88]]},
+        }
+    },
+}
+
+
+def test_the_page_needs_nothing_else_and_says_what_is_missing(made, settings):
+    page, text = report.make(made, BURN, settings.benchmark)
+    parsed = Page()
+    parsed.feed(page)
+    parsed.close()
+    assert not parsed.open
+    assert parsed.asked == []
+    assert not re.search(r"url\(|@import|<script", page)
+    said = " ".join(parsed.words)
+    # 6,400 s of 86,400 are missing
+    for wanted in (
+        "0.91",
+        "0.9 \u2013 0.93",
+        "it broke",
+        "throttled by hw_thermal_slowdown for 12.0%",
+        "(simulated)",
+        "burn-in: 107 min of it",
+    ):
+        assert wanted in said
+        assert wanted in text
+    assert page.count("<svg") == 3
+
+
+def test_the_same_result_makes_the_same_page(made, settings):
+    assert report.make(made, BURN, settings.benchmark) == report.make(made, BURN, settings.benchmark)
+
+
+def test_names_from_a_machine_cannot_break_the_page(made, settings):
+    gpus = [{"index": 0, "name": "<script>alert(1)</script>|"}]
+    sly = made.model_copy(update={"machine": made.machine.model_copy(update={"gpus": gpus})})
+    page, text = report.make(sly, None, settings.benchmark)
+    assert "<script" not in page
+    assert "</script>\\|" in text
+    assert "there is no finished burn" in page

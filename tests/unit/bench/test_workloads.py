@@ -1,0 +1,107 @@
+"""What the workloads compute from their clocks; they are imported without their frameworks."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module
+    for name in ("ddp", "workload", "vllm_throughput"):
+        sys.modules.pop(name, None)
+
+
+RATES = {"solo": [100.0, 110.0], "concurrent": [180.0, 198.0], "weak": [150.0, 165.0], "strong": [140.0, 154.0]}
+
+
+def medians(load, world=2, **changes):
+    found = load("ddp").metrics_of("m", RATES | changes, world, 1e9)
+    return {name: metric["samples"] for name, metric in found.items()}
+
+
+def test_efficiency_is_of_each_repeat_and_its_parts_multiply(load):
+    found = medians(load)
+    assert found["m_efficiency"] == [0.75, 0.75]
+    assert found["m_efficiency_shared"] == [0.9, 0.9]
+    for whole, shared, communication in zip(
+        found["m_efficiency"], found["m_efficiency_shared"], found["m_efficiency_communication"], strict=True
+    ):
+        assert whole == pytest.approx(shared * communication)
+
+
+def test_communication_that_halves_the_rate_halves_the_efficiency(load):
+    assert medians(load, weak=[75.0, 82.5])["m_efficiency"] == [0.375, 0.375]
+
+
+def test_one_device_has_no_efficiency(load):
+    assert not [name for name in medians(load, world=1) if "efficiency" in name]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (RuntimeError("CUDA error: unspecified launch failure"), "gpu lost"),
+        (ModuleNotFoundError("No module named 'torch'"), "missing"),
+        (ValueError("no"), "error"),
+    ],
+)
+def test_kinds_of_errors(load, error, kind):
+    assert load("workload").kind_of(error) == kind
+
+
+class Engine:
+    """An engine that makes as many tokens as it likes."""
+
+    def __init__(self, tokens):
+        self.left, self.tokens = {}, tokens
+
+    def add_request(self, name, _prompt, _parameters):
+        self.left[name] = 0
+
+    def has_unfinished_requests(self):
+        return any(made < self.tokens for made in self.left.values())
+
+    def step(self):
+        self.left = {name: made + 1 for name, made in self.left.items()}
+        return [Output(name, made) for name, made in self.left.items()]
+
+
+class Output:
+    def __init__(self, name, made):
+        self.request_id, self.outputs = name, [self]
+        self.token_ids = range(made)
+
+
+class Parameters:
+    max_tokens = 8
+
+
+def test_tokens_are_counted_and_not_assumed(load):
+    generate = load("vllm_throughput").generate
+    run = generate(Engine(8), Parameters, [[1, 2]] * 3, "a")
+    assert run["tokens"] == 24
+    with pytest.raises(ArithmeticError, match=r"3 requests for 8 tokens each gave \[1\] tokens"):
+        generate(Engine(1), Parameters, [[1, 2]] * 3, "b")
+
+
+def test_the_shape_of_llama_2_7b_weighs_what_it_weighs(load, tmp_path):
+    import json
+
+    config = json.loads((BENCHMARKS / "models/llama-2-7b/config.json").read_text())
+    whole, read = load("vllm_throughput").weights_of(config, tmp_path, 2)
+    # 6,738,415,616 parameters, as Touvron et al. 2023 and its model card have it
+    assert whole == 2 * 6_738_415_616
+    assert whole - read == 2 * 32000 * 4096
+
+
+def test_each_model_folder_has_its_config():
+    assert {file.parent.name for file in BENCHMARKS.glob("models/*/config.json")} == {"llama-2-7b", "tiny-llama"}
