@@ -27,6 +27,8 @@ archive:
       keyring: /usr/share/keyrings/debian-archive-keyring.gpg
 
 frameworks:
+  # vLLM's CPU kernels are linked against it
+  packages: [libnuma1]
   environments:
     pytorch:
       requirements: [torch==2.13.0+cpu, numpy]
