@@ -2,6 +2,7 @@
 include:
   - base
   - driver.repositories
+  - driver.dkms
   - driver.packages
   - driver.modules
   - driver.power

@@ -1,5 +1,6 @@
 include:
   - driver.repositories
+  - driver.dkms
 
 {% set driver = pillar.driver %}
 
@@ -10,6 +11,7 @@ driver and user space are of one branch:
     - install_recommends: False
     - require:
       - sls: driver.repositories
+      - sls: driver.dkms
 {% else %}
 no driver is asked for:
   test.nop: []

@@ -25,6 +25,9 @@ while time.time() < until:
         torch.ones(64 << 20, pin_memory=True).to(f"cuda:{n}")
 """
 
+# Debian keeps several drivers apart by their modules' names
+MODULES = ("nvidia", "nvidia-current-open", "nvidia-current")
+
 PROGRAM = """
 #include <cstdio>
 __global__ void add(int *x) { atomicAdd(x, threadIdx.x); }
@@ -80,7 +83,8 @@ def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
     """What can be seen without running anything: modules for the kernel, one version, held packages."""
     kernels = sorted(path.name for path in Path("/lib/modules").glob("*") if (path / "modules.dep").is_file())
     for kernel in kernels:
-        ran = command(["modinfo", "-k", kernel, "-F", "version", "nvidia"], 30)
+        tried = [command(["modinfo", "-k", kernel, "-F", "version", name], 30) for name in MODULES]
+        ran = next((one for one in tried if one.returncode == 0), tried[0])
         version = ran.stdout.strip()
         good = ran.returncode == 0 and version.split(".")[0] == driver["branch"]
         yield verdict(
