@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vault_cube.settings.benchmark import Benchmark
 from vault_cube.settings.base import Base
+from vault_cube.settings.benchmark import Benchmark
 from vault_cube.settings.driver import Driver
 from vault_cube.settings.frameworks import Frameworks
 from vault_cube.settings.image import Archive, Image, Target
