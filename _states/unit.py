@@ -26,7 +26,8 @@ def enabled(name):
     """
     return _turn(
         name,
-        wanted=("enabled", "enabled-runtime", "static", "alias", "indirect", "generated"),
+        # not enabled-runtime: that is gone after the next boot
+        wanted=("enabled", "static", "alias", "indirect", "generated"),
         verb="enable",
         live="start",
     )
@@ -75,9 +76,12 @@ def _turn(name, wanted, verb, live):
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"{name} would be {wanted[0]}"}
+    where = [] if running else ["--root=/"]
     ran = []
     if name in changes:
-        ran.append(["systemctl", "--root=/", verb, name] if not running else ["systemctl", verb, name])
+        if before.startswith("masked") and verb != "mask":
+            ran.append(["systemctl", *where, "unmask", name])
+        ran.append(["systemctl", *where, verb, name])
     if f"{name} now" in changes:
         ran.append(["systemctl", live, name])
     for command in ran:

@@ -57,7 +57,25 @@ base:
   hostname: vault-cube
   timezone: Etc/UTC
   locale: C.UTF-8
-  system_groups: {docker: 995}
+  # made before any package, so that an id does not depend on the order of packages; 600 and up is where nobody else looks
+  system_groups:
+    docker: 995
+    systemd-journal: 601
+    systemd-network: 602
+    systemd-resolve: 603
+    systemd-timesync: 604
+    messagebus: 605
+    input: 606
+    sgx: 607
+    kvm: 608
+    render: 609
+    _ssh: 610
+  system_users:
+    systemd-network: {uid: 602, group: systemd-network, home: /}
+    systemd-resolve: {uid: 603, group: systemd-resolve, home: /}
+    systemd-timesync: {uid: 604, group: systemd-timesync, home: /}
+    messagebus: {uid: 605, group: messagebus, home: /nonexistent}
+    sshd: {uid: 610, group: nogroup, home: /run/sshd}
   users:
     vaultadmin:
       uid: 1000

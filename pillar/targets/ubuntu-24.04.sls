@@ -25,6 +25,45 @@ archive:
       components: [main, restricted, universe]
       keyring: /usr/share/keyrings/ubuntu-archive-keyring.gpg
 
+# names of the base packages: packages.ubuntu.com, suite noble
+base:
+  ssh: {service: ssh.socket}   # sshd itself starts with the first connection
+  updates:
+    origins: ['origin=Ubuntu,archive=${distro_codename}-security,label=Ubuntu']
+  kernel: {package: linux-image-generic}
+  units: [ssh.socket, systemd-networkd.service, systemd-resolved.service, systemd-timesyncd.service, ufw.service,
+          fail2ban.service, docker.service, containerd.service, apparmor.service, unattended-upgrades.service]
+  packages:
+    - linux-image-generic
+    - amd64-microcode
+    - initramfs-tools
+    - zstd
+    - systemd-sysv
+    - systemd-resolved
+    - systemd-timesyncd
+    - udev
+    - dbus
+    - libpam-systemd
+    - kmod
+    - openssh-server
+    - sudo
+    - ufw
+    - iptables
+    - fail2ban
+    - python3-systemd
+    - docker.io
+    - apparmor
+    - cloud-init
+    - unattended-upgrades
+    - logrotate
+    - tzdata
+    - iproute2
+    - iputils-ping
+    - curl
+    - less
+    - nano
+    - tini
+
 driver:
   # prebuilt and signed by Canonical: no DKMS, no key to enrol under Secure Boot
   packages:

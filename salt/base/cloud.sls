@@ -22,6 +22,7 @@ cloud-init looks for a CIDATA medium and nowhere else:
             name: {{ pillar.base.users | first }}
             lock_passwd: true
             no_create_home: true
+            sudo: null   # /etc/sudoers.d/60-… is salt/base/users.sls'
         users: [default]
     - require:
       - sls: base.packages

@@ -15,10 +15,23 @@ who fails at ssh is shut out:
         [sshd]
         enabled = true
         mode = aggressive
+        # since OpenSSH 9.8 it is sshd-session that logs a failure
+        journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd + _COMM=sshd-session
         port = {{ pillar.base.ssh.port }}
         maxretry = {{ fail2ban.failures }}
         findtime = {{ fail2ban.within_s }}
         bantime = {{ fail2ban.ban_s }}
+    - require:
+      - sls: base.packages
+
+fail2ban watches IPv6 where there is some:
+  file.managed:
+    - name: /etc/fail2ban/fail2ban.d/00-vault-cube.local
+    - mode: '0644'
+    - contents: |
+        # written by salt/base/fail2ban.sls
+        [Definition]
+        allowipv6 = auto
     - require:
       - sls: base.packages
 

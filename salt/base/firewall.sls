@@ -2,18 +2,24 @@
 {% set firewall = pillar.base.firewall %}
 
 ufw is on at boot:
-  file.replace:
+  file.keyvalue:
     - name: /etc/ufw/ufw.conf
-    - pattern: ^ENABLED=.*$
-    - repl: ENABLED=yes
+    - key_values: {ENABLED: 'yes'}
+    - separator: '='
+    - append_if_not_found: True
     - require:
       - sls: base.packages
 
 nothing comes in, everything goes out:
-  file.replace:
+  file.keyvalue:
     - name: /etc/default/ufw
-    - pattern: ^DEFAULT_INPUT_POLICY=.*$
-    - repl: DEFAULT_INPUT_POLICY="DROP"
+    - key_values:
+        IPV6: 'yes'
+        DEFAULT_INPUT_POLICY: '"DROP"'
+        DEFAULT_OUTPUT_POLICY: '"ACCEPT"'
+        DEFAULT_FORWARD_POLICY: '"DROP"'
+    - separator: '='
+    - append_if_not_found: True
     - require:
       - sls: base.packages
 

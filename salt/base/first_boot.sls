@@ -8,10 +8,10 @@ the root file system is found by its label and grows:
       - LABEL=root / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
       - LABEL=ESP /efi vfat umask=0077,nofail,x-systemd.automount,x-systemd.idle-timeout=60 0 0
 
+# without a mode: on a running box this is the mounted partition, whose mode is the mount's
 the boot partition has a place:
   file.directory:
     - name: /efi
-    - mode: '0700'
 
 the root partition takes the whole disk:
   file.managed:

@@ -4,10 +4,11 @@ modules that the box always needs are loaded at boot:
     - mode: '0644'
     - contents: {{ (['# written by salt/base/kernel.sls'] + pillar.base.kernel.modules) | json }}
 
-# files, not sysctl.present: in a chroot that would change the building machine's kernel
+# files, not sysctl.present: in a chroot that would change the building machine's kernel.
+# The last file wins: 99-vault-cube comes after the distribution's 99-protect-links and 99-sysctl
 kernel settings:
   file.managed:
-    - name: /etc/sysctl.d/60-vault-cube.conf
+    - name: /etc/sysctl.d/99-vault-cube.conf
     - mode: '0644'
     - contents:
       - '# written by salt/base/kernel.sls'
@@ -17,7 +18,7 @@ kernel settings:
 
 kernel settings take effect at once on a running box:
   cmd.run:
-    - name: sysctl --quiet --load /etc/sysctl.d/60-vault-cube.conf
+    - name: sysctl --quiet --load /etc/sysctl.d/99-vault-cube.conf
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: kernel settings
@@ -28,3 +29,14 @@ the kernel is held:
     - name: {{ pillar.base.kernel.package }}
     - require:
       - sls: base.packages
+
+# the hold is on the package that names the newest kernel; a rebuild under the same name would slip through
+no archive offers another kernel:
+  file.managed:
+    - name: /etc/apt/preferences.d/vault-cube-kernel
+    - mode: '0644'
+    - contents: |
+        # written by salt/base/kernel.sls
+        Package: linux-image-*
+        Pin: release *
+        Pin-Priority: -1

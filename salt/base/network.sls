@@ -26,7 +26,8 @@ a box boots without waiting for every port:
         # written by salt/base/network.sls
         [Service]
         ExecStart=
-        ExecStart=/lib/systemd/systemd-networkd-wait-online --any --timeout=30
+        # no cable is no fault of the box
+        ExecStart=-/lib/systemd/systemd-networkd-wait-online --any --timeout=30
 
 names are resolved by systemd:
   file.symlink:
@@ -41,6 +42,13 @@ the box's name:
     - name: /etc/hostname
     - mode: '0644'
     - contents: {{ pillar.base.hostname }}
+
+the box takes its name at once when it runs:
+  cmd.run:
+    - name: hostname --file /etc/hostname
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: the box's name
 
 the box knows its own name:
   file.managed:

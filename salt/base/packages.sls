@@ -24,3 +24,5 @@ apt installs no recommended packages:
         // written by salt/base/packages.sls: what is installed is what the pillar lists
         APT::Install-Recommends "false";
         APT::Install-Suggests "false";
+        // a file that a state has written is no reason to stop a security update and ask
+        Dpkg::Options {"--force-confdef"; "--force-confold";};

@@ -19,11 +19,13 @@ ssh accepts keys only:
         X11Forwarding no
         AllowAgentForwarding no
         AllowTcpForwarding no
+        AllowStreamLocalForwarding no
+        GatewayPorts no
         PermitTunnel no
         PermitUserEnvironment no
         ClientAliveInterval 300
         ClientAliveCountMax 2
-        Banner /etc/issue.net
+        Banner /etc/ssh/vault-cube-banner
         HostKeyAlgorithms {{ ssh.host_key_algorithms | join(',') }}
         KexAlgorithms {{ ssh.key_exchange | join(',') }}
         Ciphers {{ ssh.ciphers | join(',') }}
@@ -31,15 +33,23 @@ ssh accepts keys only:
     - require:
       - sls: base.packages
 
+# a file of its own: /etc/issue.net belongs to a package, whose upgrades would stop and ask about it
 who connects is told the terms:
   file.managed:
-    - name: /etc/issue.net
+    - name: /etc/ssh/vault-cube-banner
     - mode: '0644'
     - contents: {{ ssh.banner | yaml_dquote }}
+    - require:
+      - sls: base.packages
 
+# a socket takes its port from sshd's configuration when units are read; open sessions live on (KillMode=process)
 sshd reads its configuration again:
   cmd.run:
+    {%- if ssh.service.endswith('.socket') %}
+    - name: sshd -t && systemctl daemon-reload && systemctl restart ssh.socket ssh.service
+    {%- else %}
     - name: sshd -t && systemctl reload-or-restart {{ ssh.service }}
+    {%- endif %}
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: ssh accepts keys only

@@ -9,6 +9,7 @@ security updates come by themselves, and nothing else:
         // written by salt/base/updates.sls
         #clear Unattended-Upgrade::Origins-Pattern;
         #clear Unattended-Upgrade::Allowed-Origins;
+        #clear Unattended-Upgrade::Package-Blacklist;
         Unattended-Upgrade::Origins-Pattern {
         {%- for origin in updates.origins %}
           "{{ origin }}";

@@ -1,10 +1,29 @@
-# before any package: groups that packages would make take the next free id, which depends on their order
+# before any package: ids that packages would hand out depend on the order in which they are unpacked. An account that is
+# there already keeps its ids (`unless`): files belong to them
 {% for name, gid in pillar.base.system_groups.items() %}
 group {{ name }} has its fixed id:
   group.present:
     - name: {{ name }}
     - gid: {{ gid }}
     - system: True
+    - unless: getent group {{ name }}
+{% endfor %}
+
+{% for name, user in pillar.base.system_users.items() %}
+system user {{ name }} has its fixed id:
+  user.present:
+    - name: {{ name }}
+    - uid: {{ user.uid }}
+    - gid: {{ user.group }}
+    - home: {{ user.home }}
+    - shell: /usr/sbin/nologin
+    - createhome: False
+    - system: True
+    - unless: getent passwd {{ name }}
+    - require:
+{%- for group in pillar.base.system_groups %}
+      - group: group {{ group }} has its fixed id
+{%- endfor %}
 {% endfor %}
 
 {% for name, user in pillar.base.users.items() %}
@@ -30,15 +49,25 @@ group {{ name }} has its fixed id:
       - group: group {{ group }} has its fixed id
 {%- endfor %}
 
+{% if 'sudo' in user.groups %}
+# there is no password that sudo could ask for. checked before it is put there: a broken file would end sudo for everybody
 {{ name }} may become root:
   file.managed:
     - name: /etc/sudoers.d/60-{{ name }}
     - mode: '0440'
     - makedirs: True
-    - contents:
-      - '# written by salt/base/users.sls: there is no password that sudo could ask for'
-      - {{ name }} ALL=(ALL:ALL) {{ 'NOPASSWD: ALL' if 'sudo' in user.groups else '!ALL' }}
+    - dir_mode: '0750'
+    - check_cmd: sh -c 'test ! -x /usr/sbin/visudo || visudo -cqf "$1"' visudo
+    - contents: |
+        # written by salt/base/users.sls: there is no password that sudo could ask for
+        {{ name }} ALL=(ALL:ALL) NOPASSWD: ALL
+{% else %}
+{{ name }} may not become root:
+  file.absent:
+    - name: /etc/sudoers.d/60-{{ name }}
+{% endif %}
 
+# beside authorized_keys, which is cloud-init's; a key that leaves the pillar leaves the box
 {% if user.ssh_keys %}
 {{ name }} is let in by the pillar's keys:
   file.managed:
@@ -51,5 +80,9 @@ group {{ name }} has its fixed id:
     - contents: {{ user.ssh_keys | json }}
     - require:
       - user: {{ name }} has an account without a password
+{% else %}
+{{ name }} is let in by no key of the pillar:
+  file.absent:
+    - name: /home/{{ name }}/.ssh/authorized_keys2
 {% endif %}
 {% endfor %}

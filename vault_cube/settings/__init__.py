@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from vault_cube.settings.base import Base
 from vault_cube.settings.benchmark import Benchmark
@@ -37,6 +38,13 @@ class Settings(Section):
     validation: Validation
     benchmark: Benchmark
 
+    @model_validator(mode="after")
+    def _no_two_listen_on_a_port(self) -> Settings:
+        vllm, ssh = self.frameworks.vllm, self.base.ssh.port
+        if vllm.environment and vllm.port <= ssh < vllm.port + vllm.replicas:
+            raise ValueError(f"base:ssh:port {ssh} is also vLLM's (frameworks:vllm:port, a port a replica): move one")
+        return self
+
 
 class PillarError(ValueError):
     """The pillar is not what the schema asks for; the message has one line per problem: file, key, what to do."""
@@ -54,9 +62,14 @@ def check(pillar: Mapping[str, Any], files: list[Path] = []) -> Settings:  # noq
     except ValidationError as err:
         lines = []
         for problem in err.errors(include_url=False):
-            key = [str(part) for part in problem["loc"]]
-            lines.append(f"{_origin(key, files)}: {':'.join(key)}: {_sentence(problem)}")
+            key = [str(part) for part in (*problem["loc"], *problem.get("ctx", {}).get("below", ()))]
+            # a rule over several sections has no key of its own, and names theirs
+            lines.append(": ".join(filter(None, (_origin(key, files), ":".join(key), _sentence(problem)))))
         raise PillarError("\n".join(lines)) from None
+
+
+shortened = Repr()
+shortened.maxstring = shortened.maxother = 80
 
 
 def _sentence(problem: Any) -> str:
@@ -67,9 +80,10 @@ def _sentence(problem: Any) -> str:
     if said:
         return said
     text = str(problem["msg"]).removeprefix("Value error, ")
-    if isinstance(problem["input"], Mapping):  # a rule over several keys, which the text names
+    # a rule over several keys, which the text names; or a value that is nobody's to read
+    if isinstance(problem["input"], Mapping) or problem["type"] == "secret":
         return text
-    return f"{text[0].lower()}{text[1:]}, found {problem['input']!r}"
+    return f"{text[0].lower()}{text[1:]}, found {shortened.repr(problem['input'])}"
 
 
 def _origin(key: list[str], files: list[Path]) -> str:

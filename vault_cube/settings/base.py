@@ -1,58 +1,89 @@
 """Pillar section `base`: the box before any GPU: users, ssh, firewall, Docker, time, logs, updates, first boot."""
 
-import base64
-import binascii
-from typing import Annotated
+import re
+import zoneinfo
+from collections import Counter
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vault_cube.settings.strict import PackageName, Port, Section
+from vault_cube.settings.secrets import PublicKey, no_secrets
+from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
-KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
-             "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com")  # fmt: skip
+Unit = Annotated[str, Field(pattern=r"^[A-Za-z0-9@:._-]+\.(service|socket|timer|path|mount|target)$")]
+SystemId = Annotated[int, Field(ge=100, lt=1000)]
+PersonId = Annotated[int, Field(ge=1000, lt=60000)]
+OneLine = Annotated[str, Field(pattern=r'^[^\n"]+$')]
+
+# without these the states have nothing to write for; without python3-systemd fail2ban starts and watches nothing
+NEEDED = ("openssh-server", "sudo", "ufw", "iptables", "fail2ban", "python3-systemd", "apparmor", "cloud-init",
+          "systemd-resolved", "systemd-timesyncd", "unattended-upgrades")  # fmt: skip
+# what must never change under a running box: kernel and modules, driver, CUDA, Docker
+UNTOUCHED = ("linux-image-amd64", "linux-modules-nvidia-580-open-generic", "nvidia-utils-580", "libnvidia-compute-580",
+             "cuda-toolkit", "libcuda1", "docker.io", "containerd", "runc")  # fmt: skip
 
 
-def _public_key(line: str) -> str:
-    """An OpenSSH public key: type, base64 whose first field repeats the type (RFC 4253, 6.6), comment."""
-    if "PRIVATE KEY" in line:
-        raise ValueError("this is a private key: give the public half, the file that ends in .pub")
-    kind, _, rest = line.partition(" ")
-    if kind not in KEY_TYPES:
-        raise ValueError(f"an ssh public key begins with one of {', '.join(KEY_TYPES[:3])} …")
+def _modern(name: str) -> str:
+    if re.search(r"sha1(?!\d)|md5|cbc|arcfour|3des|ssh-dss|group1-|group14-sha1|umac-64|^ssh-rsa$|^none$", name):
+        raise ValueError(f"{name} is broken or outdated: leave it out")
+    return name
+
+
+def _known_timezone(name: str) -> str:
+    # a machine without time zone data cannot tell
+    if (known := zoneinfo.available_timezones()) and name not in known:
+        raise ValueError("no such time zone: take a name such as Etc/UTC or Europe/Berlin")
+    return name
+
+
+def _regular_expression(text: str) -> str:
     try:
-        blob = base64.b64decode(rest.split(" ")[0], validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("the key's second word is not base64: was it cut off or wrapped?") from None
-    if blob[4 : 4 + int.from_bytes(blob[:4], "big")] != kind.encode() or len(blob) < 4 + len(kind) + 32:
-        raise ValueError("the key is not whole, or not of the type that it says")
-    return line
+        re.compile(text)
+    except re.error as err:
+        raise ValueError(f"not a regular expression: {err}") from None
+    return text
 
 
-PublicKey = Annotated[str, AfterValidator(_public_key)]
+def _address(text: str) -> str:
+    IPv4Address(text)  # its error says what is wrong
+    return text
+
+
+Algorithm = Annotated[str, Field(pattern=r"^[a-z0-9@.-]+$"), AfterValidator(_modern)]
 
 
 class User(Section):
     """A person's account; it has no password, and nothing can give it one here."""
 
-    uid: Annotated[int, Field(ge=1000, lt=60000)]
-    gid: Annotated[int, Field(ge=1000, lt=60000)]
-    groups: list[Name] = Field(description="further groups, such as sudo and docker")
-    shell: Annotated[str, Field(pattern=r"^/.+$")]
+    uid: PersonId
+    gid: PersonId
+    groups: list[Name] = Field(description="further groups, such as sudo and docker; both are root's equals")
+    shell: AbsolutePath
     ssh_keys: list[PublicKey] = Field(description="baked in; the published image holds none: cloud-init brings them")
+
+
+class SystemUser(Section):
+    """An account that a package would make, made before it under a fixed id."""
+
+    uid: SystemId
+    group: Name = Field(description="its own, from system_groups, or nogroup")
+    home: AbsolutePath
 
 
 class Ssh(Section):
     """sshd: keys only."""
 
     port: Port
-    service: str = Field(description="the unit that listens: ssh.service, or ssh.socket on Ubuntu 24.04")
-    max_auth_tries: Annotated[int, Field(ge=1, le=6)]
-    banner: str
-    host_key_algorithms: list[str] = Field(min_length=1)
-    key_exchange: list[str] = Field(min_length=1)
-    ciphers: list[str] = Field(min_length=1)
-    macs: list[str] = Field(min_length=1)
+    service: Literal["ssh.service", "ssh.socket"] = Field(description="the unit that listens: Ubuntu 24.04: ssh.socket")
+    max_auth_tries: Annotated[int, Field(ge=1, le=6, description="tries a connection; OpenSSH's own default is 6")]
+    banner: str = Field(min_length=1, description="shown before login")
+    host_key_algorithms: list[Algorithm] = Field(min_length=1)
+    key_exchange: list[Algorithm] = Field(min_length=1)
+    ciphers: list[Algorithm] = Field(min_length=1)
+    macs: list[Algorithm] = Field(min_length=1)
 
 
 class Firewall(Section):
@@ -74,7 +105,7 @@ class Docker(Section):
 
     log_size_mb: Annotated[int, Field(ge=1, description="a container's log file is rotated at this size, MB")]
     log_files: Annotated[int, Field(ge=1)]
-    publish_address: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+\.\d+$", description="where -p binds by default")]
+    publish_address: Annotated[str, AfterValidator(_address)] = Field(description="where -p binds by default, IPv4")
 
 
 class Logs(Section):
@@ -87,16 +118,34 @@ class Logs(Section):
 class Updates(Section):
     """Unattended upgrades: security only, no reboot."""
 
-    origins: list[str] = Field(min_length=1, description="patterns of Unattended-Upgrade::Origins-Pattern")
-    never: list[str] = Field(min_length=1, description="regular expressions of package names that are left alone")
+    origins: list[OneLine] = Field(min_length=1, description="patterns of Unattended-Upgrade::Origins-Pattern")
+    never: list[Annotated[OneLine, AfterValidator(_regular_expression)]] = Field(
+        min_length=1, description="regular expressions of package names that are left alone, matched from the start"
+    )
+
+    @model_validator(mode="after")
+    def _what_runs_is_left_alone(self) -> "Updates":
+        open_to_change = [name for name in UNTOUCHED if not any(re.match(one, name) for one in self.never)]
+        if open_to_change:
+            raise ValueError(f"never lets {', '.join(open_to_change)} be upgraded under a running box: name them there")
+        if not all("security" in origin.lower() for origin in self.origins):
+            raise ValueError("origins names more than security updates")
+        return self
 
 
 class Kernel(Section):
     """The kernel, which changes with the image and by nothing else."""
 
     package: PackageName
-    modules: list[str] = Field(description="loaded at boot")
-    sysctl: dict[str, str]
+    modules: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]] = Field(description="loaded at boot")
+    sysctl: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.*/-]+$")], OneLine]
+
+    @model_validator(mode="after")
+    def _containers_keep_their_network(self) -> "Kernel":
+        for key, value in self.sysctl.items():
+            if value == "0" and re.fullmatch(r"net\.ipv4\.(ip_forward|conf\.(all|default)\.forwarding)", key):
+                raise ValueError(f"sysctl turns {key} off: containers would lose their network")
+        return self
 
 
 class Base(Section):
@@ -104,10 +153,11 @@ class Base(Section):
 
     packages: list[PackageName] = Field(min_length=1)
     hostname: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-    timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]+$")]
-    locale: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-    system_groups: dict[Name, Annotated[int, Field(ge=100, lt=1000)]] = Field(description="fixed ids of system groups")
-    users: dict[Name, User] = Field(min_length=1)
+    timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]+$"), AfterValidator(_known_timezone)]
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]+$")]
+    system_groups: dict[Name, SystemId] = Field(description="ids of groups that packages would make")
+    system_users: dict[Name, SystemUser] = Field(description="ids of users that packages would make")
+    users: dict[Name, User] = Field(min_length=1, description="persons; the first is the one whom cloud-init lets in")
     ssh: Ssh
     firewall: Firewall
     fail2ban: Fail2ban
@@ -115,18 +165,58 @@ class Base(Section):
     logs: Logs
     updates: Updates
     kernel: Kernel
-    units: list[str] = Field(description="units that are on at boot")
-    units_off: list[str] = Field(description="units that never start by themselves")
+    units: list[Unit] = Field(description="units that are on at boot")
+    units_off: list[Unit] = Field(description="units that never start by themselves")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_no_secret(cls, given: Any) -> Any:
+        no_secrets(given)
+        return given
 
     @model_validator(mode="after")
-    def _reachable(self) -> "Base":
+    def _users_are_themselves(self) -> "Base":
+        if taken := sorted({"root", *self.system_users} & self.users.keys()):
+            raise ValueError(f"users: {taken[0]} is the system's own name: a person needs another")
+        uids = [*(user.uid for user in self.users.values()), *(user.uid for user in self.system_users.values())]
+        gids = [*(user.gid for user in self.users.values()), *self.system_groups.values()]
+        for what, ids in (("uid", uids), ("gid", gids)):
+            if twice := _twice(ids):
+                raise ValueError(f"{what} {twice[0]} is given to two: every {what} in users and system_… is its own")
+        for name, account in self.system_users.items():
+            if account.group not in {*self.system_groups, "nogroup"}:
+                raise ValueError(f"system_users:{name}:group: {account.group} is not in system_groups")
+        first = next(iter(self.users))
+        if "sudo" not in self.users[first].groups:
+            raise ValueError(
+                f"users: {first}, the first, gets cloud-init's key: without group sudo nobody runs the box"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _box_is_reachable(self) -> "Base":
         if self.ssh.port not in self.firewall.allow_tcp:
             raise ValueError(f"firewall:allow_tcp leaves out ssh's port {self.ssh.port}: the box would be shut to you")
-        ids = [user.uid for user in self.users.values()]
-        if len(ids) != len(set(ids)):
-            raise ValueError("two users have the same uid")
-        if self.kernel.package not in self.packages:
-            raise ValueError(f"packages leaves out the kernel {self.kernel.package}")
-        if "ip_forward" in " ".join(f"{key}={value}" for key, value in self.kernel.sysctl.items() if value == "0"):
-            raise ValueError("kernel:sysctl turns forwarding off: containers would lose their network")
+        if twice := _twice(self.firewall.allow_tcp):
+            raise ValueError(f"firewall:allow_tcp names port {twice[0]} twice")
+        if self.ssh.service not in self.units:
+            raise ValueError(f"units leaves out {self.ssh.service}, which ssh:service says listens")
         return self
+
+    @model_validator(mode="after")
+    def _parts_belong_together(self) -> "Base":
+        if missing := [name for name in (self.kernel.package, *NEEDED) if name not in self.packages]:
+            raise ValueError(f"packages leaves out {', '.join(missing)}")
+        if not {"docker.io", "docker-ce"} & set(self.packages):
+            raise ValueError("packages leaves out Docker: docker.io, or docker-ce")
+        if twice := _twice(self.packages):
+            raise ValueError(f"packages names {twice[0]} twice")
+        if both := sorted(set(self.units) & set(self.units_off)):
+            raise ValueError(f"{both[0]} is in units and in units_off")
+        if self.locale not in ("C", "POSIX", "C.UTF-8") and "locales-all" not in self.packages:
+            raise ValueError(f"locale {self.locale} needs the package locales-all in packages")
+        return self
+
+
+def _twice(values: Iterable[Any]) -> list[Any]:
+    return [value for value, count in Counter(values).items() if count > 1]
