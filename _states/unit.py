@@ -60,7 +60,7 @@ def masked(name):
 
 
 def _turn(name, wanted, verb, live):
-    running = Path("/run/systemd/system").is_dir()
+    running = _running()
     before = _state(name)
     changes = {}
     if before not in wanted:
@@ -95,13 +95,18 @@ def _turn(name, wanted, verb, live):
     return {**ret, "comment": f"{name} is {after}"}
 
 
+def _running():
+    """Is systemd in charge here? In a chroot it is not."""
+    return Path("/run/systemd/system").is_dir()
+
+
 def _state(name):
     """enabled, disabled, masked, static … or not-found."""
     return _ask("is-enabled", name) or "not-found"
 
 
 def _ask(verb, name):
-    root = [] if Path("/run/systemd/system").is_dir() else ["--root=/"]
+    root = [] if _running() else ["--root=/"]
     ran = subprocess.run(["systemctl", *root, verb, name], capture_output=True, text=True, check=False)
     return ran.stdout.strip()
 

@@ -28,6 +28,13 @@ archive:
 base:
   # the cloud kernel is for virtual machines; a GPU sits in a real one
   kernel: {package: linux-image-amd64}
+  system_groups: {clock: 611}
+  system_users:
+    dhcpcd: {uid: 612, group: nogroup, home: /usr/lib/dhcpcd}
+  ssh:
+    # OpenSSH 9.9 and later know ML-KEM
+    key_exchange: [mlkem768x25519-sha256, sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
+  # here docker.io is the engine alone, and docker-cli the command
   packages:
     - linux-image-amd64
     - initramfs-tools
@@ -46,6 +53,7 @@ base:
     - fail2ban
     - python3-systemd
     - docker.io
+    - docker-cli
     - apparmor
     - cloud-init
     - unattended-upgrades

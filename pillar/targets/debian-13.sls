@@ -26,6 +26,45 @@ archive:
       components: [main]
       keyring: /usr/share/keyrings/debian-archive-keyring.gpg
 
+base:
+  system_groups: {clock: 611}
+  system_users:
+    dhcpcd: {uid: 612, group: nogroup, home: /usr/lib/dhcpcd}
+  ssh:
+    # OpenSSH 9.9 and later know ML-KEM
+    key_exchange: [mlkem768x25519-sha256, sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
+  # here docker.io is the engine alone, and docker-cli the command
+  packages:
+    - linux-image-cloud-amd64
+    - initramfs-tools
+    - zstd
+    - systemd-sysv
+    - systemd-resolved
+    - systemd-timesyncd
+    - udev
+    - dbus
+    - libpam-systemd
+    - kmod
+    - openssh-server
+    - sudo
+    - ufw
+    - iptables
+    - fail2ban
+    - python3-systemd
+    - docker.io
+    - docker-cli
+    - apparmor
+    - cloud-init
+    - unattended-upgrades
+    - logrotate
+    - tzdata
+    - iproute2
+    - iputils-ping
+    - curl
+    - less
+    - nano
+    - tini
+
 frameworks:
   environments:
     # add pytorch: {requirements: [torch==2.13.0+cpu, numpy], overrides: [], excluded: []} where PyTorch's own index

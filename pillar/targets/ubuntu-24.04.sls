@@ -27,6 +27,8 @@ archive:
 
 # names of the base packages: packages.ubuntu.com, suite noble
 base:
+  system_users:
+    dhcpcd: {uid: 612, group: nogroup, home: /usr/lib/dhcpcd}
   ssh: {service: ssh.socket}   # sshd itself starts with the first connection
   updates:
     origins: ['origin=Ubuntu,archive=${distro_codename}-security,label=Ubuntu']
