@@ -66,7 +66,7 @@ def _turn(name, wanted, verb, live):
     if before not in wanted:
         changes[name] = {"old": before, "new": wanted[0]}
     is_active = running and _ask("is-active", name) in ("active", "activating", "reloading")
-    if running and before != "static" and (live == "start") != is_active and not _oneshot(name):
+    if running and before != "static" and (live == "start") != is_active and not _at_rest(name):
         changes[f"{name} now"] = {
             "old": "running" if is_active else "stopped",
             "new": "running" if live == "start" else "stopped",
@@ -111,15 +111,17 @@ def _ask(verb, name):
     return ran.stdout.strip()
 
 
-def _oneshot(name):
-    """A unit that did its work and ended, or whose condition did not hold, is at rest."""
+def _at_rest(name):
+    """A unit that did its work and ended, or whose condition was asked and did not hold, need not run."""
     ran = subprocess.run(
-        ["systemctl", "show", "-p", "Type,ConditionResult,ActiveState", name],
+        ["systemctl", "show", "-p", "Type,ConditionResult,ConditionTimestampMonotonic,ActiveState", name],
         capture_output=True,
         text=True,
         check=False,
     )
     said = dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
-    return said.get("Type") == "oneshot" or (
-        said.get("ConditionResult") == "no" and said.get("ActiveState") != "failed"
-    )
+    if said.get("ActiveState") == "failed":
+        return False
+    # a unit that nobody has tried to start says no, too, at time 0
+    asked = said.get("ConditionTimestampMonotonic", "0") != "0"
+    return said.get("Type") == "oneshot" or (asked and said.get("ConditionResult") == "no")

@@ -1,0 +1,42 @@
+"""A pillar as Salt merges it, with a local.sls of the test's own, and the files that it came from."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vault_cube.settings import check
+
+TOP = Path(__file__).parents[3]
+
+
+def merged(*parts):
+    """Recursive merge, lists replace: what conf/common.conf asks of Salt."""
+    out = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(out.get(key), dict)
+            out[key] = merged(out[key], value) if both else value
+    return out
+
+
+@pytest.fixture
+def pillar_root(tmp_path):
+    """A copy of the checkout's pillar that a test may break."""
+    shutil.copytree(TOP / "pillar", tmp_path / "pillar", ignore=shutil.ignore_patterns("local.sls"))
+    return tmp_path / "pillar"
+
+
+@pytest.fixture
+def checked(pillar_root):
+    """checked(target, local) checks a target's pillar with a local.sls; returns the settings or raises PillarError."""
+
+    def make(target, local=None):
+        files = [pillar_root / "box.sls", pillar_root / "targets" / f"{target}.sls"]
+        if local is not None:
+            files.append(pillar_root / "local.sls")
+            files[-1].write_text(yaml.safe_dump(local))
+        return check(merged(*(yaml.safe_load(file.read_text()) for file in files)), files)
+
+    return make

@@ -1,0 +1,166 @@
+"""Section base of the pillar: what is refused, in which words; what is let through; and that salt-call obeys."""
+
+import base64
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from broken_pillars import BROKEN, SECRETS
+
+from vault_cube.settings import PillarError
+from vault_cube.settings.secrets import public_key
+
+TOP = Path(__file__).parents[3]
+TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_is_whole(checked, target):
+    base = checked(target).base
+    assert base.kernel.package in base.packages
+    assert not [key for user in base.users.values() for key in user.ssh_keys], "the published image holds nobody's key"
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_pillar_is_one_line_with_file_and_key(checked, name):
+    local, key, words = BROKEN[name]
+    with pytest.raises(PillarError) as refused:
+        checked("debian-12", local)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 1, lines
+    # a rule over several sections stands in no file alone
+    assert lines[0].startswith(f"pillar/local.sls: {key}: " if key else "pillar/"), lines[0]
+    assert words in lines[0]
+    assert not [secret for secret in SECRETS if secret in lines[0]]
+
+
+def test_there_are_twenty_and_more():
+    assert len(BROKEN) >= 20
+
+
+def test_each_problem_has_its_line(checked):
+    with pytest.raises(PillarError) as refused:
+        checked("debian-12", {"base": {"colour": "red", "ssh": {"port": 0}}})
+    assert len(str(refused.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(("target", "kernel", "ssh"), [
+    ("ubuntu-24.04", "linux-image-generic", "ssh.socket"),
+    ("debian-13", "linux-image-cloud-amd64", "ssh.service"),
+    ("debian-13-nvidia", "linux-image-amd64", "ssh.service"),
+    ("debian-12", "linux-image-cloud-amd64", "ssh.service"),
+])  # fmt: skip
+def test_a_target_has_its_own_names(checked, target, kernel, ssh):
+    settings = checked(target)
+    assert (settings.base.kernel.package, settings.base.ssh.service) == (kernel, ssh)
+    # Debian 13 has split Docker's command from its engine; the others have no such package
+    assert ("docker-cli" in settings.base.packages) == (settings.target.codename == "trixie")
+    assert all(settings.target.os in origin or "distro_id" in origin for origin in settings.base.updates.origins)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Real keys, made by ssh-keygen: what → public line."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = {}
+    for kind, bits in (("ed25519", 256), ("rsa", 3072), ("rsa", 1024), ("ecdsa", 256), ("ecdsa", 384), ("ecdsa", 521)):
+        file = folder / f"{kind}{bits}"
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-b", str(bits), "-N", "", "-f", file], check=True)
+        made[f"{kind}{bits}"] = file.with_suffix(".pub").read_text().strip()
+    return made
+
+
+def test_real_keys_are_let_through(checked, keys):
+    good = [line for name, line in keys.items() if name != "rsa1024"]
+    assert len(good) == 5
+    account = checked("debian-12", {"base": {"users": {"vaultadmin": {"ssh_keys": good}}}}).base.users["vaultadmin"]
+    assert account.ssh_keys == good
+
+
+def test_a_short_rsa_key_is_refused(keys):
+    with pytest.raises(ValueError, match="2048 bits"):
+        public_key(keys["rsa1024"])
+
+
+@pytest.mark.parametrize("name", ["ed25519256", "rsa3072", "ecdsa256", "ecdsa521"])
+def test_a_key_is_whole_or_refused_wherever_it_is_cut(keys, name):
+    kind, blob, *_ = keys[name].split(" ")
+    raw = base64.b64decode(blob)
+    for length in range(0, len(raw), 3):
+        with pytest.raises(ValueError, match="not whole"):
+            public_key(f"{kind} {base64.b64encode(raw[:length]).decode()} me")
+    for length in range(1, len(blob) - 1, 7):
+        with pytest.raises(ValueError, match=r"not whole|not base64"):
+            public_key(f"{kind} {blob[:length]} me")
+
+
+def test_security_keys_are_let_through():
+    def field(text):
+        return len(text).to_bytes(4, "big") + text
+
+    kind = b"sk-ssh-ed25519@openssh.com"
+    blob = field(kind) + field(bytes(32)) + field(b"ssh:")
+    assert public_key(f"{kind.decode()} {base64.b64encode(blob).decode()} me")
+
+
+@pytest.fixture
+def salt_call(pillar_root, tmp_path):
+    """salt_call() applies a state that writes `canary`, under the test's pillar: (exit status, what was printed)."""
+    (tmp_path / "salt").mkdir()
+    canary = tmp_path / "canary"
+    state = {"canary": {"file.managed": [{"name": str(canary)}, {"contents_pillar": "base:hostname"}]}}
+    (tmp_path / "salt/canary.sls").write_text(yaml.safe_dump(state))
+    own = {name: str(tmp_path / "own" / name) for name in ("root_dir", "cachedir", "pki_dir", "sock_dir")}
+    own |= {"include": str(TOP / "conf/common.conf"), "id": "test", "log_file": str(tmp_path / "own/log")}
+    own |= {"vault_cube": {"target": "debian-12", "checkout": str(TOP)}, "pillar_dirs": [str(TOP / "_pillar")]}
+    own |= {"pillar_roots": {"base": [str(pillar_root)]}, "file_roots": {"base": [str(tmp_path / "salt")]}}
+    (tmp_path / "minion").write_text(yaml.safe_dump(own))
+
+    def call():
+        ran = subprocess.run(
+            [TOP / ".venv/bin/salt-call", "--local", "-c", tmp_path, "--out=highstate", "state.apply", "canary"],
+            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
+        )  # fmt: skip
+        return ran.returncode, ran.stdout + ran.stderr
+
+    call.canary = canary
+    return call
+
+
+def test_a_local_pillar_has_the_last_word(salt_call, pillar_root):
+    (pillar_root / "local.sls").write_text("base: {hostname: mine}")
+    status, said = salt_call()
+    assert status == 0, said
+    assert salt_call.canary.read_text().strip() == "mine"
+
+
+def test_it_is_optional(salt_call):
+    assert salt_call()[0] == 0
+    assert salt_call.canary.read_text().strip() == "vault-cube"
+
+
+@pytest.mark.parametrize(
+    "name", ["an unknown key", "a text for a number", "a password in clear", "a private key", "a key that was cut off",
+             "two listeners on a port", "a list for a section"],
+)  # fmt: skip
+def test_salt_call_refuses_a_broken_pillar_before_it_writes(salt_call, pillar_root, name):
+    local, key, words = BROKEN[name]
+    (pillar_root / "local.sls").write_text(yaml.safe_dump(local))
+    status, said = salt_call()
+    assert status != 0
+    lines = [line.strip() for line in said.splitlines() if line.strip().startswith("pillar/")]
+    assert len(lines) == 1, said
+    assert key in lines[0]
+    assert words in lines[0]
+    assert "Traceback" not in said
+    assert not [secret for secret in SECRETS if secret in said]
+    assert not salt_call.canary.exists()
+
+
+def test_a_missing_box_is_no_empty_box(salt_call, pillar_root):
+    (pillar_root / "box.sls").unlink()
+    status, said = salt_call()
+    assert status != 0
+    assert "box" in said
+    assert not salt_call.canary.exists()

@@ -1,0 +1,104 @@
+"""A systemctl that keeps its units in a JSON file: the state runs it as it would run the real one."""
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[3]
+
+SYSTEMCTL = """\
+import json, sys
+from pathlib import Path
+file = Path({file!r})
+world = json.loads(file.read_text())
+words = [word for word in sys.argv[1:] if not word.startswith("--root")]
+root = "--root=/" in sys.argv
+verb, name = words[0], words[-1]
+unit = world["units"].get(name)
+def end(text="", status=0):
+    file.write_text(json.dumps(world))
+    print(text)
+    sys.exit(status)
+if verb not in ("is-enabled", "is-active", "show"):
+    world["did"].append(" ".join(sys.argv[1:]))
+if unit is None:
+    if verb in ("is-enabled", "show"):
+        end("", 1)
+    sys.stderr.write(f"Failed to {{verb}} unit: Unit file {{name}} does not exist.\\n")
+    end("", 1)
+if root and verb in ("start", "stop", "is-active", "show"):
+    sys.stderr.write("there is no manager to ask\\n")
+    end("", 1)
+if verb == "is-enabled":
+    end(unit["enabled"], 0 if unit["enabled"] == "enabled" else 1)
+if verb == "is-active":
+    end(unit["active"], 0 if unit["active"] == "active" else 3)
+if verb == "show":
+    end("\\n".join(f"{{key}}={{value}}" for key, value in unit["shown"].items()) + f"\\nActiveState={{unit['active']}}")
+if verb == "enable" and unit["enabled"].startswith("masked"):
+    sys.stderr.write(f"Failed to enable unit: Unit file {{name}} is masked.\\n")
+    end("", 1)
+if verb == "start" and unit.get("broken"):
+    sys.stderr.write(f"Job for {{name}} failed.\\n")
+    end("", 1)
+turned = {{"enable": "enabled", "disable": "disabled", "mask": "masked", "unmask": "disabled"}}
+moved = {{"start": "active", "stop": "inactive"}}
+unit["enabled"] = turned.get(verb, unit["enabled"])
+unit["active"] = moved.get(verb, unit["active"])
+end()
+"""
+
+
+class Systemd:
+    """What systemctl sees: units and all commands that changed something."""
+
+    def __init__(self, file):
+        self.file = file
+        self.write({"units": {}, "did": []})
+
+    def write(self, world):
+        self.file.write_text(json.dumps(world))
+
+    def add(self, name, enabled="disabled", active="inactive", **more):
+        world = json.loads(self.file.read_text())
+        shown = {"Type": "simple", "ConditionResult": "no", "ConditionTimestampMonotonic": "0", **more.pop("shown", {})}
+        world["units"][name] = {"enabled": enabled, "active": active, "shown": shown, **more}
+        self.write(world)
+
+    def unit(self, name):
+        found = json.loads(self.file.read_text())["units"][name]
+        return found["enabled"], found["active"]
+
+    @property
+    def did(self):
+        return json.loads(self.file.read_text())["did"]
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    file = tmp_path / "units.json"
+    program = tmp_path / "bin/systemctl"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n" + SYSTEMCTL.format(file=str(file)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return Systemd(file)
+
+
+@pytest.fixture
+def unit(monkeypatch):
+    """unit(live=…, test=…) is the state module, as Salt's loader gives it, on a box or in a chroot."""
+
+    def load(live=True, test=False):
+        spec = importlib.util.spec_from_file_location("state_unit", TOP / "_states/unit.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.__opts__ = {"test": test}
+        module._running = lambda: live
+        return module
+
+    return load
