@@ -24,9 +24,11 @@ kernel settings take effect at once on a running box:
       - file: kernel settings
 
 # it lies in the boot file, which only a new image changes: an upgrade alone would part modules and kernel
+# (pkg.held is True under test=True even where the hold is gone: drift would not be told)
 the kernel is held:
-  pkg.held:
-    - name: {{ pillar.base.kernel.package }}
+  cmd.run:
+    - name: apt-mark hold {{ pillar.base.kernel.package }}
+    - unless: apt-mark showhold | grep -qx {{ pillar.base.kernel.package }}
     - require:
       - sls: base.packages
 

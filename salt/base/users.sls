@@ -69,17 +69,24 @@ system user {{ name }} has its fixed id:
 
 # beside authorized_keys, which is cloud-init's; a key that leaves the pillar leaves the box
 {% if user.ssh_keys %}
+{{ name }} has a place for keys:
+  file.directory:
+    - name: /home/{{ name }}/.ssh
+    - user: {{ name }}
+    - group: {{ name }}
+    - mode: '0700'
+    - require:
+      - user: {{ name }} has an account without a password
+
 {{ name }} is let in by the pillar's keys:
   file.managed:
     - name: /home/{{ name }}/.ssh/authorized_keys2
     - user: {{ name }}
     - group: {{ name }}
     - mode: '0600'
-    - dir_mode: '0700'
-    - makedirs: True
     - contents: {{ user.ssh_keys | json }}
     - require:
-      - user: {{ name }} has an account without a password
+      - file: {{ name }} has a place for keys
 {% else %}
 {{ name }} is let in by no key of the pillar:
   file.absent:

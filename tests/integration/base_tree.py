@@ -1,0 +1,115 @@
+"""A root tree with layer base applied to it by the builder's own code, and ways to look at it from outside Salt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from vault_cube.image import build, cache, chroot, keys, layers, root, tools
+from vault_cube.image.aptlock import AptLock
+from vault_cube.image.workspace import SALT, STAGED, Workspace
+from vault_cube.settings import check
+
+TOP = Path(__file__).parents[2]
+TARGET = "debian-12"
+OWN = "/run/own"
+"""the whole checkout, seen inside: what a box has and a layer's build has not"""
+
+
+def merged(*parts):
+    out = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(out.get(key), dict)
+            out[key] = merged(out[key], value) if both else value
+    return out
+
+
+def workspace():
+    """The target without its frameworks: root and base are the same, and gigabytes of wheels are not fetched."""
+    files = [TOP / "pillar/box.sls", TOP / "pillar/targets" / f"{TARGET}.sls"]
+    pillar = merged(*(yaml.safe_load(file.read_text()) for file in files))
+    pillar["frameworks"] |= {"environments": {}, "checks": {}, "commands": {}, "kernels": []}
+    pillar["frameworks"]["vllm"]["environment"] = None
+    return Workspace(TOP, check(pillar), pillar)
+
+
+def root_tree(space):
+    """The finished root tree, from the cache or made now."""
+    wanted = keys.layer_keys(space)[keys.ROOT].key
+    found = cache.find(space.layers, wanted)
+    if found:
+        return found.tree
+    with space.exclusive():
+        build.make_fetch(space)
+        if tools.find(space) is None:
+            tools.make(space)
+        return build.make_layers(space, keys.ROOT)[-1].tree
+
+
+class Box:
+    """The tree: what a command in it prints, and what Salt does to it. Without a network, as in a build."""
+
+    def __init__(self, space, folder):
+        self.space, self.folder = space, folder
+        self.lock = AptLock.read(space.locks / "apt.lock")
+        for name in ("upper", "work", "merged", "vault-cube"):
+            (folder / name).mkdir()
+        self.overlay = chroot.Overlay([root_tree(space)], folder / "upper", folder / "work")
+        layers.stage(space, "base", self.lock, folder / "vault-cube")
+        policy = folder / "upper/usr/sbin/policy-rc.d"
+        policy.parent.mkdir(parents=True)
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        minion = yaml.safe_load((folder / "vault-cube/salt/minion").read_text())
+        minion |= {"file_roots": {"base": [f"{OWN}/salt"]}, "module_dirs": [f"{OWN}/_modules"]}
+        (folder / "vault-cube/whole").mkdir()
+        (folder / "vault-cube/whole/minion").write_text(yaml.safe_dump(minion))
+
+    def run(self, words, whole=False):
+        """Run a command inside; returns (exit status, what it printed)."""
+        log = self.folder / "log"
+        log.unlink(missing_ok=True)
+        binds = [chroot.Bind(self.folder / "vault-cube", "/run/vault-cube", writable=True)]
+        binds += [chroot.Bind(TOP, OWN)] if whole else []
+        environment = root.python_environment(self.lock.epoch)
+        environment |= {"APT_CONFIG": "/run/vault-cube/apt/apt.conf", "PYTHONPATH": OWN if whole else STAGED}
+        status = chroot.run(
+            self.overlay, words, what=str(words[0]), log=log, mountpoint=self.folder / "merged", binds=binds,
+            environment=environment, check=False,
+        )  # fmt: skip
+        return status, log.read_text()
+
+    def sh(self, script):
+        """What a script prints; it must end well."""
+        status, said = self.run(["env", "-u", "APT_CONFIG", "sh", "-euc", script])
+        assert status == 0, said
+        return said.strip()
+
+    def salt(self, *words, whole=False):
+        """salt-call inside: (exit status, its answer)."""
+        result = self.folder / "vault-cube/result.json"
+        result.unlink(missing_ok=True)
+        config = "/run/vault-cube/whole" if whole else "/run/vault-cube/salt"
+        call = [f"{SALT}/bin/salt-call", "--local", "-c", config, "--retcode-passthrough", "--log-level=error"]
+        call += ["--out=json", "--out-file=/run/vault-cube/result.json", *words]
+        status, said = self.run(call, whole)
+        assert result.is_file(), said
+        return status, json.loads(result.read_text())["local"]
+
+    def apply(self, *words):
+        """Apply the layer: (ids of failed states with why, ids of states that changed or would)."""
+        _, states = self.salt("state.apply", "base", *words)
+        assert isinstance(states, dict), states
+        failed = {state["__id__"]: state["comment"] for state in states.values() if state["result"] is False}
+        changed = {state["__id__"] for state in states.values() if state["changes"] or state["result"] is None}
+        return failed, changed
+
+    def choose(self, **base):
+        """Another pillar for the following calls: keys of section base."""
+        seen = keys.visible_pillar(self.space, "base")
+        (self.folder / "vault-cube/pillar/seen.sls").write_text(
+            "#!yaml\n" + yaml.safe_dump(merged(seen, {"base": base}))
+        )

@@ -1,0 +1,338 @@
+"""Layer base in a real Debian 12 tree, applied offline by the builder's own code; what it did is read outside Salt."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from base_tree import TOP, Box, workspace
+
+pytestmark = [
+    pytest.mark.chroot,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes a root tree: needs root"),
+]
+
+
+@pytest.fixture(scope="module")
+def space():
+    return workspace()
+
+
+@pytest.fixture(scope="module")
+def base(space):
+    return space.settings.base
+
+
+@pytest.fixture(scope="module")
+def box(space):
+    """The tree after its first apply; below the cache, whose file system an overlay can lie on."""
+    with space.scratch("test-base") as folder:
+        made = Box(space, folder)
+        failed, changed = made.apply()
+        assert failed == {}
+        assert len(changed) > 40, "the tree was not new"
+        yield made
+
+
+# ---- idempotence: these come first, on the untouched tree
+
+
+def test_a_second_apply_changes_nothing(box):
+    assert box.apply() == ({}, set())
+
+
+def test_nothing_would_change(box):
+    assert box.apply("test=True") == ({}, set())
+
+
+# ---- users
+
+
+def test_people_and_services_have_the_pillar_s_ids(box, base):
+    people = {line.split(":")[0]: line.split(":") for line in box.sh("cat /etc/passwd").splitlines()}
+    groups = {line.split(":")[0]: line.split(":") for line in box.sh("cat /etc/group").splitlines()}
+    for name, user in base.users.items():
+        assert people[name][2:4] == [str(user.uid), str(user.gid)]
+        assert people[name][6] == user.shell
+        assert all(name in groups[group][3].split(",") for group in user.groups)
+    for name, account in base.system_users.items():
+        assert people[name][2:4] == [str(account.uid), groups[account.group][2]]
+        assert people[name][6] == "/usr/sbin/nologin"
+    assert {name: groups[name][2] for name in base.system_groups} == {
+        name: str(gid) for name, gid in base.system_groups.items()
+    }
+    # and nobody else was given an id by chance: the rest are Debian's own, base-passwd's
+    chance = {name for name, fields in people.items() if 100 <= int(fields[2]) < 60000}
+    assert chance == {*base.users, *base.system_users}
+    assert {name for name, fields in groups.items() if 100 < int(fields[2]) < 60000} == {
+        *base.users,
+        *base.system_groups,
+    }
+
+
+def test_nobody_has_a_password_or_a_key(box):
+    shadow = [line.split(":") for line in box.sh("cat /etc/shadow").splitlines()]
+    assert {fields[0] for fields in shadow if fields[1][:1] not in ("!", "*")} == set()
+    assert box.sh("find /etc /home /root /var -name 'authorized_keys*'") == ""
+
+
+def test_sudo_parses_and_asks_nothing(box, base):
+    assert "parsed OK" in box.sh("visudo -c")
+    name = next(iter(base.users))
+    assert box.sh(f"su -s /bin/sh {name} -c 'sudo -n id -u'") == "0"
+    assert box.sh("stat -c '%a %U' /etc/sudoers.d/60-*") == "440 root"
+
+
+# ---- ssh
+
+
+def test_sshd_takes_keys_only(box, base):
+    said = dict(
+        line.partition(" ")[::2] for line in box.sh("mkdir -p /run/sshd; sshd -t; sshd -T").splitlines()
+    )  # fmt: skip
+    wanted = {
+        "passwordauthentication": "no", "kbdinteractiveauthentication": "no", "permitrootlogin": "no",
+        "permitemptypasswords": "no", "pubkeyauthentication": "yes", "authenticationmethods": "publickey",
+        "x11forwarding": "no", "allowagentforwarding": "no", "allowtcpforwarding": "no",
+        "allowstreamlocalforwarding": "no", "permittunnel": "no", "gatewayports": "no", "maxauthtries": "3",
+        "allowusers": " ".join(base.users), "port": str(base.ssh.port), "ciphers": ",".join(base.ssh.ciphers),
+        "macs": ",".join(base.ssh.macs), "kexalgorithms": ",".join(base.ssh.key_exchange),
+        "hostkeyalgorithms": ",".join(base.ssh.host_key_algorithms),
+    }  # fmt: skip
+    assert {key: said.get(key) for key in wanted} == wanted
+    assert box.sh(f"cat {said['banner']}") == base.ssh.banner
+
+
+def test_a_later_drop_in_cannot_weaken_it(box):
+    weaker = "PasswordAuthentication yes\\nPermitRootLogin yes\\n"
+    said = box.sh(
+        f"mkdir -p /run/sshd; printf '{weaker}' > /etc/ssh/sshd_config.d/50-cloud-init.conf; sshd -T;"
+        "rm /etc/ssh/sshd_config.d/50-cloud-init.conf"
+    )
+    assert "passwordauthentication no" in said
+    assert "permitrootlogin no" in said
+
+
+# ---- the firewall, loaded for real in the tree's own network and tried from another
+
+
+def test_only_the_named_ports_open_and_docker_gets_nobody_past(box, base):
+    probe = box.folder / "vault-cube/firewall_probe.py"
+    probe.write_bytes((TOP / "tests/integration/firewall_probe.py").read_bytes())
+    status, said = box.run(["python3", "/run/vault-cube/firewall_probe.py", str(base.ssh.port), "8081"])
+    assert status == 0, said
+    found = json.loads(said.splitlines()[-1])
+    ssh, both = str(base.ssh.port), {str(base.ssh.port): True, "8081": True}
+    # without the firewall all of it answers, or the rest proves nothing
+    assert found.pop("before") == both
+    assert found.pop("published before") is True
+    assert found == {
+        "4": {ssh: True, "8081": False},
+        "6": {ssh: True, "8081": False},
+        "inside": both,
+        "out": True,
+        "policy": "-P INPUT DROP",
+        "policy 6": "-P INPUT DROP",
+        "published": False,
+        "published after Docker's restart": False,
+        "published, allowed by name": True,
+    }
+
+
+def test_the_firewall_is_on_at_boot(box):
+    settings = dict(
+        line.split("=", 1) for line in box.sh("cat /etc/ufw/ufw.conf /etc/default/ufw").splitlines() if "=" in line
+    )
+    assert settings["ENABLED"] == "yes"
+    assert settings["IPV6"] == "yes"
+    assert settings["DEFAULT_INPUT_POLICY"] == settings["DEFAULT_FORWARD_POLICY"] == '"DROP"'
+    assert settings["DEFAULT_OUTPUT_POLICY"] == '"ACCEPT"'
+
+
+# ---- services
+
+
+def test_fail2ban_has_its_jail_and_its_eyes(box, base):
+    said = box.sh("fail2ban-client -t 2>&1; fail2ban-client -d 2>/dev/null; python3 -c 'import systemd.journal'")
+    assert "configuration test is successful" in said
+    assert "['add', 'sshd', 'systemd']" in said
+    assert f"['set', 'sshd', 'maxretry', {base.fail2ban.failures}]" in said
+    assert f"['set', 'sshd', 'findtime', '{base.fail2ban.within_s}']" in said
+    assert f"['set', 'sshd', 'bantime', '{base.fail2ban.ban_s}']" in said
+    assert "'_SYSTEMD_UNIT=ssh.service', '+', '_COMM=sshd', '+', '_COMM=sshd-session'" in said
+
+
+def test_docker_s_settings_are_its_own(box, base):
+    daemon = json.loads(box.sh("cat /etc/docker/daemon.json"))
+    assert daemon["log-opts"] == {"max-size": "100m", "max-file": "3"}
+    assert daemon["live-restore"] is True
+    assert daemon["ip"] == "127.0.0.1"
+    box.sh("for p in docker dockerd containerd runc iptables apparmor_parser; do command -v $p; done")
+
+
+def test_units_are_on(box, base):
+    said = box.sh(f"systemctl --root=/ is-enabled {' '.join(base.units)} ssh-host-keys.service")
+    assert set(said.splitlines()) == {"enabled"}
+
+
+def test_updates_are_for_security_and_leave_the_kernel_alone(box, base):
+    said = box.sh("apt-config dump Unattended-Upgrade; apt-config dump APT::Periodic")
+    values = [line.split(" ", 1) for line in said.splitlines()]
+    origins = [value.strip('";') for key, value in values if "Origins-Pattern::" in key or "Allowed-Origins::" in key]
+    never = [value.strip('";') for key, value in values if "Package-Blacklist::" in key]
+    assert (origins, never) == (base.updates.origins, base.updates.never)
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in said
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in said
+    assert box.sh("apt-mark showhold") == base.kernel.package
+    # unattended-upgrades' own code: what is on the list is not touched, a library is
+    script = (
+        "import importlib.machinery, importlib.util, re, sys\n"
+        "loader = importlib.machinery.SourceFileLoader('uu', '/usr/bin/unattended-upgrade')\n"
+        "uu = importlib.util.module_from_spec(importlib.util.spec_from_loader('uu', loader))\n"
+        "sys.modules['uu'] = uu; loader.exec_module(uu)\n"
+        "import apt_pkg; apt_pkg.init_config()\n"
+        "never = apt_pkg.config.value_list('Unattended-Upgrade::Package-Blacklist')\n"
+        "print([n for n in sys.argv[1:] if uu.is_pkgname_in_blacklist(n, never)])"
+    )
+    names = [base.kernel.package, "docker.io", "containerd", "runc", "nvidia-utils-580", "libcuda1", "openssl"]
+    (box.folder / "vault-cube/never.py").write_text(script)
+    said = box.sh(f"python3 /run/vault-cube/never.py {' '.join(names)}")
+    assert said.splitlines()[-1] == str(names[:-1])
+
+
+def test_our_kernel_settings_have_the_last_word(box, base):
+    said = box.sh("systemd-analyze cat-config sysctl.d")
+    last = dict(
+        (part.strip().lstrip("-") for part in line.split("=", 1))
+        for line in said.splitlines()
+        if "=" in line and not line.startswith(("#", ";"))
+    )
+    assert {key: last[key] for key in base.kernel.sysctl} == base.kernel.sysctl
+    assert last.get("net.ipv4.ip_forward") != "0"
+
+
+def test_cloud_init_owns_nothing_that_a_state_owns(box, base):
+    script = (
+        "import json; from cloudinit import util;print(json.dumps(util.read_conf_with_confd('/etc/cloud/cloud.cfg')))"
+    )
+    found = json.loads(box.sh(f'python3 -c "{script}"').splitlines()[-1])
+    assert found["datasource_list"] == ["NoCloud", "None"] or found["datasource_list"] == ["NoCloud", None]
+    user = found["system_info"]["default_user"]
+    assert (user["name"], user["lock_passwd"], user["sudo"]) == (next(iter(base.users)), True, None)
+    assert found["network"] == {"config": "disabled"}
+    assert found["preserve_hostname"] is True
+    assert found["manage_etc_hosts"] is False
+    assert found["apt"]["preserve_sources_list"] is True
+    assert (found["ssh_deletekeys"], found["ssh_genkeytypes"], found["ssh_pwauth"]) == (False, [], False)
+
+
+def test_python_makes_environments(box):
+    box.sh("d=$(mktemp -d); python3 -m venv $d/a; $d/a/bin/python -c 'import ssl'")
+    box.sh("d=$(mktemp -d); uv venv -q --offline --python /usr/bin/python3 $d/b; $d/b/bin/python -c 'import ssl'")
+    assert box.sh("readlink -f /usr/local/bin/salt-call").startswith("/opt/vault-cube/salt/")
+
+
+def test_time_is_utc_and_the_name_is_the_pillar_s(box, base):
+    assert box.sh("date +%Z") == "UTC"
+    assert box.sh("readlink /etc/localtime") == f"/usr/share/zoneinfo/{base.timezone}"
+    assert box.sh("cat /etc/hostname") == base.hostname
+    assert f"SystemMaxUse={base.logs.journal_mb}M" in box.sh("systemd-analyze cat-config systemd/journald.conf")
+
+
+def test_units_of_our_own_are_sound(box):
+    status, said = box.run(["systemd-analyze", "verify", "/etc/systemd/system/ssh-host-keys.service"])
+    assert status == 0, said
+    assert "ssh-host-keys" not in said, said
+    # the labels are the disk's, which is not here
+    assert "0 parse errors" in box.run(["findmnt", "--verify", "--tab-file", "/etc/fstab"])[1]
+
+
+def test_nothing_of_the_states_own_tools_is_left(box):
+    left = box.sh("find /etc -name '*.bak' -o -name '*.orig' -o -name '*.dpkg-dist' -o -name '*.ucf-dist'")
+    # systemd-resolved's own, which seal removes
+    assert set(left.splitlines()) <= {"/etc/.resolv.conf.systemd-resolved.bak"}
+    assert box.sh("ls /etc/salt") == "minion"
+
+
+def test_the_layer_keeps_its_promises(box):
+    status, found = box.salt("layer.check", "base", whole=True)
+    assert [case for case in found["cases"] if case["status"] == "failed"] == []
+    assert (status, found["verdict"]) == (0, "passed")
+
+
+# ---- drift and other pillars: these change the tree, and come last
+
+DRIFT = {
+    "vaultadmin may become root": "printf 'vaultadmin ALL=(ALL) ALL\\n' > /etc/sudoers.d/60-vaultadmin",
+    "ssh accepts keys only": "rm /etc/ssh/sshd_config.d/00-vault-cube.conf",
+    "ufw is on at boot": "sed -i s/ENABLED=yes/ENABLED=no/ /etc/ufw/ufw.conf",
+    "nothing comes in, everything goes out": "sed -i s/DROP/ACCEPT/ /etc/default/ufw",
+    "ports that are open, IPv6": "sed -i 's/dport 22 /dport 23 /' /etc/ufw/user6.rules",
+    "published container ports obey the firewall, IPv4": "sed -i '/-j DROP/d' /etc/ufw/after.rules",
+    "who fails at ssh is shut out": "sed -i 's/^enabled.*/enabled = false/' /etc/fail2ban/jail.d/00-vault-cube.local",
+    "fail2ban.service is on": "systemctl --root=/ disable fail2ban.service",
+    "docker.service is on": "systemctl --root=/ mask docker.service",
+    "the kernel is held": "apt-mark unhold linux-image-cloud-amd64",
+    "kernel settings": "rm /etc/sysctl.d/99-vault-cube.conf",
+    "the box's name": "echo other > /etc/hostname",
+    "the time zone": "ln -sf /usr/share/zoneinfo/Europe/Berlin /etc/localtime",
+    "vaultadmin has an account without a password": "gpasswd -d vaultadmin docker",
+    "vaultadmin is let in by no key of the pillar": "install -d /home/vaultadmin/.ssh && "
+                                                    "echo intruder > /home/vaultadmin/.ssh/authorized_keys2",
+    "Docker keeps logs small, containers alive and ports private":
+        "printf '{\"ip\": \"0.0.0.0\", \"features\": {\"cdi\": true}}' > /etc/docker/daemon.json",
+}  # fmt: skip
+
+
+def test_drift_is_told_without_a_change_and_then_repaired(box):
+    watched = (
+        "md5sum /etc/sudoers.d/* /etc/ufw/* /etc/docker/daemon.json /etc/hostname /etc/passwd /etc/group 2>&1 || true"
+    )
+    whole = box.sh(watched)
+    for script in DRIFT.values():
+        box.sh(f"({script}) >/dev/null 2>&1")
+    broken = box.sh(watched)
+    assert broken != whole
+    status, found = box.salt("layer.check", "base", whole=True)
+    assert (status, found["verdict"]) == (1, "failed")
+    assert box.apply("test=True") == ({}, set(DRIFT))
+    assert box.sh(watched) == broken, "test=True has changed the tree"
+    assert box.apply() == ({}, set(DRIFT))
+    assert box.apply() == ({}, set())
+    # somebody else's keys in Docker's file stay
+    assert json.loads(box.sh("cat /etc/docker/daemon.json"))["features"] == {"cdi": True}
+    assert box.salt("layer.check", "base", whole=True)[1]["verdict"] == "passed"
+
+
+def test_a_key_that_leaves_the_pillar_leaves_the_box(box):
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me"
+    file = "/home/vaultadmin/.ssh/authorized_keys2"
+    box.choose(users={"vaultadmin": {"ssh_keys": [key]}})
+    assert box.apply() == ({}, {"vaultadmin has a place for keys", "vaultadmin is let in by the pillar's keys"})
+    assert box.sh(f"cat {file}; stat -c '%a %U' {file} $(dirname {file})").splitlines() == [
+        key, "600 vaultadmin", "700 vaultadmin",
+    ]  # fmt: skip
+    assert box.apply() == ({}, set())
+    box.choose()
+    assert box.apply() == ({}, {"vaultadmin is let in by no key of the pillar"})
+    assert box.run(["test", "-e", file])[0] == 1
+
+
+def test_another_port_moves_ssh_the_wall_and_the_jail_together(box):
+    box.choose(ssh={"port": 2222}, firewall={"allow_tcp": [2222]})
+    assert box.apply()[0] == {}
+    assert "port 2222" in box.sh("mkdir -p /run/sshd; sshd -T").splitlines()
+    assert "--dport 2222 -j ACCEPT" in box.sh("cat /etc/ufw/user.rules")
+    assert "--dport 22 " not in box.sh("cat /etc/ufw/user.rules /etc/ufw/user6.rules")
+    assert "['port', '2222']" in box.sh("fail2ban-client -d 2>/dev/null")
+    assert box.apply() == ({}, set())
+
+
+def test_the_building_machine_was_left_alone(box):
+    assert str(box.folder) not in Path("/proc/self/mounts").read_text()
+    # nothing that ran in the tree runs on
+    for link in Path("/proc").glob("[0-9]*/root"):
+        try:
+            assert not str(link.readlink()).startswith(str(box.folder))
+        except OSError:
+            continue  # it ended meanwhile, or is a kernel thread
