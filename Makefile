@@ -40,7 +40,8 @@ lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/salt-lint $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
+	@# 214: a target is named like its release, ubuntu-24.04, and included by path
+	$(VENV)/bin/salt-lint -x 214 $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 
 lock: $(STAMP) ## resolve packages anew and say what moved

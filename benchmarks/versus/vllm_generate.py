@@ -1,0 +1,89 @@
+"""Our vLLM number beside the one that vLLM's own `bench` times, `LLM.generate`, on one engine in one breath.
+
+The two alternate, so that a noisy neighbour meets both. Prints one JSON document: output tokens/s of each, and the
+ratio of every pair; a ratio of 1 means that our loop over `engine.step`, which also takes the latencies, costs nothing.
+`--bench` runs vLLM's own latency benchmark instead, with the same model, batch and lengths; it prints its own lines.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import vllm_throughput
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--bench", action="store_true")
+    options = parser.parse_args()
+    os.environ.update(vllm_throughput.SETTINGS)
+    out = os.dup(1)
+    os.dup2(2, 1)
+
+    import torch
+
+    gpu = torch.cuda.is_available()
+    model = Path(vllm_throughput.__file__).parent / "models" / ("llama-2-7b" if gpu else "tiny-llama")
+    count, length, wanted = (256, 512, 128) if gpu else (16, 64, 32)
+    if options.bench:
+        os.dup2(out, 1)
+        bench(model, count, length, wanted, options.repeats, eager=not gpu)
+        return
+    from vllm import LLM, SamplingParams
+
+    vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
+    llm = LLM(
+        model=str(model), load_format="dummy", skip_tokenizer_init=True, max_model_len=length + wanted,
+        enforce_eager=not gpu, enable_prefix_caching=False, seed=1,
+    )  # fmt: skip
+    dice = random.Random(1)  # noqa: S311 prompts, not secrets
+    prompts = [[dice.randrange(10, vocabulary - 10) for _ in range(length)] for _ in range(count)]
+    sampling = SamplingParams(max_tokens=wanted, ignore_eos=True, detokenize=False, temperature=0)
+
+    def ours(turn: int) -> float:
+        run = vllm_throughput.generate(llm.llm_engine, sampling, prompts, f"turn{turn}")
+        return run["tokens"] / run["seconds"]
+
+    def theirs(_: int) -> float:
+        started = time.perf_counter()
+        outputs = llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        return sum(len(output.outputs[0].token_ids) for output in outputs) / seconds
+
+    pairs = []
+    for turn in range(options.repeats + 1):
+        first, second = (ours, theirs) if turn % 2 else (theirs, ours)
+        one, two = first(turn), second(turn)
+        if turn:
+            pairs.append((one, two) if turn % 2 else (two, one))
+    document = {"unit": "output tokens/s", "ours": [a for a, _ in pairs], "theirs": [b for _, b in pairs],
+                "ratio": [a / b for a, b in pairs]}  # fmt: skip
+    os.write(out, (json.dumps(document) + "\n").encode())
+
+
+def bench(model: Path, count: int, length: int, wanted: int, repeats: int, *, eager: bool) -> None:
+    """vLLM's `bench latency` by its module: the `vllm` command of a CPU build asks for a package of another name."""
+    from vllm.benchmarks import latency
+
+    try:
+        from vllm.utils.argparse_utils import FlexibleArgumentParser
+    except ImportError:
+        from vllm.utils import FlexibleArgumentParser
+    parser = FlexibleArgumentParser()
+    latency.add_cli_args(parser)
+    latency.main(parser.parse_args([
+        "--model", str(model), "--load-format", "dummy", "--skip-tokenizer-init",
+        "--max-model-len", str(length + wanted), "--batch-size", str(count),
+        "--input-len", str(length), "--output-len", str(wanted),
+        "--num-iters-warmup", "2", "--num-iters", str(repeats), *(["--enforce-eager"] if eager else []),
+    ]))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
