@@ -37,6 +37,7 @@ test-image: $(STAMP) ## boots images
 	$(VENV)/bin/pytest -m image tests
 
 lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
+	@packaging/apt.sh $(TESTER)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
