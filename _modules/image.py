@@ -58,7 +58,8 @@ def _pillar(target, checkout):
     if not (checkout / f"pillar/targets/{target}.sls").is_file():
         known = ", ".join(sorted(file.stem for file in (checkout / "pillar/targets").glob("*.sls")))
         raise CommandExecutionError(f"{target}: no such target; pillar/targets/ has {known}")
-    opts = dict(__opts__, vault_cube=dict(__opts__["vault_cube"], target=target))
+    # an empty pillar: Salt merges what it renders into the one it began with, which is the default target's
+    opts = dict(__opts__, vault_cube=dict(__opts__["vault_cube"], target=target), pillar={})
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
     if pillar.get("_errors"):
         raise CommandExecutionError("\n".join(pillar["_errors"]))

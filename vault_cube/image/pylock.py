@@ -25,6 +25,9 @@ from vault_cube.settings.environment import Environment
 # the C library of each release, which decides what manylinux wheels it can load
 GLIBC = {"bookworm": 36, "trixie": 41, "noble": 39}
 
+# the newest that uv knows by name; what is chosen among the files found is decided here, by the release's own
+UV_GLIBC = 40
+
 
 @dataclass(frozen=True)
 class Wheel:
@@ -97,7 +100,7 @@ def _compile(
         ran = subprocess.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
              "--python-version", settings.target.python,
-             "--python-platform", f"x86_64-manylinux_2_{GLIBC[settings.target.codename]}",
+             "--python-platform", f"x86_64-manylinux_2_{min(GLIBC[settings.target.codename], UV_GLIBC)}",
              "--index-strategy", "unsafe-best-match", *indexes, *arguments, work / "requirements.in"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
