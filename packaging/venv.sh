@@ -21,7 +21,8 @@ sed -n '/^uv==/,/[^\\]$/p' locks/checkout.lock >"$venv/uv.txt"
 # uv does not read pip's settings
 index=$("$venv/bin/pip" config get global.index-url 2>/dev/null || :)
 [ -z "$index" ] || export UV_INDEX_URL="$index"
-"$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes locks/checkout.lock
+# compiled now: a salt-call that compiles what it imports takes three times as long, and not everybody lets Python write byte code
+"$venv/bin/uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes locks/checkout.lock
 # the package itself: imported from where it lies
 pwd >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vault_cube.pth"
 mkdir -p .salt
