@@ -23,8 +23,11 @@ $(STAMP): locks/checkout.lock packaging/venv.sh
 
 image: $(STAMP) ## the golden image of TARGET, in dist/ (LOCKED=1: exactly the lock, or an error)
 	@packaging/apt.sh $(BUILDER)
-	@$(SALT_CALL) --out-file=/dev/null image.current target=$(TARGET) || \
-	  packer build -color=false -only=null.rootfs -var target=$(TARGET) -var locked=$(LOCKED) packer/
+	@$(SALT_CALL) --out-file=/dev/null image.current target=$(TARGET); case $$? in \
+	  0) ;; \
+	  3) packer build -color=false -only=null.rootfs -var target=$(TARGET) -var locked=$(LOCKED) packer/ || \
+	     { echo "make image: stopped; logs in build/$(TARGET)/logs, finished stages are kept: run it again to go on" >&2; exit 1; } ;; \
+	  *) exit 1 ;; esac
 
 boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console; the image does not change
 	@$(SALT_CALL) image.boot target=$(TARGET)

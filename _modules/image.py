@@ -104,7 +104,7 @@ def preflight(target=None, locked=False):
 @_spoken
 def current(target=None):
     """
-    Say whether the finished image is what its inputs say today; exit code 1 when something is to be made.
+    Say whether the finished image is what its inputs say today; exit code 3 when something is to be made.
 
     CLI Example:
 
@@ -113,11 +113,14 @@ def current(target=None):
         salt-call image.current target=debian-12
     """
     from vault_cube.image import build as recipe
+    from vault_cube.image.progress import note
 
     manifest = recipe.current(_space(target))
     if manifest is None:
-        __context__["retcode"] = 1
+        __context__["retcode"] = 3
         return f"{target or 'the default target'}: something is to be made"
+    for name, file in manifest["files"].items():
+        note(f"dist/{name} is what its inputs say; sha256 {file['sha256']}")
     return {name: file["sha256"] for name, file in manifest["files"].items()}
 
 
@@ -173,7 +176,7 @@ def layer(name="validation", target=None):
 @_spoken
 def disk(target=None):
     """
-    Make disk, forms, checksums and manifest of the finished layers, in dist/.
+    Make disk, forms, checksums and manifest of the finished layers, in build/<target>/image.
 
     CLI Example:
 
@@ -182,6 +185,83 @@ def disk(target=None):
         salt-call image.disk target=debian-12
     """
     return _stage("make_disk", target)
+
+
+@_spoken
+def prove(target=None):
+    """
+    Boot the image that ``image.disk`` made, judge it from outside, and put it into dist/ when all promises are kept.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.prove target=debian-12
+    """
+    return _stage("prove", target)
+
+
+@_spoken
+def boot(target=None, image=None):
+    """
+    Boot a finished image for a person: ssh on a local port with a throw-away key; the image does not change.
+
+    image
+        a qcow2 or raw file; the target's newest in dist/ otherwise
+
+    Ends when the guest goes off, or with Ctrl-C.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.boot target=debian-12
+    """
+    from vault_cube.image import boot as guests
+    from vault_cube.image import build as recipe
+    from vault_cube.image import tools
+    from vault_cube.image.boot_cases import Expected
+    from vault_cube.image.qemu import Hardware, Qemu
+
+    space = _space(target)
+    wanted = Expected.of(space.settings)
+    guests.boot(
+        Path(image) if image else space.dist / f"{recipe.basename(space)}.qcow2",
+        Qemu.of_tree(tools.tree(space)),
+        Hardware.of_this_machine(),
+        user=wanted.user,
+        port=wanted.ssh_port,
+        console=space.logs / "console.log",
+    )
+    return True
+
+
+@_spoken
+def vm(layers="validation", target=None):
+    """
+    Boot the image of layer 1 by Packer and apply layers of this checkout inside over ssh: for working on states.
+
+    layers
+        names with commas; each brings the layers below it
+
+    Returns the changed disk, which ``image.boot image=…`` boots.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.vm layers=driver,runtime
+    """
+    from vault_cube.image import tools
+    from vault_cube.image import vm as guests
+    from vault_cube.image.qemu import Hardware, Qemu
+
+    space = _space(target)
+    with space.exclusive():
+        image = guests.base_image(space)
+        qemu = Qemu.of_tree(tools.tree(space))
+        names = [name.strip() for name in str(layers).split(",")]
+        return str(guests.apply(space, image, qemu, Hardware.of_this_machine(), names))
 
 
 def _stage(name, target, locked=False, *args):

@@ -44,4 +44,7 @@ build {
   provisioner "shell-local" {
     inline = ["${local.salt_call} image.disk ${local.on}"]
   }
+  provisioner "shell-local" {
+    inline = ["${local.salt_call} image.prove ${local.on}"]
+  }
 }

@@ -17,7 +17,7 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.image import tools
 from vault_cube.image.boot import guest
 from vault_cube.image.boot_cases import CASES, Expected, Trial, Wrong
-from vault_cube.image.progress import console, step
+from vault_cube.image.progress import console
 from vault_cube.image.qemu import Hardware, Qemu
 from vault_cube.image.seed import seed
 from vault_cube.image.workspace import Workspace
@@ -63,7 +63,6 @@ def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, c
     with (
         seed(expected.user, expected.ssh_port) as key,
         guest(image, key, qemu, hardware, console=console_log, own_network=True) as box,
-        step(f"boot test: {image.name} under {box.accelerator}"),
     ):
         started = time.monotonic()
         try:
@@ -71,6 +70,7 @@ def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, c
         except VaultCubeError as err:
             return [Case("first boot", False, str(err), round(time.monotonic() - started, 1))]
         first = Case("first boot", True, f"ssh answers ({box.accelerator})", round(time.monotonic() - started, 1))
+        console.print(f"  [green]✓[/] first boot: ssh answers after {first.seconds:.0f} s ({box.accelerator})")
         verdicts = [first, *judge(Trial(box, expected))]
         started = time.monotonic()
         off = box.shut_down(180)

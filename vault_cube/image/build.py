@@ -25,7 +25,8 @@ def build(space: Workspace) -> dict[str, Any]:
         make_fetch(space)
         make_tools(space)
         make_layers(space)
-        return make_disk(space)
+        make_disk(space)
+        return prove(space)
 
 
 def times_file(space: Workspace) -> Path:
@@ -107,8 +108,8 @@ def basename(space: Workspace) -> str:
 
 
 def make_disk(space: Workspace) -> dict[str, Any]:
-    """The image is in dist/: disk, forms, checksums, manifest; all together or not at all."""
-    finished = current(space)
+    """Disk, forms, checksums and manifest are in build/<target>/image, all together or not at all."""
+    finished = current(space) or unproven(space)
     if finished:
         note(f"{basename(space)} is what its inputs say: nothing to do")
         return finished
@@ -117,6 +118,9 @@ def make_disk(space: Workspace) -> dict[str, Any]:
     for entry in entries:
         cache.verify(entry)
     lock = AptLock.read(space.locks / "apt.lock")
+    folder = space.build / "image"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     with space.scratch("disk") as work:
         with step("disk: kernel image, partitions, file systems", times_file(space)):
             disk.make(space, entries, lock.epoch, work)
@@ -124,41 +128,66 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         files = {}
         for form in space.settings.image.formats:
             with step(f"{form}: pack", times_file(space)):
-                packed = disk.convert(space, work, form)
-                files[f"{basename(space)}.{form}"] = (packed, store.sha256_of(packed))
-        manifest = {
-            "name": basename(space),
-            "target": space.target,
-            "version": space.settings.image.version,
-            "builder": __version__,
-            "key": image_key(space, wanted),
-            "layers": {name: wanted[name].key for name in keys.ORDER},
-            "tools": keys.tools_key(space).key,
-            "epoch": lock.epoch,
-            "matches_lock": True,
-            "raw_sha256": raw,
-            "files": {name: {"sha256": digest, "bytes": path.stat().st_size} for name, (path, digest) in files.items()},
-            "seconds": json.loads(times_file(space).read_text()),
-        }
-        publish(space, files, manifest)
+                file = folder / f"{basename(space)}.{form}"
+                shutil.move(disk.convert(space, work, form), file)
+                file.chmod(0o644)
+                files[file.name] = {"sha256": store.sha256_of(file), "bytes": file.stat().st_size}
+    manifest: dict[str, Any] = {
+        "name": basename(space),
+        "target": space.target,
+        "version": space.settings.image.version,
+        "builder": __version__,
+        "key": image_key(space, wanted),
+        "layers": {name: wanted[name].key for name in keys.ORDER},
+        "tools": keys.tools_key(space).key,
+        "epoch": lock.epoch,
+        "matches_lock": True,
+        "raw_sha256": raw,
+        "files": files,
+    }
+    write_manifest(folder, manifest)
     cache.evict(space.layers, space.settings.image.cache_gib * GIB, [manifest["tools"], *manifest["layers"].values()])
     return manifest
 
 
-def publish(space: Workspace, files: dict[str, tuple[Path, str]], manifest: dict[str, Any]) -> None:
-    """Move a finished image into dist/, the manifest last: it is what says that the image is complete."""
+def prove(space: Workspace) -> dict[str, Any]:
+    """The image has been booted and judged from outside; only then is it in dist/. Returns its manifest."""
+    from vault_cube.image import boot_test
+
+    finished = current(space)
+    if finished:
+        return finished
+    manifest = unproven(space)
+    if manifest is None:
+        raise VaultCubeError(f"{basename(space)}: no image of today's inputs to boot: run `salt-call image.disk`")
+    folder = space.build / "image"
+    with step(f"boot test: {basename(space)}.qcow2", times_file(space)):
+        manifest["boot_test"] = boot_test.as_json(boot_test.prove(space, folder / f"{basename(space)}.qcow2"))
+    manifest["seconds"] = json.loads(times_file(space).read_text())
+    write_manifest(folder, manifest)
+    publish(space, folder, manifest)
+    note(f"dist/{basename(space)}.qcow2: sha256 {manifest['files'][f'{basename(space)}.qcow2']['sha256']}")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """The manifest beside the image, written in one step."""
+    file = folder / f"{manifest['name']}.manifest.json"
+    file.with_suffix(".new").write_text(json.dumps(manifest, indent=1) + "\n")
+    file.with_suffix(".new").replace(file)
+
+
+def publish(space: Workspace, folder: Path, manifest: dict[str, Any]) -> None:
+    """Move a proven image into dist/, the manifest last: it is what says that the image is complete."""
     space.dist.mkdir(exist_ok=True)
-    name = basename(space)
+    name = manifest["name"]
     (space.dist / f"{name}.manifest.json").unlink(missing_ok=True)
-    for file, (path, _) in files.items():
-        staging = space.dist / f".{file}"
-        shutil.move(path, staging)
-        staging.chmod(0o644)
-        staging.replace(space.dist / file)
+    for file in manifest["files"]:
+        shutil.move(folder / file, space.dist / file)
     (space.dist / f"{name}.SHA256SUMS").write_text(
-        "".join(f"{digest}  {file}\n" for file, (_, digest) in files.items())
+        "".join(f"{made['sha256']}  {file}\n" for file, made in manifest["files"].items())
     )
-    (space.dist / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    shutil.move(folder / f"{name}.manifest.json", space.dist)
     prune(space)
 
 
@@ -177,10 +206,19 @@ def prune(space: Workspace) -> None:
 
 def current(space: Workspace) -> dict[str, Any] | None:
     """The manifest of the finished image when it is what its inputs say today; None when something has to be made."""
+    return _fresh(space, space.dist)
+
+
+def unproven(space: Workspace) -> dict[str, Any] | None:
+    """The same of an image that has been made and not yet booted."""
+    return _fresh(space, space.build / "image")
+
+
+def _fresh(space: Workspace, folder: Path) -> dict[str, Any] | None:
     try:
-        manifest: dict[str, Any] = json.loads((space.dist / f"{basename(space)}.manifest.json").read_text())
+        manifest: dict[str, Any] = json.loads((folder / f"{basename(space)}.manifest.json").read_text())
         fresh = manifest["key"] == image_key(space, keys.layer_keys(space))
-        whole = all((space.dist / name).stat().st_size == file["bytes"] for name, file in manifest["files"].items())
+        whole = all((folder / name).stat().st_size == file["bytes"] for name, file in manifest["files"].items())
     except (OSError, ValueError, KeyError, VaultCubeError):
         return None
     return manifest if fresh and whole else None

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vault_cube.settings.environment import Environment
 from vault_cube.settings.strict import HttpUrl, PackageName, Section
@@ -76,3 +76,10 @@ class Image(Section):
     cache_gib: Annotated[int, Field(ge=1, description="layer cache: least recently used entries go beyond this, GiB")]
     tools: Tools
     disk: Disk
+
+    @field_validator("formats")
+    @classmethod
+    def _boots(cls, formats: list[str]) -> list[str]:
+        if "qcow2" not in formats:
+            raise ValueError("qcow2 must be among them: it is the form that is booted and proven")
+        return formats
