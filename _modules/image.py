@@ -312,3 +312,46 @@ def build(target=None, locked=False):
     from vault_cube.image import build as recipe
 
     return recipe.build(_space(target, locked))
+
+
+@_spoken
+def sign(key, target=None):
+    """
+    Sign the finished image of a target: an ssh signature over its SHA256SUMS, in dist/.
+
+    key
+        a private ssh key, or the public half of one that an agent holds
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.sign ~/.ssh/id_ed25519 target=debian-12
+    """
+    from vault_cube.image import build as recipe
+    from vault_cube.image import signature
+
+    space = _space(target)
+    return str(signature.sign(space.dist / f"{recipe.basename(space)}.SHA256SUMS", Path(key).expanduser()))
+
+
+@_spoken
+def check(file, signers=None):
+    """
+    Check an image that somebody handed over: checksum, signature, provenance. Returns what was found good.
+
+    file
+        the image, beside the files that came with it
+
+    signers
+        whose signature counts: a public ssh key, or an allowed_signers file (man ssh-keygen)
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.check dist/vault-cube-demo-box-1.0.0-debian-12.qcow2 signers=maintainer.pub
+    """
+    from vault_cube.image import check
+
+    return check.check(Path(file), Path(signers).expanduser() if signers else None)

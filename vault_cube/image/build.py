@@ -10,13 +10,16 @@ from typing import Any
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, disk, keys, layers, root, store, tools
+from vault_cube.image import cache, disk, keys, layers, papers, root, signature, store, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.fetch import fetch
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
 
 GIB = 1 << 30
+
+FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
+"""the code that makes the files of an image from finished layers"""
 
 
 def build(space: Workspace) -> dict[str, Any]:
@@ -95,7 +98,7 @@ def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
         wanted[keys.ORDER[-1]].key,
         settings.disk.model_dump_json(),
         settings.formats,
-        keys.file_digest(space.checkout / "vault_cube/image/disk.py"),
+        *(keys.file_digest(space.checkout / "vault_cube/image" / name) for name in FINISH),
         __version__,
     ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
@@ -108,7 +111,7 @@ def basename(space: Workspace) -> str:
 
 
 def make_disk(space: Workspace) -> dict[str, Any]:
-    """Disk, forms, checksums and manifest are in build/<target>/image, all together or not at all."""
+    """Disk, forms, papers and manifest are in build/<target>/image, all together or not at all."""
     finished = current(space) or unproven(space)
     if finished:
         note(f"{basename(space)} is what its inputs say: nothing to do")
@@ -131,7 +134,11 @@ def make_disk(space: Workspace) -> dict[str, Any]:
                 file = folder / f"{basename(space)}.{form}"
                 shutil.move(disk.convert(space, work, form), file)
                 file.chmod(0o644)
-                files[file.name] = {"sha256": store.sha256_of(file), "bytes": file.stat().st_size}
+                files[file.name] = described(file)
+    with step("papers: SBOMs and provenance", times_file(space)):
+        digests = {"raw": raw, **{file: form["sha256"] for file, form in files.items()}}
+        made = papers.make(space, folder, name=basename(space), digests=digests, lock=lock, wanted=wanted)
+        files |= {file.name: described(file) for file in made}
     manifest: dict[str, Any] = {
         "name": basename(space),
         "target": space.target,
@@ -148,6 +155,11 @@ def make_disk(space: Workspace) -> dict[str, Any]:
     write_manifest(folder, manifest)
     cache.evict(space.layers, space.settings.image.cache_gib * GIB, [manifest["tools"], *manifest["layers"].values()])
     return manifest
+
+
+def described(file: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    return {"sha256": store.sha256_of(file), "bytes": file.stat().st_size}
 
 
 def prove(space: Workspace) -> dict[str, Any]:
@@ -181,12 +193,12 @@ def publish(space: Workspace, folder: Path, manifest: dict[str, Any]) -> None:
     """Move a proven image into dist/, the manifest last: it is what says that the image is complete."""
     space.dist.mkdir(exist_ok=True)
     name = manifest["name"]
+    sums = space.dist / f"{name}.SHA256SUMS"
     (space.dist / f"{name}.manifest.json").unlink(missing_ok=True)
+    signature.of(sums).unlink(missing_ok=True)
     for file in manifest["files"]:
         shutil.move(folder / file, space.dist / file)
-    (space.dist / f"{name}.SHA256SUMS").write_text(
-        "".join(f"{made['sha256']}  {file}\n" for file, made in manifest["files"].items())
-    )
+    sums.write_text("".join(f"{made['sha256']}  {file}\n" for file, made in manifest["files"].items()))
     shutil.move(folder / f"{name}.manifest.json", space.dist)
     prune(space)
 

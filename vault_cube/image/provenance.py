@@ -1,0 +1,95 @@
+"""Where an image comes from: an in-toto statement with SLSA provenance, the same bytes for the same build.
+
+It names the commit, whether the checkout was clean, every lock by its sha256, the pillar, all keys and the builder. It
+carries no time and no machine: two builders of one commit write the same file.
+Source: in-toto Statement v1; SLSA v1.0, "Provenance", buildType and builder.id are URIs of our own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vault_cube import __version__
+from vault_cube.image import store
+from vault_cube.image.workspace import Workspace
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "urn:vault-cube:image:1"
+BUILDER = "urn:vault-cube:builder"
+
+CARRIED = "carried/source.json"
+"""what a bundle says of the checkout it was packed from: it has no git folder"""
+
+LISTED = 50
+"""changed files that a statement names at most"""
+
+
+def source(checkout: Path) -> dict[str, Any]:
+    """The checkout's commit, and which files differ from it: `{"commit": …, "changed": […]}`; commit None: unknown."""
+    # root builds in a user's checkout, which git would refuse
+    git = ["git", "-c", "safe.directory=*", "-C", str(checkout)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "-z", "--no-renames"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        try:
+            carried: dict[str, Any] = json.loads((checkout / CARRIED).read_text())
+        except (OSError, ValueError):
+            return {"commit": None, "changed": []}
+        return carried
+    return {"commit": commit, "changed": sorted(entry[3:] for entry in status.split("\0") if entry)}
+
+
+def statement(
+    space: Workspace, subjects: Mapping[str, str], keys: Mapping[str, str], epoch: int, byproducts: Mapping[str, str]
+) -> dict[str, Any]:
+    """The statement on an image.
+
+    subjects, byproducts: file name → sha256. keys: layer or `tools` → key. epoch: the lock's moment.
+    """
+    origin = source(space.checkout)
+    checkout: dict[str, Any] = {"name": "checkout", "annotations": {"dirty": bool(origin["changed"])}}
+    if origin["commit"]:
+        checkout["digest"] = {"gitCommit": origin["commit"]}
+    else:
+        checkout["annotations"] = {"commit": "unknown"}
+    if origin["changed"]:
+        checkout["annotations"]["changed"] = origin["changed"][:LISTED]
+    locks = [space.checkout / "locks/tools.lock", *sorted(space.locks.glob("*.lock"))]
+    pillar = json.dumps(space.pillar, sort_keys=True, default=str)
+    return {
+        "_type": STATEMENT,
+        "subject": _resources(subjects),
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {"target": space.target, "version": space.settings.image.version},
+                "internalParameters": {
+                    "epoch": epoch,
+                    "pillarSha256": hashlib.sha256(pillar.encode()).hexdigest(),
+                    "keys": dict(keys),
+                },
+                "resolvedDependencies": [
+                    checkout,
+                    *_resources({str(lock.relative_to(space.checkout)): store.sha256_of(lock) for lock in locks}),
+                ],
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {"vault-cube": __version__}},
+                "byproducts": _resources(byproducts),
+            },
+        },
+    }
+
+
+def _resources(digests: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in digests.items()]
