@@ -1,0 +1,37 @@
+"""The fake NVML, for every test that asks for GPUs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "nvml"))
+
+from fake_nvml import FakeNvml, Loaded, compile_library
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory):
+    """The fake's path; `nvml_library_old` lacks the functions that came with branch 535 and later."""
+    import pynvml  # noqa: F401 once here, not in the child of every test
+
+    return compile_library(tmp_path_factory.mktemp("nvml")) or pytest.skip("needs a C compiler")
+
+
+@pytest.fixture(scope="session")
+def nvml_library_old(tmp_path_factory):
+    return compile_library(tmp_path_factory.mktemp("nvml-old"), "-DOLD") or pytest.skip("needs a C compiler")
+
+
+@pytest.fixture
+def nvml(tmp_path, nvml_library):
+    """Four RTX 5090 at rest; `nvml.gpu(2, temperature={0: 95})` changes one; `nvml.environment` is for a process."""
+    with Loaded(FakeNvml(tmp_path / "gpus.state", nvml_library)) as fake:
+        yield fake
+
+
+@pytest.fixture
+def nvml_old(tmp_path, nvml_library_old):
+    """The same with an old driver's library."""
+    with Loaded(FakeNvml(tmp_path / "gpus.state", nvml_library_old)) as fake:
+        yield fake

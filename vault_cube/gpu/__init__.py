@@ -1,0 +1,36 @@
+"""What NVIDIA's driver says of the GPUs, and whether they are fit. The one home of NVML in this project.
+
+NVML may be missing, lie, hang or crash, so it is only ever called in a child process with a time limit::
+
+    from vault_cube.gpu.session import Session
+    from vault_cube.gpu.facts import facts
+    from vault_cube.gpu.readings import readings
+    from vault_cube.gpu.events import xids
+
+    with Session(answer_s=10) as gpus:   # nothing is opened yet, and nothing is raised by opening later
+        found = facts(gpus)              # what there is: the grain `gpu`; found["problem"] says why it is empty
+        now = readings(gpus)             # what each GPU does now, one dict a GPU; again and again in one session
+        told = xids(gpus)                # XIDs since the last call: [{"index", "xid", "means", "todo"}]
+
+========== ==========================================================================================================
+session    `Session`: `problem()`, `ask(question)`, `each(question)`, `simulated`; a hung or dead child is ended and,
+           at the next question, replaced
+failures   `Problem(kind, said, todo)`: every way in which NVML fails, in words; `NvmlProblem` is the exception
+nvml       in the child: `Nvml`, `Device.ask("nvmlDeviceGetName")` → value, or None with the reason kept
+facts      `facts`: identity and versions; `detail`: all fields, for gpu.detect
+readings   `readings`: utilisation, memory, power, temperature, clocks, throttle reasons, PCIe, processes
+throttle   names and weight of the throttle reasons' bits
+xid        meaning of each XID code, and what to do
+events     `xids`: those that the driver told since the last call; `logged`: those in the kernel's log
+host       what the kernel says without NVML: modules, PCI, IOMMU, Secure Boot; takes the root to look below
+topology   links, NUMA nodes, processors near a GPU, P2P, what NCCL will use
+health     one small check a question, each with verdict, evidence and what to do (being written): `health(gpus, …)` →
+           {"verdict", "counts", "checks": [{"check", "gpu" (absent: the box), "verdict", "evidence", "todo"}]},
+           verdicts "ok", "warning", "fault", "not applicable"
+========== ==========================================================================================================
+
+A field that a device lacks is absent, never 0. `problem` in a device's dict says in one line why it did not answer;
+`errors` names the functions that failed while the rest went on. All that was read from a test's library, not from
+NVIDIA's, says `simulated: True`. Importing `pynvml` costs some 40 ms: it happens in the child, and only where there is
+a driver.
+"""

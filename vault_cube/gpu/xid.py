@@ -1,0 +1,101 @@
+"""What an XID means, the driver's number for what went wrong with a GPU, and what to do.
+
+Source: NVIDIA, "Analyzing Xid Errors with the Xid Catalog": code, description, immediate action
+(docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html). The words are ours.
+A code that is not here is unused in that catalog, or newer than it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Weight = Literal["told", "program", "fault"]
+"""told: for the record; program: a program failed, the GPU may be well; fault: unfit until something is done"""
+
+RESTART = "start the program again; if it comes back with another program, too, burn the GPU in: gpu.stress"
+RESET = "stop what uses the GPU and reset it (`nvidia-smi --gpu-reset -i N`), or reboot; if it comes back, replace it"
+NOTHING = "nothing by itself; look for another XID beside it"
+BUS = "power off and on; then reseat card, riser and power connector; if it comes back elsewhere, replace the card"
+LINK = "reset the GPU; if it comes back, look at bridge, cables and connectors"
+
+
+@dataclass(frozen=True)
+class Xid:
+    """One code's meaning."""
+
+    weight: Weight
+    means: str
+    todo: str
+
+
+def _group(codes: str, weight: Weight, means: str, todo: str) -> dict[int, Xid]:
+    return {int(code): Xid(weight, means, todo) for code in codes.split()}
+
+
+XIDS: dict[int, Xid] = {
+    8: Xid("program", "a program's channel stood still: the GPU stopped processing it", RESTART),
+    11: Xid("program", "a program sent an invalid command stream", RESTART),
+    13: Xid("program", "exception in the graphics engine: mostly a program's illegal access or instruction", RESTART),
+    25: Xid("program", "a program sent an illegal command stream", RESTART),
+    31: Xid("program", "memory page fault: a program used an address that is not its own", RESTART),
+    32: Xid("program", "a corrupted command stream reached the GPU", RESTART),
+    **_group("37 38", "told", "an error in the driver's firmware", NOTHING),
+    **_group("39 40 41 70 71 72 75 76 77 85", "program", "exception in a copy engine", RESTART),
+    **_group(" ".join(map(str, range(126, 136))), "program", "exception in a copy engine", RESTART),
+    43: Xid("program", "a program was stopped after its own error", NOTHING),
+    44: Xid("told", "fault in the graphics engine while it changed programs", NOTHING),
+    45: Xid("program", "programs were cleaned away after an earlier error", "look for the XID before it"),
+    46: Xid("fault", "the GPU stopped processing", RESET),
+    48: Xid("fault", "double bit ECC error: memory lost data", RESET),
+    54: Xid("fault", "auxiliary power is not connected", "power off; plug the card's power in until it clicks"),
+    60: Xid("program", "exception in the video processor", RESTART),
+    62: Xid("fault", "the GPU's own micro-controller stopped", RESET),
+    63: Xid("told", "a row of memory was marked for remapping", "reset the GPU or reboot: then it is remapped"),
+    64: Xid("fault", "a row of memory could not be remapped", RESET),
+    **_group("66 67", "told", "illegal access by the driver", NOTHING),
+    **_group("68 83 84 88 89 96 97 98", "program", "exception in a video decoder", RESTART),
+    69: Xid("program", "class error in the graphics engine: a program's illegal command", RESTART),
+    74: Xid("fault", "NVLink error", LINK),
+    78: Xid("fault", "a virtual GPU could not be started", "update the driver of host and guest to one branch"),
+    79: Xid("fault", "the GPU has fallen off the bus", BUS),
+    80: Xid("program", "data was corrupted on its way to the GPU", RESTART),
+    **_group("82 99 100 101 102 103 104 105", "program", "error in a JPEG engine", RESTART),
+    86: Xid("program", "exception in the optical flow engine", RESTART),
+    92: Xid("told", "single bit ECC errors come often", "watch aggregate ECC; burn the GPU in: gpu.stress"),
+    93: Xid("told", "the inforom is written too often", NOTHING),
+    94: Xid("program", "memory error, contained: the program that met it was ended", RESTART),
+    95: Xid("fault", "memory error, not contained: every program on the GPU may be wrong", RESET),
+    **_group("106 107", "told", "a test message", NOTHING),
+    109: Xid("fault", "the GPU did not change programs in time", RESET),
+    110: Xid("fault", "security fault", RESET),
+    119: Xid("fault", "the GPU's system processor (GSP) does not answer", RESET + "; a newer driver may mend it"),
+    120: Xid("fault", "error in the GPU's system processor (GSP)", RESET + "; a newer driver may mend it"),
+    121: Xid("told", "error on the chip-to-chip link, corrected", NOTHING),
+    136: Xid("fault", "a link did not come up", LINK),
+    137: Xid("program", "a program's illegal access over NVLink", RESTART),
+    139: Xid("program", "exception in the optical flow engine", RESTART),
+    140: Xid("fault", "an ECC error was not recovered from", RESET),
+    141: Xid("told", "error on CUDA's fast path", NOTHING),
+    143: Xid("fault", "the GPU did not initialise", RESET),
+    **_group("144 145 146 147 148 149 150", "fault", "NVLink error", LINK),
+    151: Xid("fault", "the keys of a confidential machine did not rotate", "restart the virtual machine"),
+    **_group("152 153", "told", "error in the deep learning accelerator", NOTHING),
+    154: Xid("told", "the driver changed what it asks for to recover", "do what the check `recovery` says"),
+    155: Xid("fault", "NVLink error, found by software", LINK),
+    156: Xid("fault", "a resource was retired", RESET),
+    157: Xid("fault", "a resource could not be retired", RESET),
+    158: Xid("fault", "a time-out that the GPU does not survive", RESET),
+    159: Xid("program", "error on the coherent bus", RESTART),
+    **_group("160 161", "told", "a channel was retired", NOTHING),
+    167: Xid("fault", "a time-out on PCIe that the GPU does not survive", BUS),
+    168: Xid("fault", "memory errors reduced what can be used", RESET),
+    169: Xid("fault", "the GPU's security processor stopped", RESET),
+    **_group("171 172", "fault", "uncorrectable memory error (beside XID 48)", RESET),
+}  # fmt: skip
+UNKNOWN = Xid("told", "not in the catalog that this was made from", "look it up: docs.nvidia.com/deploy/xid-errors")
+
+
+def meaning(code: int) -> Xid:
+    """What a code means; one that the catalog does not use says so."""
+    return XIDS.get(code, UNKNOWN)
