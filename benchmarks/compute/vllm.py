@@ -1,10 +1,15 @@
-"""Runs under the vllm environment's Python: a tiny model with random weights generates exactly the tokens asked for."""
+"""Runs under the vllm environment's Python: a tiny model with random weights generates exactly the tokens asked for.
+
+Each GPU has a replica of its own, all at once, as the box's service has.
+"""
 
 import fcntl
 import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,22 +31,40 @@ def loopback_up():
             fcntl.ioctl(handle, 0x8914, struct.pack("16sh", b"lo", flags | 1))  # SIOCSIFFLAGS, IFF_UP
 
 
-def main():
-    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_HOST_IP": "127.0.0.1"}
-    loopback_up()
-    import torch
+def generate():
+    """Whether the model gives as many tokens as it is asked for."""
     from vllm import LLM, SamplingParams
-    from vllm.version import __version__
 
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(MODEL))
         model = LLM(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=256, enforce_eager=True)
         asked = SamplingParams(max_tokens=TOKENS, ignore_eos=True, detokenize=False, temperature=0)
         answers = model.generate([{"prompt_token_ids": [5, 6, 7]}] * 2, asked, use_tqdm=False)
     # a count is asserted: --skip-tokenizer-init was seen to cap the output at one token
-    right = all(len(answer.outputs[0].token_ids) == TOKENS for answer in answers)
-    print(json.dumps({"version": __version__, "gpus": gpus, "right": max(gpus, 1) if right else 0}))
+    return all(len(answer.outputs[0].token_ids) == TOKENS for answer in answers)
+
+
+def on_each(gpus):
+    """How many GPUs give the right answer, each seen by a process of its own."""
+    own = [sys.executable, "-I", "-B", __file__]
+    running = [
+        subprocess.Popen(own, env={**os.environ, "CUDA_VISIBLE_DEVICES": str(n)}, stdout=subprocess.PIPE, text=True)
+        for n in range(gpus)
+    ]
+    answers = [process.communicate()[0].splitlines() for process in running]
+    good = [lines for process, lines in zip(running, answers, strict=True) if process.returncode == 0]
+    return sum(json.loads(lines[-1])["right"] for lines in good)
+
+
+def main():
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_HOST_IP": "127.0.0.1"}
+    loopback_up()
+    import torch
+    from vllm.version import __version__
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    right = on_each(gpus) if gpus > 1 else int(generate())
+    print(json.dumps({"version": __version__, "gpus": gpus, "right": right}))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vault_cube.checks import Place, Verdict, command, last_line, not_applicable, read_json, verdict
 
 IMAGE = "vault-cube-check:1"
 DAEMON = Path("/etc/docker/daemon.json")
+KIND = "nvidia.com/gpu"
 
 
 def cases(place: Place) -> Iterator[Verdict]:
@@ -24,9 +28,13 @@ def cases(place: Place) -> Iterator[Verdict]:
     yield configured(runtime, read_json(DAEMON))
     gates = runtime["gates"]
     if not place.live:
+        if runtime["mode"] == "cdi":
+            yield not_applicable("CDI specification", "needs a running system")
         yield not_applicable("GPUs in a container", "needs a running system")
         yield not_applicable("one GPU each, together", "needs a running system")
         return
+    if runtime["mode"] == "cdi":
+        yield specification(cdi_folders(), gates["gpus"])
     if not place.gpus:
         yield not_applicable("GPUs in a container", "the driver shows no GPU: see layer.check driver")
         return
@@ -35,7 +43,7 @@ def cases(place: Place) -> Iterator[Verdict]:
     seen = ran.stdout.count("UUID:")
     yield verdict(
         "GPUs in a container",
-        seen == gates["gpus"],
+        ran.returncode == 0 and seen == gates["gpus"],
         f"{seen} {last_line(ran.stderr)}".strip(),
         f"{gates['gpus']} (runtime:gates:gpus)",
     )
@@ -56,6 +64,49 @@ def configured(runtime: dict[str, Any], daemon: Any) -> Verdict:
     return verdict(
         "Docker's configuration", not wrong, "; ".join(wrong) or "as chosen", "runtime:mode, runtime:cgroup_driver"
     )
+
+
+def cdi_folders() -> list[Path] | str:
+    """Where Docker looks for CDI specifications; what it says instead when it does not look at all."""
+    ran = command(["docker", "info", "--format", "{{json .CDISpecDirs}}"], 60)
+    if ran.returncode != 0:
+        return f"Docker does not say where it looks for them: {last_line(ran.stderr)}"
+    # Docker 25 to 27 have CDI off unless features.cdi is true
+    folders = json.loads(ran.stdout or "null")
+    return [Path(folder) for folder in folders] if folders else "Docker looks for none: features.cdi is not on"
+
+
+def specification(folders: list[Path] | str, gpus: int) -> Verdict:
+    """The CDI specification names every GPU, and all that it hands into a container is still there.
+
+    A driver that was replaced leaves a specification behind that names files which are gone.
+    """
+    case, threshold = "CDI specification", f"all and each of {gpus} (runtime:gates:gpus), nothing of them missing"
+    if isinstance(folders, str):
+        return verdict(case, False, folders, threshold)
+    found: dict[str, list[str]] = {}
+    for file in sorted(file for folder in folders for file in folder.glob("*") if file.suffix in (".json", ".yaml")):
+        try:
+            spec = yaml.safe_load(file.read_text())
+            if spec["kind"] == KIND:
+                shared = paths(spec.get("containerEdits"))
+                found |= {str(one["name"]): shared + paths(one["containerEdits"]) for one in spec["devices"]}
+        except (OSError, yaml.YAMLError, TypeError, KeyError):
+            return verdict(case, False, f"{file} is no CDI specification: make it again", threshold)
+    missing = [name for name in ("all", *map(str, range(gpus))) if name not in found]
+    if missing:
+        where = ", ".join(map(str, folders))
+        return verdict(case, False, f"no device {KIND}={missing[0]} in {where}: nvidia-ctk cdi generate", threshold)
+    gone = sorted({path for needed in found.values() for path in needed if not Path(path).exists()})
+    evidence = f"{gone[0]} is gone: nvidia-ctk cdi generate" if gone else f"{KIND}: {', '.join(sorted(found))}"
+    return verdict(case, not gone, evidence, threshold)
+
+
+def paths(edits: dict[str, Any] | None) -> list[str]:
+    """The paths of the box that a specification's edits hand into a container."""
+    edits = edits or {}
+    nodes = [node.get("hostPath") or node["path"] for node in edits.get("deviceNodes") or []]
+    return nodes + [mount["hostPath"] for mount in edits.get("mounts") or []]
 
 
 def image() -> None:

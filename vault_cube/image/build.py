@@ -146,6 +146,11 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         "builder": __version__,
         "key": image_key(space, wanted),
         "layers": {name: wanted[name].key for name in keys.ORDER},
+        # bytes: what the layer adds to the disk; linked_bytes: what its hard links save (environments share files)
+        "sizes": {
+            name: {"bytes": entry.meta["bytes"], "linked_bytes": cache.linked_bytes(entry.manifest())}
+            for name, entry in zip(keys.ORDER, entries, strict=True)
+        },
         "tools": keys.tools_key(space).key,
         "epoch": lock.epoch,
         "matches_lock": True,

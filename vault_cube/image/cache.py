@@ -117,3 +117,8 @@ def evict(layers: Path, limit: int, keep_keys: Iterable[str]) -> list[str]:
 def tree_bytes(lines: list[str]) -> int:
     """The sum of the sizes in a manifest, bytes; a hard link counts once."""
     return sum(int(fields[4]) for line in lines if not (fields := line.split(" "))[6].startswith("="))
+
+
+def linked_bytes(lines: list[str]) -> int:
+    """What hard links save in a tree: the sum of the sizes of a file's further names, bytes."""
+    return sum(int(fields[4]) for line in lines if (fields := line.split(" "))[6].startswith("="))

@@ -126,6 +126,48 @@ def test_a_runtime_entry_is_asked_for_where_docker_has_no_cdi(pillar):
     assert "--runtime" in runtime.run_words(chosen, "0", "true")
 
 
+def cdi(library, names=("all", "0", "1")):
+    node = {"path": "/dev/null"}
+    devices = [{"name": name, "containerEdits": {"deviceNodes": [node]}} for name in names]
+    shared = {"mounts": [{"hostPath": str(library), "containerPath": "/x"}]}
+    return {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": devices, "containerEdits": shared}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "says"),
+    [
+        (cdi, checks.PASSED, "nvidia.com/gpu: 0, 1, all"),
+        (lambda library: cdi(library, ["all", "0"]), checks.FAILED, "no device nvidia.com/gpu=1"),
+        (lambda library: {**cdi(library), "kind": "example.com/gpu"}, checks.FAILED, "no device nvidia.com/gpu=all"),
+        (lambda library: cdi(f"{library}.550"), checks.FAILED, "libcuda.so.550 is gone"),
+        (lambda library: {"devices": None}, checks.FAILED, "no CDI specification"),
+        (lambda library: [], checks.FAILED, "no CDI specification"),
+        (None, checks.FAILED, "no device nvidia.com/gpu=all"),
+    ],
+)
+def test_a_cdi_specification_names_what_is_there(tmp_path, spec, status, says):
+    (tmp_path / "libcuda.so").touch()
+    (tmp_path / "cdi").mkdir()
+    if spec:
+        (tmp_path / "cdi/nvidia.yaml").write_text(json.dumps(spec(tmp_path / "libcuda.so")))
+    said = runtime.specification([tmp_path / "cdi", tmp_path / "nowhere"], 2)
+    assert (said.status, says in said.evidence) == (status, True), said
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ((0, '["/etc/cdi","/var/run/cdi"]'), [Path("/etc/cdi"), Path("/var/run/cdi")]),
+        ((0, "null"), "Docker looks for none: features.cdi is not on"),
+        ((1, "can't evaluate field CDISpecDirs"), "Docker does not say where it looks for them: can't evaluate field"),
+    ],
+)
+def test_where_docker_looks_for_cdi(box, answer, found):
+    box.answers["docker"] = answer
+    said = runtime.cdi_folders()
+    assert said == found or str(said).startswith(str(found))
+
+
 @pytest.mark.parametrize(
     ("said", "status"),
     [

@@ -1,0 +1,41 @@
+"""layer.check on the booted box: every promise that a machine without a GPU can show, the frameworks' included."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.image
+
+LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
+
+
+@pytest.fixture(scope="module")
+def patience(box):
+    """An emulated processor imports a framework in minutes: the gate's seconds are a real box's."""
+    if box.accelerator == "kvm":
+        yield
+        return
+    local = "/opt/vault-cube/checkout/pillar/local.sls"
+    box.ssh(f"printf 'frameworks: {{gates: {{import_s: 1500}}}}\\n' | sudo -n tee {local}")
+    yield
+    box.ssh(f"sudo -n rm {local}")
+
+
+def checked(box, layer, timeout_s):
+    """What layer.check says as JSON, and its exit code."""
+    done = box.ssh(
+        f"sudo -n salt-call --local --log-level=quiet --out=json layer.check {layer}", timeout_s=timeout_s, check=False
+    )
+    return json.loads(done.stdout)["local"], done.returncode
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_keeps_its_promises_on_the_box(box, settings, patience, layer):
+    found, status = checked(box, layer, 5400)
+    assert [case for case in found["cases"] if case["status"] == "failed"] == []
+    assert status == 0
+    if layer == "frameworks":
+        cases = {case["case"]: case["status"] for case in found["cases"]}
+        assert {f"{name} computes" for name in settings.frameworks.checks} <= {
+            case for case, said in cases.items() if said == "passed"
+        }
