@@ -355,3 +355,25 @@ def check(file, signers=None):
     from vault_cube.image import check
 
     return check.check(Path(file), Path(signers).expanduser() if signers else None)
+
+
+@_spoken
+def diff(one, two):
+    """
+    Say what differs between two images, layers or folders: packages, configuration, files, first bytes; exit code 1.
+
+    one, two
+        images (raw, raw.zst, qcow2), folders of the layer cache, or any two folders
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.diff dist/old.qcow2 dist/new.qcow2
+    """
+    from vault_cube.image import diff
+
+    found = diff.diff(_space(), Path(one), Path(two))
+    if found:
+        __context__["retcode"] = 1
+    return found or f"{one} and {two} are the same"
