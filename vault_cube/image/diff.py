@@ -46,7 +46,7 @@ def diff(space: Workspace, one: Path, two: Path) -> list[str]:
                 sides.append(_side(space, path, work / name))
         if (sides[0].disk is None) != (sides[1].disk is None):
             raise VaultCubeError(f"{one} and {two}: one is an image and one is a folder: name two of a kind")
-        return [*trees(*sides), *_disks(space, *sides, work)]
+        return [*trees(sides[0], sides[1]), *_disks(space, sides[0], sides[1], work)]
 
 
 def layers(one: Path, two: Path) -> list[str]:
