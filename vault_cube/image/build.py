@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +128,13 @@ def make_disk(space: Workspace) -> dict[str, Any]:
     with space.scratch("disk") as work:
         with step("disk: kernel image, partitions, file systems", times_file(space)):
             disk.make(space, entries, lock.epoch, work)
-        raw = store.sha256_of(work / "disk.raw")
-        files = {}
-        for form in space.settings.image.formats:
-            with step(f"{form}: pack", times_file(space)):
-                file = folder / f"{basename(space)}.{form}"
-                shutil.move(disk.convert(space, work, form), file)
-                file.chmod(0o644)
-                files[file.name] = described(file)
+        forms = space.settings.image.formats
+        # each packer keeps one processor busy, and so does a sha256
+        with step(f"forms: {', '.join(forms)}", times_file(space)), ThreadPoolExecutor() as pool:
+            raw = pool.submit(store.sha256_of, work / "disk.raw")
+            files = dict(pool.map(lambda form: _pack(space, work, form, folder), forms))
     with step("papers: SBOMs and provenance", times_file(space)):
-        digests = {"raw": raw, **{file: form["sha256"] for file, form in files.items()}}
+        digests = {"raw": raw.result(), **{file: form["sha256"] for file, form in files.items()}}
         made = papers.make(space, folder, name=basename(space), digests=digests, lock=lock, wanted=wanted)
         files |= {file.name: described(file) for file in made}
     manifest: dict[str, Any] = {
@@ -154,12 +152,20 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         "tools": keys.tools_key(space).key,
         "epoch": lock.epoch,
         "matches_lock": True,
-        "raw_sha256": raw,
+        "raw_sha256": raw.result(),
         "files": files,
     }
     write_manifest(folder, manifest)
     cache.evict(space.layers, space.settings.image.cache_gib * GIB, [manifest["tools"], *manifest["layers"].values()])
     return manifest
+
+
+def _pack(space: Workspace, work: Path, form: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """One form of the disk is in a folder; its name and what a manifest says of it."""
+    file = folder / f"{basename(space)}.{form}"
+    shutil.move(disk.convert(space, work, form), file)
+    file.chmod(0o644)
+    return file.name, described(file)
 
 
 def described(file: Path) -> dict[str, Any]:
