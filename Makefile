@@ -10,6 +10,7 @@ STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
 BUILDER := mmdebstrap packer
 TESTER := shellcheck
+PROVER := libfaketime
 
 .PHONY: help image current boot test test-image lint lock verify benchmark bundle clean-cache clean
 
@@ -53,4 +54,11 @@ lock: $(STAMP) ## resolve packages anew and say what moved
 	@$(SALT_CALL) image.lock target=$(TARGET)
 
 verify: $(STAMP) ## build again from nothing, elsewhere and otherwise, and compare
+	@packaging/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+clean-cache: $(STAMP) ## remove store and layers of all targets, and say what that frees
+	@$(SALT_CALL) image.clean_cache
+
+clean: ## remove what this checkout made: build/ and dist/
+	rm -rf build dist

@@ -377,3 +377,37 @@ def diff(one, two):
     if found:
         __context__["retcode"] = 1
     return found or f"{one} and {two} are the same"
+
+
+@_spoken
+def verify(target=None):
+    """
+    Prove that the image is reproducible: build it again from nothing, elsewhere and otherwise, and compare.
+
+    Returns the sha256 of each file and what was varied; a difference is an error that names files and bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.verify target=debian-13
+    """
+    from vault_cube.image import verify
+
+    return verify.verify(_space(target, locked=True))
+
+
+@_spoken
+def clean_cache():
+    """
+    Remove all finished layers and all fetched files, of all targets; returns what it freed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.clean_cache
+    """
+    from vault_cube.image import tidy
+
+    return tidy.clean(_space())

@@ -11,13 +11,11 @@ from typing import Any
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, disk, keys, layers, papers, root, signature, store, tools
+from vault_cube.image import cache, disk, keys, layers, papers, root, signature, store, tidy, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.fetch import fetch
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
-
-GIB = 1 << 30
 
 FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
 """the code that makes the files of an image from finished layers"""
@@ -156,7 +154,8 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         "files": files,
     }
     write_manifest(folder, manifest)
-    cache.evict(space.layers, space.settings.image.cache_gib * GIB, [manifest["tools"], *manifest["layers"].values()])
+    for line in tidy.limit(space, [manifest["tools"], *manifest["layers"].values()]):
+        note(f"beyond image:cache_gib, removed: {line}")
     return manifest
 
 
