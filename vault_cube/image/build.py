@@ -46,7 +46,7 @@ def make_tools(space: Workspace) -> cache.Entry:
     """The tools tree is there."""
     entry = _sound(tools.find(space))
     if entry is None:
-        with step("tools: the tree that makes and boots disks", times_file(space)):
+        with step("tools: the tree that makes and boots disks", times_file(space), space.logs / "tools.log"):
             entry = tools.make(space)
     return entry
 
@@ -62,7 +62,7 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
         if entry and any(cache.find(space.layers, wanted[layer].key) is None for layer in above):
             entry = _sound(entry)
         if entry is None:
-            with step(f"{name}: {_title(name)}", times_file(space)):
+            with step(f"{name}: {_title(name)}", times_file(space), space.logs / f"{name}.log"):
                 made = (
                     root.make(space, wanted[name])
                     if name == keys.ROOT
@@ -124,11 +124,12 @@ def make_disk(space: Workspace) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with space.scratch("disk") as work:
-        with step("disk: kernel image, partitions, file systems", times_file(space)):
+        with step("disk: kernel image, partitions, file systems", times_file(space), space.logs / "disk.log"):
             disk.make(space, entries, lock.epoch, work)
         forms = space.settings.image.formats
         # each packer keeps one processor busy, and so does a sha256
-        with step(f"forms: {', '.join(forms)}", times_file(space)), ThreadPoolExecutor() as pool:
+        packing = step(f"forms: {', '.join(forms)}", times_file(space), space.logs / "disk.log")
+        with packing, ThreadPoolExecutor() as pool:
             raw = pool.submit(store.sha256_of, work / "disk.raw")
             files = dict(pool.map(lambda form: _pack(space, work, form, folder), forms))
     with step("papers: SBOMs and provenance", times_file(space)):

@@ -125,7 +125,7 @@ def make(space: Workspace, entries: Sequence[cache.Entry], epoch: int, folder: P
 # several threads (-W) would write clusters in the order they are ready: another image each time
 PACK = {
     "qcow2": [
-        *("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"),
+        *("qemu-img", "convert", "-p", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"),
         *("/run/work/disk.raw", "/run/work/disk.qcow2"),
     ],
     "raw.zst": ["zstd", "-q", "-f", "-T0", "-3", "--no-progress", "/run/work/disk.raw", "-o", "/run/work/disk.raw.zst"],

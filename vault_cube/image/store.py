@@ -115,11 +115,8 @@ class Store:
             session.mount(scheme, adapter)
         stop = threading.Event()
         failed: list[tuple[Wanted, str]] = []
-        with byte_bar(title, total) as bar, ThreadPoolExecutor(CONNECTIONS) as pool:
-            jobs = {
-                pool.submit(self._bring, session, file, lambda n: bar.advance(bar.task_ids[0], n), stop): file
-                for file in missing
-            }
+        with byte_bar(title, total) as advance, ThreadPoolExecutor(CONNECTIONS) as pool:
+            jobs = {pool.submit(self._bring, session, file, advance, stop): file for file in missing}
             try:
                 for job in as_completed(jobs):
                     why = job.result()
