@@ -61,8 +61,12 @@ def _pillar(target, checkout):
     # an empty pillar: Salt merges what it renders into the one it began with, which is the default target's
     opts = dict(__opts__, vault_cube=dict(__opts__["vault_cube"], target=target), pillar={})
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
-    if pillar.get("_errors"):
-        raise CommandExecutionError("\n".join(pillar["_errors"]))
+    errors = pillar.get("_errors", [])
+    if errors:
+        # Salt's own line names no reason and a log that does not exist; where it is all there is, it has to do
+        said = [line for line in errors if "Please see master log" not in line] or errors
+        said = [line.removeprefix("Failed to load ext_pillar vault_cube: ") for line in said]
+        raise CommandExecutionError("\n".join(dict.fromkeys(said)))
     return json.loads(json.dumps(pillar))  # plain dicts, for yaml
 
 
