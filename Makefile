@@ -26,7 +26,7 @@ image: $(STAMP) ## the golden image of TARGET, in dist/ (LOCKED=1: exactly the l
 	@packaging/apt.sh $(BUILDER)
 	@$(SALT_CALL) --out-file=/dev/null image.current target=$(TARGET); case $$? in \
 	  0) ;; \
-	  3) packer build -color=false -only=null.rootfs -var target=$(TARGET) -var locked=$(LOCKED) packer/ || \
+	  3) packer build -color=false -var target=$(TARGET) -var locked=$(LOCKED) packer/demo-box.pkr.hcl || \
 	     { echo "make image: stopped; logs in build/$(TARGET)/logs, finished stages are kept: run it again to go on" >&2; exit 1; } ;; \
 	  *) exit 1 ;; esac
 	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) target=$(TARGET)
