@@ -23,12 +23,7 @@ $(STAMP): locks/checkout.lock packaging/venv.sh
 	@touch $@
 
 image: $(STAMP) ## the golden image of TARGET, in dist/ (LOCKED=1: exactly the lock, or an error; SIGN_KEY=FILE signs it)
-	@packaging/apt.sh $(BUILDER)
-	@$(SALT_CALL) --out-file=/dev/null image.current target=$(TARGET); case $$? in \
-	  0) ;; \
-	  3) packer build -color=false -var target=$(TARGET) -var locked=$(LOCKED) packer/demo-box.pkr.hcl || \
-	     { echo "make image: stopped; logs in build/$(TARGET)/logs, finished stages are kept: run it again to go on" >&2; exit 1; } ;; \
-	  *) exit 1 ;; esac
+	@packaging/image.sh $(TARGET) $(LOCKED)
 	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) target=$(TARGET)
 
 boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console; the image does not change

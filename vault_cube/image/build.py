@@ -11,7 +11,7 @@ from typing import Any
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, disk, keys, layers, papers, root, signature, store, tidy, tools
+from vault_cube.image import cache, disk, keys, layers, papers, preflight, root, signature, store, tidy, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.fetch import fetch
 from vault_cube.image.progress import note, step
@@ -24,6 +24,7 @@ FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
 def build(space: Workspace) -> dict[str, Any]:
     """Make the image, whatever of it is missing. Returns its manifest."""
     with space.exclusive():
+        preflight.check(space)
         make_fetch(space)
         make_tools(space)
         make_layers(space)
