@@ -48,6 +48,9 @@ lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
 lock: $(STAMP) ## resolve packages anew and say what moved
 	@$(SALT_CALL) image.lock target=$(TARGET)
 
+benchmark: $(STAMP) ## what the built image's frameworks do on this machine, in minutes, inside its tree
+	@$(SALT_CALL) --retcode-passthrough image.benchmark quick=True target=$(TARGET)
+
 verify: $(STAMP) ## build again from nothing, elsewhere and otherwise, and compare
 	@packaging/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)

@@ -415,3 +415,52 @@ def clean_cache():
     from vault_cube.image import tidy
 
     return tidy.clean(_space())
+
+
+@_spoken
+def enter(command=None, target=None):
+    """
+    Run a command inside the tree of the built image, at native speed, on a copy that is thrown away; without one, a
+    shell.
+
+    No network, nothing installed here, no machine booted. Results of ``gpu.benchmark`` and ``gpu.stress`` in there stay
+    in build/<target>/benchmarks. The exit code is the command's.
+
+    command
+        in one string, as a shell takes it
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.enter
+        salt-call image.enter 'salt-call --local gpu.stress duration=60s'
+    """
+    from vault_cube.image import enter as inside
+
+    status = inside.enter(_space(target), ["sh", "-c", command] if command else [])
+    __context__["retcode"] = status
+    return status == 0
+
+
+@_spoken
+def benchmark(suite=None, quick=False, force=False, target=None):
+    """
+    Run ``gpu.benchmark`` inside the tree of the built image; results and report stay in build/<target>/benchmarks.
+
+    suite, quick, force
+        as ``gpu.benchmark`` takes them
+
+    Returns what it said, and the grain ``gpu_benchmark`` as a later call in there sees it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.benchmark quick=True
+    """
+    from vault_cube.image import enter as inside
+
+    said, status = inside.benchmark(_space(target), suite, quick=quick, force=force)
+    __context__["retcode"] = status
+    return said
