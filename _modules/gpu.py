@@ -1,4 +1,85 @@
-"""The GPUs: what they can do, proven by benchmarks and burn-in, as numbers with their intervals."""
+"""The GPUs: what is in the box, whether it is fit, and what it can do, proven by benchmarks and burn-in."""
+
+from pathlib import Path
+
+
+def detect():
+    """
+    Show all that the driver says of each GPU: identity, memory, links, power, clocks, temperatures, errors.
+
+    Exit code 1 where the target wants GPUs and one of them does not answer.
+
+    Returns a table; with --out=json or --out=yaml the fields (the grain `gpu`, and for each device those of
+    vault_cube.gpu.detail).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.detect
+        salt-call --local --out=json gpu.detect
+    """
+    return _asked("detect")
+
+
+def topology():
+    """
+    Show how the GPUs reach each other and the processor: links, NUMA nodes, P2P, and what NCCL will use.
+
+    Returns a matrix; with --out=json or --out=yaml gpus, links, legend, nccl.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.topology
+    """
+    return _asked("topology")
+
+
+def health(load=False, window_s=None):
+    """
+    Ask everything that tells whether the GPUs are fit, each question with verdict, evidence and what to do.
+
+    Exit code 0 when all is well, 1 with a warning, 2 with a fault. Thresholds: pillar ``gpu:health``; what is known
+    and borne on this box: ``gpu:health:accepted``. The grain ``gpu_health`` shows the last result.
+
+    load
+        keep the PCIe links busy meanwhile, to see what they reach; takes seconds
+
+    window_s
+        how long throttle reasons are sampled, in seconds
+
+    Returns a table; with --out=json or --out=yaml verdict, counts, checks (check, gpu, verdict, evidence, todo).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.health
+        salt-call --local --out=json gpu.health load=True window_s=10
+    """
+    return _asked("health", load=load, window_s=window_s, cache=Path(__opts__["cachedir"]))
+
+
+def validate(load=True):
+    """
+    Hold the GPUs against what the pillar expects: count, model, memory, driver, links, power cap, modes.
+
+    Exit code 0 when every expectation is met. Pillar: ``driver:gates``, ``driver``, ``gpu``.
+
+    load
+        keep the PCIe links busy, to see what they reach; an idle link tells nothing
+
+    Returns a table; with --out=json or --out=yaml the verdicts as layer.check has them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.validate
+    """
+    return _asked("validate", load=load)
 
 
 def benchmark(suite=None, quick=False, force=False):
@@ -107,6 +188,21 @@ def report(result="last", burn="last", folder=None):
     from vault_cube.bench import verbs
 
     return _proof(verbs.report, result, burn, folder=folder)
+
+
+def _asked(verb, **kwargs):
+    """Run a verb of vault_cube.gpu: a table for a person, the fields for a program, its exit code."""
+    from salt.exceptions import CommandExecutionError
+
+    from vault_cube import checks
+    from vault_cube.gpu import tables, verbs
+
+    if "gpu" not in __pillar__:
+        raise CommandExecutionError("; ".join(__pillar__.get("_errors", ["the pillar has no section gpu"])))
+    found, __context__["retcode"] = getattr(verbs, verb)(__pillar__, **kwargs)
+    if __opts__.get("output") not in (None, "nested", "highstate", "txt"):
+        return found
+    return checks.table(found) if verb == "validate" else getattr(tables, verb)(found)
 
 
 def _proof(verb, *args, **kwargs):

@@ -198,6 +198,26 @@ validation:
   checkout: /opt/vault-cube/checkout
   manifest: /etc/vault-cube/image.json
 
+gpu:
+  # NVML answers in microseconds; without persistence it wakes each card first, which takes seconds
+  answer_s: 10
+  model: null
+  compute_mode: default
+  mig: false
+  health:
+    window_s: 0.05
+    load_s: 4
+    # a card's own limits (nvidia-smi -q -d TEMPERATURE) count where they are lower
+    celsius: {warning: 85, fault: 92, fan: 65}
+    # every workload that is worth it lives at its power cap
+    throttle_share: {sw_power_cap: 1.0, board_limit: 1.0, reliability: 1.0, sync_boost: 1.0}
+    ecc_corrected: 10
+    pcie_replays: 100
+    pcie_corrected: 100
+    xid_hours: 24
+    held_mib: 1024
+    accepted: {}
+
 benchmark:
   results: /var/lib/vault-cube/benchmarks
   suites: [matmul, ddp, tensorflow, vllm]

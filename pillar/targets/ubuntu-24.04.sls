@@ -88,6 +88,9 @@ driver:
   power: {limit_w: 575, pcie_aspm: performance}
   gates: {gpus: 4, memory_mib: 32607, pcie_generation: 5, pcie_width: 16, idle_celsius: 60}
 
+gpu:
+  model: RTX 5090
+
 runtime:
   # the base package alone: with CDI no hook and no libnvidia-container take part
   packages: [nvidia-container-toolkit-base]

@@ -193,6 +193,8 @@ UNSIGNED(nvmlDeviceGetPowerSource, "power_source")
 UNSIGNED(nvmlDeviceGetNumaNodeId, "numa_node")
 LONG(nvmlDeviceGetCurrentClocksEventReasons, "throttle")
 EXPORT int nvmlDeviceGetGspFirmwareVersion(Gpu *g, char *out) { ENTER(g); return give_text(g, "gsp_firmware", out, 64); }
+UNSIGNED(nvmlDeviceGetGpcClkVfOffset, "clock_offset.graphics")
+UNSIGNED(nvmlDeviceGetMemClkVfOffset, "clock_offset.memory")
 #endif
 INDEXED(nvmlDeviceGetTemperature, "temperature.%u")
 INDEXED(nvmlDeviceGetTemperatureThreshold, "threshold.%u")
@@ -204,6 +206,7 @@ INDEXED(nvmlDeviceGetFanSpeed_v2, "fan.%u")
 INDEXED(nvmlDeviceGetPcieThroughput, "pcie.throughput.%u")
 INDEXED(nvmlDeviceGetNvLinkState, "nvlink.%u.state")
 INDEXED(nvmlDeviceGetNvLinkVersion, "nvlink.%u.version")
+INDEXED(nvmlDeviceGetNvLinkRemoteDeviceType, "nvlink.%u.remote_type")
 PAIR(nvmlDeviceGetCudaComputeCapability, "compute.major", "compute.minor")
 PAIR(nvmlDeviceGetEccMode, "ecc.mode", "ecc.pending")
 PAIR(nvmlDeviceGetMigMode, "mig.mode", "mig.pending")
@@ -252,6 +255,15 @@ EXPORT int nvmlDeviceGetPciInfo_v3(Gpu *g, Pci *out) {
     unsigned_of(g, "pci.id", &out->id);
     unsigned_of(g, "pci.subsystem", &out->subsystem);
     return OK;
+}
+EXPORT int nvmlDeviceGetNvLinkRemotePciInfo_v2(Gpu *g, unsigned link, Pci *out) {
+    char key[64];
+    ENTER(g);
+    memset(out, 0, sizeof *out);
+    snprintf(key, sizeof key, "nvlink.%u.remote", link);
+    int code = give_text(g, key, out->bus_id, sizeof out->bus_id);
+    if (!code) sscanf(out->bus_id, "%x:%x:%x", &out->domain, &out->bus, &out->device);
+    return code;
 }
 EXPORT int nvmlDeviceGetTotalEccErrors(Gpu *g, unsigned kind, unsigned counter, Long *out) {
     char key[64];

@@ -52,6 +52,8 @@ RTX_5090 = {
     "numa_node": 0,
     "cpus": 0xFFFFFFFF,
     "gsp_firmware": "580.95.05",
+    "clock_offset": {"graphics": 0, "memory": 0},
+    "field": {230: 0},
 }
 H200 = RTX_5090 | {
     "name": "NVIDIA H200",
@@ -79,7 +81,7 @@ H200 = RTX_5090 | {
     "power_limit_max_mw": 700000,
     "temperature": {0: 31},
     "threshold": {0: 95, 1: 92, 2: 95, 3: 87},
-    "field": {82: 34},
+    "field": {82: 34, 230: 0},
     "clock": {0: 345, 1: 345, 2: 3201, 3: 345},
     "clock_max": {0: 1980, 1: 1980, 2: 3201, 3: 1980},
     "clock_chosen": {0: 1980, 1: 1980, 2: 3201},

@@ -17,6 +17,7 @@ from vault_cube.checks import Place, Verdict, command, last_line, not_applicable
 IMAGE = "vault-cube-check:1"
 DAEMON = Path("/etc/docker/daemon.json")
 KIND = "nvidia.com/gpu"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def cases(place: Place) -> Iterator[Verdict]:
@@ -87,7 +88,7 @@ def specification(folders: list[Path] | str, gpus: int) -> Verdict:
     found: dict[str, list[str]] = {}
     for file in sorted(file for folder in folders for file in folder.glob("*") if file.suffix in (".json", ".yaml")):
         try:
-            spec = yaml.safe_load(file.read_text())
+            spec = yaml.load(file.read_text(), Loader=LOADER)  # noqa: S506 the safe one, in C
             if spec["kind"] == KIND:
                 shared = paths(spec.get("containerEdits"))
                 found |= {str(one["name"]): shared + paths(one["containerEdits"]) for one in spec["devices"]}

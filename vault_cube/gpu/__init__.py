@@ -17,16 +17,19 @@ session    `Session`: `problem()`, `ask(question)`, `each(question)`, `simulated
            at the next question, replaced
 failures   `Problem(kind, said, todo)`: every way in which NVML fails, in words; `NvmlProblem` is the exception
 nvml       in the child: `Nvml`, `Device.ask("nvmlDeviceGetName")` → value, or None with the reason kept
-facts      `facts`: identity and versions; `detail`: all fields, for gpu.detect
+facts      `facts`: identity and versions
 readings   `readings`: utilisation, memory, power, temperature, clocks, throttle reasons, PCIe, processes
 throttle   names and weight of the throttle reasons' bits
 xid        meaning of each XID code, and what to do
 events     `xids`: those that the driver told since the last call; `logged`: those in the kernel's log
 host       what the kernel says without NVML: modules, PCI, IOMMU, Secure Boot; takes the root to look below
 topology   links, NUMA nodes, processors near a GPU, P2P, what NCCL will use
-health     one small check a question, each with verdict, evidence and what to do (being written): `health(gpus, …)` →
-           {"verdict", "counts", "checks": [{"check", "gpu" (absent: the box), "verdict", "evidence", "todo"}]},
-           verdicts "ok", "warning", "fault", "not applicable"
+detail     `details`: all that NVML says of each GPU, for gpu.detect and gpu.health
+kernel_log the kernel's log of this boot, and its XIDs
+health     `health(gpus, pillar)`: a small check a question → {"verdict", "counts", "checks": [{"check", "gpu" (absent:
+           the box), "verdict", "evidence", "todo"}]}; verdicts "ok", "warning", "fault", "not applicable"
+validate   the checks of health that hold a GPU against the pillar's expectation, as layer.check's verdicts
+verbs      what `_modules/gpu.py` calls; tables: what it shows a person
 ========== ==========================================================================================================
 
 A field that a device lacks is absent, never 0. `problem` in a device's dict says in one line why it did not answer;

@@ -26,14 +26,14 @@ def facts(session: Session, machine: Host | None = None) -> dict[str, Any]:
     cuda_driver_version, nvml_version, accelerator (nvidia, or cpu where there is no GPU that works), problem,
     problem_kind, simulated (only where it is). What a device lacks is absent.
     """
-    found: dict[str, Any] = {"count": 0, "devices": [], **host.driver_module(machine or Host())}
-    try:
-        found |= session.ask(_versions)
-        found["devices"] = session.each(_identity)
-        found["count"] = len(found["devices"])
-    except NvmlProblem as err:
-        found |= {"problem": str(err), "problem_kind": err.problem.kind}
-    else:
+    found: dict[str, Any] = {"count": 0, "devices": [], **versions(session, machine or Host())}
+    if "problem" not in found:
+        try:
+            found["devices"] = session.each(identity)
+            found["count"] = len(found["devices"])
+        except NvmlProblem as err:
+            found |= {"problem": str(err), "problem_kind": err.problem.kind}
+    if "problem" not in found:
         lost = [one["problem"] for one in found["devices"] if "problem" in one]
         if lost:
             found |= {"problem": "; ".join(lost), "problem_kind": "gpu"}
@@ -44,6 +44,15 @@ def facts(session: Session, machine: Host | None = None) -> dict[str, Any]:
     if session.simulated:
         found["simulated"] = True
     return {name: found[name] for name in sorted(found)}
+
+
+def versions(session: Session, machine: Host) -> dict[str, Any]:
+    """The part of `facts` that concerns no single GPU: versions, kernel module, problem, problem_kind."""
+    found = host.driver_module(machine)
+    try:
+        return found | session.ask(_versions)
+    except NvmlProblem as err:
+        return found | {"problem": str(err), "problem_kind": err.problem.kind}
 
 
 def _versions(nvml: Nvml) -> dict[str, Any]:
@@ -58,7 +67,8 @@ def _versions(nvml: Nvml) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _identity(device: Device) -> dict[str, Any]:
+def identity(device: Device) -> dict[str, Any]:
+    """One entry of `devices`, in the child."""
     ask = device.ask
     memory, capability, pci = (
         ask("nvmlDeviceGetMemoryInfo"),
@@ -74,12 +84,12 @@ def _identity(device: Device) -> dict[str, Any]:
         "memory_mib": None if memory is None else memory.total >> 20,
         "compute_capability": None if capability is None else ".".join(map(str, capability)),
         "family": FAMILIES.get(family),
-        "ecc": _switch(ecc),
-        "mig": _switch(mig),
+        "ecc": None if ecc is None else switch(ecc[0]),
+        "mig": None if mig is None else switch(mig[0]),
         "pcie": {
             name: value
             for name, value in {
-                "bus_id": None if pci is None else _text(pci.busId),
+                "bus_id": None if pci is None else text(pci.busId),
                 "generation_max": ask("nvmlDeviceGetMaxPcieLinkGeneration"),
                 "width_max": ask("nvmlDeviceGetMaxPcieLinkWidth"),
             }.items()
@@ -89,12 +99,13 @@ def _identity(device: Device) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "", {})}
 
 
-def _switch(modes: Any) -> str | None:
-    """On or off, of NVML's (current, pending); no word for a card without the switch."""
-    return None if modes is None else ("enabled" if modes[0] else "disabled")
+def switch(state: int | None) -> str | None:
+    """NVML's nvmlEnableState_t in a word; none for a card without the switch."""
+    return None if state is None else ("enabled" if state else "disabled")
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """What NVML gives as bytes here and as text there."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 

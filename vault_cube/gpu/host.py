@@ -56,3 +56,99 @@ def pci_gpus(machine: Host) -> list[dict[str, Any]]:
             one["driver"] = driver.resolve().name
         found.append(one)
     return found
+
+
+def sysfs(bus_id: str) -> str:
+    """The name that sysfs gives a device, of the one that NVML gives: 00000000:11:00.0 → 0000:11:00.0."""
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{domain[-4:]}:{rest}"
+
+
+def aer(machine: Host, bus_id: str) -> dict[str, int]:
+    """PCIe errors of a device since boot: correctable, nonfatal, fatal; empty where the kernel counts none."""
+    found = {}
+    for kind, total in (("correctable", "COR"), ("nonfatal", "NONFATAL"), ("fatal", "FATAL")):
+        said = machine.text(f"/sys/bus/pci/devices/{sysfs(bus_id)}/aer_dev_{kind}") or ""
+        number = re.search(rf"TOTAL_ERR_{total} (\d+)", said)
+        if number:
+            found[kind] = int(number[1])
+    return found
+
+
+def numa_node(machine: Host, bus_id: str) -> int | None:
+    """The NUMA node of a device's slot; none on a machine that has one node only."""
+    said = machine.text(f"/sys/bus/pci/devices/{sysfs(bus_id)}/numa_node")
+    return int(said) if said and said != "-1" else None
+
+
+def cpus(machine: Host, bus_id: str) -> str | None:
+    """The processors near a device, as a list such as 0-15,32-47."""
+    return machine.text(f"/sys/bus/pci/devices/{sysfs(bus_id)}/local_cpulist") or None
+
+
+def iommu(machine: Host, bus_id: str) -> str | None:
+    """How the IOMMU treats a device: identity, DMA, DMA-FQ …; none where there is no IOMMU."""
+    return machine.text(f"/sys/bus/pci/devices/{sysfs(bus_id)}/iommu_group/type")
+
+
+def redirecting_bridges(machine: Host, bus_id: str) -> list[str] | None:
+    """Bridges above a device that send peer to peer traffic up to the processor (ACS); none where nobody may look.
+
+    Source: PCI Express Base Specification, "ACS Extended Capability": id 0x000D, control register at offset 6, bits P2P
+    request redirect (2), P2P completion redirect (3), upstream forwarding (4).
+    """
+    try:
+        path = (machine.root / f"sys/bus/pci/devices/{sysfs(bus_id)}").resolve()
+        bridges = [one for one in path.parents if re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.\d", one.name)]
+        configs = {one.name: (one / "config").read_bytes() for one in bridges}
+    except OSError:
+        return None
+    # without root only the first 64 bytes are shown
+    if any(len(config) < 0x104 for config in configs.values()):
+        return None
+    return sorted(name for name, config in configs.items() if _acs_control(config) & 0b11100)
+
+
+def _acs_control(config: bytes) -> int:
+    at = 0x100
+    for _ in range(64):
+        header = int.from_bytes(config[at : at + 4], "little")
+        if header & 0xFFFF == 0x000D:
+            return int.from_bytes(config[at + 6 : at + 8], "little")
+        at = header >> 20
+        if at < 0x100:
+            break
+    return 0
+
+
+def secure_boot(machine: Host) -> bool | None:
+    """Whether Secure Boot is on; none on a machine that was not booted by UEFI."""
+    for file in machine.folder("/sys/firmware/efi/efivars"):
+        if file.name.startswith("SecureBoot-"):
+            try:
+                # four bytes of attributes, then the value (UEFI specification, "Globally Defined Variables")
+                return file.read_bytes()[4:5] == b"\x01"
+            except OSError:
+                return None
+    return None
+
+
+def loaded_modules(machine: Host) -> set[str]:
+    """Names of the loaded kernel modules."""
+    return {line.split()[0] for line in (machine.text("/proc/modules") or "").splitlines() if line}
+
+
+def process(machine: Host, pid: int) -> dict[str, str] | None:
+    """A process's name and where it runs: container, service, or session; none when there is no such process here."""
+    name = machine.text(f"/proc/{pid}/comm")
+    if name is None:
+        return None
+    group = (machine.text(f"/proc/{pid}/cgroup") or "").splitlines()
+    path = group[-1].rpartition(":")[2] if group else ""
+    if re.search(r"docker|containerd|libpod|kubepods|crio|lxc", path):
+        where = "container"
+    elif re.search(r"^/system\.slice/.*\.service", path):
+        where = "service"
+    else:
+        where = "session"
+    return {"name": name, "where": where}

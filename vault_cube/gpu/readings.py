@@ -22,10 +22,11 @@ def readings(session: Session, *, full: bool = True) -> list[dict[str, Any]]:
     {generation, width, replays}, processes [{pid, memory_mib, kind}], encoder and decoder (0 to 1), energy_j.
     `problem`, `kind` and `errors` as `Session.each` has them.
     """
-    return session.each(_read, full)
+    return session.each(reading, full)
 
 
-def _read(device: Device, full: bool) -> dict[str, Any]:
+def reading(device: Device, full: bool) -> dict[str, Any]:
+    """`readings` of one GPU, in the child."""
     ask = device.ask
     found: dict[str, Any] = {}
     rates = ask("nvmlDeviceGetUtilizationRates")
@@ -39,7 +40,7 @@ def _read(device: Device, full: bool) -> dict[str, Any]:
         found["power_w"] = power / 1000
     if mask is not None:
         found |= {"throttle": throttle.reasons(mask), "throttle_mask": mask}
-    found |= _present(
+    found |= present(
         temperature_c=ask("nvmlDeviceGetTemperature", 0),
         clock_mhz=ask("nvmlDeviceGetClockInfo", CLOCKS["sm"]),
         ecc_uncorrected=ask("nvmlDeviceGetTotalEccErrors", 1, 0),
@@ -51,16 +52,16 @@ def _read(device: Device, full: bool) -> dict[str, Any]:
     if rates is not None:
         found["memory_utilisation"] = rates.memory / 100
     limit, energy = ask("nvmlDeviceGetEnforcedPowerLimit"), ask("nvmlDeviceGetTotalEnergyConsumption")
-    found |= _present(
+    found |= present(
         power_limit_w=None if limit is None else limit / 1000,
         energy_j=None if energy is None else energy / 1000,
         memory_temperature_c=field(device, MEMORY_TEMPERATURE),
         performance_state=ask("nvmlDeviceGetPerformanceState"),
         fan_percent=fans(device) or None,
-        clocks_mhz=_present(**{name: ask("nvmlDeviceGetClockInfo", number) for name, number in CLOCKS.items()}) or None,
+        clocks_mhz=present(**{name: ask("nvmlDeviceGetClockInfo", number) for name, number in CLOCKS.items()}) or None,
         encoder=_share(ask("nvmlDeviceGetEncoderUtilization")),
         decoder=_share(ask("nvmlDeviceGetDecoderUtilization")),
-        pcie=_present(
+        pcie=present(
             generation=ask("nvmlDeviceGetCurrPcieLinkGeneration"),
             width=ask("nvmlDeviceGetCurrPcieLinkWidth"),
             replays=ask("nvmlDeviceGetPcieReplayCounter"),
@@ -116,5 +117,6 @@ def _share(answer: Any) -> float | None:
     return None if answer is None else answer[0] / 100
 
 
-def _present(**fields: Any) -> dict[str, Any]:
+def present(**fields: Any) -> dict[str, Any]:
+    """The fields that a device has."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +42,9 @@ class Overlay:
 class CommandFailed(VaultCubeError):
     """A command in a tree ended badly; `log` holds all it printed."""
 
-    def __init__(self, what: str, status: int, log: Path | None) -> None:
+    def __init__(self, what: str, status: int, log: Path) -> None:
         self.status, self.log = status, log
-        super().__init__(
-            f"{what} failed with status {status}" + (f"; the end of {log}:\n{log_tail(log)}" if log else "")
-        )
+        super().__init__(f"{what} failed with status {status}; the end of {log}:\n{log_tail(log)}")
 
 
 def run(
@@ -55,7 +52,7 @@ def run(
     command: Sequence[str | Path],
     *,
     what: str,
-    log: Path | None,
+    log: Path,
     mountpoint: Path | None = None,
     binds: Sequence[Bind] = (),
     overlays: Mapping[str, Overlay] | None = None,
@@ -66,11 +63,10 @@ def run(
     """Run a command in a tree, with /run, /tmp and /dev of its own. Returns its exit status.
 
     mountpoint: an empty folder, needed when the tree is an overlay. overlays: further trees seen below /run.
-    what: the command's name in an error. log: takes all that is printed; None: the command has our own terminal.
+    what: the command's name in an error.
     Raises CommandFailed when `check` and the status is not 0.
     """
-    if log:
-        log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     root = tree if isinstance(tree, Path) else mountpoint
     if root is None:
         raise ValueError("an overlay needs a mountpoint")
@@ -90,10 +86,10 @@ def run(
     inner = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), *map(str, command)]
     script.append("umask 022")
     script.append(f"exec chroot {shlex.quote(str(root))} {shlex.join(inner)}")
-    with log.open("ab") if log else nullcontext() as out:
+    with log.open("ab") as out:
         status = subprocess.run(
             [*unshare(network), "sh", "-euc", "\n".join(script)],
-            stdin=subprocess.DEVNULL if log else None,
+            stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             check=False,

@@ -17,6 +17,7 @@ from vault_cube.settings.base import Base
 from vault_cube.settings.benchmark import Benchmark
 from vault_cube.settings.driver import Driver
 from vault_cube.settings.frameworks import Frameworks
+from vault_cube.settings.gpu import Gpu
 from vault_cube.settings.image import Archive, Image, Target
 from vault_cube.settings.runtime import Runtime
 from vault_cube.settings.strict import Section
@@ -36,6 +37,7 @@ class Settings(Section):
     runtime: Runtime
     frameworks: Frameworks
     validation: Validation
+    gpu: Gpu
     benchmark: Benchmark
 
     @model_validator(mode="after")

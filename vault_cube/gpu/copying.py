@@ -1,0 +1,69 @@
+"""Keep the PCIe links of some GPUs busy: a program of its own, standard library only, through the CUDA driver's API.
+
+Run as `copying.py SECONDS INDEX…`; prints one line `INDEX ready`, or `INDEX reason`, for each GPU. The functions are
+those of cuda.h (docs.nvidia.com/cuda/cuda-driver-api); the driver brings the library, no toolkit is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Callable
+
+BYTES = 64 << 20
+
+
+def main(seconds: float, indices: list[int]) -> None:
+    # NVML's order; CUDA's own is fastest first
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        _checked(cuda, "cuInit", 0)
+    except (OSError, RuntimeError) as err:
+        for index in indices:
+            print(index, err, flush=True)
+        return
+    copies: list[Callable[[], None]] = []
+    for index in indices:
+        try:
+            copies.append(_copier(cuda, index))
+            print(index, "ready", flush=True)
+        except RuntimeError as err:
+            print(index, err, flush=True)
+    until = time.monotonic() + seconds
+    while copies and time.monotonic() < until:
+        for copy in copies:
+            copy()
+
+
+def _copier(cuda: ctypes.CDLL, index: int) -> Callable[[], None]:
+    """Memory on both sides of a GPU's link, and the call that sends it over."""
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    here, there = ctypes.c_void_p(), ctypes.c_uint64()
+    size = ctypes.c_size_t(BYTES)
+    _checked(cuda, "cuDeviceGet", ctypes.byref(device), index)
+    _checked(cuda, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    _checked(cuda, "cuCtxSetCurrent", context)
+    # memory that the GPU fetches by itself: copies from ordinary memory wait for the processor
+    _checked(cuda, "cuMemHostAlloc", ctypes.byref(here), size, 0)
+    _checked(cuda, "cuMemAlloc_v2", ctypes.byref(there), size)
+
+    def copy() -> None:
+        _checked(cuda, "cuCtxSetCurrent", context)
+        _checked(cuda, "cuMemcpyHtoD_v2", there, here, size)
+
+    copy()
+    return copy
+
+
+def _checked(cuda: ctypes.CDLL, function: str, *args: object) -> None:
+    code = getattr(cuda, function)(*args)
+    if code:
+        raise RuntimeError(f"{function}: CUDA error {code}")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), [int(one) for one in sys.argv[2:]])

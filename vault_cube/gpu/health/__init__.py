@@ -1,0 +1,128 @@
+"""Is the box fit? One small function a question; each gives a verdict, what it saw, and what to do.
+
+Everything is read first (`look`), so that a check is a plain function of what was seen: of the box (box.py), or of one
+GPU (storage.py, links.py, heat.py, use.py). A new question is a new function in a file's CHECKS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vault_cube.gpu import detail, facts, kernel_log, readings
+from vault_cube.gpu.failures import NvmlProblem
+from vault_cube.gpu.health import box, heat, links, storage, use
+from vault_cube.gpu.health.finding import FAULT, NOT_APPLICABLE, OK, ORDER, WARNING, BoxCheck, CardCheck, Finding, Seen
+from vault_cube.gpu.host import Host
+from vault_cube.gpu.nvml import Device
+from vault_cube.gpu.session import Session
+
+CARD_CHECKS = (*storage.CHECKS, *links.CHECKS, *heat.CHECKS, *use.CHECKS)
+SAMPLE_S = 0.005
+
+
+def health(
+    session: Session,
+    pillar: Mapping[str, Any],
+    machine: Host | None = None,
+    *,
+    window_s: float | None = None,
+    load: bool = False,
+) -> dict[str, Any]:
+    """Ask every question; never raises.
+
+    pillar: sections target, driver, runtime, gpu. window_s: how long throttle reasons are sampled, seconds; the
+    pillar's otherwise. load: keep the PCIe links busy meanwhile, to see what they reach; takes seconds.
+
+    Returns verdict (the worst), counts {verdict: number}, checks [{check, gpu (absent: the box), verdict, evidence,
+    todo}], started (UTC), gpus (one line), simulated (only where it is).
+    """
+    seen = look(session, pillar, machine or Host(), window_s=window_s, load=load)
+    checks = [_accepted(one, seen.rules["accepted"]) for one in judge(seen)]
+    counts = {name: sum(one["verdict"] == name for one in checks) for name in ORDER}
+    found = {
+        "verdict": max((one["verdict"] for one in checks), key=ORDER.index),
+        "counts": {name: count for name, count in counts.items() if count},
+        "gpus": facts.short({"devices": seen.cards, "problem": seen.facts.get("problem", "no GPU")}),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seen.now)),
+        "checks": checks,
+    }
+    return found | ({"simulated": True} if seen.facts.get("simulated") else {})
+
+
+def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s: float | None, load: bool) -> Seen:
+    """Read all that the checks judge."""
+    rules = pillar["gpu"]["health"]
+    log = kernel_log.begin(machine)
+    versions, cards = facts.versions(session, machine), []
+    masks: dict[int, list[int]] = {}
+    loaded: dict[int, dict[str, Any]] = {}
+    if "problem" not in versions:
+        try:
+            cards = detail.details(session)
+            masks = _sampled(session, window_s or rules["window_s"])
+            if load:
+                from vault_cube.gpu.load import under_load
+
+                loaded = under_load(session, rules["load_s"])
+        except NvmlProblem as err:
+            versions |= {"problem": str(err), "problem_kind": err.problem.kind}
+    if session.simulated:
+        versions["simulated"] = True
+    return Seen(pillar, machine, time.time(), versions, cards, masks, kernel_log.xids(log), loaded)
+
+
+def judge(
+    seen: Seen, of_box: Sequence[BoxCheck] = box.CHECKS, of_card: Sequence[CardCheck] = CARD_CHECKS
+) -> Iterator[dict[str, Any]]:
+    """Each check's finding: of the box first, then GPU by GPU; one that does not answer is asked nothing more."""
+    for check in of_box:
+        yield _said(check, None, _asked(check, seen))
+    for card in seen.cards:
+        yield _said(use.answers, card["index"], _asked(use.answers, card, seen))
+        if "problem" not in card:
+            for one in of_card:
+                yield _said(one, card["index"], _asked(one, card, seen))
+
+
+def _asked(check: Any, *args: Any) -> Finding:
+    try:
+        found: Finding = check(*args)
+    except Exception as err:
+        # a check that breaks must neither hide the others nor count as passed
+        said = f"this check is broken: {type(err).__name__}: {err}"[:200]
+        return Finding(WARNING, said, "a defect of Vault Cube: please report it with this line")
+    return found
+
+
+def _said(check: BoxCheck | CardCheck, gpu: int | None, found: Finding) -> dict[str, Any]:
+    said = {"check": check.__name__.replace("_", " "), "gpu": gpu, **vars(found)}
+    return {name: value for name, value in said.items() if value not in (None, "")}
+
+
+def _accepted(one: dict[str, Any], accepted: Mapping[str, str]) -> dict[str, Any]:
+    reason = accepted.get(one["check"])
+    if reason is None or one["verdict"] not in (WARNING, FAULT):
+        return one
+    return {**one, "verdict": OK, "evidence": f"{one['evidence']} (accepted: {reason})"}
+
+
+def _sampled(session: Session, window_s: float) -> dict[int, list[int]]:
+    """Masks of throttle reasons of all GPUs, taken together every few milliseconds."""
+    found: dict[int, list[int]] = {}
+    until = time.monotonic() + window_s
+    while True:
+        for one in session.each(_mask):
+            if "mask" in one:
+                found.setdefault(one["index"], []).append(one["mask"])
+        if time.monotonic() >= until:
+            return found
+        time.sleep(SAMPLE_S)
+
+
+def _mask(device: Device) -> dict[str, Any]:
+    return readings.present(mask=readings.throttle_mask(device))
+
+
+__all__ = ["FAULT", "NOT_APPLICABLE", "OK", "WARNING", "health", "judge", "look"]

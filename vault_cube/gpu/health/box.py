@@ -1,0 +1,207 @@
+"""Checks of the box: the right GPUs, and a driver that fits them, itself and the kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vault_cube.driver.needs import GENERATION_NEEDS, OPEN_ONLY
+from vault_cube.gpu import host
+from vault_cube.gpu.facts import short
+from vault_cube.gpu.health.finding import FAULT, OK, WARNING, Finding, Seen, lacking, ok
+
+
+def driver_answers(seen: Seen) -> Finding:
+    """Does NVML open?"""
+    if "problem" not in seen.facts or seen.cards:
+        version = seen.facts.get("driver_version", "of unknown version")
+        return ok(f"driver {version}, {len(seen.cards)} GPU(s)")
+    said, _, todo = str(seen.facts["problem"]).partition("; ")
+    if seen.pillar["target"]["accelerator"] != "nvidia" and seen.facts["problem_kind"] in ("no library", "no driver"):
+        return lacking(f"{said}; this target has none (pillar target:accelerator)")
+    return Finding(FAULT, said, todo)
+
+
+def count(seen: Seen) -> Finding:
+    """Are there as many GPUs as the pillar says, and do all of the PCI bus answer?"""
+    bus, wanted = host.pci_gpus(seen.machine), seen.pillar["driver"]["gates"]["gpus"]
+    found = len(seen.cards)
+    if len(bus) > found:
+        answering = {host.sysfs(card["pcie"]["bus_id"]) for card in seen.cards if "bus_id" in card.get("pcie", {})}
+        missing = [one["bus_id"] for one in bus if one["bus_id"] not in answering]
+        return Finding(
+            FAULT,
+            f"{len(bus)} GPU(s) on the PCI bus, {found} in the driver: {', '.join(missing)} does not answer",
+            "`journalctl -k -g NVRM`; power off and on; reseat card and power connector",
+        )
+    if not wanted:
+        return ok(f"{found}") if found else lacking("no GPU, and the pillar asks for none (driver:gates:gpus)")
+    if found == wanted:
+        return ok(f"{found}")
+    return Finding(
+        FAULT,
+        f"{found} instead of {wanted} (driver:gates:gpus)",
+        "`lspci -d 10de:` shows what the bus sees; a card that is missing there: reseat it and its power connector"
+        if found < wanted
+        else "set driver:gates:gpus in pillar/local.sls to what the box has",
+    )
+
+
+def model(seen: Seen) -> Finding:
+    """Is every GPU the model that the pillar names?"""
+    wanted, cards = seen.pillar["gpu"]["model"], seen.answering
+    if not cards:
+        return lacking("no GPU that answers")
+    shown = short({"devices": cards})
+    if wanted is None:
+        return ok(shown)
+    wrong = [card for card in cards if wanted not in card.get("name", "")]
+    if not wrong:
+        return ok(shown)
+    names = ", ".join(f"GPU {card['index']} is {card.get('name', 'without a name')}" for card in wrong)
+    return Finding(FAULT, f"{names}, not {wanted} (gpu:model)", "put the right card in, or correct gpu:model")
+
+
+def memory(seen: Seen) -> Finding:
+    """Has every GPU the memory that the pillar says?"""
+    least, cards = seen.pillar["driver"]["gates"]["memory_mib"], seen.answering
+    if not cards or not least:
+        return lacking("the pillar asks for no size (driver:gates:memory_mib)" if cards else "no GPU that answers")
+    small = [card for card in cards if card.get("memory_mib", 0) < least]
+    if not small:
+        return ok(f">= {least} MiB each")
+    said = ", ".join(f"GPU {card['index']} has {card.get('memory_mib', 'no word of its')} MiB" for card in small)
+    return Finding(
+        FAULT, f"{said}, not {least} (driver:gates:memory_mib)", "another model, or memory that failed: burn in"
+    )
+
+
+def one_vbios(seen: Seen) -> Finding:
+    """Have all cards of one model the same VBIOS? Different ones differ in power and fan curves."""
+    by_model: dict[str, set[str]] = {}
+    for card in seen.answering:
+        if "vbios" in card:
+            by_model.setdefault(card.get("name", ""), set()).add(card["vbios"])
+    if not by_model:
+        return lacking("no GPU tells its VBIOS")
+    mixed = {name: versions for name, versions in by_model.items() if len(versions) > 1}
+    if not mixed:
+        return ok("; ".join(", ".join(versions) for versions in by_model.values()))
+    said = "; ".join(f"{name}: {', '.join(sorted(versions))}" for name, versions in mixed.items())
+    return Finding(WARNING, said, "bring the cards to one VBIOS with their vendor's tool")
+
+
+def versions_agree(seen: Seen) -> Finding:
+    """Are library and kernel module of one version, and of the branch that the pillar names?"""
+    module, library = seen.facts.get("kernel_module_version"), seen.facts.get("driver_version")
+    if library is None:
+        return lacking("the driver does not answer")
+    if module is not None and module != library:
+        return Finding(
+            FAULT, f"kernel module {module}, library {library}", "reboot, so that the kernel loads the installed driver"
+        )
+    wanted, branch = seen.pillar["driver"]["branch"], library.split(".")[0]
+    if wanted and branch != wanted:
+        return Finding(
+            WARNING,
+            f"driver {library} is not of branch {wanted} (driver:branch)",
+            "`salt-call --local state.apply driver`",
+        )
+    return ok(f"{library}" + ("" if module else ", kernel module not told"))
+
+
+def kernel_modules(seen: Seen) -> Finding:
+    """Do the kernel modules fit the GPUs? Blackwell runs on the open ones only, and on branch 570 and newer."""
+    flavour = seen.facts.get("kernel_module")
+    families = {card["family"].removesuffix("-lovelace") for card in seen.answering if "family" in card}
+    if flavour is None:
+        return lacking("no kernel module is loaded")
+    if flavour != "open" and families & OPEN_ONLY:
+        return Finding(
+            FAULT,
+            f"{flavour} modules under {', '.join(families & OPEN_ONLY)}",
+            "driver:modules: open, then state.apply driver",
+        )
+    branch = int(seen.facts.get("driver_branch", 0) or 0)
+    young = [f"{name} needs {GENERATION_NEEDS[name]}" for name in families if branch < GENERATION_NEEDS.get(name, 0)]
+    if branch and young:
+        return Finding(FAULT, f"branch {branch}: {', '.join(sorted(young))} or newer", "choose a newer driver:branch")
+    wanted = seen.pillar["driver"]["modules"]
+    if wanted and wanted != flavour:
+        return Finding(WARNING, f"{flavour}, the pillar says {wanted}", "`salt-call --local state.apply driver`")
+    return ok(flavour)
+
+
+def nobody_else(seen: Seen) -> Finding:
+    """Does another driver hold a GPU: nouveau, nova, or one that passes it through to a virtual machine?"""
+    loaded = host.loaded_modules(seen.machine) & {"nouveau", "nova_core"}
+    bound = [
+        f"{one['bus_id']} by {one['driver']}"
+        for one in host.pci_gpus(seen.machine)
+        if one.get("driver") not in (None, "nvidia")
+    ]
+    if not loaded and not bound:
+        return ok("no other driver") if seen.cards or host.pci_gpus(seen.machine) else lacking("no GPU on the PCI bus")
+    return Finding(
+        FAULT,
+        "; ".join([*(f"{name} is loaded" for name in sorted(loaded)), *bound]),
+        "name it in driver:blocked, `salt-call --local state.apply driver`, reboot",
+    )
+
+
+def secure_boot(seen: Seen) -> Finding:
+    """Does Secure Boot keep the modules out? Modules made by DKMS load under it only with an enrolled key."""
+    on = host.secure_boot(seen.machine)
+    if on is None:
+        return lacking("not booted by UEFI")
+    if not on:
+        return ok("off")
+    if "nvidia" in host.loaded_modules(seen.machine):
+        return ok("on, and the module is loaded: it is signed")
+    if seen.pillar["driver"]["provider"] == "none":
+        return lacking("on, and no driver is wanted")
+    return Finding(
+        FAULT, "on, and the kernel module is not loaded", "use signed modules, enrol the key (mokutil), or turn it off"
+    )
+
+
+def peer_path(seen: Seen) -> Finding:
+    """Can GPUs reach each other without a detour? ACS and a translating IOMMU send their traffic over the processor.
+
+    Source: NVIDIA, NCCL user guide, "Troubleshooting", PCI Access Control Services.
+    """
+    cards = [card for card in seen.answering if "bus_id" in card.get("pcie", {})]
+    if len(cards) < 2:
+        return lacking("one GPU has no peer")
+    modes = {host.iommu(seen.machine, card["pcie"]["bus_id"]) or "none" for card in cards}
+    bridges = [host.redirecting_bridges(seen.machine, card["pcie"]["bus_id"]) for card in cards]
+    acs = sorted({name for found in bridges if found for name in found})
+    said = f"IOMMU {', '.join(sorted(modes))}; " + (
+        "ACS may be read by root only" if None in bridges else f"ACS redirects at {', '.join(acs)}" if acs else "no ACS"
+    )
+    if all(card.get("family") and "GeForce" in card.get("name", "") for card in cards):
+        return Finding(OK, f"{said}; GeForce has no peer to peer that it could slow down")
+    if acs or any(mode.startswith("DMA") for mode in modes):
+        return Finding(
+            WARNING, said, "turn ACS off in the BIOS or by setpci, boot with iommu=pt; both are NCCL's advice"
+        )
+    return ok(said)
+
+
+def containers(seen: Seen) -> Finding:
+    """Is what containers get of the GPUs complete and of today's driver?"""
+    runtime = seen.pillar["runtime"]
+    if runtime["provider"] == "none" or runtime["mode"] != "cdi":
+        return lacking("containers get no GPU by CDI here (pillar runtime:mode)")
+    from vault_cube.checks.runtime import specification
+
+    folders = [seen.machine.root / "etc/cdi", seen.machine.root / "var/run/cdi"]
+    said = specification([Path(folder) for folder in folders], len(seen.cards))
+    if said.status == "passed":
+        return ok(said.evidence)
+    return Finding(FAULT, said.evidence, "`systemctl restart nvidia-cdi-refresh` or `nvidia-ctk cdi generate`")
+
+
+CHECKS = (
+    driver_answers, count, model, memory, one_vbios, versions_agree, kernel_modules, nobody_else, secure_boot,
+    peer_path, containers,
+)  # fmt: skip

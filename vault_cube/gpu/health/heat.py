@@ -1,0 +1,117 @@
+"""Checks of heat, power and what they do to the clocks."""
+
+from __future__ import annotations
+
+from vault_cube.gpu import throttle
+from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, lacking, ok
+
+COOL = "airflow, dust, fans, room; gpu.stress shows how it behaves"
+
+
+def temperature(card: Card, seen: Seen) -> Finding:
+    """Is it too warm? The card's own limits count where they are lower than the pillar's."""
+    now, limits, rules = card.get("temperature_c"), card.get("thresholds_c", {}), seen.rules["celsius"]
+    if now is None:
+        return lacking("the driver does not tell")
+    warning = min(rules["warning"], limits.get("gpu_max_c") or 999)
+    fault = min(rules["fault"], limits.get("slowdown_c") or 999)
+    said, verdicts = [f"{now} °C (warning {warning}, fault {fault})"], [(now, warning, fault)]
+    memory, most = card.get("memory_temperature_c"), limits.get("memory_max_c")
+    if memory is not None:
+        said.append(f"memory {memory} °C" + (f" (limit {most})" if most else ""))
+        # the card slows down at its limit; a warning comes five degrees before
+        verdicts += [(memory, most - 5, most)] if most else []
+    if any(value >= high for value, _, high in verdicts):
+        return Finding(FAULT, ", ".join(said), f"stop the load; {COOL}")
+    if any(value >= low for value, low, _ in verdicts):
+        return Finding(WARNING, ", ".join(said), COOL)
+    return ok(", ".join(said))
+
+
+def fan(card: Card, seen: Seen) -> Finding:
+    """Do the fans turn when they should? Many cards stop them while they are cool."""
+    speeds, now, warm = card.get("fan_percent"), card.get("temperature_c", 0), seen.rules["celsius"]["fan"]
+    if not speeds:
+        return lacking("no fan of its own, or the driver does not tell")
+    said = f"{', '.join(f'{speed} %' for speed in speeds)} at {now} °C"
+    if min(speeds) == 0 and now >= warm:
+        return Finding(FAULT, said, "a fan stands still: stop the load, look for a cable in it, replace the card")
+    if max(speeds) >= 100:
+        return Finding(WARNING, said, f"they can do no more: {COOL}")
+    return ok(said)
+
+
+def power_cap(card: Card, seen: Seen) -> Finding:
+    """Is the power cap the one that the pillar chose, or the card's own?"""
+    limit, own = card.get("power_limit_w"), card.get("power", {}).get("limit_default_w")
+    chosen = seen.pillar["driver"]["power"]["limit_w"]
+    if limit is None:
+        return lacking("the driver does not tell")
+    wanted = chosen or own
+    if wanted is None or abs(limit - wanted) < 1:
+        return ok(f"{limit:g} W")
+    whose = "driver:power:limit_w" if chosen else "the card's own"
+    return Finding(
+        WARNING,
+        f"{limit:g} W instead of {wanted:g} W ({whose})",
+        "`systemctl restart vault-cube-gpu-power`" if chosen else f"`nvidia-smi -i {card['index']} -pl {wanted:g}`",
+    )
+
+
+def power_supply(card: Card, seen: Seen) -> Finding:
+    """Is the card fed well? The driver tells an undersized supply; the hardware brakes where a connector gives in."""
+    supply, masks = card.get("power", {}).get("supply"), seen.masks.get(card["index"], ())
+    brake = throttle.shares(masks).get("hw_power_brake_slowdown", 0) if masks else 0
+    todo = (
+        "power off; plug the 12V-2x6 connector in fully, one cable a connector, no adapters; look at the supply's load"
+    )
+    if supply in ("battery", "undersized"):
+        return Finding(FAULT, f"the driver says: {supply}", todo)
+    if brake:
+        return Finding(FAULT, f"the board brakes the card {brake:.0%} of the time", todo)
+    if supply is None and not masks:
+        return lacking("the driver does not tell")
+    return ok(f"{card['power_w']:g} W now" if "power_w" in card else "no brake")
+
+
+def throttling(card: Card, seen: Seen) -> Finding:
+    """Why are the clocks lower than they could be, and how much of the time?"""
+    masks = seen.masks.get(card["index"])
+    if not masks:
+        return lacking("the driver does not tell")
+    shares, allowed = throttle.shares(masks), seen.rules["throttle_share"]
+    said = ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares.items())) or "none"
+    held = {name: seconds for name, seconds in card.get("held_down_s", {}).items() if seconds and name == "thermal"}
+    said += f" of {len(masks)} samples" + "".join(f"; {name} {s:.0f} s since loading" for name, s in held.items())
+    bad = {
+        name: throttle.WEIGHT.get(name, "unknown")
+        for name, share in shares.items()
+        if share > allowed.get(name, 0) and throttle.WEIGHT.get(name, "unknown") not in ("idle", "chosen")
+    }
+    if not bad:
+        return ok(said)
+    todo = "; ".join(dict.fromkeys(throttle.TODO[name] for name in bad if name in throttle.TODO))
+    if "fault" in bad.values():
+        return Finding(FAULT, said, todo)
+    return Finding(WARNING, said, todo or "a reason that this list does not know, or a cap: see throttle_share")
+
+
+def clocks(card: Card, seen: Seen) -> Finding:
+    """Did somebody lock the clocks, or move them off their curve?"""
+    chosen, own = card.get("clocks_chosen_mhz", {}), card.get("clocks_default_mhz", {})
+    offsets = {name: mhz for name, mhz in card.get("clock_offsets_mhz", {}).items() if mhz}
+    moved = [f"{name} {mhz} MHz, default {own[name]}" for name, mhz in chosen.items() if own.get(name, mhz) != mhz]
+    moved += [f"{name} offset {mhz:+d} MHz" for name, mhz in offsets.items()]
+    bits = throttle.shares(seen.masks.get(card["index"], ())) if seen.masks.get(card["index"]) else {}
+    if bits.get("applications_clocks_setting"):
+        moved.append("the driver says that they are held by a setting")
+    if moved:
+        return Finding(
+            WARNING, "; ".join(moved), f"`nvidia-smi -i {card['index']} -rac`, `-rgc`, `-rmc`; offsets: set them to 0"
+        )
+    if not chosen and "clock_offsets_mhz" not in card and not bits:
+        return lacking("the driver does not tell")
+    return ok("the card's own")
+
+
+CHECKS = (temperature, fan, power_cap, power_supply, throttling, clocks)

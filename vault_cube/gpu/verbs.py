@@ -1,0 +1,71 @@
+"""What people type, behind the functions of `_modules/gpu.py`. Each returns what was found, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vault_cube import checks
+from vault_cube.gpu import detail, facts
+from vault_cube.gpu import health as judging
+from vault_cube.gpu import topology as placing
+from vault_cube.gpu.failures import NvmlProblem
+from vault_cube.gpu.host import Host
+from vault_cube.gpu.session import Session
+
+Answer = tuple[dict[str, Any], int]
+CODES = {judging.NOT_APPLICABLE: 0, judging.OK: 0, judging.WARNING: 1, judging.FAULT: 2}
+
+
+def detect(pillar: Mapping[str, Any]) -> Answer:
+    """All fields of all GPUs; exit code 1 where the target wants a GPU and one or all do not answer."""
+    with Session(pillar["gpu"]["answer_s"]) as session:
+        found = facts.facts(session, Host())
+        if found["devices"]:
+            try:
+                found["devices"] = detail.details(session)
+            except NvmlProblem as err:
+                found |= {"problem": str(err), "problem_kind": err.problem.kind}
+    return found, int("problem" in found and pillar["target"]["accelerator"] == "nvidia")
+
+
+def topology(pillar: Mapping[str, Any]) -> Answer:
+    """Links, NUMA nodes, P2P and NCCL's choice; exit code as detect's."""
+    with Session(pillar["gpu"]["answer_s"]) as session:
+        found = placing.topology(session, Host())
+    return found, int("problem" in found and pillar["target"]["accelerator"] == "nvidia")
+
+
+def health(pillar: Mapping[str, Any], *, load: bool, window_s: float | None, cache: Path) -> Answer:
+    """Every check; exit code 0 well, 1 with a warning, 2 with a fault. The grain `gpu_health` shows the last result."""
+    with Session(pillar["gpu"]["answer_s"]) as session:
+        found = judging.health(session, pillar, window_s=window_s, load=load)
+    _remember(found, cache / "gpu_health.json")
+    return found, CODES[found["verdict"]]
+
+
+def validate(pillar: Mapping[str, Any], *, load: bool) -> Answer:
+    """The pillar's expectations; exit code 1 when one is not met."""
+    from vault_cube.gpu.validate import verdicts
+
+    with Session(pillar["gpu"]["answer_s"]) as session:
+        found = checks.summary("gpu.validate", verdicts(session, pillar, load=load))
+        if session.simulated:
+            found["simulated"] = True
+    return found, int(found["verdict"] == checks.FAILED)
+
+
+def _remember(found: Mapping[str, Any], file: Path) -> None:
+    """Leave what is not well for the grain; a cache that cannot be written costs the grain, not the answer."""
+    bad = [one for one in found["checks"] if one["verdict"] in (judging.WARNING, judging.FAULT)]
+    kept = {name: value for name, value in found.items() if name != "checks"} | {"bad": bad}
+    new = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(kept))
+        new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,50 @@
+"""Pillar section `gpu`: which GPUs the box has, and what health means. Counts and links stand in driver:gates."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vault_cube.settings.strict import Fraction, Section
+
+Celsius = Annotated[int, Field(ge=30, le=120)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0, strict=False)]
+Reason = Literal[
+    "sw_power_cap", "hw_slowdown", "sync_boost", "sw_thermal_slowdown", "hw_thermal_slowdown",
+    "hw_power_brake_slowdown", "board_limit", "reliability",
+]  # fmt: skip
+
+
+class Warmth(Section):
+    """Temperatures of the GPU itself; a card's own lower limits count, too."""
+
+    warning: Celsius = Field(description="from here on it is too warm, °C")
+    fault: Celsius = Field(description="from here on it is in danger, °C")
+    fan: Celsius = Field(description="from here on a fan that stands still is broken, °C")
+
+
+class Health(Section):
+    """What `gpu.health` judges by."""
+
+    window_s: Seconds = Field(description="throttle reasons are sampled so long, seconds; `window_s=` overrules")
+    load_s: Seconds = Field(description="`load=True` keeps the PCIe links busy so long, seconds")
+    celsius: Warmth
+    throttle_share: dict[Reason, Fraction] = Field(
+        description="throttle reason -> share of samples that is well; else 0"
+    )
+    ecc_corrected: Count = Field(description="corrected memory errors since the driver was loaded that are well")
+    pcie_replays: Count = Field(description="PCIe replays since the driver was loaded that are well")
+    pcie_corrected: Count = Field(description="corrected PCIe errors (AER) since boot that are well")
+    xid_hours: Seconds = Field(description="how long an XID of a program is news; one of the hardware stays it, hours")
+    held_mib: Count = Field(description="memory that a process outside container and service may hold, MiB")
+    accepted: dict[str, str] = Field(description="check -> reason why its warning or fault is accepted on this box")
+
+
+class Gpu(Section):
+    """`gpu.detect`, `gpu.topology`, `gpu.health`, `gpu.validate`."""
+
+    answer_s: Seconds = Field(description="a driver that takes longer for an answer hangs, seconds")
+    model: str | None = Field(description="part of every GPU's name as NVML gives it; null: any")
+    compute_mode: Literal["default", "exclusive_process", "prohibited"]
+    mig: bool = Field(description="whether the GPUs are meant to be split")
+    health: Health
