@@ -10,6 +10,7 @@ STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
 BUILDER := mmdebstrap packer
 TESTER := shellcheck
+PROVER := libfaketime
 
 .PHONY: help image current boot test test-image lint lock verify benchmark bundle clean-cache clean
 
@@ -22,12 +23,7 @@ $(STAMP): locks/checkout.lock packaging/venv.sh
 	@touch $@
 
 image: $(STAMP) ## the golden image of TARGET, in dist/ (LOCKED=1: exactly the lock, or an error; SIGN_KEY=FILE signs it)
-	@packaging/apt.sh $(BUILDER)
-	@$(SALT_CALL) --out-file=/dev/null image.current target=$(TARGET); case $$? in \
-	  0) ;; \
-	  3) packer build -color=false -only=null.rootfs -var target=$(TARGET) -var locked=$(LOCKED) packer/ || \
-	     { echo "make image: stopped; logs in build/$(TARGET)/logs, finished stages are kept: run it again to go on" >&2; exit 1; } ;; \
-	  *) exit 1 ;; esac
+	@packaging/image.sh $(TARGET) $(LOCKED)
 	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) target=$(TARGET)
 
 boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console; the image does not change
@@ -52,5 +48,15 @@ lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
 lock: $(STAMP) ## resolve packages anew and say what moved
 	@$(SALT_CALL) image.lock target=$(TARGET)
 
+benchmark: $(STAMP) ## what the built image's frameworks do on this machine, in minutes, inside its tree
+	@$(SALT_CALL) --retcode-passthrough image.benchmark quick=True target=$(TARGET)
+
 verify: $(STAMP) ## build again from nothing, elsewhere and otherwise, and compare
+	@packaging/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+clean-cache: $(STAMP) ## remove store and layers of all targets, and say what that frees
+	@$(SALT_CALL) image.clean_cache
+
+clean: ## remove what this checkout made: build/ and dist/
+	rm -rf build dist

@@ -61,8 +61,12 @@ def _pillar(target, checkout):
     # an empty pillar: Salt merges what it renders into the one it began with, which is the default target's
     opts = dict(__opts__, vault_cube=dict(__opts__["vault_cube"], target=target), pillar={})
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
-    if pillar.get("_errors"):
-        raise CommandExecutionError("\n".join(pillar["_errors"]))
+    errors = pillar.get("_errors", [])
+    if errors:
+        # Salt's own line names no reason and a log that does not exist; where it is all there is, it has to do
+        said = [line for line in errors if "Please see master log" not in line] or errors
+        said = [line.removeprefix("Failed to load ext_pillar vault_cube: ") for line in said]
+        raise CommandExecutionError("\n".join(dict.fromkeys(said)))
     return json.loads(json.dumps(pillar))  # plain dicts, for yaml
 
 
@@ -377,3 +381,86 @@ def diff(one, two):
     if found:
         __context__["retcode"] = 1
     return found or f"{one} and {two} are the same"
+
+
+@_spoken
+def verify(target=None):
+    """
+    Prove that the image is reproducible: build it again from nothing, elsewhere and otherwise, and compare.
+
+    Returns the sha256 of each file and what was varied; a difference is an error that names files and bytes.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.verify target=debian-13
+    """
+    from vault_cube.image import verify
+
+    return verify.verify(_space(target, locked=True))
+
+
+@_spoken
+def clean_cache():
+    """
+    Remove all finished layers and all fetched files, of all targets; returns what it freed.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.clean_cache
+    """
+    from vault_cube.image import tidy
+
+    return tidy.clean(_space())
+
+
+@_spoken
+def enter(command=None, target=None):
+    """
+    Run a command inside the tree of the built image, at native speed, on a copy that is thrown away; without one, a
+    shell.
+
+    No network, nothing installed here, no machine booted. Results of ``gpu.benchmark`` and ``gpu.stress`` in there stay
+    in build/<target>/benchmarks. The exit code is the command's.
+
+    command
+        in one string, as a shell takes it
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.enter
+        salt-call image.enter 'salt-call --local gpu.stress duration=60s'
+    """
+    from vault_cube.image import enter as inside
+
+    status = inside.enter(_space(target), ["sh", "-c", command] if command else [])
+    __context__["retcode"] = status
+    return status == 0
+
+
+@_spoken
+def benchmark(suite=None, quick=False, force=False, target=None):
+    """
+    Run ``gpu.benchmark`` inside the tree of the built image; results and report stay in build/<target>/benchmarks.
+
+    suite, quick, force
+        as ``gpu.benchmark`` takes them
+
+    Returns what it said, and the grain ``gpu_benchmark`` as a later call in there sees it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.benchmark quick=True
+    """
+    from vault_cube.image import enter as inside
+
+    said, status = inside.benchmark(_space(target), suite, quick=quick, force=force)
+    __context__["retcode"] = status
+    return said

@@ -8,7 +8,10 @@ import json
 import logging
 from pathlib import Path
 
+import jinja2
 import salt.utils.files
+import yaml
+from salt.exceptions import SaltRenderError
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,10 @@ def ext_pillar(minion_id, pillar, **kwargs):
 
     Returns an empty dict, or `_errors`, one line per problem: file, key, what to do.
     """
+    broken = [line for file in _files() if (line := _unreadable(file))]
+    if broken:
+        # Salt has errors of its own then, and keeps of ours what is raised
+        raise SaltRenderError("; ".join(broken))
     # Salt compiles a pillar twice in one call, the second time with what the first returned
     pillar = {name: section for name, section in pillar.items() if name != "_errors"}
     # importing pydantic costs 0.1 s: a pillar that was found good is not checked again
@@ -47,6 +54,22 @@ def ext_pillar(minion_id, pillar, **kwargs):
     except OSError as err:
         log.debug("the pillar's verdict is not kept: %s", err)
     return {}
+
+
+def _unreadable(file):
+    """Why Salt cannot read a pillar file, in one line; Salt's own word on it is a traceback that names no file."""
+    text = file.read_text()
+    name = f"pillar/{file.parent.name + '/' if file.parent.name == 'targets' else ''}{file.name}"
+    try:
+        jinja2.Environment(autoescape=True).parse(text)
+        if "{%" not in text and "{{" not in text:
+            yaml.load(text, yaml.CSafeLoader)
+    except jinja2.TemplateSyntaxError as err:
+        return f"{name}: line {err.lineno}: {err.message}"
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        return f"{name}: {f'line {mark.line + 1}: ' if mark else ''}{getattr(err, 'problem', err)}"
+    return None
 
 
 def _files():

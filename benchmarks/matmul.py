@@ -26,7 +26,6 @@ def products(torch: Any, device: Any) -> dict[str, tuple[int, Callable[[], objec
     if not gpu:
         return {"float32": product(torch.float32), "bfloat16": product(torch.bfloat16, 512)}
     made = {"float32": product(torch.float32), "bfloat16": product(torch.bfloat16), "float16": product(torch.float16)}
-
     n, plain = product(torch.float32)
 
     def tf32() -> object:
@@ -45,6 +44,20 @@ def products(torch: Any, device: Any) -> dict[str, tuple[int, Callable[[], objec
         one = torch.ones((), device=device)
         made["float8"] = n, lambda: torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
     return made
+
+
+def possible(torch: Any, work: Callable[[], object], sync: Callable[[], None]) -> str | None:
+    """Why a device and this PyTorch cannot do it (a precision too new or too old for it); None when they can."""
+    try:
+        work()
+        sync()
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as err:
+        if workload.kind_of(err) != "error":
+            raise
+        return workload.first_line(err)
+    return None
 
 
 def copies(torch: Any, device: Any, others: list[Any]) -> dict[str, tuple[float, Callable[[], object]]]:
@@ -82,6 +95,7 @@ def main() -> dict[str, Any]:
     torch.manual_seed(1)
     metrics: dict[str, Any] = {}
     sides: dict[str, int] = {}
+    impossible: dict[str, str] = {}
     for index, device in enumerate(devices):
 
         def sync() -> None:
@@ -89,18 +103,20 @@ def main() -> dict[str, Any]:
                 for one in devices:
                     torch.cuda.synchronize(one)
 
+        factors = products(torch, device)
+        sides = {name: n for name, (n, _) in factors.items()}
         made = {
-            **{
-                f"matmul_{name}": ("TFLOP/s", 2 * n**3 / 1e12, work)
-                for name, (n, work) in products(torch, device).items()
-            },
+            **{f"matmul_{name}": ("TFLOP/s", 2 * n**3 / 1e12, work) for name, (n, work) in factors.items()},
             **{
                 f"copy_{name}": ("GB/s", size / 1e9, work)
                 for name, (size, work) in copies(torch, device, [d for d in devices if d != device]).items()
             },
         }
-        sides = {name: n for name, (n, _) in products(torch, device).items()}
+        del factors
         for number, (name, (unit, amount, work)) in enumerate(made.items()):
+            if why := possible(torch, work, sync):
+                impossible[name] = why
+                continue
             steps = workload.steps_for(options.seconds, work, sync)
             samples = [amount * steps / workload.timed(work, sync, steps) for _ in range(options.repeats)]
             # one name for each device; a single device needs no number
@@ -108,13 +124,15 @@ def main() -> dict[str, Any]:
                 workload.metric(unit, samples)
             )
             workload.progress((index + (number + 1) / len(made)) / len(devices), f"{device} {name}")
-        del made
+        # the next device must not find this one's gigabytes behind its copies
+        del made, work
     return {
         "workload": {
             "sides": sides,
             "repeats": options.repeats,
             "devices": len(devices),
             "threads": torch.get_num_threads(),
+            **({"not_measured": impossible} if impossible else {}),
         },
         "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
         "device": torch.cuda.get_device_name(devices[0]) if gpu else "cpu",

@@ -1,5 +1,20 @@
 # The golden image from nothing: each stage is a salt-call of this checkout, so that the same build works
 # stage by stage without Packer, too. Packer 1.6.6 and later.
+#
+# It is built as a file of its own (`packer build packer/demo-box.pkr.hcl`) and needs no plugin: loaded with the rest of
+# the folder, today's Packer would ask for vm's, whichever source is meant.
+
+variable "target" {
+  type        = string
+  description = "A name in pillar/targets/."
+  default     = "debian-12"
+}
+
+variable "locked" {
+  type        = string
+  description = "1: exactly what the lock names, or an error; 0: what nobody serves any more is resolved anew."
+  default     = "0"
+}
 
 locals {
   salt_call = "exec .venv/bin/salt-call --out-file=/dev/null"

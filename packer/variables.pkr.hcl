@@ -1,17 +1,5 @@
-# What the three sources take from the command line: `packer build -var NAME=VALUE`, or a file with -var-file.
-# Not one of them has to be given for the default, `make image`.
-
-variable "target" {
-  type        = string
-  description = "A name in pillar/targets/."
-  default     = "debian-12"
-}
-
-variable "locked" {
-  type        = string
-  description = "1: exactly what the lock names, or an error; 0: what nobody serves any more is resolved anew."
-  default     = "0"
-}
+# What the sources vm and bare_metal take from the command line, beside demo-box.pkr.hcl's: `packer build -var NAME=VALUE`,
+# or a file with -var-file.
 
 # what `vm` and `bare_metal` apply; each layer brings the layers below it
 variable "layers" {

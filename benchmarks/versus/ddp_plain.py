@@ -40,8 +40,8 @@ def main() -> None:
     inputs, targets = ddp.batch_of("transformer", size, size["batch"], device)
     sync = torch.cuda.synchronize if gpu else lambda: None
 
-    model = ddp.transformer(size).to(device)
-    ours = ddp.stepper(ddp.wrap(model, device), (inputs, targets), device)
+    wrapped = ddp.wrap(ddp.transformer(size).to(device), device)
+    ours = ddp.stepper(wrapped, ddp.optimizer_of(wrapped), (inputs, targets), device)
 
     # what a textbook has: the same model in a wrapper of its own, the step written out
     plain = DistributedDataParallel(ddp.transformer(size).to(device), device_ids=[device.index] if gpu else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vault_cube.settings.benchmark import Stress
@@ -75,7 +75,7 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
         described[name] = _describe(device)
         problems += _problems(name, device, described[name], rule)
     for name, curve in rates.items():
-        described.setdefault(name, {"samples": 0})["tflops"] = _curve(curve)
+        described.setdefault(name, {"samples": 0})["tflops"] = _curve(curve, min)
     said = "fault" if faults else "fail" if problems else "pass"
     return {
         "said": said,
@@ -91,7 +91,7 @@ def _describe(device: _Device) -> dict[str, Any]:
     found: dict[str, Any] = {"samples": device.samples}
     found["throttle_share"] = {reason: count / device.samples for reason, count in sorted(device.throttled.items())}
     for name, series in device.values.items():
-        found[name] = _curve(series)
+        found[name] = _curve(series, min if name == "clock_mhz" else max)
     clocks = device.values.get("clock_mhz")
     if clocks:
         first = [value for at, value in clocks if at <= HOUR_S]
@@ -123,8 +123,11 @@ def _problems(name: str, device: _Device, found: dict[str, Any], rule: Stress) -
     return lines
 
 
-def _curve(series: list[tuple[float, float]]) -> dict[str, Any]:
-    """Least, median, most, and a curve of at most 600 points, each the most of its stretch, so that no peak is lost."""
+def _curve(series: list[tuple[float, float]], worst: Callable[[Iterable[float]], float]) -> dict[str, Any]:
+    """Least, median, most, and a curve of at most 600 points.
+
+    worst: a point is the worst of its stretch, the most of a temperature, the least of a clock, so that none is lost.
+    """
     values = [value for _, value in series]
     width = -(-len(series) // POINTS)
     parts = [series[n : n + width] for n in range(0, len(series), width)]
@@ -132,5 +135,5 @@ def _curve(series: list[tuple[float, float]]) -> dict[str, Any]:
         "least": min(values),
         "median": statistics.median(values),
         "most": max(values),
-        "curve": [[part[0][0], max(value for _, value in part)] for part in parts],
+        "curve": [[part[0][0], worst(value for _, value in part)] for part in parts],
     }

@@ -9,6 +9,9 @@ from vault_cube.bench import result
 from vault_cube.bench.result import Machine, Metric, Said, Suite, Verdict
 from vault_cube.settings.benchmark import Benchmark, Ceiling, Thresholds
 
+PEAKS = {"bfloat16 autocast": "matmul_bfloat16", "tf32": "matmul_tf32", "float32": "matmul_float32"}
+"""What a workload computes in -> the measured product that bounds it."""
+
 
 def ceiling(settings: Benchmark, device: str | None) -> Ceiling | None:
     """The vendor's promise for a device, by its name."""
@@ -34,18 +37,19 @@ def derived(suites: Mapping[str, Suite], settings: Benchmark) -> dict[str, Metri
     for suite, key in (("ddp", "transformer"), ("ddp", "resnet"), ("tensorflow", "")):
         if suite not in suites:
             continue
-        rate = suites[suite].metrics.get(f"{key}_model_flops" if key else "model_flops")
-        if rate is None:
+        trained = suites[suite]
+        rate = trained.metrics.get(f"{key}_model_flops" if key else "model_flops")
+        precision = (trained.workload.get("models", {}).get(key) or trained.workload).get("precision")
+        if rate is None or precision not in PEAKS:
             continue
         name = key or suite
-        bfloat16 = suite == "ddp" and suites[suite].device != "cpu"
-        known = ceiling(settings, suites[suite].device)
-        if bfloat16 and known:
+        known = ceiling(settings, trained.device)
+        if known and precision == "bfloat16 autocast":
             add(f"{name}_mfu", "share of the vendor's peak", [one / known.bfloat16_tflops for one in rate.samples])
         # a CPU's product uses all cores, a worker its share of them
-        peak = _measured(suites, "matmul_bfloat16" if bfloat16 else "matmul_float32")
+        peak = _measured(suites, PEAKS[precision])
         if peak:
-            workers = 1 if suites[suite].device != "cpu" else int(suites[suite].workload.get("devices", 1))
+            workers = 1 if trained.device != "cpu" else int(trained.workload.get("devices", 1))
             add(
                 f"{name}_mfu_of_measured",
                 "share of the measured product",

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, disk, keys, layers, papers, root, signature, store, tools
+from vault_cube.image import cache, disk, keys, layers, papers, preflight, root, signature, store, tidy, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.fetch import fetch
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
-
-GIB = 1 << 30
 
 FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
 """the code that makes the files of an image from finished layers"""
@@ -25,6 +24,7 @@ FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
 def build(space: Workspace) -> dict[str, Any]:
     """Make the image, whatever of it is missing. Returns its manifest."""
     with space.exclusive():
+        preflight.check(space)
         make_fetch(space)
         make_tools(space)
         make_layers(space)
@@ -47,7 +47,7 @@ def make_tools(space: Workspace) -> cache.Entry:
     """The tools tree is there."""
     entry = _sound(tools.find(space))
     if entry is None:
-        with step("tools: the tree that makes and boots disks", times_file(space)):
+        with step("tools: the tree that makes and boots disks", times_file(space), space.logs / "tools.log"):
             entry = tools.make(space)
     return entry
 
@@ -63,7 +63,7 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
         if entry and any(cache.find(space.layers, wanted[layer].key) is None for layer in above):
             entry = _sound(entry)
         if entry is None:
-            with step(f"{name}: {_title(name)}", times_file(space)):
+            with step(f"{name}: {_title(name)}", times_file(space), space.logs / f"{name}.log"):
                 made = (
                     root.make(space, wanted[name])
                     if name == keys.ROOT
@@ -125,18 +125,16 @@ def make_disk(space: Workspace) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with space.scratch("disk") as work:
-        with step("disk: kernel image, partitions, file systems", times_file(space)):
+        with step("disk: kernel image, partitions, file systems", times_file(space), space.logs / "disk.log"):
             disk.make(space, entries, lock.epoch, work)
-        raw = store.sha256_of(work / "disk.raw")
-        files = {}
-        for form in space.settings.image.formats:
-            with step(f"{form}: pack", times_file(space)):
-                file = folder / f"{basename(space)}.{form}"
-                shutil.move(disk.convert(space, work, form), file)
-                file.chmod(0o644)
-                files[file.name] = described(file)
+        forms = space.settings.image.formats
+        # each packer keeps one processor busy, and so does a sha256
+        packing = step(f"forms: {', '.join(forms)}", times_file(space), space.logs / "disk.log")
+        with packing, ThreadPoolExecutor() as pool:
+            raw = pool.submit(store.sha256_of, work / "disk.raw")
+            files = dict(pool.map(lambda form: _pack(space, work, form, folder), forms))
     with step("papers: SBOMs and provenance", times_file(space)):
-        digests = {"raw": raw, **{file: form["sha256"] for file, form in files.items()}}
+        digests = {"raw": raw.result(), **{file: form["sha256"] for file, form in files.items()}}
         made = papers.make(space, folder, name=basename(space), digests=digests, lock=lock, wanted=wanted)
         files |= {file.name: described(file) for file in made}
     manifest: dict[str, Any] = {
@@ -154,12 +152,21 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         "tools": keys.tools_key(space).key,
         "epoch": lock.epoch,
         "matches_lock": True,
-        "raw_sha256": raw,
+        "raw_sha256": raw.result(),
         "files": files,
     }
     write_manifest(folder, manifest)
-    cache.evict(space.layers, space.settings.image.cache_gib * GIB, [manifest["tools"], *manifest["layers"].values()])
+    for line in tidy.limit(space, [manifest["tools"], *manifest["layers"].values()]):
+        note(f"beyond image:cache_gib, removed: {line}")
     return manifest
+
+
+def _pack(space: Workspace, work: Path, form: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """One form of the disk is in a folder; its name and what a manifest says of it."""
+    file = folder / f"{basename(space)}.{form}"
+    shutil.move(disk.convert(space, work, form), file)
+    file.chmod(0o644)
+    return file.name, described(file)
 
 
 def described(file: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +43,11 @@ class Overlay:
 class CommandFailed(VaultCubeError):
     """A command in a tree ended badly; `log` holds all it printed."""
 
-    def __init__(self, what: str, status: int, log: Path) -> None:
+    def __init__(self, what: str, status: int, log: Path | None) -> None:
         self.status, self.log = status, log
-        super().__init__(f"{what} failed with status {status}; the end of {log}:\n{log_tail(log)}")
+        super().__init__(
+            f"{what} failed with status {status}" + (f"; the end of {log}:\n{log_tail(log)}" if log else "")
+        )
 
 
 def run(
@@ -52,7 +55,7 @@ def run(
     command: Sequence[str | Path],
     *,
     what: str,
-    log: Path,
+    log: Path | None,
     mountpoint: Path | None = None,
     binds: Sequence[Bind] = (),
     overlays: Mapping[str, Overlay] | None = None,
@@ -63,10 +66,11 @@ def run(
     """Run a command in a tree, with /run, /tmp and /dev of its own. Returns its exit status.
 
     mountpoint: an empty folder, needed when the tree is an overlay. overlays: further trees seen below /run.
-    what: the command's name in an error.
+    what: the command's name in an error. log: takes all that is printed; None: the command has our own terminal.
     Raises CommandFailed when `check` and the status is not 0.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
     root = tree if isinstance(tree, Path) else mountpoint
     if root is None:
         raise ValueError("an overlay needs a mountpoint")
@@ -86,10 +90,10 @@ def run(
     inner = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), *map(str, command)]
     script.append("umask 022")
     script.append(f"exec chroot {shlex.quote(str(root))} {shlex.join(inner)}")
-    with log.open("ab") as out:
+    with log.open("ab") if log else nullcontext() as out:
         status = subprocess.run(
             [*unshare(network), "sh", "-euc", "\n".join(script)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if log else None,
             stdout=out,
             stderr=out,
             check=False,

@@ -122,36 +122,20 @@ def make(space: Workspace, entries: Sequence[cache.Entry], epoch: int, folder: P
     return folder / "disk.raw"
 
 
+# several threads (-W) would write clusters in the order they are ready: another image each time
+PACK = {
+    "qcow2": [
+        *("qemu-img", "convert", "-p", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"),
+        *("/run/work/disk.raw", "/run/work/disk.qcow2"),
+    ],
+    "raw.zst": ["zstd", "-q", "-f", "-T0", "-3", "--no-progress", "/run/work/disk.raw", "-o", "/run/work/disk.raw.zst"],
+}
+"""the command that makes each form that is shipped"""
+
+
 def convert(space: Workspace, folder: Path, form: str) -> Path:
     """Turn `disk.raw` of a folder into a form that is shipped. Returns the file."""
-    # several threads (-W) would write clusters in the order they are ready: another image each time
-    command = {
-        "qcow2": [
-            "qemu-img",
-            "convert",
-            "-c",
-            "-f",
-            "raw",
-            "-O",
-            "qcow2",
-            "-o",
-            "compression_type=zstd",
-            "/run/work/disk.raw",
-            "/run/work/disk.qcow2",
-        ],
-        "raw.zst": [
-            "zstd",
-            "-q",
-            "-f",
-            "-T0",
-            "-3",
-            "--no-progress",
-            "/run/work/disk.raw",
-            "-o",
-            "/run/work/disk.raw.zst",
-        ],
-    }[form]
-    in_tools(space, command, what=f"packing {form}", log=space.logs / "disk.log", folder=folder)
+    in_tools(space, PACK[form], what=f"packing {form}", log=space.logs / "disk.log", folder=folder)
     return folder / f"disk.{form}"
 
 

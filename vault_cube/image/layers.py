@@ -61,7 +61,7 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[cache.Entr
                 "-c",
                 "/run/vault-cube/salt",
                 "--retcode-passthrough",
-                "--log-level=warning",
+                "--log-level=info",  # the log's last line tells a person what the layer is doing
                 "--out=json",
                 "--out-file=/run/vault-cube/result.json",
                 "state.apply",

@@ -40,7 +40,8 @@ def check(space: Workspace) -> list[str]:
         except VaultCubeError as err:
             bad.append(str(err))
     if bad:
-        raise VaultCubeError("\n".join(bad))
+        # a missing lock is told once, not by each check that would have read it
+        raise VaultCubeError("\n".join(dict.fromkeys(bad)))
     return good
 
 
@@ -112,22 +113,25 @@ def has_room(space: Workspace) -> str:
 
 
 def can_reach(space: Workspace) -> str:
-    """What the store lacks can be fetched: each archive answers at one of its places."""
-    store = Store(space.store)
+    """What the store lacks can be fetched: each archive, the vendors' too, answers at one of its places."""
+    settings, store = space.settings, Store(space.store)
+    places: dict[str, list[str]] = {}
+    """archive -> addresses of a signed index, one of which has to answer"""
+    for source in settings.archive.sources:
+        found = aptlock.mirrors(source, settings.image.mirrors)
+        places.setdefault(source.archive, [f"{place}/dists/{source.suites[0]}/InRelease" for place in found])
+    for vendor in [*settings.driver.repositories, *settings.runtime.repositories]:
+        flat = vendor.suite.endswith("/")
+        index = f"{vendor.uri}/{vendor.suite}" if flat else f"{vendor.uri}/dists/{vendor.suite}/"
+        places[vendor.name] = [f"{index.rstrip('/')}/InRelease"]
     try:
         lacking = {deb.archive for deb in AptLock.read(space.locks / "apt.lock").debs if not store.has(deb.sha256)}
     except VaultCubeError:
-        lacking = {source.archive for source in space.settings.archive.sources}
-    unreachable = []
-    for source in space.settings.archive.sources:
-        if source.archive in lacking and not any(
-            _answers(f"{place}/dists/{source.suites[0]}/InRelease")
-            for place in aptlock.mirrors(source, space.settings.image.mirrors)
-        ):
-            unreachable.append(source.mirror)
+        lacking = set(places)
+    unreachable = [places[name][-1] for name in sorted(lacking & places.keys()) if not any(map(_answers, places[name]))]
     if unreachable:
         raise VaultCubeError(
-            f"{space.target}: cannot reach {', '.join(dict.fromkeys(unreachable))} from here: "
+            f"{space.target}: cannot reach {', '.join(unreachable)} from here: "
             "name a mirror in pillar key image:mirrors, or bring a bundle (`make bundle`)"
         )
     return "reaches its archives" if lacking else "needs no network: the store has all packages"

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 # stderr: stdout carries the result of the salt-call that runs the stage
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+PULSE_S = 10.0
+"""how often a long step says that it lives, where no terminal shows it moving"""
+
+
 @contextmanager
-def step(title: str, times: Path | None = None) -> Iterator[None]:
-    """Announce a step, and say how long it took; with `times`, keep the seconds there for the manifest."""
+def step(title: str, times: Path | None = None, log: Path | None = None) -> Iterator[None]:
+    """Announce a step, say what it is doing meanwhile, and how long it took.
+
+    times: keep the seconds there for the manifest. log: what the step writes; its last line tells what it is doing.
+    """
     started = time.monotonic()
     console.print(f"[bold]→[/] {title}")
-    yield
+
+    def doing() -> str:
+        said = log_tail(log, 1).rpartition("\r")[2].strip()[:100] if log else ""
+        return f"  … {time.monotonic() - started:.0f} s  {escape(said)}"
+
+    with _pulse(doing):
+        yield
     seconds = time.monotonic() - started
     console.print(f"  [green]✓[/] {title}: {seconds:.1f} s")
     if times is not None:
@@ -30,14 +45,51 @@ def step(title: str, times: Path | None = None) -> Iterator[None]:
         times.write_text(json.dumps(kept, indent=1))
 
 
+@contextmanager
+def _pulse(say: Callable[[], str]) -> Iterator[None]:
+    """While the block runs, say something every PULSE_S; on a terminal every second, always on the same line."""
+    over = Event()
+
+    def beat() -> None:
+        if console.is_terminal:
+            with console.status(say(), spinner="line") as line:
+                while not over.wait(1):
+                    line.update(say())
+        else:
+            while not over.wait(PULSE_S):
+                console.print(say())
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def note(text: str) -> None:
     """One line of news that is neither a step nor an error."""
     console.print(f"  {text}")
 
 
 @contextmanager
-def byte_bar(title: str, total: int) -> Iterator[Progress]:
-    """A bar over `total` bytes; advance task 0. Where the output is no terminal only its end is printed."""
+def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar over `total` bytes (0: nobody knows how many); call what it gives with the bytes that came."""
+    if not console.is_terminal:
+        come = [0]
+
+        def count(size: int) -> None:
+            come[0] += size
+
+        def say() -> str:
+            of = f" of {total >> 20}" if total else ""
+            return f"  … {title}: {come[0] >> 20}{of} MiB"
+
+        with _pulse(say):
+            yield count
+        console.print(say().replace("…", "[green]✓[/]"))
+        return
     progress = Progress(
         TextColumn("  " + title),
         BarColumn(),
@@ -46,9 +98,9 @@ def byte_bar(title: str, total: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
         console=console,
     )
-    progress.add_task(title, total=total)
+    task = progress.add_task(title, total=total or None)
     with progress:
-        yield progress
+        yield lambda size: progress.advance(task, size)
 
 
 def log_tail(log: Path, lines: int = 15) -> str:

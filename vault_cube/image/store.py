@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -65,7 +67,25 @@ class Store:
             raise VaultCubeError(
                 f"{name}: damaged in the store ({path}): removed; run the build again to fetch it anew"
             )
+        # used now: what goes first when the store outgrows its limit; not every file system notes a reading
+        with suppress(OSError):
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         return path
+
+    def evict(self, limit: int, keep: Collection[str]) -> int:
+        """Remove the least recently used files until `limit` bytes are kept; never those of `keep` (sha256).
+
+        Returns the bytes freed.
+        """
+        found = [(path, path.stat()) for path in self.root.glob("*/*")]
+        total, freed = sum(status.st_size for _, status in found), 0
+        for path, status in sorted(found, key=lambda pair: pair[1].st_atime_ns):
+            if total - freed <= limit:
+                break
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
+                freed += status.st_size
+        return freed
 
     def link(self, wanted: Iterable[tuple[str, str]], folder: Path) -> None:
         """Hard-link files under their names into a folder, verifying each: (sha256, name)."""
@@ -95,11 +115,8 @@ class Store:
             session.mount(scheme, adapter)
         stop = threading.Event()
         failed: list[tuple[Wanted, str]] = []
-        with byte_bar(title, total) as bar, ThreadPoolExecutor(CONNECTIONS) as pool:
-            jobs = {
-                pool.submit(self._bring, session, file, lambda n: bar.advance(bar.task_ids[0], n), stop): file
-                for file in missing
-            }
+        with byte_bar(title, total) as advance, ThreadPoolExecutor(CONNECTIONS) as pool:
+            jobs = {pool.submit(self._bring, session, file, advance, stop): file for file in missing}
             try:
                 for job in as_completed(jobs):
                     why = job.result()

@@ -73,7 +73,9 @@ class Image(Section):
     mirrors: dict[str, HttpUrl] = Field(description="the builder's own mirrors by archive name; not part of any image")
     root_packages: list[PackageName] = Field(description="what Salt needs to run, beside essential and required")
     salt: Environment = Field(description="Salt's own Python environment on the box, /opt/vault-cube/salt")
-    cache_gib: Annotated[int, Field(ge=1, description="layer cache: least recently used entries go beyond this, GiB")]
+    cache_gib: Annotated[
+        int, Field(ge=1, description="layers, and the store: least recently used go beyond this, GiB each")
+    ]
     tools: Tools
     disk: Disk
 

@@ -64,6 +64,11 @@ def test_a_short_peak_is_in_the_curve(settings):
     assert max(value for _, value in curve) == 89
 
 
+def test_a_short_dip_of_the_clock_is_in_the_curve(settings):
+    verdict = judged(settings, clock_mhz=lambda hour: 900 if 11 < hour < 11.03 else 2400)
+    assert min(value for _, value in verdict["devices"]["cuda:0"]["clock_mhz"]["curve"]) == 900
+
+
 def test_an_early_end_is_a_fault(settings):
     assert judged(settings, why="GPU is lost")["said"] == "fault"
 

@@ -67,8 +67,11 @@ def test_the_roofline_is_the_measured_bandwidths_where_there_is_one(settings):
     assert derived["vllm_roofline"].median == pytest.approx(100 / (1500e9 / 13e9))
 
 
+BFLOAT16 = {"transformer": {"precision": "bfloat16 autocast"}}
+
+
 def test_mfu_against_the_vendors_peak_and_the_measured_product(settings):
-    one = suite({"transformer_model_flops": metric(*[100.0] * 5)}, devices=4)
+    one = suite({"transformer_model_flops": metric(*[100.0] * 5)}, devices=4, models=BFLOAT16)
     matmul = suite({f"matmul_bfloat16_{n}": metric(*[200.0] * 5) for n in range(4)})
     derived = judge.derived({"ddp": one, "matmul": matmul}, settings.benchmark)
     assert derived["transformer_mfu"].median == pytest.approx(100 / 209.5)
@@ -76,8 +79,27 @@ def test_mfu_against_the_vendors_peak_and_the_measured_product(settings):
 
 
 def test_an_unknown_device_has_no_vendors_peak(settings):
-    one = suite({"transformer_model_flops": metric(*[100.0] * 5)}, device="NVIDIA Unheard-of", devices=1)
+    one = suite(
+        {"transformer_model_flops": metric(*[100.0] * 5)}, device="NVIDIA Unheard-of", devices=1, models=BFLOAT16
+    )
     assert judge.derived({"ddp": one}, settings.benchmark) == {}
+
+
+def test_tensorflow_on_a_gpu_is_held_against_the_product_it_really_computes(settings):
+    matmul = suite({"matmul_float32": metric(*[100.0] * 5), "matmul_tf32": metric(*[200.0] * 5)})
+    one = suite({"model_flops": metric(*[150.0] * 5)}, devices=4, precision="tf32")
+    derived = judge.derived({"tensorflow": one, "matmul": matmul}, settings.benchmark)
+    assert derived["tensorflow_mfu_of_measured"].median == pytest.approx(0.75)
+    # TF32's mantissa has 10 bits: the vendor's bfloat16 peak is not its
+    assert "tensorflow_mfu" not in derived
+
+
+def test_two_workers_share_a_processors_product(settings):
+    matmul = suite({"matmul_float32": metric(*[0.2] * 5)}, device="cpu")
+    rate, models = {"resnet_model_flops": metric(*[0.05] * 5)}, {"resnet": {"precision": "float32"}}
+    one = suite(rate, device="cpu", devices=2, models=models)
+    derived = judge.derived({"ddp": one, "matmul": matmul}, settings.benchmark)
+    assert derived["resnet_mfu_of_measured"].median == pytest.approx(0.5)
 
 
 def test_a_suite_that_failed_is_the_results_fault(settings):

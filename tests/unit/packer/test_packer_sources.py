@@ -1,6 +1,7 @@
 """Packer's files, under the Packer that is here; and the two scripts that its sources run."""
 
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -21,6 +22,16 @@ def run(*words, **options):
 def test_all_sources_validate_with_nothing_given():
     done = run("packer", "validate", "packer/")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@packer
+def test_the_image_is_built_from_one_file_that_needs_no_plugin():
+    done = run("packer", "validate", "packer/demo-box.pkr.hcl")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (TOP / "packer/demo-box.pkr.hcl").read_text()
+    # today's Packer has only these two inside
+    assert set(re.findall(r'^source "(\S+)"', text, re.M)) == {"null"}
+    assert set(re.findall(r'provisioner "(\S+)"', text)) == {"shell-local"}
 
 
 @packer

@@ -164,3 +164,17 @@ def test_a_missing_box_is_no_empty_box(salt_call, pillar_root):
     assert status != 0
     assert "box" in said
     assert not salt_call.canary.exists()
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("base: [1", "line 2: did not find expected"),
+    ("base: hostname: mine", "line 1: mapping values are not allowed"),
+    ("base:\n  hostname: {{ mine", "line 2: unexpected end of template"),
+])  # fmt: skip
+def test_a_pillar_that_cannot_be_read_is_one_line_and_no_traceback(salt_call, pillar_root, text, words):
+    (pillar_root / "local.sls").write_text(text)
+    status, said = salt_call()
+    assert status != 0
+    assert [line for line in said.splitlines() if f"pillar/local.sls: {words}" in line], said
+    assert "Traceback" not in said
+    assert not salt_call.canary.exists()

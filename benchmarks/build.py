@@ -1,0 +1,170 @@
+"""Seconds per stage of a build, and the ratio of the whole to its floor. Run as root by the checkout's own Python.
+
+    .venv/bin/python benchmarks/build.py [--target debian-12]
+
+Both start from a filled store and a finished tools tree, and end with a qcow2 and a raw.zst:
+
+* ours: `salt-call image.layer validation` and `image.disk`, from an empty layer cache;
+* the floor: the same packages and wheels put on disk by plain calls, nothing else: one mmdebstrap with all packages,
+  uv for each environment (compiled), mke2fs, qemu-img, zstd. No layers, no states, no seal, no hashing, no check of
+  what was installed; what comes out of it is not configured and not the same twice.
+
+Downloads, the tools tree and the boot test are on neither side. Prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TOP))
+from vault_cube.image import chroot, disk, pylock, repository, root, tools  # noqa: E402
+from vault_cube.image.aptlock import AptLock  # noqa: E402
+from vault_cube.image.store import Store  # noqa: E402
+from vault_cube.image.workspace import default_cache  # noqa: E402
+
+MIB = 1 << 20
+STORE = Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
+
+
+def timed(seconds: dict[str, float], name: str, work: Callable[[], object]) -> None:
+    print(f"  {name} …", file=sys.stderr)
+    started = time.monotonic()
+    work()
+    seconds[name] = round(time.monotonic() - started, 2)
+
+
+def ours(target: str, folder: Path) -> dict[str, float]:
+    """Build in a copy of this checkout with a cache of its own."""
+    checkout = folder / "checkout"
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, check=True).stdout.decode()
+    for name in names.split("\0")[:-1]:
+        if (TOP / name).is_file():
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TOP / name, checkout / name)
+    (checkout / ".salt").mkdir()
+    places = {"PYTHONPATH": str(checkout), "VAULT_CUBE_CACHE": str(folder / "cache"), "VAULT_CUBE_STORE": str(STORE)}
+
+    def stage(*words: str) -> None:
+        call = [TOP / ".venv/bin/salt-call", "--out-file=/dev/null", *words, f"target={target}"]
+        subprocess.run(call, cwd=checkout, env={**os.environ, **places}, check=True)
+
+    stage("image.fetch")
+    stage("image.tools")
+    seconds: dict[str, float] = {}
+    times = checkout / "build" / target / "times.json"
+    times.unlink()
+    timed(seconds, "layers", lambda: stage("image.layer", "validation"))
+    timed(seconds, "disk and forms", lambda: stage("image.disk"))
+    return {**json.loads(times.read_text()), "whole": round(sum(seconds.values()), 2)}
+
+
+def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
+    """The same packages, wheels and forms by plain calls."""
+    locks = TOP / "locks" / target
+    lock, log, store = AptLock.read(locks / "apt.lock"), folder / "log", Store(STORE)
+    tree = next(
+        entry / "tree"
+        for entry in (folder / "cache/layers").iterdir()
+        if json.loads((entry / "meta.json").read_text())["name"] == tools.LAYER
+    )
+    work = folder / "floor"
+    work.mkdir()
+
+    def plain(command: list[str], inside: Path = tree, **more: object) -> None:
+        binds = [chroot.Bind(work, "/run/work", writable=True), chroot.Bind(TOP / ".venv/bin/uv", "/run/uv")]
+        variables = {"SOURCE_DATE_EPOCH": str(lock.epoch), **more.get("environment", {})}
+        chroot.run(inside, command, what=command[0], log=log, binds=binds, environment=variables)
+
+    def packages() -> None:
+        repository.make(store, lock.debs, work / "repo", codename)
+        names = [deb.name for deb in lock.debs]
+        plain(tools.mmdebstrap(names, codename, "/run/work/tree", "/run/work/repo"), environment={"TMPDIR": "/tmp"})  # noqa: S108
+
+    def environment(file: Path) -> None:
+        name = file.stem.removeprefix("python-")
+        wheels = pylock.read(file)
+        store.link([(wheel.sha256, wheel.file) for wheel in wheels], work / f"wheels-{name}")
+        (work / f"{name}.txt").write_text(pylock.text(wheels))
+        place = f"/opt/{name}"
+        variables = root.python_environment(lock.epoch) | {
+            "UV_FIND_LINKS": f"/run/work/wheels-{name}",
+            "UV_COMPILE_BYTECODE": "1",
+            "UV_CACHE_DIR": "/opt/uv-cache",
+            "UV_LINK_MODE": "hardlink",
+        }
+        plain(
+            ["/run/uv", "venv", "--no-project", "--python", "/usr/bin/python3", place],
+            work / "tree",
+            environment=variables,
+        )
+        install = ["/run/uv", "pip", "install", "--python", f"{place}/bin/python", "--require-hashes", "--no-deps"]
+        ready = [wheel for wheel in wheels if wheel.file.endswith(".whl")]
+        if len(ready) < len(wheels):  # a source archive is built with what the lock has
+            (work / "ready.txt").write_text(pylock.text(ready))
+            plain([*install, "-r", "/run/work/ready.txt"], work / "tree", environment=variables)
+            install.append("--no-build-isolation")
+        plain([*install, "-r", f"/run/work/{name}.txt"], work / "tree", environment=variables)
+
+    def environments() -> None:
+        for file in sorted(locks.glob("python-*.lock")):
+            environment(file)
+        shutil.rmtree(work / "tree/opt/uv-cache", ignore_errors=True)
+
+    def file_system() -> None:
+        used = int(
+            subprocess.run(["du", "-sm", work / "tree"], capture_output=True, text=True, check=True).stdout.split()[0]
+        )
+        size = int(used * 1.05) + 600
+        with (work / "disk.raw").open("wb") as out:
+            out.truncate(size * MIB)
+        plain(["mke2fs", "-q", "-F", "-t", "ext4", "-d", "/run/work/tree", "/run/work/disk.raw"])
+
+    seconds: dict[str, float] = {}
+    timed(seconds, "mmdebstrap", packages)
+    timed(seconds, "uv", environments)
+    timed(seconds, "mke2fs", file_system)
+    for form, command in disk.PACK.items():
+        timed(seconds, form, lambda command=command: plain(command))
+    return {**seconds, "whole": round(sum(seconds.values()), 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", default="debian-12")
+    parser.add_argument("--codename", default="bookworm")
+    options = parser.parse_args()
+    before = os.getloadavg()
+    cache = default_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=cache) as folder:
+        mine = ours(options.target, Path(folder))
+        plain = floor(options.target, Path(folder), options.codename)
+    print(
+        json.dumps(
+            {
+                "target": options.target,
+                "unit": "seconds",
+                "ours": mine,
+                "floor": plain,
+                "ratio": round(mine["whole"] / plain["whole"], 3),
+                "processors": os.cpu_count(),
+                "load_average": {"before": before, "after": os.getloadavg()},
+                "date": time.strftime("%Y-%m-%d"),
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

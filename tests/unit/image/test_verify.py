@@ -1,0 +1,203 @@
+"""The proof's own parts: the copy, the comparison, another time of day. What builds twice is proven by make verify."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import build, cache, keys, provenance, store, verify
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    top = tmp_path / "checkout"
+    for file in ("Makefile", "salt/base/init.sls", ".venv/bin/python", ".git/HEAD", "build/x/log", "dist/old.qcow2",
+                 "carried/store/aa", "vault_cube/__pycache__/a.pyc", ".ruff_cache/x", "pillar/local.sls"):  # fmt: skip
+        (top / file).parent.mkdir(parents=True, exist_ok=True)
+        (top / file).write_text(file)
+    (top / "_modules").mkdir()
+    (top / "_modules/image.py").write_text("")
+    (top / "_modules/image.py").chmod(0o755)
+    (top / "salt/_modules").symlink_to("../_modules")
+    return top
+
+
+def test_the_copy_holds_the_sources_and_nothing_that_was_made(checkout, tmp_path):
+    verify.copy(checkout, tmp_path / "other")
+    found = {
+        str(path.relative_to(tmp_path / "other")) for path in (tmp_path / "other").rglob("*")
+        if path.is_file() or path.is_symlink()
+    }  # fmt: skip
+    assert found == {
+        "Makefile", "salt/base/init.sls", "salt/_modules", "_modules/image.py", "pillar/local.sls",
+        "carried/source.json",
+    }  # fmt: skip
+    assert (tmp_path / "other/_modules/image.py").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "other/salt/_modules").readlink() == Path("../_modules")
+
+
+def test_the_copy_knows_its_commit(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "source", lambda top: {"commit": "abc", "changed": ["Makefile"]})
+    verify.copy(checkout, tmp_path / "other")
+    assert json.loads((tmp_path / "other" / provenance.CARRIED).read_text()) == {
+        "commit": "abc",
+        "changed": ["Makefile"],
+    }
+
+
+def built(folder, content, layers=None):
+    folder.mkdir()
+    (folder / "image.qcow2").write_bytes(content)
+    (folder / "image.cdx.json").write_text("{}")
+    sums = {name: {"sha256": store.sha256_of(folder / name)} for name in ("image.qcow2", "image.cdx.json")}
+    raw = sums["image.qcow2"]["sha256"]
+    keys_of = dict.fromkeys(keys.ORDER, "0" * 64)
+    return verify.Built({"raw_sha256": raw, "files": sums, "layers": keys_of}, folder, layers or folder / "layers")
+
+
+def test_two_equal_builds_have_nothing_to_say(tmp_path):
+    assert verify.compare(built(tmp_path / "a", b"same"), built(tmp_path / "b", b"same")) == []
+
+
+def test_two_unequal_builds_are_named_with_sums_and_first_byte(tmp_path):
+    one, two = built(tmp_path / "a", b"same"), built(tmp_path / "b", b"sane")
+    sums = [side.manifest["raw_sha256"] for side in (one, two)]
+    assert verify.compare(one, two) == [
+        f"raw: sha256 {sums[0]} and {sums[1]}",
+        f"image.qcow2: sha256 {sums[0]} and {sums[1]}, from byte 2",
+    ]
+
+
+def test_a_file_changed_after_its_manifest_was_written_is_seen(tmp_path):
+    one, two = built(tmp_path / "a", b"same"), built(tmp_path / "b", b"same")
+    (two.folder / "image.cdx.json").write_text("[]")
+    assert len(verify.compare(one, two)) == 1
+
+
+def test_the_layer_and_the_file_that_differ_are_named(tmp_path, monkeypatch):
+    sides = []
+    for name, text in (("a", "1 10:00\n"), ("b", "1 10:01\n")):
+        folder = tmp_path / name
+        layers = tmp_path / f"layers-{name}"
+        for layer in keys.ORDER:
+            made = tmp_path / "work" / name / layer / "upper"
+            (made / "etc").mkdir(parents=True)
+            (made / "etc/stamp").write_text(text if layer == "runtime" else "same")
+            for path in (made / "etc/stamp", made / "etc", made):
+                os.utime(path, (0, 0))
+            cache.keep(layers, str(keys.ORDER.index(layer)) * 64, made, layer, {})
+        side = built(folder, b"image", layers)
+        side.manifest["layers"].update({layer: str(number) * 64 for number, layer in enumerate(keys.ORDER)})
+        sides.append(side)
+    assert verify.differences(None, *sides) == [
+        "layer runtime:",
+        "  ~ etc/stamp: content from byte 6: 30 0a, 31 0a",
+        "      -1 10:00",
+        "      +1 10:01",
+    ]
+    sides[1].manifest["layers"]["validation"] = "f" * 64
+    assert verify.differences(None, *sides)[-1] == "layer validation: the keys differ: its inputs are not the same"
+
+
+@pytest.fixture
+def proof(tmp_path, monkeypatch, checkout):
+    """proof(content) runs verify over a first image `same` and a second build that leaves `content`."""
+
+    class Space:
+        target, build, layers, dist = "debian-12", tmp_path / "build", tmp_path / "layers", tmp_path / "dist"
+
+        def exclusive(self):
+            return verify.step("alone")
+
+        def scratch(self, name):
+            (tmp_path / name).mkdir(exist_ok=True)
+            return nullcontext(tmp_path / name)
+
+    space = Space()
+    space.checkout = checkout
+    first = built(tmp_path / "first", b"same")
+    first.manifest["name"] = "image"
+    monkeypatch.setattr(verify, "_first", lambda _: first)
+    monkeypatch.setattr(verify, "differences", lambda *_: ["layer base:", "  ~ etc/stamp"])
+
+    def run(content):
+        def second(_, other, work, report):
+            folder = other / "build/debian-12/image"
+            folder.parent.mkdir(parents=True)
+            made = built(folder, content)
+            (folder / "image.manifest.json").write_text(json.dumps(made.manifest))
+            return {"umask": "077"}
+
+        monkeypatch.setattr(verify, "_second", second)
+        return verify.verify(space)
+
+    run.report = tmp_path / "build/verify"
+    return run
+
+
+def test_a_proof_says_what_was_compared_and_varied(proof):
+    found = proof(b"same")
+    assert found["same"] is True
+    assert found["varied"] == {"umask": "077"}
+    assert set(found["files"]) == {"image.qcow2", "image.cdx.json"}
+    assert json.loads((proof.report / "verify.json").read_text()) == found
+
+
+def test_no_proof_names_the_file_and_keeps_the_list(proof):
+    with pytest.raises(VaultCubeError, match=r"debian-12: two builds differ\nraw: .*(?s:.)*~ etc/stamp"):
+        proof(b"sane")
+    assert not (proof.report / "verify.json").exists()
+    assert "  ~ etc/stamp" in (proof.report / "differences.txt").read_text()
+
+
+@pytest.mark.skipif(not verify.FAKETIME.exists(), reason="libfaketime is not installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot takes root")
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_command_in_a_tree_believes_in_another_day(tmp_path, monkeypatch, broken):
+    verify.faketime(tmp_path / "bin", tmp_path / "failed")
+    if broken:
+        monkeypatch.setattr(verify, "FAKETIME", tmp_path / "bin/chroot")  # no library
+        (tmp_path / "again").mkdir()
+        verify.faketime(tmp_path / "again/bin", tmp_path / "failed")
+    wrapper = tmp_path / ("again/bin" if broken else "bin") / "chroot"
+    inside = f"mount -t tmpfs tmpfs /run && exec {wrapper} / env -i PATH=/usr/bin:/bin sh -c 'date +%s; env'"
+    said = subprocess.check_output(["unshare", "--mount", "sh", "-euc", inside], text=True).splitlines()
+    later = int(said[0]) - time.time()
+    if broken:
+        assert abs(later) < 3600
+        assert len((tmp_path / "failed").read_text().splitlines()) == 1
+        assert not [line for line in said if "FAKETIME" in line]
+    else:
+        assert abs(later - verify.LATER_S) < 3600
+        assert not (tmp_path / "failed").exists()
+
+
+def test_the_first_image_is_the_finished_one_or_made_now(monkeypatch, tmp_path):
+    class Space:
+        dist, build, layers = tmp_path / "dist", tmp_path / "build", tmp_path / "layers"
+
+    called = []
+    monkeypatch.setattr(build, "current", lambda _: {"name": "finished"})
+    assert verify._first(Space).folder == tmp_path / "dist"
+    monkeypatch.setattr(build, "current", lambda _: None)
+    for name in ("make_fetch", "make_tools", "make_disk"):
+        monkeypatch.setattr(build, name, lambda _, name=name: called.append(name) or {"name": "made"})
+    assert verify._first(Space).folder == tmp_path / "build/image"
+    assert called == ["make_fetch", "make_tools", "make_disk"]
+
+
+def test_python_of_the_copy_wins(tmp_path):
+    """PYTHONPATH comes before the .pth of the checkout's environment: the copy's own code is what is proven."""
+    (tmp_path / "vault_cube").mkdir()
+    (tmp_path / "vault_cube/__init__.py").write_text("")
+    said = subprocess.check_output(
+        [sys.executable, "-c", "import vault_cube; print(vault_cube.__file__)"],
+        env={"PYTHONPATH": str(tmp_path)}, text=True, cwd="/",
+    )  # fmt: skip
+    assert said.strip() == str(tmp_path / "vault_cube/__init__.py")

@@ -1,0 +1,244 @@
+"""Proof of reproducibility: the image built a second time from nothing, elsewhere and otherwise, and compared.
+
+The second build runs in a copy of the checkout (written in reverse order) in another folder, from an empty layer cache,
+without a network, on one CPU, with another umask, time zone, locale, home, user and host name, and a year later where
+libfaketime is installed. Both share the store, whose files are verified by sha256, and the checkout's own .venv.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import build, cache, diff, keys, provenance, store
+from vault_cube.image.progress import note, step
+from vault_cube.image.workspace import Workspace
+
+NOT_SOURCES = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
+STAGES = (("image.fetch", "locked=True"), ("image.tools",), ("image.disk",))
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+LATER_S = 400 * 86400 + 5 * 3600 + 1234
+SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished image: its manifest, the folder of its files, and the layer cache it was made with."""
+
+    manifest: Mapping[str, Any]
+    folder: Path
+    layers: Path
+
+
+def verify(space: Workspace) -> dict[str, Any]:
+    """Build a second time and compare. Returns what was compared and what was varied.
+
+    Raises VaultCubeError naming the files and bytes that differ; the whole list is in build/<target>/verify/.
+    """
+    with space.exclusive():
+        first = _first(space)
+        report = space.build / "verify"
+        shutil.rmtree(report, ignore_errors=True)
+        report.mkdir(parents=True)
+        with space.scratch("verify") as work:
+            other = work / "elsewhere/vc"
+            copy(space.checkout, other)
+            started = time.monotonic()
+            varied = _second(space, other, work, report)
+            seconds = round(time.monotonic() - started)
+            folder = other / "build" / space.target / "image"
+            manifest = json.loads((folder / f"{first.manifest['name']}.manifest.json").read_text())
+            second = Built(manifest, folder, work / "cache/layers")
+            with step("compare"):
+                unequal = compare(first, second)
+            if unequal:
+                said = [*unequal, *differences(space, first, second)]
+                (report / "differences.txt").write_text("\n".join(said) + "\n")
+                more = f"\n… all {len(said)} lines in {report}/differences.txt" if len(said) > SHOWN else ""
+                raise VaultCubeError(f"{space.target}: two builds differ\n" + "\n".join(said[:SHOWN]) + more)
+    found = {
+        "target": space.target,
+        "same": True,
+        "raw_sha256": first.manifest["raw_sha256"],
+        "files": {name: file["sha256"] for name, file in first.manifest["files"].items()},
+        "varied": varied,
+        "seconds": seconds,
+    }
+    (report / "verify.json").write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def _first(space: Workspace) -> Built:
+    """The image that is to be proven, made now where it is missing."""
+    finished = build.current(space)
+    if finished:
+        return Built(finished, space.dist, space.layers)
+    build.make_fetch(space)
+    build.make_tools(space)
+    return Built(build.make_disk(space), space.build / "image", space.layers)
+
+
+def copy(checkout: Path, other: Path) -> None:
+    """Copy a checkout's sources, last file first; the copy knows the commit that it was made of."""
+    files: list[Path] = []
+    for folder, names, found in os.walk(checkout):
+        names[:] = [name for name in names if name not in NOT_SOURCES and not name.endswith("_cache")]
+        links = [name for name in names if Path(folder, name).is_symlink()]
+        files += [Path(folder, name) for name in (*found, *links) if name not in NOT_SOURCES]
+    for file in sorted(files, reverse=True):
+        target = other / file.relative_to(checkout)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target, follow_symlinks=False)
+    (other / ".salt").mkdir()
+    (other / "carried").mkdir()
+    (other / provenance.CARRIED).write_text(json.dumps(provenance.source(checkout)))
+
+
+def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
+    """Run the build in the copy. Returns what was varied, and how."""
+    cpus = sorted(os.sched_getaffinity(0))
+    locale = _another_locale()
+    (work / "home").mkdir()
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(work / "home"),
+        "USER": "somebody",
+        "LOGNAME": "somebody",
+        "TZ": "ELSEWHERE-13:37",
+        "LC_ALL": locale,
+        "TERM": os.environ.get("TERM", "dumb"),
+        "VAULT_CUBE_CACHE": str(work / "cache"),
+        "VAULT_CUBE_STORE": str(space.store),
+        # the copy's own code, before that of the checkout which .venv points to
+        "PYTHONPATH": str(other),
+    }
+    varied = {
+        "folder": str(other),
+        "layer cache": "empty",
+        "network": "none",
+        "umask": "077",
+        "time zone": environment["TZ"],
+        "locale": f"{locale} ({os.environ.get('LC_ALL') or os.environ.get('LANG') or 'none set'} before)",
+        "host name": "elsewhere",
+        "CPUs": f"1 ({len(cpus)} before)",
+        "file creation order": "last file first",
+    }
+    failed = work / "faketime-failed"
+    if FAKETIME.exists():
+        faketime(work / "bin", failed)
+        environment["PATH"] = f"{work / 'bin'}:{environment['PATH']}"
+        environment |= _later(str(FAKETIME))
+    else:
+        note("the clock is the same but for the time that passes: libfaketime is not installed")
+    shell = f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
+    try:
+        for stage, *arguments in STAGES:
+            call = [str(space.uv.parent / "salt-call"), "--out-file=/dev/null", stage, f"target={space.target}"]
+            ran = subprocess.run(
+                ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net",
+                 "sh", "-euc", shell + shlex.join([*call, *arguments])],
+                cwd=other, env=environment, stdin=subprocess.DEVNULL, check=False,
+            )  # fmt: skip
+            if ran.returncode:
+                raise VaultCubeError(
+                    f"the second build of {space.target} failed in {stage}: see above, and {report}/logs"
+                )
+    finally:
+        logs = other / "build" / space.target / "logs"
+        if logs.is_dir():
+            shutil.copytree(logs, report / "logs")
+    if FAKETIME.exists():
+        varied["time of day"] = f"{LATER_S} s later by libfaketime" + (
+            f", but not in {failed.read_text().count(chr(10))} commands, whose tree cannot load it"
+            if failed.exists()
+            else ", in every command of every tree"
+        )
+    else:
+        varied["time of day"] = "later by the first build's time only"
+    return varied
+
+
+def _another_locale() -> str:
+    """A locale of this machine that is neither English nor C, else POSIX."""
+    ran = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
+    return next((name for name in ran.stdout.split() if not name.startswith(("C", "POSIX", "en"))), "POSIX")
+
+
+def _later(library: str) -> dict[str, str]:
+    """The variables under which a program believes in another time of day; files keep their times."""
+    return {
+        "LD_PRELOAD": library,
+        "FAKETIME": f"+{LATER_S}",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+
+
+def faketime(folder: Path, failed: Path) -> None:
+    """Put a `chroot` into a folder that lays libfaketime into the tree's own /run (a tmpfs) and starts with it.
+
+    The builder's `chroot TREE env -i …` is found by PATH: the code under proof stays as it is. failed: gets a line for
+    each command whose tree cannot load the library.
+    """
+    later = shlex.join(f"{key}={value}" for key, value in _later("/run/libfaketime.so.1").items())
+    folder.mkdir(parents=True)
+    wrapper = folder / "chroot"
+    wrapper.write_text(f"""\
+#!/bin/sh
+unset LD_PRELOAD
+[ "$2 $3" = "env -i" ] || exec /usr/sbin/chroot "$@"
+root=$1
+cp {shlex.quote(str(FAKETIME))} "$root/run/libfaketime.so.1"
+shift 3
+now=$(/usr/sbin/chroot "$root" env -i {later} date +%s 2>/dev/null || :)
+if [ "${{now:-0}}" -lt "$(($(date +%s) + {LATER_S} / 2))" ]; then
+  echo "$*" >>{shlex.quote(str(failed))}
+  exec /usr/sbin/chroot "$root" env -i "$@"
+fi
+exec /usr/sbin/chroot "$root" env -i {later} "$@"
+""")
+    wrapper.chmod(0o755)
+
+
+def compare(first: Built, second: Built) -> list[str]:
+    """Hold the files of two builds against each other, read anew. Returns the lines on those that differ."""
+    said = []
+    raw = [built.manifest["raw_sha256"] for built in (first, second)]
+    note(f"raw: sha256 {raw[0]}" + ("" if raw[0] == raw[1] else f" [red]and {raw[1]}[/]"))
+    if raw[0] != raw[1]:
+        said.append(f"raw: sha256 {raw[0]} and {raw[1]}")
+    for name in first.manifest["files"]:
+        files = [built.folder / name for built in (first, second)]
+        one, two = (store.sha256_of(file) for file in files)
+        note(f"{name}: sha256 {one}" + ("" if one == two else f" [red]and {two}[/]"))
+        if one != two:
+            at = diff.first_difference(*files)
+            said.append(f"{name}: sha256 {one} and {two}" + (f", from byte {at[0]}" if at else ""))
+    return said
+
+
+def differences(space: Workspace, first: Built, second: Built) -> list[str]:
+    """Which files differ, layer by layer, and on the disk."""
+    said = []
+    for name in keys.ORDER:
+        wanted = [built.manifest["layers"][name] for built in (first, second)]
+        one, two = (cache.find(built.layers, key) for built, key in zip((first, second), wanted, strict=True))
+        if wanted[0] != wanted[1]:
+            said.append(f"layer {name}: the keys differ: its inputs are not the same")
+        elif one and two and one.meta["digest"] != two.meta["digest"]:
+            said += [f"layer {name}:", *(f"  {line}" for line in diff.layers(one.folder, two.folder))]
+    if first.manifest["raw_sha256"] != second.manifest["raw_sha256"]:
+        image = next(name for name in first.manifest["files"] if name.endswith((".qcow2", ".raw.zst")))
+        lines = diff.diff(space, first.folder / image, second.folder / image)
+        said += ["image:", *(f"  {line}" for line in lines)]
+    return said
