@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -176,7 +177,6 @@ UNSIGNED(nvmlDeviceGetPowerUsage, "power_mw")
 UNSIGNED(nvmlDeviceGetEnforcedPowerLimit, "power_limit_mw")
 UNSIGNED(nvmlDeviceGetPowerManagementLimit, "power_limit_set_mw")
 UNSIGNED(nvmlDeviceGetPowerManagementDefaultLimit, "power_limit_default_mw")
-UNSIGNED(nvmlDeviceGetCurrPcieLinkGeneration, "pcie.generation")
 UNSIGNED(nvmlDeviceGetCurrPcieLinkWidth, "pcie.width")
 UNSIGNED(nvmlDeviceGetMaxPcieLinkGeneration, "pcie.generation_max")
 UNSIGNED(nvmlDeviceGetMaxPcieLinkWidth, "pcie.width_max")
@@ -214,6 +214,15 @@ PAIR(nvmlDeviceGetPowerManagementLimitConstraints, "power_limit_min_mw", "power_
 PAIR(nvmlDeviceGetEncoderUtilization, "utilisation.encoder", "utilisation.period")
 PAIR(nvmlDeviceGetDecoderUtilization, "utilisation.decoder", "utilisation.period")
 
+// a link that sleeps wakes up while the fake CUDA touches $FAKE_NVML.busy
+EXPORT int nvmlDeviceGetCurrPcieLinkGeneration(Gpu *g, unsigned *out) {
+    char path[1024];
+    struct stat busy;
+    ENTER(g);
+    snprintf(path, sizeof path, "%s.busy", getenv("FAKE_NVML"));
+    int awake = !stat(path, &busy) && time(NULL) - busy.st_mtime < 2;
+    return awake && !unsigned_of(g, "pcie.generation_busy", out) ? OK : unsigned_of(g, "pcie.generation", out);
+}
 EXPORT int nvmlDeviceGetNvLinkErrorCounter(Gpu *g, unsigned link, unsigned counter, Long *out) {
     char key[64];
     ENTER(g);

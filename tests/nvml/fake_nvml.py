@@ -141,7 +141,7 @@ def flat(node, path=""):
         for key, value in node.items():
             yield from flat(value, f"{path}.{key}" if path else str(key))
     elif node is not None:
-        yield path, node
+        yield path, int(node) if isinstance(node, bool) else node
 
 
 class FakeNvml:

@@ -1,0 +1,268 @@
+"""gpu.health over the fake: what is well is well, and each fault gives exactly its own verdict and no other."""
+
+import pytest
+from fake_box import Box
+from fake_host import CLOSED
+
+from vault_cube.gpu import tables
+
+BUS = "00000000:51:00.0"  # GPU 2 of the fake
+
+
+def change(**fields):
+    """A fault that is a change of GPU 2."""
+    return lambda box: box.nvml.gpu(2, **fields)
+
+
+def only(check, verdict, where=2):
+    return {check: {where: verdict}}
+
+
+def h200(**fields):
+    def make(box):
+        box.be("h200")
+        box.nvml.gpu(0, **fields)
+
+    return make
+
+
+def pillar(path, value):
+    def make(box):
+        node = box.pillar
+        *parents, last = path.split(":")
+        for part in parents:
+            node = node[part]
+        node[last] = value
+
+    return make
+
+
+def both(*makers):
+    def make(box):
+        for one in makers:
+            one(box)
+
+    return make
+
+
+def loose_process(pid, cgroup, mib=2000):
+    def make(box):
+        box.host.process(pid, "python", cgroup)
+        box.nvml.gpu(2, compute_process={0: f"{pid} {mib << 20}"})
+
+    return make
+
+
+BUSY = {"utilisation": {"gpu": 90}, "throttle": 0x4, "performance_state": 1, "pcie": {"generation": 5}}
+WARM = {"temperature": {0: 70}}
+
+FAULTS = {
+    # the box
+    "one GPU is missing everywhere": (pillar("driver:gates:gpus", 5), only("count", "fault", "box")),
+    "one GPU more than expected": (pillar("driver:gates:gpus", 3), only("count", "fault", "box")),
+    "a GPU on the bus that the driver has not": (
+        lambda box: box.host.add_gpu("00000000:91:00.0"), only("count", "fault", "box"),
+    ),
+    "the wrong model": (change(name="NVIDIA GeForce RTX 4090"), only("model", "fault", "box")),
+    "a name that was cut off": (change(name="NVIDIA GeForce RT"), only("model", "fault", "box")),
+    "too little memory": (change(memory={"total": 24564 << 20}), only("memory", "fault", "box")),
+    "two VBIOS versions": (change(vbios="98.02.2E.00.01"), only("one vbios", "warning", "box")),
+    "library and module differ": (
+        lambda box: box.host.write("proc/driver/nvidia/version", "NVIDIA UNIX Open Kernel Module  575.57.08"),
+        only("versions agree", "fault", "box"),
+    ),
+    "another branch than the pillar's": (pillar("driver:branch", "595"), only("versions agree", "warning", "box")),
+    "closed modules on Blackwell": (
+        lambda box: box.host.write("proc/driver/nvidia/version", CLOSED), only("kernel modules", "fault", "box"),
+    ),
+    "a branch that is too old for Blackwell": (
+        both(lambda box: box.nvml.set(driver_version="565.57.01"), pillar("driver:branch", "565"),
+             lambda box: box.host.write("proc/driver/nvidia/version", "Open Kernel Module  565.57.01")),
+        only("kernel modules", "fault", "box"),
+    ),
+    "nouveau is loaded": (
+        lambda box: box.host.write("proc/modules", "nouveau 2514944 0 - Live 0x0\nnvidia 1 0 - Live 0x0"),
+        only("nobody else", "fault", "box"),
+    ),
+    "a GPU given to a virtual machine": (
+        lambda box: box.host.add_gpu("00000000:91:00.0", driver="vfio-pci"),
+        {**only("count", "fault", "box"), **only("nobody else", "fault", "box")},
+    ),
+    "ACS on a box with peer to peer": (
+        both(lambda box: box.be("8 mixed"), lambda box: box.host.redirect(BUS)), only("peer path", "warning", "box"),
+    ),
+    "no container device description": (
+        both(pillar("runtime:provider", "nvidia"), pillar("runtime:mode", "cdi")), only("containers", "fault", "box"),
+    ),
+    # one GPU
+    "lost": (change(error=15), only("answers", "fault")),
+    "needs a reset": (change(error=16), only("answers", "fault")),
+    "lost in the middle of a read": (change(lost_after=25), only("answers", "fault")),
+    "lost while it is opened": (change(handle_error=15), only("answers", "fault")),
+    "hangs": (change(hang={"nvmlDeviceGetPowerUsage": 1}), only("answers", "fault")),
+    "takes the library down": (change(crash={"nvmlDeviceGetName": 1}), only("answers", "fault")),
+    "one function fails": (change(error={"nvmlDeviceGetPowerUsage": 999}), only("answers", "warning")),
+    "a text that does not fit": (
+        change(uuid="x" * 200), only("answers", "warning"),
+    ),
+    "without a UUID": (change(uuid=None), only("answers", "warning")),
+    "the driver asks for a reset": (change(field={230: 1}), only("recovery", "fault")),
+    "fell off the bus a while ago": (
+        lambda box: box.host.xid(BUS, 79, "pid=1, GPU has fallen off the bus.", hours_ago=50), only("xids", "fault"),
+    ),
+    "a program's XID, today": (lambda box: box.host.xid(BUS, 31, "MMU Fault"), only("xids", "warning")),
+    "a program's XID, last week": (lambda box: box.host.xid(BUS, 31, "MMU Fault", hours_ago=170), {}),
+    "an XID of no weight": (lambda box: box.host.xid(BUS, 63, "Row Remapper"), {}),
+    "ECC: data was lost": (
+        h200(ecc={"volatile": {"uncorrected": 2}, "aggregate": {"uncorrected": 2}}), only("ecc", "fault", 0),
+    ),
+    "ECC: data was lost in an earlier life": (h200(ecc={"aggregate": {"uncorrected": 2}}), only("ecc", "warning", 0)),
+    "ECC: corrected too often": (h200(ecc={"volatile": {"corrected": 11}}), only("ecc", "warning", 0)),
+    "ECC: corrected a few times": (h200(ecc={"volatile": {"corrected": 10}}), {}),
+    "ECC is off": (h200(ecc={"mode": 0, "pending": 0}), only("ecc mode", "warning", 0)),
+    "ECC waits for a reset": (h200(ecc={"pending": 0}), only("ecc mode", "warning", 0)),
+    "a row that could not be remapped": (h200(remapped={"failed": 1}), only("remapped rows", "fault", 0)),
+    "a row that waits": (h200(remapped={"uncorrected": 1, "pending": 1}), only("remapped rows", "warning", 0)),
+    "a row was remapped": (h200(remapped={"uncorrected": 1}), only("remapped rows", "warning", 0)),
+    "sixty retired pages": (h200(retired={0: 20, 1: 40, "pending": 0}), only("retired pages", "fault", 0)),
+    "a page waits": (h200(retired={0: 0, 1: 1, "pending": 1}), only("retired pages", "warning", 0)),
+    "no resizable BAR": (change(bar1={"total": 256 << 20}), only("resizable bar", "warning")),
+    "a slot of an older generation": (change(pcie={"generation_max": 4}), only("pcie slot", "fault")),
+    "half the lanes, idle": (change(pcie={"width": 8}), only("pcie link", "warning")),
+    "half the lanes, at work": (change(**BUSY | {"pcie": {"generation": 5, "width": 8}}), only("pcie link", "fault")),
+    "generation 4 at work": (change(**BUSY | {"pcie": {"generation": 4}}), only("pcie link", "fault")),
+    "generation 1 at rest": (change(pcie={"generation": 1}), {}),
+    "replays": (change(pcie={"replays": 101}), only("pcie errors", "warning")),
+    "a fatal error on the bus": (
+        lambda box: box.host.write(f"sys/bus/pci/devices/{BUS[4:]}/aer_dev_fatal", "TOTAL_ERR_FATAL 1"),
+        only("pcie errors", "fault"),
+    ),
+    "an NVLink is down": (h200(nvlink={link: {"state": link != 3} for link in range(18)}), only("nvlink", "fault", 0)),
+    "an NVLink with errors": (
+        h200(nvlink={link: {"state": 1, "errors": {0: 7}} for link in range(18)}), only("nvlink", "warning", 0),
+    ),
+    "too warm": (change(temperature={0: 86}), only("temperature", "warning")),
+    "at its own limit": (change(temperature={0: 85}, threshold={1: 85, 3: 80}), only("temperature", "fault")),
+    "its memory is at its limit": (h200(field={82: 95}), only("temperature", "fault", 0)),
+    "a fan stands still in the heat": (change(**WARM, fan={1: 0}), only("fan", "fault")),
+    "fans stand still in the cool": (change(fan={0: 0, 1: 0}), {}),
+    "fans can do no more": (change(fan={0: 100, 1: 100}), only("fan", "warning")),
+    "another power cap": (change(power_limit_mw=400000), only("power cap", "warning")),
+    "an undersized supply": (change(power_source=2), only("power supply", "fault")),
+    "the board brakes": (
+        change(throttle=0x80), {**only("power supply", "fault"), **only("throttling", "fault")},
+    ),
+    "too hot for the hardware": (change(throttle=0x40 | 0x8), only("throttling", "fault")),
+    "too hot for the driver": (change(throttle=0x20 | 0x4), only("throttling", "warning")),
+    "at its power cap": (change(throttle=0x4), {}),
+    "a reason that nobody knows yet": (change(throttle=0x1000 | 0x1), only("throttling", "warning")),
+    "clocks held by a setting": (change(throttle=0x2), only("clocks", "warning")),
+    "clocks moved off their curve": (change(clock_offset={"memory": 500}), only("clocks", "warning")),
+    "other application clocks": (h200(clock_chosen={0: 1500}), only("clocks", "warning", 0)),
+    "no persistence": (change(persistence=0), only("persistence", "warning")),
+    "nobody may compute": (change(compute_mode=2), only("compute mode", "fault")),
+    "one process only": (change(compute_mode=3), only("compute mode", "warning")),
+    "split without being asked": (h200(mig={"mode": 1, "pending": 1}), only("mig", "warning", 0)),
+    "a split that waits": (h200(mig={"pending": 1}), only("mig", "warning", 0)),
+    "a forgotten process": (loose_process(4711, "/user.slice/session-3.scope"), only("processes", "warning")),
+    "a process that is gone": (change(compute_process={0: f"4712 {1 << 30}"}), only("processes", "warning")),
+    "a container": (loose_process(4713, "/system.slice/docker-0123abcd.scope", 30000), {}),
+    "a service": (loose_process(4714, "/system.slice/system-vllm.slice/vault-cube-vllm@0.service", 30000), {}),
+    "a small process of a person": (loose_process(4715, "/user.slice/user-1000.slice", 300), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("profile", ["4x5090", "h200", "8 mixed"])
+def test_a_healthy_box_is_well(box, profile):
+    if profile != "4x5090":
+        box.be(profile)
+    found = box.health()
+    assert box.bad() == {}
+    assert found["verdict"] == "ok"
+    assert found["simulated"] is True
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_gives_exactly_its_verdict(box, name):
+    make, expected = FAULTS[name]
+    make(box)
+    assert box.bad() == expected
+
+
+def test_secure_boot_keeps_the_modules_out(box):
+    box.host.write("sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c", b"\6\0\0\0\1")
+    assert box.bad() == {}
+    box.nvml.set(init_error=9)
+    box.host.write("proc/modules", "")
+    (box.host.root / "proc/driver/nvidia/version").unlink()
+    assert box.bad() == {
+        "driver answers": {"box": "fault"}, "count": {"box": "fault"}, "secure boot": {"box": "fault"},
+    }  # fmt: skip
+
+
+def test_an_old_driver_is_judged_by_what_it_knows(nvml_old, tmp_path):
+    box = Box(nvml_old, tmp_path)
+    assert box.bad() == {}
+    nvml_old.gpu(1, throttle=0x8)
+    assert box.bad() == only("throttling", "fault", 1)
+
+
+def test_links_are_judged_under_load(box, cuda):
+    said = {one["check"]: one for one in box.health()["checks"] if one.get("gpu") == 2}
+    assert said["pcie link"]["verdict"] == "not applicable"
+    for index in range(4):
+        box.nvml.gpu(index, pcie={"generation_busy": 5})
+    box.nvml.gpu(2, pcie={"generation_busy": 3})
+    box.pillar["gpu"]["health"]["load_s"] = 0.3
+    found = [one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"]
+    assert [one["verdict"] for one in found] == ["ok", "ok", "fault", "ok"]
+    assert found[2]["evidence"] == "gen 3 x16 instead of gen 5 x16 under load"
+
+
+def test_a_load_that_does_not_start_is_no_verdict_on_the_link(box, monkeypatch):
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    found = [one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"]
+    assert {one["verdict"] for one in found} == {"warning"}
+    assert "no load could be put on it" in found[0]["evidence"]
+
+
+def test_what_is_accepted_is_well_and_says_why(box):
+    box.nvml.gpu(2, persistence=0)
+    box.pillar["gpu"]["health"]["accepted"] = {"persistence": "the card is borrowed"}
+    found = box.health()
+    assert found["verdict"] == "ok"
+    assert [one["evidence"] for one in found["checks"] if one["check"] == "persistence"][2] == (
+        "disabled (driver:persistence) (accepted: the card is borrowed)"
+    )
+
+
+def test_without_a_log_an_xid_cannot_be_denied(box):
+    (box.host.root / "kernel.log").unlink()
+    said = {one["verdict"] for one in box.health()["checks"] if one["check"] == "xids"}
+    assert said == {"not applicable"}
+
+
+def test_a_broken_check_is_told_and_hides_nothing(box, monkeypatch):
+    from vault_cube.gpu.health import heat
+
+    def fan(card, seen):
+        raise KeyError("speed")
+
+    monkeypatch.setattr("vault_cube.gpu.health.CARD_CHECKS", (heat.temperature, fan))
+    monkeypatch.setattr("vault_cube.gpu.health.judge.__defaults__", ((), (heat.temperature, fan)))
+    found = box.health()
+    assert {one["verdict"] for one in found["checks"] if one["check"] == "fan"} == {"warning"}
+    assert {one["verdict"] for one in found["checks"] if one["check"] == "temperature"} == {"ok"}
+
+
+def test_the_table_says_what_is_the_same_once(box):
+    box.nvml.gpu(1, error=15)
+    box.nvml.gpu(3, persistence=0)
+    text = tables.health(box.health())
+    lines = text.splitlines()
+    assert lines[0].startswith("FAULT: 3 x NVIDIA GeForce RTX 5090, 1 x unknown GPU")
+    assert "simulated: true" in lines[1]
+    assert "FAULT    answers" in lines[2]
+    assert "→ cold boot" in lines[3]
+    assert sum("WARNING  persistence" in line for line in lines) == 1
+    assert any("GPU 0,2" in line and "persistence" in line for line in lines)

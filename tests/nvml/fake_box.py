@@ -1,0 +1,56 @@
+"""A box with four RTX 5090: the fake NVML, the kernel's files beside it, and the production target's pillar."""
+
+from pathlib import Path
+
+import yaml
+from fake_host import FakeHost
+from salt.utils.dictupdate import merge
+
+from vault_cube.gpu.health import health
+from vault_cube.gpu.session import Session
+from vault_cube.settings import check
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def read_pillar(target):
+    """A target's pillar as Salt merges it, held against the schema."""
+    parts = [yaml.safe_load((CHECKOUT / "pillar" / name).read_text()) for name in ("box.sls", f"targets/{target}.sls")]
+    pillar = merge(*parts, strategy="recurse", merge_lists=False)
+    check(pillar)
+    return pillar
+
+
+class Box:
+    """`nvml`, `host` and `pillar` may be changed; `bad()` is what health finds, `health()` all of it."""
+
+    def __init__(self, nvml, folder):
+        self.nvml, self.folder = nvml, folder
+        self.pillar = read_pillar("ubuntu-24.04")
+        self.pillar["runtime"]["provider"] = "none"
+        self.be("4x5090")
+
+    def be(self, profile):
+        """Another machine, and a pillar that expects it."""
+        self.nvml.profile(profile)
+        gpus = self.nvml.state["gpus"]
+        self.host = FakeHost.make(self.folder / profile.replace(" ", "-"), gpus)
+        self.pillar["driver"]["gates"] |= {"gpus": len(gpus)}
+        if profile != "4x5090":
+            self.pillar["driver"]["gates"] |= {"memory_mib": 24564, "pcie_generation": 0}
+            self.pillar["driver"]["power"]["limit_w"] = None
+            self.pillar["gpu"]["model"] = None
+
+    def health(self, answer_s=0.5, **options):
+        with Session(answer_s) as session:
+            return health(session, self.pillar, self.host, **{"window_s": 0.01, **options})
+
+    def bad(self, **options):
+        """{check: {gpu or "box": verdict}} of what is neither well nor not applicable."""
+        found = {}
+        for one in self.health(**options)["checks"]:
+            if one["verdict"] in ("warning", "fault"):
+                assert one["todo"], f"{one['check']}: nothing to do about it"
+                assert "\n" not in one["evidence"] + one["todo"]
+                found.setdefault(one["check"], {})[one.get("gpu", "box")] = one["verdict"]
+        return found
