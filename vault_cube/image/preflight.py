@@ -16,7 +16,7 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.image import aptlock, chroot, pylock, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store, existing
-from vault_cube.image.workspace import Workspace
+from vault_cube.image.workspace import LAYERS, Workspace
 
 COMMANDS = {
     "unshare": "util-linux",
@@ -28,6 +28,8 @@ COMMANDS = {
 
 # unpacked trees take about three times their packages' size, the raw disk and its forms twice that again
 UNPACKED = 6
+# the wheels of debian-12's environments are 50 to 600 MiB each
+UNKNOWN_ENVIRONMENT = 512 << 20
 
 
 def check(space: Workspace) -> list[str]:
@@ -78,13 +80,23 @@ def can_overlay(space: Workspace) -> str:
 
 
 def has_locks(space: Workspace) -> str:
-    """All locks are there and readable."""
-    packages = len(AptLock.read(space.locks / "apt.lock").debs) + len(tools.lock(space).debs)
+    """All locks are there and readable, and hold every package that the pillar names."""
+    debs = [*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs]
     wheels = sum(
         len(pylock.read(space.locks / f"python-{name}.lock"))
         for name in ("salt", *space.settings.frameworks.environments)
     )
-    return f"has locks: {packages} packages, {wheels} wheels"
+    locked = {(deb.layer if deb.layer == tools.LAYER else "", deb.name) for deb in debs}
+    settings = space.settings
+    named = {"image:root_packages": settings.image.root_packages}
+    named |= {f"{layer}:packages": getattr(settings, layer).packages for layer in LAYERS}
+    lacking = [f"{name} ({key})" for key, names in named.items() for name in names if ("", name) not in locked]
+    lacking += [f"{name} (image:tools)" for name in settings.image.tools.packages if (tools.LAYER, name) not in locked]
+    if lacking:
+        raise VaultCubeError(
+            f"{space.locks}: the pillar names what is not locked: {', '.join(lacking[:5])}: run `make lock`"
+        )
+    return f"has locks: {len(debs)} packages, {wheels} wheels"
 
 
 def has_time(space: Workspace) -> str:
@@ -99,8 +111,14 @@ def has_time(space: Workspace) -> str:
 
 def has_room(space: Workspace) -> str:
     """There is room for the store, the layers and the image."""
+    store = Store(space.store)
     try:
         size = sum(deb.size for deb in AptLock.read(space.locks / "apt.lock").debs)
+        for name in ("salt", *space.settings.frameworks.environments):
+            wheels = pylock.read(space.locks / f"python-{name}.lock")
+            there = [store.path(wheel.sha256).stat().st_size for wheel in wheels if store.has(wheel.sha256)]
+            # a lock of wheels names no sizes
+            size += sum(there) if len(there) == len(wheels) else UNKNOWN_ENVIRONMENT
     except VaultCubeError:
         return "room is judged by the lock"
     needed = size * UNPACKED

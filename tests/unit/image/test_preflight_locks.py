@@ -1,0 +1,52 @@
+"""A lock that the pillar has outgrown is told before anything is fetched."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import preflight
+from vault_cube.image.workspace import Workspace
+from vault_cube.settings import check
+
+TOP = Path(__file__).parents[3]
+
+
+def merged(into, more):
+    for key, value in more.items():
+        both = isinstance(value, dict) and isinstance(into.get(key), dict)
+        into[key] = merged(into[key], value) if both else value
+    return into
+
+
+@pytest.fixture
+def space(tmp_path):
+    shutil.copytree(TOP / "locks", tmp_path / "locks")
+    pillar = yaml.safe_load((TOP / "pillar/box.sls").read_text())
+    merged(pillar, yaml.safe_load((TOP / "pillar/targets/debian-12.sls").read_text()))
+
+    def make(section, packages):
+        pillar[section]["packages"] = [*pillar[section]["packages"], *packages]
+        return Workspace(tmp_path, check(pillar), pillar, cache=tmp_path / "cache", store=tmp_path / "store")
+
+    return make
+
+
+def test_the_committed_locks_hold_what_the_pillar_names(space):
+    assert preflight.has_locks(space("base", [])).startswith("has locks: ")
+
+
+@pytest.mark.parametrize("section", ["base", "frameworks", "validation"])
+def test_a_package_that_is_named_and_not_locked_is_one_line_with_its_key(space, section):
+    with pytest.raises(VaultCubeError) as told:
+        preflight.has_locks(space(section, ["not-locked-yet"]))
+    assert f"not-locked-yet ({section}:packages): run `make lock`" in str(told.value)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_an_environment_without_a_lock_is_told(space, tmp_path):
+    (tmp_path / "locks/debian-12/python-vllm.lock").unlink()
+    with pytest.raises(VaultCubeError, match=r"python-vllm\.lock: there is no such lock"):
+        preflight.has_locks(space("base", []))
