@@ -31,7 +31,7 @@ def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callabl
         optimizer = tf.keras.optimizers.SGD(1e-3)
         optimizer.build(weights)
     # each replica's own copy: inputs that lie on one device would be fetched from there at every step
-    inputs = strategy.run(lambda: tf.random.stateless_normal([batch, width], [2, 0]))
+    inputs = tf.function(lambda: strategy.run(lambda: tf.random.stateless_normal([batch, width], [2, 0])))()
 
     def step(x: Any) -> Any:
         with tf.GradientTape() as tape:

@@ -234,7 +234,7 @@ benchmark:
     repeats: 5
     seconds: 0.6
     steady_s: 3
-    limits_s: {matmul: 120, ddp: 180, tensorflow: 150, vllm: 300}
+    limits_s: {matmul: 300, ddp: 480, tensorflow: 300, vllm: 600}
   quiet: {gpu_utilisation: 0.05, load_per_core: 0.5, spread: 0.1}
   thresholds:
     nvidia: {ddp_efficiency: 0.8, vllm_tokens_per_s: 10, vllm_roofline: 0.5, utilisation: 0.9}

@@ -144,12 +144,3 @@ def test_ctrl_c_through_salt_keeps_what_there_is():
     assert status != 0
     assert last().suites["ddp"].status == "interrupted"
     assert last().verdict == "fault"
-
-
-def test_an_image_that_is_not_built_is_told(tmp_path):
-    call = [Path(sys.executable).with_name("salt-call"), "--retcode-passthrough", "image.enter", "true"]
-    elsewhere = os.environ | {"VAULT_CUBE_CACHE": str(tmp_path)}
-    done = subprocess.run(call, cwd=TOP, capture_output=True, text=True, check=False, env=elsewhere)
-    assert done.returncode == 1
-    assert "make image" in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr + done.stdout

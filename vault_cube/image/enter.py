@@ -15,7 +15,7 @@ from typing import Any
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import build, cache, chroot, keys
 from vault_cube.image.progress import note
-from vault_cube.image.workspace import Workspace
+from vault_cube.image.workspace import STAGED, Workspace
 
 ANSWERS = "/run/answers"
 """where a command in the tree leaves what it answers"""
@@ -27,14 +27,19 @@ LOOPBACK = 'ip link set lo up && exec "$@"'
 def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = None) -> int:
     """Run a command in the tree, with our terminal; nothing: a shell. Returns its exit status.
 
-    Results of `gpu.benchmark` and `gpu.stress` in there are kept in `results(space)`. answers: a folder that the
-    command sees at /run/answers. Raises VaultCubeError when the image is not built, or we are not root.
+    Results of `gpu.benchmark` and `gpu.stress` in there are kept in `results(space)`; this checkout, too, is seen, at
+    /run/vault-cube/checkout, read-only. answers: a folder that the command sees at /run/answers.
+
+    Raises VaultCubeError when the image is not built, or we are not root.
     """
     if os.geteuid() != 0:
         raise VaultCubeError("the tree of an image is an overlay, and mounting one needs root: run it as root")
     lower = tree(space)
     results(space).mkdir(parents=True, exist_ok=True)
-    binds = [chroot.Bind(results(space), space.settings.benchmark.results, writable=True)]
+    binds = [
+        chroot.Bind(results(space), space.settings.benchmark.results, writable=True),
+        chroot.Bind(space.checkout, STAGED),
+    ]
     if answers:
         binds.append(chroot.Bind(answers, ANSWERS, writable=True))
     with space.scratch("enter") as work:

@@ -1,0 +1,66 @@
+"""Which tree is entered: that of the checkout, else that of the image in dist/, else none."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import cache, enter, keys
+
+
+@pytest.fixture
+def space(tmp_path, monkeypatch):
+    """A workspace whose layers have the keys new-root, new-base, …"""
+    monkeypatch.setattr(keys, "layer_keys", lambda _: {name: keys.Key(f"new-{name}", {}) for name in keys.ORDER})
+    (tmp_path / "dist").mkdir()
+    image = SimpleNamespace(name="box", version="1")
+    return SimpleNamespace(
+        layers=tmp_path / "layers", dist=tmp_path / "dist", target="debian-12", settings=SimpleNamespace(image=image)
+    )
+
+
+def keep(space, *names):
+    for name in names:
+        tree = space.layers.parent / "made" / name
+        tree.mkdir(parents=True)
+        cache.keep(space.layers, name, tree, name, {})
+
+
+def build_earlier(space):
+    keep(space, *(f"old-{name}" for name in keys.ORDER))
+    made = {"layers": {name: f"old-{name}" for name in keys.ORDER}}
+    (space.dist / "box-1-debian-12.manifest.json").write_text(json.dumps(made))
+
+
+def entered(space):
+    return [folder.parent.name for folder in enter.tree(space)]
+
+
+def test_the_checkouts_own_layers_bottom_first(space):
+    build_earlier(space)
+    keep(space, *(f"new-{name}" for name in keys.ORDER))
+    assert entered(space) == [f"new-{name}" for name in keys.ORDER]
+
+
+def test_the_last_built_image_when_the_checkout_moved_on(space, capsys):
+    build_earlier(space)
+    keep(space, "new-root", "new-base")
+    assert entered(space) == [f"old-{name}" for name in keys.ORDER]
+    assert "the image in dist/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("manifest", [None, "{", '{"layers": {}}', '{"layers": {"root": "gone"}}'])
+def test_nothing_built_is_one_line_that_says_what_to_do(space, manifest):
+    if manifest:
+        (space.dist / "box-1-debian-12.manifest.json").write_text(manifest)
+    keep(space, "new-root")
+    with pytest.raises(VaultCubeError, match="make image TARGET=debian-12"):
+        enter.tree(space)
+
+
+def test_without_root_it_is_told_why(space, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(VaultCubeError, match="needs root"):
+        enter.enter(space, ["true"])
