@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from vault_cube.errors import VaultCubeError
+from vault_cube.image import locktext
 from vault_cube.settings.image import Source
 
 HEADER = "# vault-cube apt.lock 1"
@@ -62,23 +63,25 @@ class AptLock:
     def text(self) -> str:
         columns = [field.name for field in fields(Deb)]
         lines = [HEADER, f"# epoch {self.epoch}", "# " + " ".join(columns)]
-        return "\n".join([*lines, *(" ".join(map(str, astuple(deb))) for deb in sorted(self.debs))]) + "\n"
+        body = [*lines, *(" ".join(map(str, astuple(deb))) for deb in sorted(self.debs))]
+        return locktext.closed("\n".join(body) + "\n")
 
     @classmethod
     def read(cls, file: Path) -> AptLock:
         """Read a lock. Raises VaultCubeError naming file and line."""
-        try:
-            lines = file.read_text().splitlines()
-        except FileNotFoundError:
-            raise VaultCubeError(f"{file}: there is no lock for this target yet: run `make lock`") from None
+        text = locktext.read(file)
+        lines = text.splitlines()
         if lines[:1] != [HEADER] or not re.fullmatch(r"# epoch \d+", lines[1] if len(lines) > 1 else ""):
             raise VaultCubeError(f"{file}: line 1: not a lock of this version: run `make lock`, or restore the file")
         debs = []
         for number, line in enumerate(lines[3:], 4):
+            if line.startswith(locktext.MARK):
+                continue
             parts = line.split(" ")
             if len(parts) != len(fields(Deb)) or not parts[6].isdigit() or not re.fullmatch(r"[0-9a-f]{64}", parts[7]):
                 raise VaultCubeError(f"{file}: line {number}: not a package: restore the file, or run `make lock`")
             debs.append(Deb(*parts[:6], int(parts[6]), *parts[7:]))  # type: ignore[arg-type, call-arg]
+        locktext.hold(file, text)
         return cls(int(lines[1].split()[2]), tuple(debs))
 
 

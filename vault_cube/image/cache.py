@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,9 @@ from typing import Any
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import manifest
+
+IN_USE_S = 3600
+"""seconds for which an entry counts as in use after it was asked for"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ def keep(layers: Path, key: str, made: Path, name: str, inputs: Mapping[str, Any
     """Take a finished tree into the cache, whole or not at all.
 
     made: the tree, on the cache's file system; it is moved. inputs: what the key was made of, for `image.why`.
+    When a build of another target was faster its entry stays: trees of that build may lie on it.
     """
+    faster = find(layers, key)
+    if faster:
+        return faster
     lines = manifest.entries(made)
     staging = made.parent / f"entry-{name}"
     staging.mkdir()
@@ -60,9 +68,19 @@ def keep(layers: Path, key: str, made: Path, name: str, inputs: Mapping[str, Any
     # the folder's name appears last, and in one step: a killed build leaves no half entry
     folder = layers / key[:32]
     layers.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # what is there is not complete
+    try:
+        staging.rename(folder)
+    except OSError as err:
+        if err.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
     return Entry(folder)
+
+
+def drop(entry: Entry) -> None:
+    """Remove an entry; a run that is killed meanwhile leaves none that looks complete."""
+    (entry.folder / "meta.json").unlink(missing_ok=True)
+    shutil.rmtree(entry.folder, ignore_errors=True)
 
 
 def find(layers: Path, key: str) -> Entry | None:
@@ -71,45 +89,52 @@ def find(layers: Path, key: str) -> Entry | None:
     try:
         if entry.meta["key"] != key:
             return None
-    except (OSError, ValueError, KeyError):
+        os.utime(entry.folder / "meta.json")
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    os.utime(entry.folder / "meta.json")
     return entry
 
 
 def verify(entry: Entry) -> None:
     """Read all of a cached tree. Raises Damaged, and drops the entry, naming the first path that differs."""
-    meta = entry.meta
-    now = manifest.entries(entry.tree)
-    if manifest.digest(now) == meta["digest"]:
-        return
-    changes = manifest.differences(entry.manifest(), now) or ["its manifest"]
-    shutil.rmtree(entry.folder)
+    name = entry.folder.name
+    try:
+        meta = entry.meta
+        name = meta["name"]
+        was, now = entry.manifest(), manifest.entries(entry.tree)
+        if was == now and manifest.digest(now) == meta["digest"]:
+            return
+        # a folder's time only says that something in it changed
+        changes = sorted(manifest.differences(was, now), key=lambda line: line.endswith(": mtime")) or ["meta.json"]
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        changes = [f"cannot be read: {err}"]
+    drop(entry)
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-    raise Damaged(f"cached layer {meta['name']} is damaged ({changes[0]}{more}): removed; it is built again")
+    raise Damaged(f"cached layer {name} is damaged ({changes[0]}{more}): removed; it is built again")
 
 
 def evict(layers: Path, limit: int, keep_keys: Iterable[str]) -> list[str]:
-    """Remove the least recently used entries until `limit` bytes are kept; never those of `keep_keys`.
+    """Remove the least recently used entries until `limit` bytes are kept; never those of `keep_keys`, nor what was
+    used within the last hour: a build of another target may lie on it.
 
     Returns the names of what went.
     """
     kept = {key[:32] for key in keep_keys}
-    found = []
+    found: list[tuple[float, int, str, Entry]] = []
     for folder in layers.glob("*/"):
         entry = Entry(folder)
         try:
-            found.append((((folder / "meta.json").stat().st_mtime), entry.meta.get("bytes", 0), entry))
-        except (OSError, ValueError):
-            if time.time() - folder.stat().st_mtime > 3600:  # nobody's: an entry appears complete or not at all
-                shutil.rmtree(folder, ignore_errors=True)
-    total, gone = sum(size for _, size, _ in found), []
-    for _, size, entry in sorted(found, key=lambda item: item[0]):
+            meta = entry.meta
+            found.append(((folder / "meta.json").stat().st_mtime, int(meta["bytes"]), str(meta["name"]), entry))
+        except (OSError, ValueError, KeyError, TypeError):
+            drop(entry)  # nobody's: an entry appears complete or not at all
+    total, gone = sum(size for _, size, _, _ in found), []
+    for used, size, name, entry in sorted(found, key=lambda item: item[0]):
         if total <= limit:
             break
-        if entry.folder.name not in kept:
-            gone.append(entry.meta["name"])
-            shutil.rmtree(entry.folder)
+        if entry.folder.name not in kept and time.time() - used > IN_USE_S:
+            gone.append(name)
+            drop(entry)
             total -= size
     return gone
 

@@ -6,6 +6,7 @@ behind, neither after Ctrl-C nor after a SIGKILL.
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,9 @@ def run(
 def unshare(network: bool) -> list[str]:
     """The prefix that gives a command its own namespaces, and its death with ours."""
     flags = ["--mount", "--pid", "--fork", "--ipc", "--uts", "--kill-child", "--propagation", "private"]
-    return ["setpriv", "--pdeathsig", "KILL", "unshare", *flags, *([] if network else ["--net"])]
+    # a builder that was killed before setpriv's wish was known is no longer the parent: nothing starts then
+    alive = ["sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
+    return ["setpriv", "--pdeathsig", "KILL", *alive, "unshare", *flags, *([] if network else ["--net"])]
 
 
 def _mount(tree: Path | Overlay, at: str) -> list[str]:

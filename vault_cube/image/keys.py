@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -67,17 +67,28 @@ def file_digest(path: Path) -> str:
     return _file(path, status.st_mtime_ns, status.st_size)[:40] + ("x" if status.st_mode & 0o100 else "")
 
 
-def _files(checkout: Path, files: Iterable[Path]) -> dict[str, str]:
-    return {str(file.relative_to(checkout)): file_digest(file) for file in sorted(files)}
+def _files(space: Workspace, files: Iterable[Path]) -> dict[str, str]:
+    return {place: file_digest(file) for place, file in sorted(places(space, files).items())}
+
+
+def places(space: Workspace, files: Iterable[Path]) -> dict[str, Path]:
+    """Files by their path in a checkout; a lock of this build's own stands where the checkout's would."""
+    locks = space.lock_root
+    return {
+        str(
+            Path("locks") / file.relative_to(locks) if file.is_relative_to(locks) else file.relative_to(space.checkout)
+        ): file
+        for file in files
+    }
 
 
 def tools_key(space: Workspace) -> Key:
     """The key of the tools tree."""
     return _key(
         {
-            "locks/tools.lock": _file_or_missing(space.checkout / "locks/tools.lock"),
+            "locks/tools.lock": _file_or_missing(space.tools_lock),
             **_files(
-                space.checkout,
+                space,
                 (space.checkout / "vault_cube/image" / name for name in ("repository.py", "seal.py", "tools.py")),
             ),
         }
@@ -92,20 +103,20 @@ def layer_keys(space: Workspace) -> dict[str, Key]:
     """The keys of the root and all layers, from the bottom up."""
     lock = AptLock.read(space.locks / "apt.lock")
     keys: dict[str, Key] = {}
-    parent = tools_key(space).key
+    parent, uv = tools_key(space).key, version("uv")
     for layer in ORDER:
         inputs = {
             "parent": parent,
             "target": space.target,
             "epoch": str(lock.epoch),
-            "uv": version("uv"),
-            "locks/apt.lock": _digest([asdict(deb) for deb in sorted(lock.of(layer))]),
-            **_files(space.checkout, (space.checkout / "vault_cube/image" / name for name in BUILDER)),
-            **_files(space.checkout, environment_locks(space, layer)),
+            "uv": uv,
+            "locks/apt.lock": _digest([vars(deb) for deb in sorted(lock.of(layer))]),
+            **_files(space, (space.checkout / "vault_cube/image" / name for name in BUILDER)),
+            **_files(space, environment_locks(space, layer)),
         }
         if layer != ROOT:
             inputs |= {f"pillar {name}": _digest(value) for name, value in visible_pillar(space, layer).items()}
-            inputs |= _files(space.checkout, staged_files(space, layer))
+            inputs |= _files(space, staged_files(space, layer))
         keys[layer] = _key(inputs)
         parent = keys[layer].key
     return keys
@@ -185,6 +196,21 @@ def _code(top: Path, states: Sequence[Path]) -> set[Path]:
 
 def _imports(top: Path, file: Path) -> list[Path]:
     """The files of the package that a file imports, at whatever depth, and the custom modules that it calls."""
+    status = file.stat()
+    imported, called = _names(file, status.st_mtime_ns, status.st_size)
+    files = []
+    for name in imported:
+        parts = name.split(".")
+        if parts[0] == "vault_cube":
+            # importing a.b.c runs a, a.b and a.b.c
+            files += [top.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+            files.append(top.joinpath(*parts).with_suffix(".py"))
+    return files + [top / "_modules" / f"{name}.py" for name in called]
+
+
+@lru_cache(maxsize=4096)
+def _names(file: Path, _mtime_ns: int, _size: int) -> tuple[set[str], set[str]]:
+    """The modules that a file imports, and the custom modules that it calls through Salt."""
     text = file.read_text()
     names: set[str] = set()
     for node in ast.walk(ast.parse(text)):
@@ -192,15 +218,7 @@ def _imports(top: Path, file: Path) -> list[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = []
-    for name in names:
-        parts = name.split(".")
-        if parts[0] == "vault_cube":
-            # importing a.b.c runs a, a.b and a.b.c
-            files += [top.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-            files.append(top.joinpath(*parts).with_suffix(".py"))
-    files += [top / "_modules" / f"{name}.py" for name in re.findall(r"__salt__\[\"(\w+)\.", text)]
-    return files
+    return names, set(re.findall(r"__salt__\[\"(\w+)\.", text))
 
 
 def why(space: Workspace, layer: str) -> list[str]:

@@ -91,8 +91,8 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[cache.Entr
 
 def stage(space: Workspace, layer: str, lock: AptLock, folder: Path) -> None:
     """Lay out all that a layer's Salt may see: its files of the checkout, its pillar, its packages and wheels."""
-    for file in keys.staged_files(space, layer):
-        copy = folder / "checkout" / file.relative_to(space.checkout)
+    for place, file in keys.places(space, keys.staged_files(space, layer)).items():
+        copy = folder / "checkout" / place
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
         copy.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)

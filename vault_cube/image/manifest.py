@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import quote
 
@@ -88,6 +89,8 @@ def differences(before: list[str], after: list[str]) -> list[str]:
         elif path not in old:
             out.append(f"+ {path}")
         elif old[path] != new[path]:
-            names = [name for name, a, b in zip(fields, old[path], new[path], strict=True) if a != b]
+            # a damaged line may have lost a field
+            pairs = zip_longest(fields, old[path], new[path])
+            names = [name or "its line" for name, a, b in pairs if a != b]
             out.append(f"~ {path}: {', '.join(names)}")
     return out

@@ -63,7 +63,7 @@ def statement(
         checkout["annotations"] = {"commit": "unknown"}
     if origin["changed"]:
         checkout["annotations"]["changed"] = origin["changed"][:LISTED]
-    locks = [space.checkout / "locks/tools.lock", *sorted(space.locks.glob("*.lock"))]
+    locks = [space.tools_lock, *sorted(space.locks.glob("*.lock"))]
     pillar = json.dumps(space.pillar, sort_keys=True, default=str)
     return {
         "_type": STATEMENT,

@@ -19,6 +19,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
 from vault_cube.errors import VaultCubeError
+from vault_cube.image import locktext
 from vault_cube.settings import Settings
 from vault_cube.settings.environment import Environment
 
@@ -42,23 +43,23 @@ class Wheel:
 def read(file: Path) -> list[Wheel]:
     """Read a lock. Raises VaultCubeError naming file and line."""
     wheels = []
-    try:
-        lines = file.read_text().splitlines()
-    except FileNotFoundError:
-        raise VaultCubeError(f"{file}: there is no such lock yet: run `make lock`") from None
-    for number, line in enumerate(lines, 1):
-        if line.startswith("#"):
+    body = locktext.read(file)
+    for number, line in enumerate(body.splitlines(), 1):
+        if line.startswith(locktext.MARK):
             continue
         match = re.fullmatch(r"([a-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})  # ([^\s/]+)", line)
         if not match:
             raise VaultCubeError(f"{file}: line {number}: not a requirement with a hash: restore the file")
         wheels.append(Wheel(*match.groups()))
+    locktext.hold(file, body)
     return wheels
 
 
 def text(wheels: Sequence[Wheel]) -> str:
     ordered = sorted(wheels, key=lambda wheel: wheel.name)
-    return "".join(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}  # {wheel.file}\n" for wheel in ordered)
+    return locktext.closed(
+        "".join(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}  # {wheel.file}\n" for wheel in ordered)
+    )
 
 
 def tags(python: str, codename: str) -> list[Tag]:

@@ -24,12 +24,22 @@ def seal(tree: Path, epoch: int) -> None:
 def _remove(tree: Path, *patterns: str) -> None:
     for pattern in patterns:
         for path in tree.glob(pattern):
-            if path.is_char_device():
-                continue  # a whiteout: the layer removed it itself
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
+            if not _own(tree, path.parent):
+                continue
+            if path.is_symlink() or path.is_file():
                 path.unlink()
+            elif path.is_dir():
+                shutil.rmtree(path)
+            # a character device is a whiteout: the layer removed it itself
+
+
+def _own(tree: Path, path: Path) -> bool:
+    """Whether a path is really in the tree: a link on the way would lead out of it, to this machine's files."""
+    while path != tree:
+        if path.is_symlink():
+            return False
+        path = path.parent
+    return True
 
 
 def machine_identity(tree: Path, epoch: int) -> None:
@@ -37,7 +47,7 @@ def machine_identity(tree: Path, epoch: int) -> None:
     _remove(tree, "etc/ssh/ssh_host_*", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed",
             "var/lib/systemd/credential.secret", "etc/.pwd.lock", "etc/hostid")  # fmt: skip
     machine_id = tree / "etc/machine-id"
-    if machine_id.is_file():
+    if machine_id.is_file() and _own(tree, machine_id):
         machine_id.write_text("")  # empty: systemd fills it at first boot
 
 
@@ -65,7 +75,7 @@ def caches(tree: Path, epoch: int) -> None:
 def logs(tree: Path, epoch: int) -> None:
     """Logs tell of the build, not of the box; folders, and the files that daemons need to find, stay."""
     log = tree / "var/log"
-    for path in log.rglob("*") if log.is_dir() else ():
+    for path in log.rglob("*") if log.is_dir() and _own(tree, log) else ():
         if path.is_file() and not path.is_symlink():
             if path.name in ("wtmp", "btmp", "lastlog"):
                 path.write_bytes(b"")
@@ -74,18 +84,22 @@ def logs(tree: Path, epoch: int) -> None:
 
 
 def password_dates(tree: Path, epoch: int) -> None:
-    """shadow's third field is the day of the last change: the lock's day."""
+    """shadow's third field is the day of the last change: the lock's day; 0 asks for a new password, and stays."""
     shadow = tree / "etc/shadow"
-    if shadow.is_file():
+    if shadow.is_file() and _own(tree, shadow):
         day = str(epoch // 86400)
         lines = [line.split(":") for line in shadow.read_text().splitlines()]
-        shadow.write_text("".join(":".join([*parts[:2], day, *parts[3:]]) + "\n" for parts in lines))
+        shadow.write_text(
+            "".join(":".join([*parts[:2], "0" if parts[2] == "0" else day, *parts[3:]]) + "\n" for parts in lines)
+        )
 
 
 def uv_traces(tree: Path, epoch: int) -> None:
     """uv notes the times of a wheel's file; the note goes, and its line in RECORD."""
     for note in tree.glob("opt/vault-cube/**/*.dist-info/uv_cache.json"):
         record = note.parent / "RECORD"
+        if not _own(tree, record):
+            continue
         record.write_text(re.sub(r"^.*/uv_cache\.json,.*\n", "", record.read_text(), flags=re.M))
         note.unlink()
 

@@ -18,7 +18,7 @@ LAYER = "tools"
 
 def lock(space: Workspace) -> AptLock:
     """The tools' own lock; one tools tree serves all targets."""
-    return AptLock.read(space.checkout / "locks/tools.lock")
+    return AptLock.read(space.tools_lock)
 
 
 def find(space: Workspace) -> cache.Entry | None:
@@ -40,6 +40,7 @@ def make(space: Workspace) -> cache.Entry:
     log.unlink(missing_ok=True)
     with space.scratch(LAYER) as work:
         repository.make(Store(space.store), locked.debs, work / "repo", space.settings.image.tools.codename)
+        (work / "tmp").mkdir()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             status = subprocess.run(
@@ -49,7 +50,8 @@ def make(space: Workspace) -> cache.Entry:
                     "-i",
                     f"PATH={chroot.PATH}",
                     f"SOURCE_DATE_EPOCH={locked.epoch}",
-                    "TMPDIR=/tmp",
+                    # not this machine's /tmp, where a killed run would leave them
+                    f"TMPDIR={work / 'tmp'}",
                     *mmdebstrap(
                         [deb.name for deb in locked.debs],
                         space.settings.image.tools.codename,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import sys
@@ -55,8 +56,25 @@ class Workspace:
         return self.checkout / "dist"
 
     @property
+    def lock_root(self) -> Path:
+        """The checkout's `locks/`, or this build's own: see `relock.py`."""
+        own = self.build / "locks"
+        if self.locked or not own.exists():
+            return self.checkout / "locks"
+        try:
+            fits = (own / "of").read_text() == locks_digest(self.checkout / "locks", self.target)
+        except OSError:
+            fits = False
+        return own if fits else self.checkout / "locks"
+
+    @property
     def locks(self) -> Path:
-        return self.checkout / "locks" / self.target
+        """The folder of the target's locks."""
+        return self.lock_root / self.target
+
+    @property
+    def tools_lock(self) -> Path:
+        return self.lock_root / "tools.lock"
 
     @property
     def layers(self) -> Path:
@@ -76,10 +94,10 @@ class Workspace:
         work = self.cache / "work"
         work.mkdir(parents=True, exist_ok=True)
         sweep(work)
-        lock = work / f"{self.target}-{name}-{os.getpid()}.lock"
-        folder = lock.with_suffix("")
-        with lock.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        folder = work / f"{self.target}-{name}-{os.getpid()}"
+        lock = folder.with_name(folder.name + ".lock")
+        with _owned(lock):
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:
                 yield folder
@@ -107,6 +125,14 @@ class Workspace:
             yield
 
 
+def locks_digest(folder: Path, target: str) -> str:
+    """The sha256 of all locks that a target's build reads."""
+    found = hashlib.sha256()
+    for file in (folder / "tools.lock", *sorted((folder / target).glob("*.lock"))):
+        found.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()
+
+
 def default_cache() -> Path:
     """`VAULT_CUBE_CACHE`, or vault-cube below `XDG_CACHE_HOME`."""
     own = os.environ.get("VAULT_CUBE_CACHE")
@@ -115,13 +141,29 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vault-cube"
 
 
+@contextmanager
+def _owned(lock: Path) -> Iterator[None]:
+    """Hold a scratch folder's lock file."""
+    while True:
+        with lock.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # another run's sweep may have taken the file away before it was locked
+            if lock.exists() and os.path.samestat(lock.stat(), os.fstat(handle.fileno())):
+                yield
+                return
+
+
 def sweep(work: Path) -> None:
     """Remove the scratch folders whose process is gone."""
     for lock in work.glob("*.lock"):
-        with lock.open("a") as handle:
+        try:
+            handle = lock.open("r")
+        except FileNotFoundError:
+            continue
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            shutil.rmtree(lock.with_name(lock.name.removesuffix(".lock")), ignore_errors=True)
             lock.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import check, keys, papers, provenance, signature, store
+from vault_cube.image import check, keys, locktext, papers, provenance, signature, store
 from vault_cube.image.aptlock import AptLock, Deb
 from vault_cube.image.workspace import LAYERS, Workspace
 from vault_cube.settings import check as check_settings
@@ -44,7 +44,8 @@ def space(tmp_path):
     (locks / "apt.lock").write_text(text)
     (checkout / "locks/tools.lock").write_text(text)
     for name in ("salt", "pytorch", "tensorflow", "vllm"):
-        (locks / f"python-{name}.lock").write_text(WHEEL.format("c" * 64) if name in ("pytorch", "vllm") else "")
+        wheel = WHEEL.format("c" * 64) if name in ("pytorch", "vllm") else ""
+        (locks / f"python-{name}.lock").write_text(locktext.closed(wheel))
     shutil.copytree(TOP / "vault_cube/image", checkout / "vault_cube/image")
     pillar = merged(*(yaml.safe_load((TOP / "pillar" / f).read_text()) for f in ("box.sls", "targets/debian-12.sls")))
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", checkout]

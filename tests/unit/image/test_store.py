@@ -1,0 +1,334 @@
+"""The store against a server that misbehaves: what is not verified never gets in, and each failure says why."""
+
+import hashlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import mirror as servers
+import pytest
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import store as stores
+from vault_cube.image.store import Store, Unavailable, Wanted
+
+SIZE = 300_000
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    (tmp_path / "served").mkdir()
+    with servers.running(tmp_path / "served") as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
+    """This machine's proxies do not lead to itself."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def data(name, size=SIZE):
+    return random.Random(name).randbytes(size)
+
+
+@pytest.fixture
+def file(mirror):
+    """file(name) serves a file; returns how a lock wants it."""
+
+    def make(name="a.deb", size=SIZE, places=None, known=True):
+        content = data(name, size)
+        (mirror.folder / name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        return Wanted(digest, name, size if known else 0, places or (f"{mirror.url}/{name}",))
+
+    return make
+
+
+def refused(store, *wanted):
+    """The failure; nothing is in the store, not even half."""
+    with pytest.raises(Unavailable) as caught:
+        store.fetch(wanted, "test")
+    assert "\n" not in str(caught.value)
+    for one in wanted:
+        if one in [failure.wanted for failure in caught.value.failures]:
+            assert not store.has(one.sha256)
+    return caught.value
+
+
+# ---- what goes well
+
+
+def test_what_is_fetched_is_there_under_its_sum_and_cannot_be_written(store, file):
+    one, two = file("a.deb"), file("b.whl", known=False)
+    assert store.fetch([one, two, one], "test") == 2 * SIZE
+    for wanted in (one, two):
+        path = store.verified(wanted.sha256, wanted.name)
+        assert path.read_bytes() == data(wanted.name)
+        assert path.stat().st_mode & 0o777 == 0o444
+    assert list((store.root / "part").iterdir()) == []
+
+
+def test_what_is_there_is_not_asked_for(store, file, mirror):
+    store.fetch([file()], "test")
+    assert store.fetch([file()], "test") == 0
+    assert len(mirror.asked) == 1
+
+
+def test_an_empty_list(store):
+    assert store.fetch([], "test") == 0
+
+
+def test_the_places_are_tried_in_order(store, file, mirror):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # nobody listens
+        nobody = f"http://127.0.0.1:{deaf.getsockname()[1]}/a.deb"
+        wanted = file(places=(nobody, f"{mirror.url}/gone.deb", f"{mirror.url}/a.deb", f"{mirror.url}/never.deb"))
+        assert store.fetch([wanted], "test") == SIZE
+    assert [path for path, _ in mirror.asked] == ["gone.deb", "a.deb"]
+
+
+def test_several_come_at_the_same_time(store, file, mirror):
+    mirror.slow = 0.2
+    store.fetch([file(f"{number}.deb", 1000) for number in range(12)], "test")
+    assert 2 <= mirror.most_together <= stores.CONNECTIONS
+
+
+def test_a_file_of_this_machine(store, file, tmp_path):
+    wanted = file()
+    local = Wanted(wanted.sha256, "a b.deb", SIZE, ((tmp_path / "served/a.deb").as_uri(),))
+    assert store.fetch([local], "test") == SIZE
+
+
+# ---- what is cut off goes on
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_connection_that_is_cut_goes_on_where_it_stopped(store, file, mirror, known):
+    wanted = file(known=known)
+    mirror.answers["a.deb"] = [servers.cut(100_000), servers.cut(150_000), servers.serve]
+    assert store.fetch([wanted], "test") == SIZE
+    assert mirror.asks("a.deb") == [None, "bytes=100000-", "bytes=250000-"]
+
+
+def test_the_next_run_goes_on_where_the_last_was_stopped(store, file, mirror):
+    wanted = file()
+    mirror.answers["a.deb"] = [servers.cut(60_000)]
+    refused(store, wanted)
+    mirror.answers = {}
+    assert store.fetch([wanted], "test") == SIZE
+    assert mirror.asks("a.deb")[-1] == "bytes=180000-"
+
+
+def test_another_place_goes_on_with_what_the_first_began(store, file, mirror):
+    (mirror.folder / "other.deb").write_bytes(data("a.deb"))
+    wanted = file(places=(f"{mirror.url}/a.deb", f"{mirror.url}/other.deb"))
+    mirror.answers["a.deb"] = [servers.cut(50_000), servers.status(404)]
+    assert store.fetch([wanted], "test") == SIZE
+    assert mirror.asks("other.deb") == ["bytes=50000-"]
+
+
+def test_a_server_without_ranges_begins_anew(store, file, mirror):
+    mirror.answers["a.deb"] = [servers.cut(100_000), servers.no_ranges]
+    assert store.fetch([file()], "test") == SIZE
+
+
+@pytest.mark.parametrize("left", [b"rubbish", b"\0" * SIZE, b"\0" * (SIZE + 1)])
+def test_a_part_that_is_wrong_is_begun_anew(store, file, left):
+    """As after a power cut: a part file that is not the beginning of the file."""
+    wanted = file()
+    (store.root / "part").mkdir(parents=True)
+    (store.root / "part" / wanted.sha256).write_bytes(left)
+    assert store.fetch([wanted], "test") == SIZE
+
+
+# ---- what goes wrong
+
+
+WRONG = {
+    # answer → (what is said, whether it is gone for good)
+    "404": (servers.status(404), "the server answers 404", True),
+    "410": (servers.status(410), "the server answers 410", True),
+    "403": (servers.status(403), "the server answers 403", False),
+    "500": (servers.status(500), "the server answers 500", False),
+    "other bytes": (servers.wrong, "its sha256 is not the lock's", False),
+    "truncated": (servers.short(1000), f"only 1000 of {SIZE} bytes came", False),
+    "empty": (servers.short(0), f"only 0 of {SIZE} bytes came", False),
+    "cut": (servers.cut(10), "the connection was cut", False),
+    "endless": (servers.endless, "it has more bytes than the lock says", False),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_goes_wrong_is_said(store, file, mirror, case):
+    answer, said, gone = WRONG[case]
+    mirror.answers["a.deb"] = [answer]
+    failure = refused(store, file())
+    assert str(failure) == f"a.deb cannot be fetched: {mirror.url}/a.deb: {said}"
+    assert failure.gone is gone
+
+
+def test_a_truncated_file_of_unknown_size_has_the_wrong_sum(store, file, mirror):
+    mirror.answers["a.deb"] = [servers.short(1000)]
+    assert "its sha256 is not the lock's" in str(refused(store, file(known=False)))
+
+
+def test_more_than_the_lock_says_is_not_written(store, file, mirror):
+    mirror.answers["a.deb"] = [servers.endless]
+    refused(store, file(size=10))
+    assert sum(part.stat().st_size for part in (store.root / "part").iterdir()) <= 10
+
+
+def test_nobody_listens(store):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        place = f"http://127.0.0.1:{deaf.getsockname()[1]}/a.deb"
+        failure = refused(store, Wanted("0" * 64, "a.deb", 1, (place,)))
+    assert str(failure) == f"a.deb cannot be fetched: {place}: cannot connect"
+    assert not failure.gone
+
+
+def test_a_server_that_falls_silent(store, file, mirror, monkeypatch):
+    monkeypatch.setattr(stores, "SILENCE_S", 0.5)
+    mirror.answers["a.deb"] = [servers.silent]
+    failure = refused(store, file())
+    assert str(failure).endswith("a.deb: no answer in time")
+    assert not failure.gone
+
+
+def test_no_place_is_known(store):
+    failure = refused(store, Wanted("0" * 64, "a.whl", 0, ()))
+    assert str(failure) == "a.whl cannot be fetched: no place is known that has it"
+    assert failure.gone
+
+
+def test_it_is_gone_when_one_says_so_and_the_rest_is_silent(store, file, mirror):
+    nobody = "http://127.0.0.1:9/x.deb"
+    assert refused(store, file(places=(f"{mirror.url}/x.deb", nobody))).gone
+    assert refused(store, file(places=(nobody, f"{mirror.url}/x.deb"))).gone
+
+
+def test_it_is_not_gone_when_somebody_has_something_broken(store, file, mirror):
+    """A wrong sum is never a reason to take another package."""
+    mirror.answers["b.deb"] = [servers.wrong]
+    (mirror.folder / "b.deb").write_bytes(data("a.deb"))
+    failure = refused(store, file(places=(f"{mirror.url}/x.deb", f"{mirror.url}/b.deb")))
+    assert not failure.gone
+    assert "its sha256 is not the lock's" in str(failure)
+
+
+def test_what_did_arrive_is_kept_and_what_is_broken_is_named_first(store, file, mirror):
+    good, gone, broken = file("good.deb"), file("a-gone.deb"), file("broken.deb")
+    mirror.answers = {"a-gone.deb": [servers.status(404)], "broken.deb": [servers.wrong]}
+    failure = refused(store, good, gone, broken)
+    assert str(failure).startswith("broken.deb (and 1 more) cannot be fetched: ")
+    assert not failure.gone
+    assert store.has(good.sha256)
+
+
+def test_a_disk_without_room_for_it_all(store, file):
+    huge = Wanted("1" * 64, "huge.deb", 1 << 60, ())
+    with pytest.raises(VaultCubeError, match=r"MiB to fetch, \d+ MiB free: make room"):
+        store.fetch([huge], "test")
+
+
+# ---- what is in the store
+
+
+@pytest.mark.parametrize("name", ["a.deb", "a-1.0-py3-none-any.whl"])
+def test_a_flipped_bit_is_found_named_and_the_file_goes(store, file, tmp_path, name):
+    wanted = file(name)
+    store.fetch([wanted], "test")
+    path = store.path(wanted.sha256)
+    flipped = bytearray(path.read_bytes())
+    flipped[SIZE // 3] ^= 8
+    path.chmod(0o644)
+    path.write_bytes(flipped)
+    with pytest.raises(VaultCubeError) as caught:
+        store.link([(wanted.sha256, name)], tmp_path / "repo")
+    assert str(caught.value).startswith(f"{name}: damaged in the store ({path}): removed")
+    assert not (tmp_path / "repo" / name).exists()
+    assert not store.has(wanted.sha256)
+    store.fetch([wanted], "test")
+    store.link([(wanted.sha256, name)], tmp_path / "repo")
+    assert (tmp_path / "repo" / name).read_bytes() == data(name)
+
+
+def test_what_is_missing_is_named_with_the_command_that_brings_it(store, tmp_path):
+    with pytest.raises(VaultCubeError, match=r"a\.deb: not in the store .*: run `salt-call image\.fetch`"):
+        store.link([("0" * 64, "a.deb")], tmp_path / "repo")
+
+
+def test_a_store_on_another_file_system_is_copied_from(store, file, tmp_path, monkeypatch):
+    wanted = file()
+    store.fetch([wanted], "test")
+
+    def link(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(stores.os, "link", link)
+    store.link([(wanted.sha256, "a.deb")], tmp_path / "repo")
+    assert (tmp_path / "repo/a.deb").read_bytes() == data("a.deb")
+
+
+# ---- stopped
+
+
+FETCHER = """\
+import sys
+from pathlib import Path
+from vault_cube.image.store import Store, Wanted
+Store(Path(sys.argv[1])).fetch([Wanted(*sys.argv[3:5], int(sys.argv[5]), (sys.argv[2],))], "test")
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_is_silent(store, file, mirror):
+    wanted = file()
+    mirror.answers["a.deb"] = [servers.silent]
+    command = [sys.executable, "-c", FETCHER, store.root, wanted.places[0], wanted.sha256, wanted.name, str(SIZE)]
+    command[2] = command[2].replace("import sys", "import sys, vault_cube.image.store as s; s.SILENCE_S = 500")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[3]) as run:
+        while not mirror.asked:
+            assert run.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in run.communicate(timeout=60)[1]
+        assert run.wait(60) != 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_only_a_part_that_the_next_goes_on_with(store, file, mirror, sent):
+    wanted = file()
+    came = threading.Event()
+
+    def half(handler, path, body=True):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(SIZE))
+        handler.end_headers()
+        for start in range(0, SIZE, 1000):
+            handler.wfile.write(path.read_bytes()[start : start + 1000])
+            if start == 150_000:
+                came.set()
+            time.sleep(0.3 if came.is_set() else 0)
+
+    mirror.answers["a.deb"] = [half, servers.serve]
+    command = [sys.executable, "-c", FETCHER, store.root, wanted.places[0], wanted.sha256, wanted.name, str(SIZE)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[3]) as run:
+        assert came.wait(60)
+        run.send_signal(sent)
+        run.stderr.read()
+        assert run.wait(60) != 0
+    assert not store.has(wanted.sha256)
+    assert store.fetch([wanted], "test") == SIZE
+    assert list((store.root / "part").iterdir()) == []
