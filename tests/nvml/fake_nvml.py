@@ -163,6 +163,12 @@ class FakeNvml:
         self.save()
         return self.state["gpus"][index]
 
+    def every(self, **fields):
+        """Merge fields into every GPU's state, and save once: no reader sees half of it."""
+        for state in self.state["gpus"]:
+            _merge(state, deepcopy(fields))
+        self.save()
+
     def set(self, **fields):
         """Merge fields into the machine's state, such as error={"nvmlDeviceGetCount": 9}, and save."""
         _merge(self.state, fields)

@@ -23,10 +23,6 @@ SETTLE_S = 1.0
 steady."""
 
 
-ANSWER_S = 20.0
-"""A driver that takes longer hangs: NVML answers in microseconds, in seconds where it must wake a device."""
-
-
 class Processor:
     """The sensors of a machine without a GPU."""
 
@@ -78,26 +74,6 @@ def _numbers(folder: str, pattern: str) -> list[float]:
     return found
 
 
-def within(seconds: float, read: Callable[[], Reading]) -> Reading:
-    """A reading, or TimeoutError when the driver does not answer; the call that hangs is left to its thread."""
-    found: list[Reading | Exception] = []
-
-    def attempt() -> None:
-        try:
-            found.append(read())
-        except Exception as err:
-            found.append(err)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not found:
-        raise TimeoutError(f"the sensors do not answer within {seconds:g} s")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
-
-
 class Sampler:
     """Reads the sensors in a thread of its own, and remembers in which phase of the workload each reading fell."""
 
@@ -125,7 +101,7 @@ class Sampler:
         while not self._stop.wait(self._every):
             phase, since = self._phase, time.monotonic() - self._since
             try:
-                reading = within(ANSWER_S, self._read)
+                reading = self._read()
             except Exception as err:
                 self.problem = f"{type(err).__name__}: {err}"[:200]
                 continue

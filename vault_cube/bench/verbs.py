@@ -28,7 +28,7 @@ def say(line: str) -> None:
 def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool, force: bool) -> Answer:
     """Measure; well when it passed, or nothing was there to be judged and nothing failed."""
     chosen = [name.strip() for name in (suite or "").split(",") if name.strip()]
-    with open_hardware() as hardware:
+    with open_hardware(settings.gpu.answer_s) as hardware:
         made = runner.benchmark(settings, hardware, say, chosen=chosen, quick=quick, force=force, cache=Path(cache))
     file = Path(settings.benchmark.results) / f"{made.name}.json"
     failed = {name: f"{one.kind}: {one.reason}" for name, one in made.suites.items() if one.reason}
@@ -66,7 +66,7 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
         if systemd and (length > rule.background_s if background is None else background):
             subprocess.run(["systemctl", "start", "--no-block", rule.unit], check=True, capture_output=True)
             return f"{plan.name} burns for {pages.span(length)}; follow it with `journalctl -fu {rule.unit}`", True
-    with open_hardware() as hardware:
+    with open_hardware(settings.gpu.answer_s) as hardware:
         verdict = burning.go_on(settings, hardware, say)
     return _without_curves(verdict), verdict["said"] == "pass"
 

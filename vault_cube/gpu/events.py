@@ -17,6 +17,11 @@ XID_EVENT = 0x8  # nvml.h: nvmlEventTypeXidCriticalError
 LINE = re.compile(r"NVRM: Xid \((?:PCI:)?(?P<bus>[0-9a-fA-F:.]+)\): (?P<code>\d+)(?:, (?P<rest>.*))?")
 
 
+def listen(session: Session) -> bool:
+    """Begin to listen in this session; false where the driver tells nothing. Raises NvmlProblem."""
+    return session.ask(_listening)
+
+
 def xids(session: Session) -> list[dict[str, Any]]:
     """XIDs since the last call in this session; the first call begins to listen and returns none. Raises NvmlProblem.
 
@@ -43,9 +48,14 @@ def _explained(code: int) -> dict[str, str]:
     return {"weight": known.weight, "means": known.means, "todo": known.todo}
 
 
+def _listening(nvml: Nvml) -> bool:
+    _heard(nvml)
+    return nvml.memory["events"][0] is not None
+
+
 def _heard(nvml: Nvml) -> list[dict[str, Any]]:
     if "events" not in nvml.memory:
-        nvml.memory["events"] = _listen(nvml)
+        nvml.memory["events"] = _registered(nvml)
         return []
     events, handles = nvml.memory["events"]
     found = []
@@ -60,7 +70,7 @@ def _heard(nvml: Nvml) -> list[dict[str, Any]]:
     return found
 
 
-def _listen(nvml: Nvml) -> tuple[Any, list[Any]]:
+def _registered(nvml: Nvml) -> tuple[Any, list[Any]]:
     events, handles = nvml.ask("nvmlEventSetCreate"), []
     for index in range(nvml.count):
         device = nvml.device(index)

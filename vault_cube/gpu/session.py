@@ -151,7 +151,7 @@ class Session:
             theirs.close()
             return ours
         try:
-            ours.close()
+            _let_go(theirs.fileno())
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             # collecting the parent's garbage would copy its memory
@@ -166,6 +166,15 @@ class Session:
     def _calling(self, call: str) -> None:
         said = call.encode()[:NOTE_BYTES]
         self._note[:NOTE_BYTES] = said + bytes(NOTE_BYTES - len(said))
+
+
+def _let_go(kept: int) -> None:
+    """Close what the parent had open: a child that cannot be killed must keep no pipe or lock of anybody's open."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def _serve(pipe: Connection[Any, Any], calling: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_nvml import FakeNvml
 from salt.utils.dictupdate import merge
 
 from vault_cube.settings import check
@@ -99,13 +100,10 @@ def bench(tmp_path):
     assert not made.left(), "orphans"
 
 
-@pytest.fixture(scope="session")
-def nvml(tmp_path_factory):
-    """A folder with a libnvidia-ml.so.1 of two GPUs that answer from a file."""
-    if not shutil.which("cc"):
-        pytest.skip("needs a C compiler")
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("small_nvml.c")
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source], check=True)
-    return folder
+@pytest.fixture
+def gpus(bench, nvml_library):
+    """Two quiet GPUs; `gpus.environment` lets a process find them."""
+    fake = FakeNvml(bench.folder / "gpus", nvml_library)
+    del fake.state["gpus"][2:]
+    fake.every(temperature={0: 60}, power_mw=60000)
+    return fake

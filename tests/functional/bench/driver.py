@@ -1,6 +1,7 @@
 """Runs one verb of vault_cube.bench, as Salt's module would, and prints its answer or its error as JSON."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from vault_cube.settings import check
 
 def main(verb, pillar, workloads, arguments):
     settings = check(json.loads(Path(pillar).read_text()))
-    with open_hardware() as hardware:
+    with open_hardware(float(os.environ.get("BENCH_ANSWER_S", "10"))) as hardware:
         if verb == "benchmark":
             cache = Path(pillar).parent / "cache"
             made = runner.benchmark(

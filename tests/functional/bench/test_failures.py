@@ -202,46 +202,43 @@ def test_a_disk_that_is_full_before(bench):
     assert "make room" in bench.answer(process)["error"]
 
 
-QUIET = "temperature=60\nthrottle=0x1\nutilisation=0\npower=60000\nclock=300\n"
-
-
-@pytest.fixture
-def gpus(nvml, bench):
-    """Two GPUs whose state is a file; returns that file and the environment that finds them."""
-    state = bench.folder / "gpus"
-    state.write_text(QUIET)
-    return state, {"LD_LIBRARY_PATH": str(nvml), "SMALL_NVML": str(state)}
-
-
 def test_a_gpu_that_is_lost_while_it_is_measured(bench, gpus):
-    state, environment = gpus
     bench.workload("matmul", BROOD + runner_text("time.sleep(600)"))
-    process = bench.start(environment=environment, chosen=["matmul"])
+    process = bench.start(environment=gpus.environment, chosen=["matmul"])
     bench.until_running(2)
-    state.write_text(QUIET + "lost=1\n")
+    gpus.gpu(1, error=15)
     made = bench.answer(process)
     assert made["suites"]["matmul"]["kind"] == "gpu lost"
-    assert made["suites"]["matmul"]["reason"] == "GPU 1: GPU is lost"
+    assert made["suites"]["matmul"]["reason"] == "GPU 1: GPU is lost: it has fallen off the bus"
     assert made["machine"]["simulated"] is True
     assert made["verdict"] == "fault"
 
 
+def test_a_driver_that_hangs_while_it_is_measured(bench, gpus):
+    bench.workload("matmul", BROOD + runner_text("time.sleep(600)"))
+    process = bench.start(environment=gpus.environment | {"BENCH_ANSWER_S": "1"}, chosen=["matmul"])
+    bench.until_running(2)
+    gpus.gpu(1, hang={"nvmlDeviceGetPowerUsage": 1})
+    made = bench.answer(process)
+    assert made["suites"]["matmul"]["kind"] == "gpu lost"
+    assert "the driver hangs: nvmlDeviceGetPowerUsage on GPU 1" in made["suites"]["matmul"]["reason"]
+
+
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("fields", "said"),
     [
-        ("utilisation=80", "GPU 0 is 80% busy"),
-        ("throttle=0x44", "throttled by hw_thermal_slowdown"),
-        ("lost=1", "GPU is lost"),
+        ({"utilisation": {"gpu": 80}}, "GPU 0 is 80% busy"),
+        ({"throttle": 0x44}, "throttled by hw_thermal_slowdown"),
+        ({"error": 15}, "GPU is lost"),
     ],
 )
-def test_a_gpu_that_is_not_fit_is_not_measured(bench, gpus, state, said):
-    file, environment = gpus
-    file.write_text(f"{QUIET}{state}\n")
-    answer = bench.answer(bench.start(environment=environment, chosen=["matmul"]))
+def test_a_gpu_that_is_not_fit_is_not_measured(bench, gpus, fields, said):
+    gpus.every(**fields)
+    answer = bench.answer(bench.start(environment=gpus.environment, chosen=["matmul"]))
     assert said in answer["error"]
     assert "force=True" in answer["error"]
-    if not state.startswith("lost"):
-        forced = bench.answer(bench.start(environment=environment, chosen=["matmul"], force=True))
+    if "error" not in fields:
+        forced = bench.answer(bench.start(environment=gpus.environment, chosen=["matmul"], force=True))
         assert forced["forced"] is True
 
 

@@ -24,16 +24,16 @@ while True:
     turn += 1
     time.sleep(0.05)
 """
-COOL = "temperature=70\nthrottle=0x4\nutilisation=100\npower=570000\nclock=2400\n"
-HOT = "temperature=88\nthrottle=0x4c\nutilisation=100\npower=400000\nclock=1200\n"
+COOL = {"temperature": {0: 70}, "throttle": 0x4, "utilisation": {"gpu": 100}, "power_mw": 570000, "clock": {1: 2400}}
+HOT = {"temperature": {0: 88}, "throttle": 0x4C, "power_mw": 400000, "clock": {1: 1200}}
 
 
 @pytest.fixture
-def gpus(nvml, bench):
-    state = bench.folder / "gpus"
-    state.write_text(COOL)
+def burning(gpus, bench):
+    """The two GPUs at work."""
+    gpus.every(**COOL)
     bench.workload("burn", BURN.format(each="pass"))
-    return state, {"LD_LIBRARY_PATH": str(nvml), "SMALL_NVML": str(state)}
+    return gpus
 
 
 def samples(bench):
@@ -47,11 +47,10 @@ def until_samples(bench, count):
         time.sleep(0.02)
 
 
-def test_a_gpu_that_throttles_is_told_by_cause_and_share(bench, gpus):
-    state, environment = gpus
-    process = bench.start("stress", environment, duration="4s")
+def test_a_gpu_that_throttles_is_told_by_cause_and_share(bench, burning):
+    process = bench.start("stress", burning.environment, duration="4s")
     until_samples(bench, 20)
-    state.write_text(HOT)
+    burning.every(**HOT)
     verdict = bench.answer(process)
     found = verdict["devices"]["cuda:0"]
     assert verdict["said"] == "fail"
@@ -66,33 +65,32 @@ def test_a_gpu_that_throttles_is_told_by_cause_and_share(bench, gpus):
     assert not any("sw_power_cap" in line for line in verdict["problems"])
 
 
-def test_a_gpu_that_stays_cool_passes(bench, gpus):
-    verdict = bench.answer(bench.start("stress", gpus[1], duration="2s"))
+def test_a_gpu_that_stays_cool_passes(bench, burning):
+    verdict = bench.answer(bench.start("stress", burning.environment, duration="2s"))
     assert verdict["said"] == "pass", verdict["problems"]
     assert verdict["work"]["cuda:0"]["products"] > 100
     assert not (bench.folder / "results/unfinished").exists()
 
 
-def test_it_stops_at_the_pillars_temperature(bench, gpus):
-    state, environment = gpus
-    process = bench.start("stress", environment, duration="1h")
+def test_it_stops_at_the_pillars_temperature(bench, burning):
+    process = bench.start("stress", burning.environment, duration="1h")
     until_samples(bench, 5)
-    state.write_text(HOT.replace("88", "90"))
+    burning.every(temperature={0: 90})
     verdict = bench.answer(process)
     assert verdict["said"] == "fault"
     assert verdict["problems"][0] == "cuda:0: 90 deg C, the burn stops at 90"
     assert verdict["whole"] is False
 
 
-def test_a_gpu_that_is_lost_and_ecc_that_grows(bench, gpus):
-    state, environment = gpus
-    process = bench.start("stress", environment, duration="1h")
+def test_a_gpu_that_is_lost_and_ecc_that_grows(bench, burning):
+    burning.every(ecc={"volatile": {"uncorrected": 0}})
+    process = bench.start("stress", burning.environment, duration="1h")
     until_samples(bench, 5)
-    state.write_text(COOL + "ecc=7\n")
+    burning.gpu(0, ecc={"volatile": {"uncorrected": 7}})
     until_samples(bench, 10)
-    state.write_text(COOL + "lost=1\necc=7\n")
+    burning.gpu(1, error=15)
     verdict = bench.answer(process)
-    assert verdict["problems"][0] == "cuda:1: GPU 1: GPU is lost"
+    assert verdict["problems"][0] == "cuda:1: GPU 1: GPU is lost: it has fallen off the bus"
     assert "cuda:0: 7 uncorrected ECC errors" in verdict["problems"]
 
 
