@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from subprocess import DEVNULL, Popen
 from typing import Any
 
 from vault_cube.checks import Place, Verdict, command, last_line, not_applicable, verdict
+from vault_cube.gpu.session import Session
+from vault_cube.gpu.validate import verdicts
 
 # the driver's own error lines; Xid is NVIDIA's code for a GPU error (docs.nvidia.com/deploy/xid-errors)
 KERNEL_ERROR = re.compile(
     r"NVRM: (Xid|.*(failed|error|mismatch))|nvidia.*(probe .*failed|not supported)", re.IGNORECASE
 )
-
-LOAD = """
-import torch, time
-until = time.time() + 20
-while time.time() < until:
-    for n in range(torch.cuda.device_count()):
-        torch.ones(64 << 20, pin_memory=True).to(f"cuda:{n}")
-"""
 
 # Debian keeps several drivers apart by their modules' names
 MODULES = ("nvidia", "nvidia-current-open", "nvidia-current")
@@ -49,32 +41,12 @@ def cases(place: Place) -> Iterator[Verdict]:
         yield not_applicable("driver", "this target has no GPU driver (pillar driver:provider)")
         return
     yield from in_tree(driver)
-    gates = driver["gates"]
     if not place.live:
-        for name in ("GPUs", "memory", "PCIe link", "idle temperature", "persistence", "kernel log", "nvcc"):
+        for name in ("GPUs as expected", "kernel log", "nvcc"):
             yield not_applicable(name, "needs a running system")
         return
-    if not place.gpus:
-        ran = command(["nvidia-smi"], 60)
-        yield verdict(
-            "GPUs",
-            False,
-            last_line(ran.stdout + ran.stderr) or "nvidia-smi sees none",
-            f"{gates['gpus']} (driver:gates:gpus)",
-        )
-        return
-    yield verdict(
-        "GPUs", len(place.gpus) == gates["gpus"], str(len(place.gpus)), f"{gates['gpus']} (driver:gates:gpus)"
-    )
-    least, below = gates["memory_mib"], gates["idle_celsius"]
-    yield each(place, "memory", "memory.total", lambda mib: mib >= least, f">= {least} MiB (driver:gates:memory_mib)")
-    yield each(
-        place, "idle temperature", "temperature.gpu", lambda c: c < below, f"< {below} °C (driver:gates:idle_celsius)"
-    )
-    if driver["persistence"]:
-        modes = {gpu["persistence_mode"] for gpu in place.gpus}
-        yield verdict("persistence", modes == {"Enabled"}, ", ".join(sorted(modes)), "Enabled (driver:persistence)")
-    yield link(place)
+    with Session(place.pillar["gpu"]["answer_s"]) as session:
+        yield from verdicts(session, place.pillar, load=True)
     yield kernel_log()
     yield nvcc(place)
 
@@ -101,39 +73,6 @@ def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
             f"not held: {', '.join(loose)}" if loose else f"{len(held)} packages",
             "driver:held",
         )
-
-
-def each(place: Place, case: str, key: str, good: Callable[[float], bool], threshold: str) -> Verdict:
-    """Hold one number of every GPU against a threshold; a GPU that does not say it has failed."""
-    values = [gpu.get(key, "") for gpu in place.gpus]
-    numbers = [float(value) if re.fullmatch(r"-?[\d.]+", value) else None for value in values]
-    fine = all(number is not None and good(number) for number in numbers)
-    return verdict(case, fine, ", ".join(values), threshold)
-
-
-def link(place: Place) -> Verdict:
-    """PCIe generation and width under load: an idle link drops to generation 1."""
-    gates = place.pillar["driver"]["gates"]
-    want = f"gen {gates['pcie_generation']} x{gates['pcie_width']} (driver:gates)"
-    python = Path(place.pillar.get("frameworks", {}).get("folder", "/")) / "pytorch/bin/python"
-    if not python.exists():
-        return not_applicable("PCIe link", "needs the pytorch environment to put load on it")
-    with Popen([python, "-c", LOAD], stdout=DEVNULL, stderr=DEVNULL) as load:
-        try:
-            seen: list[dict[str, str]] = []
-            until = time.monotonic() + 30
-            while load.poll() is None and time.monotonic() < until and not fits(seen, gates):
-                time.sleep(1)
-                seen = Place(place.pillar, live=True).gpus
-        finally:
-            load.kill()
-    text = ", ".join(f"gen {gpu['pcie.link.gen.current']} x{gpu['pcie.link.width.current']}" for gpu in seen)
-    return verdict("PCIe link", fits(seen, gates), text or "no load could be put on it", want)
-
-
-def fits(gpus: list[dict[str, str]], gates: dict[str, int]) -> bool:
-    want = (str(gates["pcie_generation"]), str(gates["pcie_width"]))
-    return bool(gpus) and all((gpu["pcie.link.gen.current"], gpu["pcie.link.width.current"]) == want for gpu in gpus)
 
 
 def kernel_log() -> Verdict:

@@ -10,17 +10,10 @@ from vault_cube import checks
 from vault_cube.checks import driver, frameworks, runtime, validation
 
 
-def gpu(index, **said):
-    return {
-        "index": str(index), "memory.total": "32607", "pcie.link.gen.current": "5", "pcie.link.width.current": "16",
-        "temperature.gpu": "40", "persistence_mode": "Enabled", "driver_version": "580.95", "name": "RTX 5090", **said,
-    }  # fmt: skip
-
-
 class Box(checks.Place):
-    """A live box with these GPUs."""
+    """A live box with so many GPUs."""
 
-    cards: tuple = ()
+    cards = 0
 
     @property
     def gpus(self):
@@ -29,7 +22,7 @@ class Box(checks.Place):
 
 @pytest.fixture
 def box(pillar, monkeypatch):
-    """box(cards) is the demo box with the GPUs that it has; every command succeeds and says nothing."""
+    """box(cards) is the demo box with so many GPUs; every command succeeds and says nothing."""
     answers = {}
 
     def command(words, seconds, **options):
@@ -52,46 +45,14 @@ def by_case(verdicts):
     return {one.case: one for one in verdicts}
 
 
-def test_a_whole_box_passes_its_gates(box):
-    said = by_case(driver.cases(box([gpu(n) for n in range(4)])))
-    for case in ("GPUs", "memory", "idle temperature", "persistence", "kernel log"):
-        assert said[case].status == checks.PASSED, said[case]
-
-
-@pytest.mark.parametrize(
-    ("cards", "case"),
-    [
-        ([gpu(n) for n in range(3)], "GPUs"),
-        ([gpu(0), gpu(1), gpu(2), gpu(3, **{"memory.total": "24576"})], "memory"),
-        ([gpu(0), gpu(1), gpu(2), gpu(3, **{"memory.total": "[N/A]"})], "memory"),
-        ([gpu(0), gpu(1), gpu(2), gpu(3, **{"temperature.gpu": "60"})], "idle temperature"),
-        ([gpu(0), gpu(1), gpu(2), gpu(3, persistence_mode="Disabled")], "persistence"),
-        ([], "GPUs"),
-    ],
-)
-def test_what_is_below_a_gate_fails(box, cards, case):
-    said = by_case(driver.cases(box(cards)))
-    assert said[case].status == checks.FAILED
-    if case != "persistence":
-        assert "driver:gates" in said[case].threshold
-
-
 def test_an_xid_in_the_kernel_s_log_fails(box):
     box.answers["journalctl"] = (0, "usb 1-1: new device\nNVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus\n")
-    assert by_case(driver.cases(box([gpu(0)])))["kernel log"].status == checks.FAILED
-
-
-def test_a_link_that_fell_back_does_not_fit(pillar):
-    gates = pillar("ubuntu-24.04")["driver"]["gates"]
-    assert driver.fits([gpu(0), gpu(1)], gates)
-    assert not driver.fits([gpu(0), gpu(1, **{"pcie.link.width.current": "8"})], gates)
-    assert not driver.fits([gpu(0), gpu(1, **{"pcie.link.gen.current": "4"})], gates)
-    assert not driver.fits([], gates)
+    assert driver.kernel_log().status == checks.FAILED
 
 
 def test_in_a_tree_what_needs_a_system_is_not_applicable(box):
-    said = by_case(driver.cases(box([], live=False)))
-    for case in ("GPUs", "memory", "PCIe link", "nvcc"):
+    said = by_case(driver.cases(box(0, live=False)))
+    for case in ("GPUs as expected", "kernel log", "nvcc"):
         assert said[case].status == checks.NOT_APPLICABLE
 
 
@@ -178,7 +139,7 @@ def test_where_docker_looks_for_cdi(box, answer, found):
     ],
 )
 def test_a_framework_computes_on_every_gpu(box, said, status):
-    place = box([gpu(n) for n in range(4)])
+    place = box(4)
     python = f"{place.pillar['frameworks']['folder']}/pytorch/bin/python"
     box.answers[python] = (0, json.dumps(said)) if said else (1, "ImportError: no torch")
     assert frameworks.computes(place, "pytorch", "pytorch").status == status
