@@ -60,15 +60,12 @@ def main() -> None:
         sync()
         return world * size["batch"] * options.steps / (time.perf_counter() - started)
 
+    def meet() -> None:
+        sync()
+        dist.barrier(group=gloo)
+
     def harness() -> float:
-        sync()
-        dist.barrier(group=gloo)
-        started = time.perf_counter()
-        for _ in range(options.steps):
-            ours()
-        sync()
-        dist.barrier(group=gloo)
-        return world * size["batch"] * options.steps / (time.perf_counter() - started)
+        return world * size["batch"] * ddp.rate(ours, options.steps, options.steps, meet)
 
     pairs = []
     for turn in range(options.repeats + 1):

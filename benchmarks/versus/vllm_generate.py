@@ -2,14 +2,16 @@
 
 The two alternate, so that a noisy neighbour meets both. Prints one JSON document: output tokens/s of each, and the
 ratio of every pair; a ratio of 1 means that our loop over `engine.step`, which also takes the latencies, costs nothing.
-`--bench` runs vLLM's own latency benchmark instead, with the same model, batch and lengths; it prints its own lines.
+Before, `vllm bench latency` itself runs in a process of its own, with the same model, batch and lengths: `bench`.
 """
 
 import argparse
 import json
 import os
 import random
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import vllm_throughput
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--bench", action="store_true")
+    parser.add_argument("--bench", metavar="FILE", help="only vLLM's own benchmark; its result goes to a file")
     options = parser.parse_args()
     os.environ.update(vllm_throughput.SETTINGS)
     out = os.dup(1)
@@ -32,9 +34,14 @@ def main() -> None:
     model = Path(vllm_throughput.__file__).parent / "models" / ("llama-2-7b" if gpu else "tiny-llama")
     count, length, wanted = (256, 512, 128) if gpu else (16, 64, 32)
     if options.bench:
-        os.dup2(out, 1)
-        bench(model, count, length, wanted, options.repeats, eager=not gpu)
+        bench(options.bench, model, (count, length, wanted), options.repeats, eager=not gpu)
         return
+    # first, and alone: on a GPU one engine takes all of the memory
+    with tempfile.NamedTemporaryFile() as file:
+        call = [sys.executable, __file__, "--repeats", str(options.repeats), "--bench", file.name]
+        subprocess.run(call, check=True)
+        latencies = json.loads(Path(file.name).read_text())["latencies"]
+    theirs_alone = [count * wanted / seconds for seconds in latencies]
     from vllm import LLM, SamplingParams
 
     vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
@@ -63,12 +70,16 @@ def main() -> None:
         if turn:
             pairs.append((one, two) if turn % 2 else (two, one))
     document = {"unit": "output tokens/s", "ours": [a for a, _ in pairs], "theirs": [b for _, b in pairs],
-                "ratio": [a / b for a, b in pairs]}  # fmt: skip
+                "ratio": [a / b for a, b in pairs], "bench": theirs_alone}  # fmt: skip
     os.write(out, (json.dumps(document) + "\n").encode())
 
 
-def bench(model: Path, count: int, length: int, wanted: int, repeats: int, *, eager: bool) -> None:
-    """vLLM's `bench latency` by its module: the `vllm` command of a CPU build asks for a package of another name."""
+def bench(file: str, model: Path, batch: tuple[int, int, int], repeats: int, *, eager: bool) -> None:
+    """vLLM's `bench latency` by its module: the `vllm` command of a CPU build asks for a package of another name.
+
+    file: takes its JSON. batch: requests, prompt tokens and output tokens of each.
+    """
+    count, length, wanted = batch
     from vllm.benchmarks import latency
 
     try:
@@ -81,7 +92,10 @@ def bench(model: Path, count: int, length: int, wanted: int, repeats: int, *, ea
         "--model", str(model), "--load-format", "dummy", "--skip-tokenizer-init",
         "--max-model-len", str(length + wanted), "--batch-size", str(count),
         "--input-len", str(length), "--output-len", str(wanted),
-        "--num-iters-warmup", "2", "--num-iters", str(repeats), *(["--enforce-eager"] if eager else []),
+        "--num-iters-warmup", "2", "--num-iters", str(repeats), "--output-json", file,
+        # its prompts are the same in every iteration: with a cache, prefill would be skipped
+        "--no-enable-prefix-caching",
+        *(["--enforce-eager"] if eager else []),
     ]))  # fmt: skip
 
 

@@ -16,14 +16,18 @@ from vault_cube.bench import result
 
 TOP = Path(__file__).parents[2]
 TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
+SALT_CALL = f"{Path(sys.executable).with_name('salt-call')} --out=json"
 RESULTS = TOP / "build" / TARGET / "benchmarks"
 pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root")]
 
 
 def salt(*words):
     """The checkout's salt-call: (status, its answer, what it said meanwhile)."""
-    call = [Path(sys.executable).with_name("salt-call"), "--out=json", "--retcode-passthrough", *words]
-    done = subprocess.run([*call, f"target={TARGET}"], cwd=TOP, capture_output=True, text=True, check=False)
+    return typed(f"{SALT_CALL} --retcode-passthrough", *words, f"target={TARGET}")
+
+
+def typed(command, *words):
+    done = subprocess.run([*command.split(), *words], cwd=TOP, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout[done.stdout.index("{") :])["local"], done.stderr
 
@@ -56,8 +60,8 @@ def no_orphans():
 
 @pytest.fixture(scope="module")
 def ran():
-    """One benchmark of all suites, as `make benchmark` runs it."""
-    status, said, meanwhile = salt("image.benchmark", "quick=True")
+    """`make benchmark`, its answer as JSON."""
+    status, said, meanwhile = typed("make --silent benchmark", f"TARGET={TARGET}", f"SALT_CALL={SALT_CALL}")
     assert isinstance(said, dict), said
     assert said["benchmark"]["suites"] == dict.fromkeys(("matmul", "ddp", "tensorflow", "vllm"), "measured"), meanwhile
     # 10 tokens a second is the one threshold of a processor

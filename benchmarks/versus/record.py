@@ -1,0 +1,70 @@
+"""Run a comparison inside the tree of the built image and keep it in benchmarks/results/. Run by the checkout's Python.
+
+    .venv/bin/python benchmarks/versus/record.py ddp_plain vllm_generate
+
+Writes <date>-versus-<name>.json: machine, command, load, every pair, and the median of the pairs' ratios with its 95 %
+interval. Exit code 1 when the harness costs more than 3 %: when all of the interval is below 0.97.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP))
+from vault_cube.bench import interval, machine  # noqa: E402 the checkout's own
+
+CHECKOUT = "/run/vault-cube/checkout"
+LEAST = 0.97
+COMMANDS = {
+    "ddp_plain": "OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo torchrun --nproc-per-node 2 --master-addr 127.0.0.1 "
+    f"{CHECKOUT}/benchmarks/versus/ddp_plain.py --repeats 25 --steps 10",
+    "vllm_generate": f"python-vllm {CHECKOUT}/benchmarks/versus/vllm_generate.py --repeats 15",
+}
+
+
+def record(name: str, target: str) -> bool:
+    """Run one comparison and keep it; returns whether the harness is cheap enough."""
+    answer = TOP / "build" / target / "benchmarks" / f"versus-{name}.json"
+    answer.unlink(missing_ok=True)
+    before = os.getloadavg()
+    inside = f"{COMMANDS[name]} > /var/lib/vault-cube/benchmarks/{answer.name}"
+    call = [str(TOP / ".venv/bin/salt-call"), "--retcode-passthrough", "image.enter", inside, f"target={target}"]
+    subprocess.run(call, cwd=TOP, check=True, stdout=subprocess.DEVNULL)
+    found = json.loads(answer.read_text())
+    low, high = interval.median_interval(found["ratio"])
+    described = machine.describe([], None, False, None)
+    document: dict[str, Any] = {
+        "name": name,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "tree": target,
+        "command": f"salt-call image.enter '{COMMANDS[name]}'",
+        "machine": {key: getattr(described, key) for key in ("processor", "cores", "memory_gib", "kernel")},
+        "load_average": {"before": round(before[0], 2), "after": described.load[0]},
+        "ratio": {
+            "median": statistics.median(found["ratio"]),
+            "low": low,
+            "high": high,
+            "variation": interval.variation(found["ratio"]),
+            "pairs": len(found["ratio"]),
+        },
+        "medians": {key: statistics.median(found[key]) for key in ("ours", "theirs", "bench") if key in found},
+        "samples": found,
+    }
+    file = TOP / "benchmarks/results" / f"{document['date']}-versus-{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(document, indent=1) + "\n")
+    print(f"{name}: ours over theirs {document['ratio']['median']:.4f} ({low:.4f} to {high:.4f}): {file}")
+    return high >= LEAST
+
+
+if __name__ == "__main__":
+    cheap = [record(name, os.environ.get("TARGET", "debian-12")) for name in sys.argv[1:] or COMMANDS]
+    sys.exit(0 if all(cheap) else 1)
