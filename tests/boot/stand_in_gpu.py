@@ -1,27 +1,48 @@
-"""A stand-in for NVIDIA's driver in a guest that has no GPU: device nodes, `nvidia-smi`, and a CDI specification.
+"""A stand-in for NVIDIA's driver in a guest that has no GPU: nodes, NVML, `nvidia-smi`, CDI specification, runtime.
 
 It is no GPU, and says so by its name. A node counts as a GPU when it opens, which is what a container's device rules
 decide; the nodes are those of devices that Docker gives to nobody (fuse and the loop control).
 """
 
+import base64
 import json
 
 NODES = {"0": (10, 229), "1": (10, 237)}
 
+# what a container asks
 SMI = r"""#!/bin/sh
 # stand-in of the tests: a GPU is a node /dev/nvidiaN that opens
 for n in 0 1; do
   (: </dev/nvidia$n) 2>/dev/null || continue
   found=1
-  case "$1" in
-    -L) echo "GPU $n: stand-in (UUID: GPU-stand-in-$n)" ;;
-    *) echo "$n, 24576, 4, 16, 30, Enabled, 580.0, stand-in" ;;
-  esac
+  echo "GPU $n: stand-in (UUID: GPU-stand-in-$n)"
 done
 [ "$found" ] || { echo 'No devices were found'; exit 6; }
 """
+# what nvidia-container-runtime does, for Dockers without CDI: the container's own specification gets the devices
+RUNTIME = f"""#!/usr/bin/python3
+import json, os, sys
+if "--bundle" in sys.argv:
+    file = os.path.join(sys.argv[sys.argv.index("--bundle") + 1], "config.json")
+    with open(file) as handle:
+        config = json.load(handle)
+    wanted = dict(line.split("=", 1) for line in config["process"]["env"]).get("NVIDIA_VISIBLE_DEVICES")
+    for name, (major, minor) in {NODES!r}.items():
+        if wanted in ("all", name):
+            node = {{"type": "c", "major": major, "minor": minor}}
+            made = {{**node, "path": "/dev/nvidia" + name, "fileMode": 0o666}}
+            config["linux"].setdefault("devices", []).append(made)
+            config["linux"]["resources"]["devices"].append({{**node, "allow": True, "access": "rw"}})
+    with open(file, "w") as handle:
+        json.dump(config, handle)
+os.execvp("runc", ["runc", *sys.argv[1:]])
+"""
+RUNTIME_PATH = "/usr/local/bin/nvidia-container-runtime"
 SMI_PATH = "/usr/local/bin/nvidia-smi"
-LIBRARY = "/opt/stand-in/libcuda.so.1"
+LIBRARY = "/opt/stand-in/libnvidia-ml.so.1"
+STATE = "/opt/stand-in/gpus.state"
+# a command with these in front finds the fake NVML
+ENVIRONMENT = f"env LD_LIBRARY_PATH=/opt/stand-in FAKE_NVML={STATE}"
 SPECIFICATION = "/etc/cdi/nvidia.yaml"
 
 
@@ -40,21 +61,21 @@ def specification():
     }
 
 
-def install(box):
-    """Put the stand-in into a guest."""
+def install(box, nvml):
+    """Put the stand-in into a guest; nvml: a FakeNvml of this machine, for as many GPUs as there are nodes."""
     nodes = " && ".join(
         f"rm -f /dev/nvidia{n} && mknod -m 666 /dev/nvidia{n} c {major} {minor}"
         for n, (major, minor) in NODES.items()
     )  # fmt: skip
-    box.ssh(f"sudo -n sh -c 'modprobe -a fuse loop; {nodes}; mkdir -p /etc/cdi /opt/stand-in; echo 1 > {LIBRARY}'")
-    box.ssh(f"sudo -n tee {SMI_PATH} >/dev/null && sudo -n chmod 755 {SMI_PATH}", stdin=SMI)
-    write_specification(box)
-
-
-def write_specification(box):
+    box.ssh(f"sudo -n sh -c 'modprobe -a fuse loop; {nodes}; mkdir -p /etc/cdi /opt/stand-in'")
+    library = base64.b64encode(nvml.library.read_bytes()).decode()
+    box.ssh(f"base64 -d | sudo -n tee {LIBRARY} >/dev/null", stdin=library)
+    box.ssh(f"sudo -n tee {STATE} >/dev/null", stdin=nvml.file.read_text())
+    for path, program in ((SMI_PATH, SMI), (RUNTIME_PATH, RUNTIME)):
+        box.ssh(f"sudo -n tee {path} >/dev/null && sudo -n chmod 755 {path}", stdin=program)
     box.ssh(f"sudo -n tee {SPECIFICATION} >/dev/null", stdin=json.dumps(specification()))
 
 
 def remove(box):
     """Take the stand-in out again."""
-    box.ssh(f"sudo -n rm -rf /dev/nvidia0 /dev/nvidia1 /opt/stand-in {SMI_PATH} {SPECIFICATION}")
+    box.ssh(f"sudo -n rm -rf /dev/nvidia0 /dev/nvidia1 /opt/stand-in {SMI_PATH} {RUNTIME_PATH} {SPECIFICATION}")

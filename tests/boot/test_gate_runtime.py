@@ -1,12 +1,13 @@
-"""Gate 3 without a GPU: CDI devices of a stand-in driver in containers of the user, and what layer.check says of them.
+"""Gate 3 without a GPU: devices of a stand-in driver in containers of the user, and what layer.check says of them.
 
-Needs an image whose Docker knows CDI (25 and newer: debian-13): VAULT_CUBE_TARGET=debian-13 make test-image
+By CDI where the image's Docker has it (25 and newer: VAULT_CUBE_TARGET=debian-13), by a runtime's entry where not.
 """
 
 import json
 
 import pytest
 import stand_in_gpu
+from fake_nvml import FakeNvml
 
 from vault_cube.image.boot_cases import IMPORT, TAG
 
@@ -14,24 +15,39 @@ pytestmark = pytest.mark.image
 
 DAEMON = "/etc/docker/daemon.json"
 LOCAL = "/opt/vault-cube/checkout/pillar/local.sls"
-CHOSEN = {
-    "packages": ["nvidia-container-toolkit-base"], "provider": "nvidia", "mode": "cdi", "cgroup_driver": "systemd",
-    "gates": {"gpus": 2, "together": 2},
-}  # fmt: skip
+CHOSEN = {"packages": ["nvidia-container-toolkit-base"], "provider": "nvidia", "gates": {"gpus": 2, "together": 2}}
+CDI = {"mode": "cdi", "cgroup_driver": "systemd"}
+RUNTIME = {"mode": "runtime", "cgroup_driver": "cgroupfs"}
+KEYS = {
+    "cdi": {"features": {"cdi": True}},
+    "runtime": {"runtimes": {"nvidia": {"path": stand_in_gpu.RUNTIME_PATH}}},
+}
 OPENS = "for n in 0 1; do (: </dev/nvidia$n) 2>/dev/null && echo $n; done; true"
 
 
 @pytest.fixture(scope="module")
-def gpus(box):
-    """The box with the stand-in driver, its Docker told of CDI, its pillar told of the runtime."""
+def mode(box):
     version = box.ssh("docker version --format '{{.Server.Version}}'").stdout.strip()
-    if int(version.split(".")[0]) < 25:
-        pytest.skip(f"Docker {version} has no CDI")
+    return CDI if int(version.split(".")[0]) >= 25 else RUNTIME
+
+
+@pytest.fixture(scope="module")
+def nvml(nvml_library, tmp_path_factory):
+    """What the driver says of its GPUs, two cards."""
+    fake = FakeNvml(tmp_path_factory.mktemp("nvml") / "gpus.state", nvml_library)
+    del fake.state["gpus"][len(stand_in_gpu.NODES) :]
+    fake.save()
+    return fake
+
+
+@pytest.fixture(scope="module")
+def gpus(box, mode, nvml):
+    """The box with the stand-in driver, its Docker and its pillar told of it."""
     before = box.ssh(f"cat {DAEMON}").stdout
-    stand_in_gpu.install(box)
-    merged = json.loads(before) | {"features": {"cdi": True}, "exec-opts": ["native.cgroupdriver=systemd"]}
+    stand_in_gpu.install(box, nvml)
+    merged = json.loads(before) | KEYS[mode["mode"]] | {"exec-opts": [f"native.cgroupdriver={mode['cgroup_driver']}"]}
     box.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=json.dumps(merged))
-    box.ssh(f"sudo -n tee {LOCAL} >/dev/null", stdin=json.dumps({"runtime": CHOSEN}))
+    box.ssh(f"sudo -n tee {LOCAL} >/dev/null", stdin=json.dumps({"runtime": {**CHOSEN, **mode}}))
     box.ssh("sudo -n systemctl restart docker", timeout_s=300)
     box.ssh(IMPORT, timeout_s=300)
     yield box
@@ -41,40 +57,47 @@ def gpus(box):
     box.ssh("sudo -n systemctl restart docker", timeout_s=300)
 
 
-def seen(box, *devices):
+def given(mode, name):
+    """The options of `docker run` that give a container a GPU, by number, or `all`."""
+    if mode is CDI:
+        return f"--device nvidia.com/gpu={name}"
+    return f"--runtime nvidia --env NVIDIA_VISIBLE_DEVICES={name}"
+
+
+def seen(box, options=""):
     """The stand-in GPUs that open in a container which the user starts."""
-    given = " ".join(f"--device nvidia.com/gpu={name}" for name in devices)
-    run = f"docker run --rm --network none {given} {TAG} /bin/sh -c '{OPENS}'"
+    run = f"docker run --rm --network none {options} {TAG} /bin/sh -c '{OPENS}'"
     return box.ssh(run, timeout_s=300).stdout.split()
 
 
 def verdicts(box):
     """layer.check runtime: {case: (status, evidence)} and its exit code."""
-    call = "sudo -n salt-call --local --log-level=quiet --out=json layer.check runtime"
-    done = box.ssh(call, timeout_s=900, check=False)
+    call = "salt-call --local --log-level=quiet --out=json layer.check runtime"
+    done = box.ssh(f"sudo -n {stand_in_gpu.ENVIRONMENT} {call}", timeout_s=900, check=False)
     cases = json.loads(done.stdout)["local"]["cases"]
     return {case["case"]: (case["status"], case["evidence"]) for case in cases}, done.returncode
 
 
-def test_the_user_gives_a_container_the_gpus_that_he_asks_for(gpus):
+def test_the_user_gives_a_container_the_gpus_that_he_asks_for(gpus, mode):
     assert gpus.ssh("id -u").stdout.strip() != "0"
     assert seen(gpus) == []
-    assert seen(gpus, "0") == ["0"]
-    assert seen(gpus, "all") == ["0", "1"]
+    assert seen(gpus, given(mode, "0")) == ["0"]
+    assert seen(gpus, given(mode, "all")) == ["0", "1"]
 
 
-def test_a_container_cannot_make_itself_another_gpu(gpus):
+def test_a_container_cannot_make_itself_another_gpu(gpus, mode):
     major, minor = stand_in_gpu.NODES["1"]
     steal = f"/usr/bin/mknod /dev/nvidia1 c {major} {minor} && : </dev/nvidia1"
-    given = "--volume /usr:/usr:ro --device nvidia.com/gpu=0"
-    run = f"docker run --rm --network none {given} {TAG} /bin/sh -c '{steal}'"
+    options = f"--volume /usr:/usr:ro {given(mode, '0')}"
+    run = f"docker run --rm --network none {options} {TAG} /bin/sh -c '{steal}'"
     done = gpus.ssh(run, timeout_s=300, check=False)
     assert done.returncode != 0
     assert "not permitted" in done.stdout + done.stderr
 
 
-def test_a_running_container_keeps_its_gpus_when_systemd_reloads(gpus):
-    gpus.ssh(f"docker run -di --name keeps --network none --device nvidia.com/gpu=all {TAG} /bin/cat", timeout_s=300)
+def test_a_running_container_keeps_its_gpus_when_systemd_reloads(gpus, mode):
+    run = f"docker run -di --name keeps --network none {given(mode, 'all')} {TAG} /bin/cat"
+    gpus.ssh(run, timeout_s=300)
     try:
         look = f"docker exec keeps /bin/sh -c '{OPENS}'"
         assert gpus.ssh(look, timeout_s=300).stdout.split() == ["0", "1"]
@@ -84,30 +107,40 @@ def test_a_running_container_keeps_its_gpus_when_systemd_reloads(gpus):
         gpus.ssh("docker rm -f keeps", timeout_s=300, check=False)
 
 
-def test_layer_check_passes_with_the_gpus_in_containers(gpus):
+def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
     cases, status = verdicts(gpus)
-    wanted = ("Docker's configuration", "CDI specification", "GPUs in a container", "one GPU each, together")
+    wanted = ["Docker's configuration", "GPUs in a container", "one GPU each, together"]
+    wanted += ["CDI specification"] if mode is CDI else []
     assert {case: cases[case][0] for case in wanted} == dict.fromkeys(wanted, "passed"), cases
     assert status == 0
 
 
 @pytest.mark.parametrize(
-    ("harm", "case", "says"),
+    ("on", "harm", "tells"),
     [
-        (f"rm {stand_in_gpu.SPECIFICATION}", "CDI specification", "no device nvidia.com/gpu=all"),
-        (f"rm {stand_in_gpu.LIBRARY}", "CDI specification", f"{stand_in_gpu.LIBRARY} is gone"),
-        (f'sed -i \'s/"cdi": true/"cdi": false/\' {DAEMON}', "Docker's configuration", "features.cdi is not true"),
+        (
+            CDI, f"rm {stand_in_gpu.SPECIFICATION}",
+            {"CDI specification": "no device nvidia.com/gpu=all", "GPUs in a container": "nvidia.com/gpu=all"},
+        ),
+        (CDI, f"rm {stand_in_gpu.LIBRARY}", {"CDI specification": f"{stand_in_gpu.LIBRARY} is gone"}),
+        (CDI, f"sed -i s/true/false/ {DAEMON}", {"Docker's configuration": "features.cdi is not true"}),
+        (RUNTIME, f"rm {stand_in_gpu.RUNTIME_PATH}", {"GPUs in a container": "nvidia-container-runtime"}),
+        (RUNTIME, f"sed -i s/nvidia/other/ {DAEMON}", {"Docker's configuration": "no runtime is named nvidia"}),
     ],
-    ids=["no specification", "a stale specification", "CDI switched off"],
-)
-def test_what_is_broken_is_told(gpus, harm, case, says):
+    ids=["no specification", "a stale specification", "CDI is off", "no runtime", "no runtime's entry"],
+)  # fmt: skip
+def test_what_is_broken_is_told(gpus, nvml, mode, on, harm, tells):
+    if on is not mode:
+        pytest.skip(f"this image's Docker gives GPUs by {mode['mode']}")
+    before = gpus.ssh(f"cat {DAEMON}").stdout
     try:
         gpus.ssh(f"sudo -n {harm}")
         cases, status = verdicts(gpus)
         assert status == 1
-        assert cases[case][0] == "failed", cases
-        assert says in cases[case][1]
+        for case, says in tells.items():
+            assert cases[case][0] == "failed", cases
+            assert says in cases[case][1]
     finally:
-        stand_in_gpu.install(gpus)
-        gpus.ssh(f'sudo -n sed -i \'s/"cdi": false/"cdi": true/\' {DAEMON}')
-    assert seen(gpus, "all") == ["0", "1"]
+        stand_in_gpu.install(gpus, nvml)
+        gpus.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=before)
+    assert seen(gpus, given(mode, "all")) == ["0", "1"]

@@ -6,6 +6,7 @@ A target needs its layers in the cache (`make image TARGET=…`); root.
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,10 @@ def test_the_frameworks_compute_in_the_tree(inside, space):
         assert cases[f"{name} computes"] == wanted
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_layer_applied_again_on_the_layer_below_changes_nothing(inside, space, tmp_path, layer):
+@pytest.fixture
+def apply(inside, space, tmp_path):
+    """apply(layer, changes) applies a layer on its finished tree as the builder does: the states' results."""
     lock = AptLock.read(space.locks / "apt.lock")
-    layers.stage(space, layer, lock, tmp_path / "vault-cube")
     policy = tmp_path / "upper/usr/sbin/policy-rc.d"
     policy.parent.mkdir(parents=True)
     policy.write_text("#!/bin/sh\nexit 101\n")
@@ -105,14 +106,65 @@ def test_a_layer_applied_again_on_the_layer_below_changes_nothing(inside, space,
     environment = root.python_environment(lock.epoch)
     environment |= {"APT_CONFIG": "/run/vault-cube/apt/apt.conf", "PYTHONPATH": STAGED}
     call = [f"{SALT}/bin/salt-call", "--local", "-c", "/run/vault-cube/salt", "--log-level=quiet", "--out=json"]
-    call += ["--out-file=/run/vault-cube/result.json", "state.apply", layer]
-    binds = [chroot.Bind(tmp_path / "vault-cube", "/run/vault-cube", writable=True)]
-    _, said = inside(call, binds, layer, environment)
-    result = tmp_path / "vault-cube/result.json"
-    assert result.is_file(), said
-    states = json.loads(result.read_text())["local"]
-    assert isinstance(states, dict), states
-    assert [state for state in states.values() if state["changes"] or state["result"] is not True] == []
+    call += ["--out-file=/run/vault-cube/result.json", "state.apply"]
+    folder = tmp_path / "vault-cube"
+
+    def run(layer, **changes):
+        shutil.rmtree(folder, ignore_errors=True)
+        layers.stage(space, layer, lock, folder)
+        seen = merged(dict(keys.visible_pillar(space, layer)), changes)
+        (folder / "pillar/seen.sls").write_text("#!yaml\n" + yaml.safe_dump(seen))
+        binds = [chroot.Bind(folder, "/run/vault-cube", writable=True)]
+        _, said = inside([*call, layer], binds, layer, environment)
+        assert (folder / "result.json").is_file(), said
+        states = json.loads((folder / "result.json").read_text())["local"]
+        assert isinstance(states, dict), states
+        return list(states.values())
+
+    return run
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_applied_again_on_the_layer_below_changes_nothing(apply, layer):
+    assert [state for state in apply(layer) if state["changes"] or state["result"] is not True] == []
+
+
+# what `nvidia-ctk runtime configure` does to Docker's configuration; the tool itself cannot be had here
+STAND_IN_CTK = """#!/usr/bin/python3
+import json, sys
+file = "/etc/docker/daemon.json"
+with open(file) as handle:
+    daemon = json.load(handle)
+if "--cdi.enabled" in sys.argv:
+    daemon.setdefault("features", {})["cdi"] = True
+daemon["runtimes"] = {"nvidia": {"args": [], "path": "nvidia-container-runtime"}}
+with open(file, "w") as handle:
+    json.dump(daemon, handle)
+"""
+
+
+@pytest.mark.parametrize(("mode", "cgroup_driver"), [("cdi", "systemd"), ("runtime", "cgroupfs")])
+def test_docker_is_told_of_the_gpus_and_keeps_its_other_keys(apply, inside, tmp_path, mode, cgroup_driver):
+    tool = tmp_path / "upper/usr/bin/nvidia-ctk"
+    unit = tmp_path / "upper/usr/lib/systemd/system/nvidia-cdi-refresh.path"
+    for file, text in ((tool, STAND_IN_CTK), (unit, "[Path]\nPathChanged=/x\n[Install]\nWantedBy=multi-user.target\n")):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    tool.chmod(0o755)
+    before = json.loads(inside(["cat", "/etc/docker/daemon.json"], upto="runtime")[1])
+    # a package that is there: the toolkit's own come from a repository that cannot be reached here
+    chosen = {"provider": "nvidia", "mode": mode, "cgroup_driver": cgroup_driver, "packages": ["docker.io"]}
+    first = apply("runtime", runtime=chosen)
+    assert [state for state in first if state["result"] is not True] == []
+    daemon = json.loads((tmp_path / "upper/etc/docker/daemon.json").read_text())
+    assert {key: daemon[key] for key in before} == before
+    assert daemon["exec-opts"] == [f"native.cgroupdriver={cgroup_driver}"]
+    assert "nvidia" in daemon["runtimes"]
+    assert daemon.get("features", {}).get("cdi", False) is (mode == "cdi")
+    # the layer below is part of this apply: it takes nothing away again
+    assert [
+        state for state in apply("runtime", runtime=chosen) if state["changes"] or state["result"] is not True
+    ] == []
 
 
 def test_nothing_drifted_in_the_tree(inside):

@@ -45,6 +45,33 @@ def by_case(verdicts):
     return {one.case: one for one in verdicts}
 
 
+# gates 3 and 4 of the box's acceptance: the case that tries each, and what it is held against (gate 2: gpu.validate's)
+GATES = [
+    (driver, "kernel log", "0 errors"),
+    (driver, "nvcc", "compiles and runs"),
+    (driver, "held together", "driver:held"),
+    (runtime, "GPUs in a container", "4 (runtime:gates:gpus)"),
+    (runtime, "one GPU each, together", "2 (runtime:gates:together)"),
+    (frameworks, "pytorch computes", "4 GPU(s) (frameworks:gates:gpus)"),
+    (frameworks, "tensorflow computes", "4 GPU(s) (frameworks:gates:gpus)"),
+    (frameworks, "vllm computes", "4 GPU(s) (frameworks:gates:gpus)"),
+]
+
+
+def test_every_gate_is_a_case_with_its_threshold(box, tmp_path, monkeypatch):
+    place = box(4)
+    place.pillar["frameworks"]["folder"] = str(tmp_path)
+    monkeypatch.setattr(driver, "verdicts", lambda *_, **__: [])
+    monkeypatch.setattr(runtime, "image", lambda: None)
+    monkeypatch.setattr(runtime, "run_words", lambda _, gpu, words: ["echo", f"GPU 0: (UUID: GPU-{gpu})"])
+    box.answers["docker"] = (0, "null")
+    said = {module: by_case(module.cases(place)) for module in (driver, runtime, frameworks)}
+    for module, case, threshold in GATES:
+        assert said[module][case].status != checks.NOT_APPLICABLE
+        assert said[module][case].threshold.startswith(threshold)
+    assert said[runtime]["one GPU each, together"].status == checks.PASSED
+
+
 def test_an_xid_in_the_kernel_s_log_fails(box):
     box.answers["journalctl"] = (0, "usb 1-1: new device\nNVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus\n")
     assert driver.kernel_log().status == checks.FAILED
