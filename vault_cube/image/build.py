@@ -69,7 +69,7 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
                     if name == keys.ROOT
                     else layers.make(space, name, wanted[name], entries)
                 )
-                entry = made
+                entry = _of_its_key(space, name, wanted[name], made)
         entries.append(entry)
     remember(space, {name: wanted[name].inputs for name in keys.ORDER[: len(entries)]})
     return entries
@@ -77,6 +77,24 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
 
 def _title(name: str) -> str:
     return "essential packages, Python and Salt" if name == keys.ROOT else f"salt-call --local state.apply {name}"
+
+
+def _of_its_key(space: Workspace, name: str, key: keys.Key, made: cache.Entry) -> cache.Entry:
+    """The entry that was just made, if the checkout is still what its key was made of.
+
+    Raises VaultCubeError when somebody edited a file of the layer meanwhile: nobody knows which content was used.
+    """
+    now = keys.layer_keys(space)[name].inputs
+    # the running builder is the one that the key names, whatever happened to its files since
+    changed = sorted(
+        item
+        for item in key.inputs.keys() | now.keys()
+        if item != "parent" and not item.startswith("vault_cube/image/") and key.inputs.get(item) != now.get(item)
+    )
+    if changed:
+        shutil.rmtree(made.folder)
+        raise VaultCubeError(f"layer {name}: {changed[0]} changed while the layer was built: build again")
+    return made
 
 
 def _sound(entry: cache.Entry | None) -> cache.Entry | None:
