@@ -61,7 +61,7 @@ def pci_gpus(machine: Host) -> list[dict[str, Any]]:
 def sysfs(bus_id: str) -> str:
     """The name that sysfs gives a device, of the one that NVML gives: 00000000:11:00.0 → 0000:11:00.0."""
     domain, _, rest = bus_id.lower().partition(":")
-    return f"{domain[-4:]}:{rest}"
+    return f"{int(domain, 16):04x}:{rest}"
 
 
 def aer(machine: Host, bus_id: str) -> dict[str, int]:

@@ -1,0 +1,139 @@
+"""What a person types, through salt-call: table or JSON, exit code by verdict, one line where there is no GPU."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vault_cube.gpu import tables
+from vault_cube.gpu.session import Session
+from vault_cube.gpu.topology import topology
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+# the checkout's pillar for the production box, without what needs root or Docker
+LOCAL = "runtime: {provider: none, packages: [], mode: null, cgroup_driver: null, repositories: []}\n"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """config(target) is a minion configuration of its own over this checkout's modules, pillar and states."""
+    made = {}
+
+    def make(target):
+        if target not in made:
+            folder = tmp_path_factory.mktemp(target)
+            (folder / "pillar").mkdir()
+            for name in ("box.sls", "target.sls", "top.sls", "targets"):
+                (folder / "pillar" / name).symlink_to(CHECKOUT / "pillar" / name)
+            (folder / "pillar/local.sls").write_text(LOCAL)
+            (folder / "minion").write_text(
+                (CHECKOUT / "conf/common.conf").read_text()
+                + f"\nid: test\nvault_cube: {{target: {target}}}\nroot_dir: {folder}\ncachedir: {folder}/cache\n"
+                + f"pki_dir: {folder}/pki\nsock_dir: {folder}/sock\nlog_file: {folder}/log\nfile_roots: {{base: []}}\n"
+                + f"pillar_roots: {{base: [{folder}/pillar]}}\nmodule_dirs: [{CHECKOUT}/_modules]\n"
+                + f"grains_dirs: [{CHECKOUT}/_grains]\npillar_dirs: [{CHECKOUT}/_pillar]\n"
+            )
+            made[target] = folder
+        return made[target]
+
+    return make
+
+
+def salt_call(folder, *words, environment=None):
+    program = str(Path(sys.executable).with_name("salt-call"))
+    command = [program, "--local", "--retcode-passthrough", "-c", str(folder), *words]
+    variables = os.environ | {"PYTHONPATH": str(CHECKOUT)} | (environment or {})
+    ran = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
+    assert "Traceback" not in ran.stdout + ran.stderr
+    return ran
+
+
+def answer(ran):
+    return json.loads(ran.stdout)["local"]
+
+
+def test_health_and_its_grain(config, nvml):
+    folder = config("ubuntu-24.04")
+    nvml.gpu(1, throttle=0x48)
+    ran = salt_call(folder, "--out=json", "gpu.health", environment=nvml.environment)
+    found = answer(ran)
+    assert (ran.returncode, found["verdict"], found["simulated"]) == (2, "fault", True)
+    grain = answer(salt_call(folder, "--out=json", "grains.item", "gpu_health", "gpu", environment=nvml.environment))
+    assert grain["gpu_health"]["verdict"] == "fault"
+    assert [(one["check"], one["gpu"]) for one in grain["gpu_health"]["bad"]] == [("throttling", 1)]
+    assert 0 <= grain["gpu_health"]["age_s"] < 120
+    assert grain["gpu"]["count"] == 4
+    assert grain["gpu"]["simulated"] is True
+
+
+@pytest.mark.parametrize(("throttle", "code", "word"), [(0x1, 0, "ok:"), (0x20, 1, "WARNING:"), (0x40, 2, "FAULT:")])
+def test_the_exit_code_is_the_verdict(config, nvml, throttle, code, word):
+    nvml.gpu(0, throttle=throttle)
+    ran = salt_call(config("ubuntu-24.04"), "gpu.health", environment=nvml.environment)
+    assert ran.returncode == code, ran.stdout
+    assert ran.stdout.splitlines()[1].strip().startswith(word)
+
+
+@pytest.mark.parametrize("verb", ["gpu.detect", "gpu.topology", "gpu.health", "gpu.validate"])
+def test_a_lost_driver_on_a_box_with_gpus(config, nvml, verb):
+    nvml.set(init_error=18)
+    ran = salt_call(config("ubuntu-24.04"), verb, environment=nvml.environment)
+    assert ran.returncode > 0
+    assert "differ in version" in ran.stdout
+
+
+@pytest.mark.parametrize("verb", ["gpu.detect", "gpu.topology", "gpu.health", "gpu.validate"])
+def test_a_machine_without_a_driver_answers_in_one_line(config, nvml, verb):
+    # the library without its file says what NVIDIA's says where the module is not loaded
+    environment = nvml.environment | {"FAKE_NVML": "/nonexistent"}
+    ran = salt_call(config("debian-12"), verb, environment=environment)
+    assert ran.returncode == 0, ran.stdout
+    lines = [line for line in ran.stdout.splitlines() if "kernel module nvidia is not loaded" in line]
+    assert len(lines) == 1, ran.stdout
+
+
+def test_topology_says_what_nccl_will_use(config, nvml):
+    found = answer(salt_call(config("ubuntu-24.04"), "--out=json", "gpu.topology", environment=nvml.environment))
+    assert found["links"]["0-3"] == {"read": "chipset not supported", "write": "chipset not supported", "p2p": False,
+                                     "path": "NODE"}  # fmt: skip
+    assert found["nccl"]["transport"] == "SHM"
+
+
+def test_a_bridge_and_a_switch(nvml):
+    bridge = {link: {"state": 1, "version": 7, "remote": "00000000:31:00.0"} for link in range(4)}
+    nvml.state["gpus"] = nvml.state["gpus"][:2]
+    nvml.state["gpus"][0] |= {"nvlink": bridge, "p2p": {1: {0: 0, 1: 0}}}
+    nvml.save()
+    with Session() as session:
+        found = topology(session)
+        assert found["links"]["0-1"] == {"read": "ok", "write": "ok", "p2p": True, "path": "NV4", "nvlinks": 4}
+        assert found["nccl"]["transport"] == "P2P over NVLink"
+        assert tables.topology(found).splitlines()[1].split()[:3] == ["GPU0", "X", "NV4*"]
+        nvml.gpu(0, nvlink={link: {"state": 1, "remote_type": 2, "remote": None} for link in range(18)})
+        assert topology(session)["links"]["0-1"]["path"] == "NV18"
+
+
+def grain(name, cachedir):
+    spec = importlib.util.spec_from_file_location(f"{name}_grain", CHECKOUT / f"_grains/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.__opts__ = {"cachedir": str(cachedir)}
+    return getattr(module, name)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"started": 7}', "\x00\xff"])
+def test_a_broken_result_is_no_grain(tmp_path, text):
+    assert grain("gpu_health", tmp_path)() == {}
+    (tmp_path / "gpu_health.json").write_text(text)
+    assert grain("gpu_health", tmp_path)() == {}
+
+
+def test_the_grain_never_raises(nvml, tmp_path, monkeypatch):
+    monkeypatch.setattr("vault_cube.gpu.facts.facts", lambda session: 1 / 0)
+    found = grain("gpu", tmp_path)()["gpu"]
+    assert (found["count"], found["accelerator"]) == (0, "cpu")
+    assert "ZeroDivisionError" in found["problem"]
