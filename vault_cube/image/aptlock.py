@@ -108,14 +108,16 @@ def mirrors(source: Source, configured: dict[str, str], date: str | None = None)
 class Resolver:
     """apt over an empty root: what would be installed, from which signed index."""
 
-    def __init__(self, root: Path, sources: Iterable[Source], configured: dict[str, str], architecture: str) -> None:
+    def __init__(
+        self, root: Path, sources: Iterable[Source], configured: dict[str, str], architecture: str, pins: str = ""
+    ) -> None:
         self._options = {
             "Dir::State": f"{root}/state",
             "Dir::State::status": f"{root}/status",
             "Dir::Cache": f"{root}/cache",
             "Dir::Etc::SourceList": f"{root}/sources.list",
             "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::Etc::Preferences": "/dev/null",
+            "Dir::Etc::Preferences": f"{root}/preferences",
             "Dir::Etc::PreferencesParts": "/dev/null",
             "APT::Architecture": architecture,
             "APT::Architectures": architecture,
@@ -129,11 +131,13 @@ class Resolver:
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (root / folder).mkdir(parents=True)
         (root / "status").touch()
+        (root / "preferences").write_text(pins)
         self._lists = root / "state/lists"
         self._archive_of: dict[str, str] = {}
         lines = []
         for source in sources:
-            place = mirrors(source, configured)[0]
+            # apt spells a local address without the slashes of a host
+            place = re.sub("^file://", "file:", mirrors(source, configured)[0])
             self._archive_of[place] = source.archive
             if not Path(source.keyring).exists():
                 raise VaultCubeError(f"{source.keyring}: no such keyring: install the package that brings it")
@@ -191,13 +195,16 @@ def resolve(
     configured: dict[str, str],
     architecture: str,
     epoch: int,
+    *,
+    pins: str = "",
 ) -> AptLock:
     """Resolve layer upon layer; a package belongs to the first layer that needs it.
 
-    layers: (name, packages) from the bottom up. epoch: seconds since 1970 for SOURCE_DATE_EPOCH.
+    layers: (name, packages) from the bottom up. epoch: seconds since 1970 for SOURCE_DATE_EPOCH. pins: apt's
+    preferences.
     """
     with tempfile.TemporaryDirectory(prefix="vault-cube-apt-") as root:
-        resolver = Resolver(Path(root), sources, configured, architecture)
+        resolver = Resolver(Path(root), sources, configured, architecture, pins)
         debs: dict[str, Deb] = {}
         wanted: list[str] = []
         for layer, packages in layers:

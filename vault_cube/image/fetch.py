@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vault_cube.image import aptlock, pylock, tools
+from vault_cube.image import aptlock, pylock, tools, vendors
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store, Wanted
 from vault_cube.image.workspace import Workspace
@@ -41,8 +41,8 @@ def fetch(space: Workspace) -> int:
     store, image = Store(space.store), space.settings.image
     lock = AptLock.read(space.locks / "apt.lock")
     # all wanted files are known, and read from valid locks, before the first byte is fetched
-    debs = wanted_debs(lock, space.settings.archive.sources, image.mirrors) + wanted_debs(
-        tools.lock(space), image.tools.sources, image.mirrors
-    )
+    sources = [*space.settings.archive.sources, *vendors.sources(space, space.locks)]
+    debs = wanted_debs(lock, sources, image.mirrors) + vendors.wanted(space)
+    debs += wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
     fetched = store.fetch(debs, "packages")
     return fetched + store.fetch(wanted_wheels(space, store), "wheels")

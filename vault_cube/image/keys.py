@@ -23,6 +23,9 @@ from vault_cube.image.workspace import LAYERS, Workspace
 ROOT = "root"
 ORDER = (ROOT, *LAYERS)
 
+# the vendors' keys by repository (vendors.py)
+KEYRINGS = "keyrings.lock"
+
 # what a layer's states see of the pillar: their own section and those below; the rest is kept from them at build time
 SECTIONS = {layer: ("target", "archive", *LAYERS[: number + 1]) for number, layer in enumerate(LAYERS)}
 SECTIONS["validation"] += ("image", "gpu", "benchmark")
@@ -128,9 +131,12 @@ def visible_pillar(space: Workspace, layer: str) -> dict[str, Any]:
 
 
 def environment_locks(space: Workspace, layer: str) -> list[Path]:
-    """The locks of the Python environments that a layer makes."""
+    """The locks of the Python environments that a layer makes, and of the vendors' keys that it installs."""
     names = {ROOT: ["salt"], "frameworks": list(space.settings.frameworks.environments)}.get(layer, [])
-    return [space.locks / f"python-{name}.lock" for name in names]
+    found = [space.locks / f"python-{name}.lock" for name in names]
+    if layer in ("driver", "runtime") and getattr(space.settings, layer).repositories:
+        found.append(space.locks / KEYRINGS)
+    return found
 
 
 def staged_files(space: Workspace, layer: str) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, chroot, keys, repository, root, seal
+from vault_cube.image import cache, chroot, keys, repository, root, seal, vendors
 from vault_cube.image.aptlock import AptLock, Deb
 from vault_cube.image.progress import log_tail
 from vault_cube.image.store import Store
@@ -106,6 +106,8 @@ def stage(space: Workspace, layer: str, lock: AptLock, folder: Path) -> None:
         (folder / "apt" / name).mkdir(parents=True)
     (folder / "apt/apt.conf").write_text(APT_CONF)
     (folder / "apt/sources.list").write_text("deb [trusted=yes] file:/run/vault-cube/repo ./\n")
+    # keyring.present looks here before it asks the vendor
+    vendors.lay_out(Store(space.store), vendors.read(space), folder / "keyrings")
     if layer == "frameworks":
         root.link_wheels(space, list(space.settings.frameworks.environments), folder / "wheels")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
-from vault_cube.image import aptlock, pylock
-from vault_cube.image.keys import ROOT
+from vault_cube.image import aptlock, pylock, vendors
+from vault_cube.image.keys import KEYRINGS, ROOT
 from vault_cube.image.progress import step
+from vault_cube.image.store import Store
 from vault_cube.image.workspace import LAYERS, Workspace
-from vault_cube.settings.image import Source
 
 
 def make(space: Workspace) -> list[str]:
@@ -31,8 +30,17 @@ def make(space: Workspace) -> list[str]:
             (ROOT, settings.image.root_packages),
             *((layer, getattr(settings, layer).packages) for layer in LAYERS),
         ]
-        sources = [*settings.archive.sources, *layer_sources(space)]
-        lock = aptlock.resolve(wanted, sources, settings.image.mirrors, settings.target.architecture, epoch)
+        vendor = vendors.repositories(space)
+        keyrings = vendors.lock(space)
+        if keyrings:
+            texts[space.locks / KEYRINGS] = vendors.text(keyrings)
+        with space.scratch("keyrings") as folder:
+            vendors.lay_out(Store(space.store), keyrings, folder)
+            sources = [*settings.archive.sources, *vendors.sources(space, folder)]
+            pins = vendors.preferences(vendor)
+            lock = aptlock.resolve(
+                wanted, sources, settings.image.mirrors, settings.target.architecture, epoch, pins=pins
+            )
         texts[space.locks / "apt.lock"] = lock.text()
     with space.scratch("lock") as work:
         for name, environment in {"salt": settings.image.salt, **settings.frameworks.environments}.items():
@@ -41,7 +49,7 @@ def make(space: Workspace) -> list[str]:
                     pylock.resolve(settings, space.uv, environment, work)
                 )
     moved = [line for file, text in texts.items() for line in difference(file, text)]
-    gone = set(space.locks.glob("python-*.lock")) - set(texts)
+    gone = {*space.locks.glob("python-*.lock"), *space.locks.glob(KEYRINGS)} - set(texts)
     # an unchanged lock keeps its moment: a new one would rebuild everything for nothing
     if not moved and not gone:
         return ["nothing moved"]
@@ -53,11 +61,6 @@ def make(space: Workspace) -> list[str]:
     for file in gone:
         file.unlink()
     return moved
-
-
-def layer_sources(space: Workspace) -> Iterable[Source]:
-    """The vendors' apt sources that layers of this target bring."""
-    return getattr(space.settings.driver, "sources", []) or []
 
 
 def difference(file: Path, text: str) -> list[str]:
@@ -83,6 +86,8 @@ def _versions(name: str, text: str) -> dict[str, tuple[str, str]]:
         if name.startswith("python-"):
             package, _, version = parts[0].partition("==")
             found[package] = (version, parts[1])
+        elif name == KEYRINGS:
+            found[parts[0]] = (parts[1][:12], parts[1])
         else:
             found[f"{parts[1]}:{parts[3]}"] = (parts[2], f"{parts[4]} {parts[0]} {parts[7]}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import cache, pylock
 from vault_cube.image.aptlock import AptLock
+from vault_cube.image.keys import KEYRINGS
 from vault_cube.image.progress import step
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace, sweep
@@ -36,6 +38,8 @@ def locked_files(checkout: Path) -> set[str]:
             named |= {wheel.sha256 for wheel in pylock.read(file)}
         elif file.name in ("apt.lock", "tools.lock"):
             named |= {deb.sha256 for deb in AptLock.read(file).debs}
+        elif file.name == KEYRINGS:
+            named |= set(re.findall(r"\b[0-9a-f]{64}\b", file.read_text()))
     return named
 
 

@@ -24,23 +24,23 @@ def vendor(tmp_path, gpg):
 class Vendor:
     """A signed flat repository, and a small apt of its own that reads nothing else."""
 
-    def __init__(self, folder, gpg):
+    def __init__(self, folder, gpg, name="vendor"):
         self.folder, self.gpg = folder, gpg
         self.repo = folder / "repo"
         self.repo.mkdir()
         self.root = folder / "apt"
-        for name in ("etc/sources.list.d", "etc/preferences.d", "lists/partial", "cache/archives/partial", "keyrings"):
-            (self.root / name).mkdir(parents=True)
+        for place in ("etc/sources.list.d", "etc/preferences.d", "lists/partial", "cache/archives/partial", "keyrings"):
+            (self.root / place).mkdir(parents=True)
         (self.root / "status").touch()
-        self.key, self.fingerprint = gpg.key("vendor")
+        self.key, self.fingerprint = gpg.key(name)
 
-    def package(self, name, version):
-        """A real deb that holds nothing."""
+    def package(self, name, version, more=""):
+        """A real deb that holds nothing. more: further lines of its control file."""
         tree = self.folder / f"{name}-{version}"
         (tree / "DEBIAN").mkdir(parents=True)
         (tree / "DEBIAN/control").write_text(
             f"Package: {name}\nVersion: {version}\nArchitecture: amd64\n"
-            "Maintainer: A <a@vendor.example>\nDescription: stand-in\n"
+            f"Maintainer: A <a@vendor.example>\nDescription: stand-in\n{more}"
         )
         subprocess.run(
             ["dpkg-deb", "--root-owner-group", "-b", tree, self.repo / f"{name}_{version}_amd64.deb"],

@@ -1,0 +1,127 @@
+"""`make lock` with a vendor's repository: real apt, real signatures, stand-in packages; and the vendor's key."""
+
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from types import SimpleNamespace
+
+import pytest
+from test_vendor_repository import Vendor
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import aptlock, keys, vendors
+from vault_cube.image.store import Store
+from vault_cube.settings.image import Source
+from vault_cube.settings.repository import Repository
+
+
+@pytest.fixture
+def distribution(tmp_path, gpg):
+    """What stands for Debian's archive: an essential package, and one that the vendor has, too."""
+    (tmp_path / "distribution").mkdir()
+    made = Vendor(tmp_path / "distribution", gpg, "distribution")
+    made.package("base-files", "1", "Essential: yes\n")
+    made.package("openssh-server", "1.0")
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def vendor(tmp_path, gpg):
+    (tmp_path / "vendor").mkdir()
+    made = Vendor(tmp_path / "vendor", gpg)
+    for name, version in (("toolkit", "1.0"), ("toolkit", "2.0"), ("openssh-server", "99")):
+        made.package(name, version)
+    made.publish()
+    return made
+
+
+@pytest.fixture
+def address(vendor):
+    """The vendor's repository over HTTP: apt's pins tell archives apart by their host."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=vendor.repo)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def space(tmp_path, vendor, address):
+    """space(version, fingerprint) gives as much of a workspace as a vendor's lock reads."""
+
+    def make(version=None, fingerprint=None):
+        repository = Repository.model_validate({
+            "name": "vendor", "uri": address, "suite": "./", "components": [],
+            "keyring": {"url": "https://vendor.example/key.asc", "sha256": None,
+                        "fingerprint": fingerprint or vendor.fingerprint},
+            "pin": {"packages": ["toolkit"], "version": version, "origin": "127.0.0.1"},
+        })  # fmt: skip
+        keyring = repository.keyring.model_copy(update={"url": f"file://{vendor.key}"})
+        repository = repository.model_copy(update={"keyring": keyring})
+        settings = SimpleNamespace(
+            driver=SimpleNamespace(repositories=[]), runtime=SimpleNamespace(repositories=[repository])
+        )
+        (tmp_path / "locks").mkdir(exist_ok=True)
+        return SimpleNamespace(settings=settings, store=tmp_path / "store", locks=tmp_path / "locks")
+
+    return make
+
+
+def resolved(space, distribution, folder, packages):
+    vendors.lay_out(Store(space.store), vendors.lock(space), folder)
+    own = Source.model_construct(
+        archive="distribution", mirror=f"file://{distribution.repo}", snapshot=None, suites=["./"], components=[],
+        keyring=str(distribution.key),
+    )  # fmt: skip
+    pins = vendors.preferences(vendors.repositories(space))
+    lock = aptlock.resolve(
+        [("root", []), ("runtime", packages)], [own, *vendors.sources(space, folder)], {}, "amd64", 0, pins=pins
+    )
+    return {deb.name: (deb.version, deb.archive, deb.layer) for deb in lock.debs}
+
+
+def test_a_vendor_gives_what_is_named_and_the_distribution_the_rest(space, distribution, tmp_path):
+    found = resolved(space(), distribution, tmp_path / "keys", ["toolkit", "openssh-server"])
+    assert found == {
+        "base-files": ("1", "distribution", "root"),
+        "toolkit": ("2.0", "vendor", "runtime"),
+        "openssh-server": ("1.0", "distribution", "runtime"),
+    }
+
+
+def test_a_pinned_version_is_locked_while_a_newer_one_is_there(space, distribution, tmp_path):
+    assert resolved(space("1.0"), distribution, tmp_path / "keys", ["toolkit"])["toolkit"][0] == "1.0"
+
+
+def test_what_a_vendor_may_not_give_is_not_to_be_had(space, distribution, tmp_path):
+    (distribution.repo / "openssh-server_1.0_amd64.deb").unlink()
+    distribution.publish()
+    with pytest.raises(VaultCubeError, match="openssh-server"):
+        resolved(space(), distribution, tmp_path / "keys", ["openssh-server"])
+
+
+def test_another_key_than_the_pillars_is_not_locked(space, vendor):
+    other = vendor.gpg.key("impostor")[1]
+    with pytest.raises(VaultCubeError, match=f"it holds the key {vendor.fingerprint}, the pillar says {other}"):
+        vendors.lock(space(fingerprint=other))
+
+
+def test_a_key_that_nobody_serves_is_one_line(space, vendor):
+    vendor.key.unlink()
+    with pytest.raises(VaultCubeError, match="cannot be fetched") as told:
+        vendors.lock(space())
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_locked_key_is_found_in_the_store_and_a_damaged_lock_is_named(space, tmp_path, vendor):
+    here = space()
+    file = here.locks / keys.KEYRINGS
+    with pytest.raises(VaultCubeError, match="there is no such lock yet"):
+        vendors.read(here)
+    file.write_text(vendors.text(vendors.lock(here)))
+    vendors.lay_out(Store(here.store), vendors.read(here), tmp_path / "keys")
+    assert (tmp_path / "keys/vendor.asc").read_bytes() == vendor.key.read_bytes()
+    assert [wanted.sha256 for wanted in vendors.wanted(here)] == [vendors.read(here)["vendor"][0]]
+    file.write_text(file.read_text().replace("vendor ", "vender "))
+    with pytest.raises(VaultCubeError, match=r"keyrings\.lock"):
+        vendors.read(here)
