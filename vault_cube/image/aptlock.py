@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -85,6 +86,7 @@ class AptLock:
         return cls(int(lines[1].split()[2]), tuple(debs))
 
 
+@lru_cache(maxsize=1)
 def machine_mirrors() -> dict[str, str]:
     """The archives that this machine's apt is configured with, by the last part of their path (`debian` …)."""
     try:
