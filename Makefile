@@ -4,6 +4,10 @@ SHELL := /bin/bash
 TARGET ?= debian-12
 LOCKED ?= 0
 export CHECKPOINT_DISABLE := 1
+# an unpacked bundle: the store that it carries, and the layers beside it
+ifneq ($(wildcard carried/store),)
+export VAULT_CUBE_CACHE ?= $(CURDIR)/carried
+endif
 
 VENV := .venv
 STAMP := $(VENV)/.made
@@ -54,6 +58,10 @@ benchmark: $(STAMP) ## what the built image's frameworks do on this machine, in 
 verify: $(STAMP) ## build again from nothing, elsewhere and otherwise, and compare
 	@packaging/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+bundle: $(STAMP) ## checkout, locks and store in one archive: `make image` from it needs no network (SIGN_KEY=FILE)
+	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)
+	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) bundle=True target=$(TARGET)
 
 clean-cache: $(STAMP) ## remove store and layers of all targets, and say what that frees
 	@$(SALT_CALL) image.clean_cache

@@ -319,12 +319,15 @@ def build(target=None, locked=False):
 
 
 @_spoken
-def sign(key, target=None):
+def sign(key, target=None, bundle=False):
     """
     Sign the finished image of a target: an ssh signature over its SHA256SUMS, in dist/.
 
     key
         a private ssh key, or the public half of one that an agent holds
+
+    bundle
+        sign the bundle instead
 
     CLI Example:
 
@@ -336,7 +339,8 @@ def sign(key, target=None):
     from vault_cube.image import signature
 
     space = _space(target)
-    return str(signature.sign(space.dist / f"{recipe.basename(space)}.SHA256SUMS", Path(key).expanduser()))
+    sums = f"{recipe.basename(space)}{'.bundle' if bundle else ''}.SHA256SUMS"
+    return str(signature.sign(space.dist / sums, Path(key).expanduser()))
 
 
 @_spoken
@@ -399,6 +403,25 @@ def verify(target=None):
     from vault_cube.image import verify
 
     return verify.verify(_space(target, locked=True))
+
+
+@_spoken
+def bundle(packages, target=None):
+    """
+    Pack checkout, locks and store into one archive, from which an image is built without a network.
+
+    packages
+        what a build installs on the machine itself, names separated by spaces
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.bundle "mmdebstrap packer python3-venv" target=debian-12
+    """
+    from vault_cube.image import bundle
+
+    return str(bundle.make(_space(target, locked=True), packages.split()))
 
 
 @_spoken

@@ -3,6 +3,7 @@
 set -eu
 venv=$1
 cd "$(dirname "$0")/.."
+packaging/apt.sh python3-venv
 python=
 for candidate in /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do
   if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
@@ -11,7 +12,17 @@ for candidate in /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; d
   fi
 done
 [ -n "$python" ] || { echo "make: Python 3.11 to 3.14 is needed: apt-get install python3" >&2; exit 1; }
-packaging/apt.sh python3-venv
+# a bundle carries the wheels, for one release of one distribution
+if [ -f carried/machine ]; then
+  # shellcheck disable=SC1091 # every machine's own
+  here="$(. /etc/os-release && echo "${VERSION_CODENAME:-unknown}") $("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')"
+  [ "$here" = "$(cat carried/machine)" ] || {
+    echo "make: this bundle was made for $(cat carried/machine), this machine is $here: make a bundle on such a machine" >&2
+    exit 1
+  }
+  export PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/carried/wheels"
+  export UV_NO_CONFIG=1 UV_OFFLINE=1 UV_NO_INDEX=1 UV_FIND_LINKS="$PWD/carried/wheels"
+fi
 echo "making $venv from locks/checkout.lock with $($python --version)" >&2
 rm -rf "$venv"
 "$python" -m venv "$venv"

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, cache, diff, keys, provenance, store
+from vault_cube.image import build, cache, checkout, diff, keys, store
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
 
-NOT_SOURCES = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
 STAGES = (("image.fetch", "locked=True"), ("image.tools",), ("image.disk",))
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 LATER_S = 400 * 86400 + 5 * 3600 + 1234
@@ -51,7 +50,7 @@ def verify(space: Workspace) -> dict[str, Any]:
         report.mkdir(parents=True)
         with space.scratch("verify") as work:
             other = work / "elsewhere/vc"
-            copy(space.checkout, other)
+            checkout.copy(space.checkout, other)
             started = time.monotonic()
             varied = _second(space, other, work, report)
             seconds = round(time.monotonic() - started)
@@ -85,22 +84,6 @@ def _first(space: Workspace) -> Built:
     build.make_fetch(space)
     build.make_tools(space)
     return Built(build.make_disk(space), space.build / "image", space.layers)
-
-
-def copy(checkout: Path, other: Path) -> None:
-    """Copy a checkout's sources, last file first; the copy knows the commit that it was made of."""
-    files: list[Path] = []
-    for folder, names, found in os.walk(checkout):
-        names[:] = [name for name in names if name not in NOT_SOURCES and not name.endswith("_cache")]
-        links = [name for name in names if Path(folder, name).is_symlink()]
-        files += [Path(folder, name) for name in (*found, *links) if name not in NOT_SOURCES]
-    for file in sorted(files, reverse=True):
-        target = other / file.relative_to(checkout)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, target, follow_symlinks=False)
-    (other / ".salt").mkdir()
-    (other / "carried").mkdir()
-    (other / provenance.CARRIED).write_text(json.dumps(provenance.source(checkout)))
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:

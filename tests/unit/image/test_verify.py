@@ -6,49 +6,11 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, cache, keys, provenance, store, verify
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    top = tmp_path / "checkout"
-    for file in ("Makefile", "salt/base/init.sls", ".venv/bin/python", ".git/HEAD", "build/x/log", "dist/old.qcow2",
-                 "carried/store/aa", "vault_cube/__pycache__/a.pyc", ".ruff_cache/x", "pillar/local.sls"):  # fmt: skip
-        (top / file).parent.mkdir(parents=True, exist_ok=True)
-        (top / file).write_text(file)
-    (top / "_modules").mkdir()
-    (top / "_modules/image.py").write_text("")
-    (top / "_modules/image.py").chmod(0o755)
-    (top / "salt/_modules").symlink_to("../_modules")
-    return top
-
-
-def test_the_copy_holds_the_sources_and_nothing_that_was_made(checkout, tmp_path):
-    verify.copy(checkout, tmp_path / "other")
-    found = {
-        str(path.relative_to(tmp_path / "other")) for path in (tmp_path / "other").rglob("*")
-        if path.is_file() or path.is_symlink()
-    }  # fmt: skip
-    assert found == {
-        "Makefile", "salt/base/init.sls", "salt/_modules", "_modules/image.py", "pillar/local.sls",
-        "carried/source.json",
-    }  # fmt: skip
-    assert (tmp_path / "other/_modules/image.py").stat().st_mode & 0o777 == 0o755
-    assert (tmp_path / "other/salt/_modules").readlink() == Path("../_modules")
-
-
-def test_the_copy_knows_its_commit(checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "source", lambda top: {"commit": "abc", "changed": ["Makefile"]})
-    verify.copy(checkout, tmp_path / "other")
-    assert json.loads((tmp_path / "other" / provenance.CARRIED).read_text()) == {
-        "commit": "abc",
-        "changed": ["Makefile"],
-    }
+from vault_cube.image import build, cache, keys, store, verify
 
 
 def built(folder, content, layers=None):
@@ -106,7 +68,7 @@ def test_the_layer_and_the_file_that_differ_are_named(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def proof(tmp_path, monkeypatch, checkout):
+def proof(tmp_path, monkeypatch):
     """proof(content) runs verify over a first image `same` and a second build that leaves `content`."""
 
     class Space:
@@ -120,7 +82,9 @@ def proof(tmp_path, monkeypatch, checkout):
             return nullcontext(tmp_path / name)
 
     space = Space()
-    space.checkout = checkout
+    space.checkout = tmp_path / "checkout"
+    (space.checkout / "pillar").mkdir(parents=True)
+    (space.checkout / "pillar/box.sls").touch()
     first = built(tmp_path / "first", b"same")
     first.manifest["name"] = "image"
     monkeypatch.setattr(verify, "_first", lambda _: first)

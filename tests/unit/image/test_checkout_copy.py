@@ -1,0 +1,63 @@
+"""A checkout's copy: its sources, nothing that was made, and the commit."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vault_cube.image import checkout as of
+from vault_cube.image import provenance
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    top = tmp_path / "checkout"
+    for file in ("Makefile", "salt/base/init.sls", ".venv/bin/python", ".git/HEAD", "build/x/log", "dist/old.qcow2",
+                 "carried/store/aa", "vault_cube/__pycache__/a.pyc", ".ruff_cache/x", "pillar/local.sls"):  # fmt: skip
+        (top / file).parent.mkdir(parents=True, exist_ok=True)
+        (top / file).write_text(file)
+    (top / "_modules").mkdir()
+    (top / "_modules/image.py").write_text("")
+    (top / "_modules/image.py").chmod(0o755)
+    (top / "salt/_modules").symlink_to("../_modules")
+    return top
+
+
+def test_the_copy_holds_the_sources_and_nothing_that_was_made(checkout, tmp_path):
+    of.copy(checkout, tmp_path / "other")
+    found = {
+        str(path.relative_to(tmp_path / "other")) for path in (tmp_path / "other").rglob("*")
+        if path.is_file() or path.is_symlink()
+    }  # fmt: skip
+    assert found == {
+        "Makefile", "salt/base/init.sls", "salt/_modules", "_modules/image.py", "pillar/local.sls",
+        "carried/source.json",
+    }  # fmt: skip
+    assert (tmp_path / "other/_modules/image.py").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "other/salt/_modules").readlink() == Path("../_modules")
+
+
+def test_the_copy_knows_its_commit(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "source", lambda top: {"commit": "abc", "changed": ["Makefile"]})
+    of.copy(checkout, tmp_path / "other")
+    assert json.loads((tmp_path / "other" / provenance.CARRIED).read_text()) == {
+        "commit": "abc",
+        "changed": ["Makefile"],
+    }
+
+
+def test_with_git_only_what_git_would_take_and_the_local_pillar(checkout, tmp_path):
+    shutil.rmtree(checkout / ".git")
+    subprocess.run(["git", "init", "-q", checkout], check=True)
+    (checkout / ".gitignore").write_text(
+        "/.venv/\n/build/\n/dist/\n/carried/\n__pycache__/\n*_cache/\n/pillar/local.sls\n*.key\n"
+    )
+    (checkout / "mine.key").write_text("secret")
+    (checkout / "new.sls").write_text("not committed yet")
+    names = [str(file.relative_to(checkout)) for file in of.sources(checkout)]
+    assert names == [
+        ".gitignore", "Makefile", "_modules/image.py", "new.sls", "pillar/local.sls", "salt/_modules",
+        "salt/base/init.sls",
+    ]  # fmt: skip

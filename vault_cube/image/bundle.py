@@ -1,0 +1,148 @@
+"""`make bundle`: the checkout with all that `make image` fetches, in one archive, for a machine without a network.
+
+Below `carried/` lie the store's files that the target's locks name, the wheels of the checkout's own environment, and
+a repository of the few packages that `make` installs on the machine itself. The Makefile and packaging/*.sh use them
+where they lie. The receiving machine needs the same release of the same distribution, `make` and root.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import build, checkout, pylock, repository, store, tools
+from vault_cube.image.aptlock import AptLock, Deb
+from vault_cube.image.progress import note, step
+from vault_cube.image.store import Store, Wanted
+from vault_cube.image.workspace import Workspace
+
+
+def make(space: Workspace, packages: Sequence[str]) -> Path:
+    """Write `dist/<image>.bundle.tar` and its SHA256SUMS. Returns the archive.
+
+    packages: what `make` installs on a machine with apt.
+    """
+    name = build.basename(space)
+    file = space.dist / f"{name}.bundle.tar"
+    with space.exclusive(), space.scratch("bundle") as work:
+        build.make_fetch(space)
+        top = work / name
+        checkout.copy(space.checkout, top)
+        with step("bundle: wheels of the checkout's environment"):
+            wheels(space.checkout / "locks/checkout.lock", top / "carried/wheels")
+        with step("bundle: packages for the machine itself"):
+            found = debs(packages)
+            kept = Store(space.store)
+            kept.fetch([wanted for _, wanted in found], "packages")
+            repository.make(kept, [deb for deb, _ in found], top / "carried/debs", codename())
+        (top / "carried/machine").write_text(f"{codename()} {python_version()}\n")
+        with step("bundle: the store's part, and the archive"):
+            link_store(space, top / "carried/store")
+            space.dist.mkdir(exist_ok=True)
+            staging = file.with_name(f".{file.name}")
+            pack(top, staging, AptLock.read(space.locks / "apt.lock").epoch)
+        staging.replace(file)
+    sums = space.dist / f"{name}.bundle.SHA256SUMS"
+    sums.write_text(f"{store.sha256_of(file)}  {file.name}\n")
+    note(f"{file}: {file.stat().st_size / (1 << 30):.2f} GiB, for {codename()} with Python {python_version()}")
+    return file
+
+
+def codename() -> str:
+    """This machine's release, as its archive spells it."""
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
+
+
+def python_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def link_store(space: Workspace, folder: Path) -> None:
+    """Lay out the stored files that the target's locks name, each verified, as a store of their own."""
+    kept, part = Store(space.store), Store(folder)
+    files = [
+        (deb.sha256, deb.filename) for deb in (*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs)
+    ]
+    for environment in ("salt", *space.settings.frameworks.environments):
+        lock = pylock.read(space.locks / f"python-{environment}.lock")
+        files += [(wheel.sha256, wheel.file) for wheel in lock]
+    for sha256, name in dict(files).items():
+        target = part.path(sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(kept.verified(sha256, name), target)
+
+
+def wheels(lock: Path, folder: Path) -> None:
+    """Download what the checkout's lock names for this Python, and what its source archives need to be built."""
+    _pip("--require-hashes", "-r", str(lock), "-d", str(folder))
+    needed = {requirement for archive in folder.glob("*.tar.gz") for requirement in build_requirements(archive)}
+    if needed:
+        _pip(*sorted(needed), "-d", str(folder))
+
+
+def build_requirements(archive: Path) -> list[str]:
+    """What a source archive's pyproject.toml wants for its build."""
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            if re.fullmatch(r"[^/]+/pyproject\.toml", member.name):
+                handle = opened.extractfile(member)
+                text = handle.read().decode() if handle else ""
+                found: list[str] = tomllib.loads(text).get("build-system", {}).get("requires", [])
+                return found
+    return ["setuptools", "wheel"]
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    if ran.returncode:
+        error = next((line for line in ran.stderr.splitlines() if line.startswith("ERROR")), ran.stderr[-300:])
+        raise VaultCubeError(f"pip cannot download the checkout's wheels: {error}")
+
+
+def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:
+    """All that installing `packages` on this release brings, as this machine's apt would, whatever it has already."""
+    with tempfile.TemporaryDirectory() as archives:
+        (Path(archives) / "partial").mkdir()
+        # nothing counts as there already: neither what is installed, nor what this machine's apt has downloaded
+        command = [
+            "apt-get", "-qq", "--print-uris", "-oDir::State::status=/dev/null", f"-oDir::Cache::archives={archives}",
+            "-oAcquire::ForceHash=SHA256", "-oAPT::Install-Recommends=false", "install", *packages,
+        ]  # fmt: skip
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        error = (ran.stderr.strip() or "no reason given").splitlines()[0]
+        raise VaultCubeError(f"apt-get cannot resolve {' '.join(packages)} (try `apt-get update`): {error}")
+    found = []
+    for line in ran.stdout.splitlines():
+        match = re.fullmatch(r"'(\S+)' (\S+)_(\S+)_(\S+)\.deb (\d+) SHA256:([0-9a-f]{64})", line)
+        if not match:
+            raise VaultCubeError(f"apt-get --print-uris: cannot read «{line}»")
+        uri, name, version, architecture, size, sha256 = match.groups()
+        path = unquote(urlparse(uri).path)
+        deb = Deb("machine", name, unquote(version), architecture, "-", "-", int(size), sha256, path)
+        found.append((deb, Wanted(sha256, deb.filename, deb.size, (uri,))))
+    return found
+
+
+def pack(top: Path, file: Path, epoch: int) -> None:
+    """Write a folder as a tar archive: sorted, root's, of one time."""
+    # nothing to compress: packages and wheels are compressed already
+    command = [
+        "tar", "--sort=name", f"--mtime=@{epoch}", "--owner=0", "--group=0", "--numeric-owner",
+        "--mode=u+rwX,go+rX,go-w", "--hard-dereference", "-cf", str(file), "-C", str(top.parent), top.name,
+    ]  # fmt: skip
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        file.unlink(missing_ok=True)
+        raise VaultCubeError(f"{file}: tar failed: {ran.stderr.strip()[-300:]}")
