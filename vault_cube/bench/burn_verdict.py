@@ -22,6 +22,8 @@ class _Device:
 
     def __init__(self) -> None:
         self.samples = 0
+        self.told = 0
+        """samples that say whether it was throttled"""
         self.throttled: Counter[str] = Counter()
         self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.xids: list[dict[str, Any]] | None = None
@@ -29,6 +31,7 @@ class _Device:
 
     def add(self, at: float, fields: dict[str, Any]) -> None:
         self.samples += 1
+        self.told += "throttle" in fields
         self.throttled.update(reason for reason in fields.get("throttle", []) if reason not in IGNORED)
         for name in ("temperature_c", "power_w", "clock_mhz", "utilisation"):
             if fields.get(name) is not None:
@@ -89,7 +92,8 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
 
 def _describe(device: _Device) -> dict[str, Any]:
     found: dict[str, Any] = {"samples": device.samples}
-    found["throttle_share"] = {reason: count / device.samples for reason, count in sorted(device.throttled.items())}
+    if device.told:
+        found["throttle_share"] = {reason: count / device.told for reason, count in sorted(device.throttled.items())}
     for name, series in device.values.items():
         found[name] = _curve(series, min if name == "clock_mhz" else max)
     clocks = device.values.get("clock_mhz")
@@ -109,7 +113,7 @@ def _describe(device: _Device) -> dict[str, Any]:
 
 def _problems(name: str, device: _Device, found: dict[str, Any], rule: Stress) -> list[str]:
     lines = []
-    for reason, share in found["throttle_share"].items():
+    for reason, share in found.get("throttle_share", {}).items():
         allowed = rule.throttle_share.get(reason, 0.0)
         if share > allowed:
             lines.append(f"{name}: throttled by {reason} for {share:.1%} of the time, {allowed:.1%} is allowed")

@@ -57,8 +57,12 @@ def bars(name: str, title: str, groups: Mapping[str, Mapping[str, Metric]], thre
     labels = list(dict.fromkeys(label for group in groups.values() for label in group))
     # the intervals' ends must lie inside the plot
     most = 1.08 * max([metric.high or metric.median for metric in every] + ([threshold] if threshold else []))
+    if threshold is not None:
+        title += f" (threshold {threshold:g})"
     chart = _chart(pygal.Bar, name, title, every[0].unit, range=(0, most), show_legend=len(groups) > 1)
-    chart.x_labels = labels
+    # one bar a label has room for its number
+    alone = next(iter(groups.values())) if len(groups) == 1 else {}
+    chart.x_labels = [f"{label}: {alone[label].median:.4g}" if label in alone else label for label in labels]
     for label, group in groups.items():
         chart.add(label, [_bar(group[one]) if one in group else None for one in labels])
     if threshold is not None:
@@ -84,10 +88,12 @@ def scaling(name: str, title: str, curves: Mapping[str, Sequence[tuple[float, fl
 
 
 def curves(name: str, title: str, unit: str, series: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """Values over time; time in hours, or in seconds for a burn below two hours."""
+    """Values over time, from 0, so that a wobble looks like one; time in hours, below two of them in seconds."""
     last = max(points[-1][0] for points in series.values())
     scale, label = (3600, "hours") if last >= 7200 else (1, "seconds")
-    chart = _chart(pygal.XY, name, title, unit, show_dots=False, x_title=label, stroke_style={"width": 1.5})
+    most = max(value for points in series.values() for _, value in points)
+    bounds = {"range": (0, 1.08 * most or 1), "xrange": (0, last / scale)}
+    chart = _chart(pygal.XY, name, title, unit, show_dots=False, x_title=label, stroke_style={"width": 1.5}, **bounds)
     for one, points in series.items():
         chart.add(one, [(at / scale, value) for at, value in points])
     return _svg(chart)

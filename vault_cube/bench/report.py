@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.bench import plots
-from vault_cube.bench.result import Metric, Result
+from vault_cube.bench.result import Machine, Metric, Result
 from vault_cube.settings.benchmark import Benchmark
 
 STYLE = (Path(__file__).parent / "report.css").read_text
@@ -46,7 +46,9 @@ def make(result: Result | None, burn: Mapping[str, Any] | None, settings: Benchm
     title = "Vault Cube: proof of performance"
     chapters = [_summary(result, burn)]
     if result:
-        chapters += [_machine(result), *_suites(result, settings)]
+        chapters += [_machine(result.machine, result), *_suites(result, settings)]
+    elif burn and "machine" in burn:
+        chapters.append(_machine(Machine.model_validate(burn["machine"]), None))
     if burn:
         chapters.append(_burn(burn, settings))
     chapters.append(_absent(result, burn))
@@ -80,8 +82,7 @@ def _summary(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
     return chapter
 
 
-def _machine(result: Result) -> Chapter:
-    machine = result.machine
+def _machine(machine: Machine, result: Result | None) -> Chapter:
     rows = [
         ["processor", f"{machine.processor}, {machine.cores} cores"],
         ["memory", f"{machine.memory_gib:g} GiB"],
@@ -95,10 +96,14 @@ def _machine(result: Result) -> Chapter:
     rows += [[f"GPU {gpu.get('index', '')}", str(gpu.get("name", "unnamed"))] for gpu in machine.gpus]
     versions = [
         [name, ", ".join(f"{key} {value}" for key, value in suite.versions.items() if value)]
-        for name, suite in result.suites.items()
+        for name, suite in (result.suites.items() if result else ())
         if any(suite.versions.values())
     ]
-    return Chapter("Machine", result.notes, [Table(["part", "what"], rows), Table(["suite", "versions"], versions)])
+    return Chapter(
+        "Machine",
+        result.notes if result else [],
+        [Table(["part", "what"], rows), Table(["suite", "versions"], versions)],
+    )
 
 
 def _suites(result: Result, settings: Benchmark) -> list[Chapter]:
@@ -157,19 +162,41 @@ def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: fl
                     lines[f"{model}, {kind}"] = [(1, 1), (devices, gain)]
         made.append(plots.scaling("scaling", "Scaling", lines, devices))
     if name == "vllm":
-        for unit, title in (("output tokens/s", "Throughput"), ("ms", "Latency")):
-            chosen = {key.replace("_", " "): metric for key, metric in metrics.items() if metric.unit == unit}
-            made.append(plots.bars(f"vllm-{unit[:2].strip()}", title, {title: chosen}))
-    if name == "matmul":
-        for unit, title in (("TFLOP/s", "Matrix products"), ("GB/s", "Copies")):
+        kinds = {
+            "output": "Throughput",
+            "first_token": "Time to first token",
+            "between_tokens": "Time between tokens",
+        }
+        for key, title in kinds.items():
             chosen = {
-                key.partition("_")[2].replace("_", " "): metric
-                for key, metric in metrics.items()
-                if metric.unit == unit
+                shown: metrics[f"{batch}_{key}"]
+                for batch, shown in (("batch1", "batch 1"), ("saturated", "saturated"))
+                if f"{batch}_{key}" in metrics
             }
             if chosen:
-                made.append(plots.bars(f"ceiling-{unit[:2]}", title, {title: chosen}))
+                made.append(plots.bars(f"vllm-{key}", title, {title: chosen}))
+    if name == "matmul":
+        for prefix, title in (("matmul_", "Matrix products"), ("copy_", "Copies")):
+            # the copies between devices are a table's matter: n * (n - 1) bars are no picture
+            chosen = {
+                key.removeprefix(prefix): metric
+                for key, metric in metrics.items()
+                if key.startswith(prefix) and not key.startswith("copy_device_to_device")
+            }
+            if chosen:
+                made.append(plots.bars(f"ceiling-{prefix[:-1]}", title, _by_device(chosen, devices)))
     return made
+
+
+def _by_device(metrics: Mapping[str, Metric], devices: int) -> dict[str, dict[str, Metric]]:
+    """`float32_0` is device 0's float32; a single device has no number."""
+    if devices < 2:
+        return {"": {key.replace("_", " "): metric for key, metric in metrics.items()}}
+    groups: dict[str, dict[str, Metric]] = {}
+    for key, metric in metrics.items():
+        kind, _, device = key.rpartition("_")
+        groups.setdefault(f"device {device}", {})[kind.replace("_", " ")] = metric
+    return groups
 
 
 def _numbers(metrics: Mapping[str, Metric]) -> Table:
@@ -198,7 +225,7 @@ def _sensors(sensors: Mapping[str, Any]) -> Table:
                 rows.append([device, name, number(one["mean"]), interval(one["least"], one["most"]), unit])
         rows += [
             [device, f"throttled: {reason}", f"{share:.0%}", "", "of the time"]
-            for reason, share in fields["throttle"].items()
+            for reason, share in fields.get("throttle", {}).items()
         ]
     return Table(["device", "while it trained or served", "mean", "least to most", "unit"], rows)
 
@@ -221,7 +248,7 @@ def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
                 device,
                 f"{work.get('products', 0):.0f}" if work else "",
                 f"{work['wrong']:.0f}" if work else "",
-                throttled or ("none seen" if found.get("samples") else ""),
+                throttled or ("none seen" if "throttle_share" in found else ""),
                 f"{later:.1%}" if later else "",
                 (", ".join(str(one["xid"]) for one in found["xids"]) or "none") if "xids" in found else "",
                 number(found.get("ecc_uncorrected")),
@@ -234,6 +261,7 @@ def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
         ("power_w", "Power", "W"),
         ("clock_mhz", "Clock", "MHz"),
         ("tflops", "Computed", "TFLOP/s"),
+        ("utilisation", "Utilisation", "share"),
     )
     for key, title, unit in named:
         series = {device: found[key]["curve"] for device, found in burn["devices"].items() if key in found}
@@ -256,7 +284,8 @@ def _absent(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
         if "ddp" in result.suites and not any("_efficiency" in key for key in result.suites["ddp"].metrics):
             lines.append("scaling: fewer than two devices were trained on")
         read = {key for one in result.suites.values() for fields in one.sensors.values() for key in fields}
-        unread = [name for name in ("temperature", "power", "clock") if not any(key.startswith(name) for key in read)]
+        wanted = ("temperature", "power", "clock", "throttle")
+        unread = [name for name in wanted if not any(key.startswith(name) for key in read)]
         if read and unread:
             lines.append(f"{', '.join(unread)}: the device has no such sensor")
     if burn is None:

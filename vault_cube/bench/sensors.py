@@ -45,7 +45,9 @@ class Processor:
         if clocks:
             reading["clock_mhz"] = statistics.fmean(clocks)
         throttled = self._throttle_count()
-        reading["throttle"] = ["cpu_thermal"] if throttled > self._throttled else []
+        # a virtual machine has no such count: not known is not "never"
+        if throttled is not None:
+            reading["throttle"] = ["cpu_thermal"] if throttled > (self._throttled or 0) else []
         self._throttled = throttled
         return {"cpu": reading}
 
@@ -60,8 +62,9 @@ class Processor:
         return sum(words) - idle - stolen, sum(words)
 
     @staticmethod
-    def _throttle_count() -> int:
-        return int(sum(_numbers("/sys/devices/system/cpu", "cpu*/thermal_throttle/core_throttle_count")))
+    def _throttle_count() -> int | None:
+        counts = _numbers("/sys/devices/system/cpu", "cpu*/thermal_throttle/core_throttle_count")
+        return int(sum(counts)) if counts else None
 
 
 def _numbers(folder: str, pattern: str) -> list[float]:
@@ -126,8 +129,8 @@ def _summed(readings: list[dict[str, Any]]) -> dict[str, Any]:
                 "most": max(values),
                 "variation": variation(values),
             }
-    reasons = sorted({reason for reading in readings for reason in reading.get("throttle", [])})
-    summed["throttle"] = {
-        reason: sum(reason in reading.get("throttle", []) for reading in readings) / len(readings) for reason in reasons
-    }
+    told = [reading["throttle"] for reading in readings if "throttle" in reading]
+    if told:
+        reasons = sorted({reason for one in told for reason in one})
+        summed["throttle"] = {reason: sum(reason in one for one in told) / len(told) for reason in reasons}
     return summed

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vault_cube.bench import burn_verdict
+from vault_cube.bench import burn_verdict, machine
 from vault_cube.bench.hardware import Hardware
 from vault_cube.bench.process import Leashed, environment_for
 from vault_cube.bench.store import Store, write_whole
@@ -117,7 +117,11 @@ def go_on(settings: Settings, hardware: Hardware, say: Say, workloads: Path = WO
             for device in devices
         }
         why = burn.run(commands)
-        return _finish(store, plan, settings, why, {"simulated": hardware.simulated, "gpus": list(hardware.gpus)})
+        described = machine.describe(
+            hardware.gpus, hardware.driver, hardware.simulated, Path(settings.validation.manifest)
+        )
+        facts = {"simulated": hardware.simulated, "machine": described.model_dump(mode="json")}
+        return _finish(store, plan, settings, why, facts)
 
 
 def _finish(store: Store, plan: Plan, settings: Settings, why: str | None, facts: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
 
 
 def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
-    """A verdict as a person reads it; the curves stay in its file."""
+    """A verdict as a person reads it; the curves and the machine stay in its file."""
     devices = {
         device: {
             key: {part: one for part, one in value.items() if part != "curve"} if isinstance(value, dict) else value
@@ -80,7 +80,7 @@ def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
         }
         for device, fields in verdict["devices"].items()
     }
-    return {**verdict, "devices": devices}
+    return {key: value for key, value in verdict.items() if key != "machine"} | {"devices": devices}
 
 
 def report(settings: Settings, name: str, burn: str, *, folder: str | None) -> Answer:

@@ -40,6 +40,14 @@ def test_throttling_in_six_of_24_hours(settings):
     assert verdict["problems"] == ["cuda:0: throttled by sw_thermal_slowdown for 25.0% of the time, 0.0% is allowed"]
 
 
+def test_a_device_that_cannot_say_whether_it_throttles_has_no_share(settings):
+    fields = {"cpu": {"utilisation": 1.0}}
+    samples = [{"at": n, "devices": fields, "work": {"cpu": {"products": 1, "wrong": 0}}} for n in range(9)]
+    verdict = burn_verdict.judge(samples, 8, None, settings.benchmark.stress)
+    assert "throttle_share" not in verdict["devices"]["cpu"]
+    assert verdict["said"] == "pass"
+
+
 def test_idle_is_no_throttling(settings):
     assert judged(settings, throttle=lambda _: ["gpu_idle"])["said"] == "pass"
 

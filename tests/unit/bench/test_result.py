@@ -125,6 +125,37 @@ def test_the_page_needs_nothing_else_and_says_what_is_missing(made, settings):
     assert page.count("<svg") == 3
 
 
+def headings(page):
+    return re.findall(r"<h2>([^<]*)</h2>", page)
+
+
+def test_every_section_is_there(made, settings):
+    page, text = report.make(made, BURN, settings.benchmark)
+    wanted = ["Verdict", "Machine", "Training: DDP", "Inference: vLLM", "Burn-in", "Not measured"]
+    assert headings(page) == wanted
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == wanted
+    titles = re.findall(r'class="title plot_title">([^<]*)<', page)
+    assert titles == ["Efficiency of scaling (threshold 0.8)", "Scaling", "Temperature"]
+
+
+def test_a_burn_alone_says_on_which_machine(made, settings):
+    page, _ = report.make(None, BURN | {"machine": made.machine.model_dump(mode="json")}, settings.benchmark)
+    assert headings(page) == ["Verdict", "Machine", "Burn-in", "Not measured"]
+    assert "a processor, 2 cores" in page
+    assert "there is no result" in page
+
+
+def test_four_devices_share_a_label_and_have_a_colour_each(settings):
+    metrics = {
+        f"matmul_{kind}_{n}": metric(*[9.0] * 5, unit="TFLOP/s") for kind in ("tf32", "float8") for n in range(4)
+    }
+    metrics |= {f"copy_device_to_device_{n}_{3 - n}": metric(*[9.0] * 5, unit="GB/s") for n in range(4)}
+    page, _ = report.make(a_result(settings, {"matmul": suite(metrics, devices=4)}), None, settings.benchmark)
+    assert page.count("<svg") == 1
+    assert [f"device {n}" for n in range(4)] == re.findall(r">(device \d)<", page)
+    assert "copy device to device 0 3" in page
+
+
 def test_the_same_result_makes_the_same_page(made, settings):
     assert report.make(made, BURN, settings.benchmark) == report.make(made, BURN, settings.benchmark)
 
