@@ -487,3 +487,23 @@ def benchmark(suite=None, quick=False, force=False, target=None):
     said, status = inside.benchmark(_space(target), suite, quick=quick, force=force)
     __context__["retcode"] = status
     return said
+
+
+@_spoken
+def vulnerabilities(data=None, target=None):
+    """
+    Hold a target's locked packages and wheels against vulnerability data that was brought here; fetches nothing.
+
+    data
+        the JSON of Debian's security tracker (security-tracker.debian.org/tracker/data/json), or OSV's all.zip of
+        PyPI or Debian
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.vulnerabilities data=tracker.json target=debian-12
+    """
+    from vault_cube.image import vulnerabilities
+
+    return vulnerabilities.report(_space(target), Path(data).expanduser() if data else None)
