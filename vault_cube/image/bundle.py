@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, checkout, pylock, repository, store, tools
+from vault_cube.image import build, checkout, pylock, repository, store, tools, vendors
 from vault_cube.image.aptlock import AptLock, Deb
 from vault_cube.image.progress import note, step
 from vault_cube.image.store import Store, Wanted
@@ -76,6 +76,7 @@ def link_store(space: Workspace, folder: Path) -> None:
     for environment in ("salt", *space.settings.frameworks.environments):
         lock = pylock.read(space.locks / f"python-{environment}.lock")
         files += [(wheel.sha256, wheel.file) for wheel in lock]
+    files += [(key.sha256, key.name) for key in vendors.wanted(space)]
     for sha256, name in dict(files).items():
         target = part.path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -85,9 +85,7 @@ def parts(
             deb.name,
             deb.version,
             deb.sha256,
-            PackageURL(
-                "deb", distribution.lower(), deb.name, deb.version, {"arch": deb.architecture, "distro": codename}
-            ).to_string(),
+            _deb_url(deb, distribution.lower(), codename),
             (deb.layer,),
         )
         for deb in sorted(debs, key=lambda deb: deb.name)
@@ -106,6 +104,13 @@ def parts(
         )
         for wheel, names in sorted(holders.items(), key=lambda item: (item[0].name, item[0].sha256))
     ]
+
+
+def _deb_url(deb: Deb, distribution: str, codename: str) -> str:
+    # debian and debian-security are the distribution's; another archive is a vendor's own namespace
+    vendor = distribution if deb.archive.partition("-")[0] == distribution else deb.archive
+    qualifiers = {"arch": deb.architecture, "distro": codename}
+    return PackageURL("deb", vendor, deb.name, deb.version, qualifiers).to_string()
 
 
 def cyclonedx(subject: Subject, found: Sequence[Part], file: Path) -> None:

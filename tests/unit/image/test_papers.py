@@ -11,7 +11,7 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import check, keys, locktext, papers, provenance, signature, store
+from vault_cube.image import build, check, keys, locktext, papers, provenance, sbom, signature, store
 from vault_cube.image.aptlock import AptLock, Deb
 from vault_cube.image.workspace import LAYERS, Workspace
 from vault_cube.settings import check as check_settings
@@ -96,6 +96,15 @@ def test_cyclonedx_names_each_file_once_with_hash_and_holders(space, tmp_path):
     assert bom["metadata"]["timestamp"] == "2023-11-14T22:13:20+00:00"
     depends = next(one for one in bom["dependencies"] if one["ref"] == "image")["dependsOn"]
     assert len(depends) == 3
+
+
+def test_a_vendors_package_is_the_vendors():
+    deb = Deb("runtime", "nvidia-container-toolkit", "1.17", "amd64", "-", "nvidia-container", 1, "a" * 64, "x.deb")
+    security = Deb("base", "sudo", "1", "amd64", "noble-security", "ubuntu-security", 1, "b" * 64, "y.deb")
+    assert [part.purl.partition("?")[0] for part in sbom.parts([deb, security], {}, "Ubuntu", "noble")] == [
+        "pkg:deb/nvidia-container/nvidia-container-toolkit@1.17",
+        "pkg:deb/ubuntu/sudo@1",
+    ]
 
 
 def test_spdx_is_valid_and_holds_the_same(space, tmp_path):
@@ -268,3 +277,33 @@ def test_keys_that_cannot_sign_are_one_line(space, tmp_path, key):
     signature.sign(sums, private)
     with pytest.raises(VaultCubeError, match=r"a private key: name its public half"):
         signature.verify(sums, private)
+
+
+def test_publishing_covers_the_papers_and_drops_an_older_signature(space, tmp_path, key):
+    folder, dist = tmp_path / "made", space.checkout / "dist"
+    image, sums = make(space, folder)
+    manifest = {"name": NAME, "files": {name: {"sha256": digest} for name, digest in check.read(sums).items()}}
+    sums.unlink()
+    build.write_manifest(folder, manifest)
+    dist.mkdir()
+    (dist / f"{NAME}.SHA256SUMS").write_text("older\n")
+    signature.sign(dist / f"{NAME}.SHA256SUMS", key("maintainer"))
+    build.publish(space, folder, manifest)
+    names = {file.name for file in dist.iterdir()}
+    assert names == {f"{NAME}.{end}" for end in (
+        "qcow2", "cdx.json", "spdx.json", "provenance.json", "SHA256SUMS", "manifest.json",
+    )}  # fmt: skip
+    assert check.check(dist / image.name)[0].count(NAME) == 5
+    assert set(check.read(dist / f"{NAME}.SHA256SUMS")) == names - {f"{NAME}.SHA256SUMS", f"{NAME}.manifest.json"}
+
+
+def test_a_bundle_has_sums_and_a_signature_and_no_provenance(tmp_path, key):
+    bundle = tmp_path / f"{NAME}.bundle.tar"
+    bundle.write_bytes(b"bundle")
+    sums = tmp_path / f"{NAME}.bundle.SHA256SUMS"
+    sums.write_text(f"{store.sha256_of(bundle)}  {bundle.name}\n")
+    signature.sign(sums, key("maintainer"))
+    assert len(check.check(bundle, tmp_path / "maintainer.pub")) == 2
+    bundle.write_bytes(b"bundlf")
+    with pytest.raises(VaultCubeError, match=r"bundle.tar: not what .*bundle.SHA256SUMS says"):
+        check.check(bundle, tmp_path / "maintainer.pub")
