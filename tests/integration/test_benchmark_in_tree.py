@@ -5,6 +5,7 @@ Needs the layers in the cache (`make image`) and root; takes minutes, for nothin
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -130,11 +131,13 @@ def test_it_told_how_far_it_was_and_left_a_report(ran):
 
 
 BENCHMARK = "salt-call --local --retcode-passthrough --log-level=quiet --out=json gpu.benchmark ddp quick=True"
-WHEN_BOTH_TRAIN = "until [ $(pgrep -fc 'python.* -u .*benchmarks/ddp.py') -ge 2 ]; do sleep 0.2; done; sleep 5"
+# anchored: the shell's own command line holds these words, too
+WORKER = "'^[^ ]*python[^ ]* -u .*benchmarks/ddp.py'"
+WHEN_BOTH_TRAIN = f"until [ $(pgrep -fc {WORKER}) -ge 2 ]; do sleep 0.2; done; sleep 5"
 
 
 def test_a_real_worker_killed_in_the_middle():
-    kill = f"{WHEN_BOTH_TRAIN}; kill -9 $(pgrep -fn 'python.* -u .*benchmarks/ddp.py')"
+    kill = f"{WHEN_BOTH_TRAIN}; kill -9 $(pgrep -fn {WORKER})"
     status, _, _ = salt("image.enter", f"({kill}) & {BENCHMARK} > /dev/null")
     assert status == 1
     assert last().suites["ddp"].kind == "killed"
@@ -143,8 +146,32 @@ def test_a_real_worker_killed_in_the_middle():
 
 
 def test_ctrl_c_through_salt_keeps_what_there_is():
-    interrupt = f"{WHEN_BOTH_TRAIN}; kill -INT $(pgrep -fo 'gpu.benchmark ddp')"
+    interrupt = f"{WHEN_BOTH_TRAIN}; kill -INT $(pgrep -fo '^[^ ]*python[^ ]* .*gpu.benchmark ddp')"
     status, _, _ = salt("image.enter", f"({interrupt}) & {BENCHMARK} > /dev/null")
     assert status != 0
     assert last().suites["ddp"].status == "interrupted"
     assert last().verdict == "fault"
+
+
+# one value of the 10th product is off by a tenth: an error of the machine, as the burn sees it
+PLANT = """
+from pathlib import Path
+burn = Path("/opt/vault-cube/checkout/benchmarks/burn.py")
+honest = "    torch.mm(a, b, out=out)\\n"
+text = burn.read_text()
+assert text.count(honest) == 1
+wrong = "    TURNS.append(1)\\n    if len(TURNS) == 10:\\n        out[0, 5] += 0.1\\n"
+burn.write_text(text.replace(honest, honest + wrong).replace("def multiply", "TURNS = []\\n\\n\\ndef multiply"))
+"""
+# a round of the buffers in a second instead of many
+FEW_BUFFERS = "echo 'benchmark: {stress: {memory: {cpu: 0.001}}}' > /opt/vault-cube/checkout/pillar/local.sls"
+
+
+@pytest.mark.parametrize(("plant", "said", "wrong"), [("", "pass", 0), (PLANT, "fail", 1)])
+def test_a_real_burn_finds_one_wrong_value_among_millions(plant, said, wrong):
+    burn = "salt-call --local --retcode-passthrough --log-level=quiet gpu.stress duration=30s"
+    status, _, _ = salt("image.enter", f"{FEW_BUFFERS}; python3 -c {shlex.quote(plant)}; {burn} >&2")
+    verdict = json.loads(max(RESULTS.glob("stress-*/verdict.json")).read_text())
+    assert (verdict["said"], verdict["work"]["cpu"]["wrong"]) == (said, wrong), verdict["problems"]
+    assert verdict["work"]["cpu"]["products"] > 15
+    assert status == bool(wrong)
