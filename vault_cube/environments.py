@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vault_cube import bytecode
 from vault_cube.errors import VaultCubeError
 
 # 1980-01-02: a zip archive can hold no older date in any time zone, and no build's SOURCE_DATE_EPOCH is older
@@ -311,13 +312,11 @@ def _fix_times(folder: Path) -> None:
 
 def _compile(folder: Path) -> None:
     """Compile the sources that have no byte code yet; paths in it are relative, so that environments can share it."""
-    # sources that no Python 3 can compile (templates, old tests) are left alone: compileall's exit code counts them
+    # sources that no Python 3 can compile (templates, old tests) are left alone, as their packages leave them
+    program: list[str | Path] = [folder / "bin" / "python", *bytecode.FLAGS, Path(bytecode.__file__)]
     subprocess.run(
-        [folder / "bin" / "python", "-I", "-m", "compileall", "-qq", "-j", str(os.cpu_count() or 1),
-         "--invalidation-mode", "timestamp", "-s", str(folder), _site(folder)],
-        env={"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
-        capture_output=True, check=False,
-    )  # fmt: skip
+        [*program, "TIMESTAMP", str(folder), _site(folder)], env=bytecode.ENVIRONMENT, capture_output=True, check=False
+    )
 
 
 def _share(folder: Path, others: Sequence[Path]) -> dict[str, int]:

@@ -115,6 +115,7 @@ def layer_keys(space: Workspace) -> dict[str, Key]:
             "uv": uv,
             "locks/apt.lock": _digest([vars(deb) for deb in sorted(lock.of(layer))]),
             **_files(space, (space.checkout / "vault_cube/image" / name for name in BUILDER)),
+            **_files(space, [space.checkout / "vault_cube/bytecode.py"]),
             **_files(space, environment_locks(space, layer)),
         }
         if layer != ROOT:

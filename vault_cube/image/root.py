@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vault_cube import bytecode
 from vault_cube.image import cache, chroot, keys, pylock, repository, seal, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store
@@ -42,9 +43,10 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
     binds = [
         chroot.Bind(work / "wheels", "/run/vault-cube/wheels"),
         chroot.Bind(space.uv, "/run/vault-cube/uv"),
+        chroot.Bind(space.checkout / "vault_cube/bytecode.py", "/run/vault-cube/bytecode.py"),
         *(chroot.Bind(work / name, f"/run/vault-cube/{name}") for name in ("ready.txt", "all.txt")),
     ]
-    environment = python_environment(epoch) | {"UV_COMPILE_BYTECODE": "1", "PYC_INVALIDATION_MODE": "CHECKED_HASH"}
+    environment = python_environment(epoch)
     uv = "/run/vault-cube/uv"
     install = [
         uv,
@@ -63,8 +65,13 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
         [*install, "/run/vault-cube/all.txt"],
     ):
         chroot.run(work / "tree", command, what="uv", log=log, binds=binds, environment=environment)
-    # `import vault_cube` works wherever the checkout lies
     site = next((work / "tree" / SALT.lstrip("/") / "lib").glob("python3*/site-packages"))
+    inside = f"/{site.relative_to(work / 'tree')}"
+    compile_all = [f"{SALT}/bin/python", *bytecode.FLAGS, "/run/vault-cube/bytecode.py", "CHECKED_HASH", "", inside]
+    chroot.run(
+        work / "tree", compile_all, what="bytecode.py", log=log, binds=binds, environment=bytecode.ENVIRONMENT
+    )  # fmt: skip
+    # `import vault_cube` works wherever the checkout lies
     (site / "vault_cube.pth").write_text(f"{CHECKOUT}\n")
     (site / "vault_cube.pth").chmod(0o644)
 
