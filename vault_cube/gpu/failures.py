@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vault_cube.errors import VaultCubeError
 
 LIBRARY = "libnvidia-ml.so.1"
 
 
-@dataclass(frozen=True)
-class Problem:
+# no dataclass here, nor in host.py: making one costs more than the whole answer of a machine without a driver
+class Problem(NamedTuple):
     """Why NVML does not answer: a word for programs, a sentence, and what to do."""
 
     kind: str

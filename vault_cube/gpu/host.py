@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ NVIDIA = "0x10de"  # PCI vendor id, pcisig.com
 DISPLAY = ("0x0300", "0x0302")  # PCI class: VGA controller, 3D controller
 
 
-@dataclass(frozen=True)
 class Host:
-    """The machine; a test gives a folder with /proc and /sys of its own. live: whether commands may be run, too."""
+    """The machine; a test gives a folder with /proc and /sys of its own."""
 
-    root: Path = Path("/")
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
 
     def text(self, path: str) -> str | None:
         """A file's content, or None."""

@@ -14,6 +14,14 @@ from vault_cube.gpu import failures
 from vault_cube.gpu.failures import NvmlProblem
 
 
+def load_library() -> ctypes.CDLL:
+    """Load NVIDIA's library, and open nothing. Raises NvmlProblem where it is not there, or does not load."""
+    try:
+        return ctypes.CDLL(failures.LIBRARY)
+    except OSError as err:
+        raise NvmlProblem(failures.no_library(str(err))) from None
+
+
 class Nvml:
     """NVML, opened. `memory` is for questions that go on from one call to the next, such as listening to events.
 
@@ -43,10 +51,7 @@ class Nvml:
     @staticmethod
     def _library() -> ctypes.CDLL:
         """Load and open it by two calls of our own: where that fails, pynvml need not be imported."""
-        try:
-            library = ctypes.CDLL(failures.LIBRARY)
-        except OSError as err:
-            raise NvmlProblem(failures.no_library(str(err))) from None
+        library = load_library()
         try:
             code = library.nvmlInitWithFlags(0)
         except AttributeError:
