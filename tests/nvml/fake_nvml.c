@@ -193,6 +193,11 @@ UNSIGNED(nvmlDeviceGetPowerSource, "power_source")
 UNSIGNED(nvmlDeviceGetNumaNodeId, "numa_node")
 LONG(nvmlDeviceGetCurrentClocksEventReasons, "throttle")
 EXPORT int nvmlDeviceGetGspFirmwareVersion(Gpu *g, char *out) { ENTER(g); return give_text(g, "gsp_firmware", out, 64); }
+typedef struct { unsigned version; int celsius; } Margin;
+EXPORT int nvmlDeviceGetMarginTemperature(Gpu *g, Margin *out) {
+    ENTER(g);
+    return unsigned_of(g, "margin", (unsigned *)&out->celsius);
+}
 UNSIGNED(nvmlDeviceGetGpcClkVfOffset, "clock_offset.graphics")
 UNSIGNED(nvmlDeviceGetMemClkVfOffset, "clock_offset.memory")
 #endif

@@ -29,7 +29,7 @@ def details(session: Session) -> list[dict[str, Any]]:
     minor, part_number, inforom, gsp_firmware, cores, memory_bus_bits, display_active, persistence and compute_mode
     (words), memory_reserved_mib, bar1_mib, ecc_pending, ecc_errors {volatile, aggregate: {corrected, uncorrected}},
     mig_pending, remapped_rows {corrected, uncorrected, pending, failed}, retired_pages {single_bit, double_bit,
-    pending}, power {limit_default_w, limit_min_w, limit_max_w, supply}, thresholds_c, clocks_max_mhz,
+    pending}, power {limit_default_w, limit_min_w, limit_max_w, supply}, thresholds_c, margin_c, clocks_max_mhz,
     clocks_chosen_mhz, clocks_default_mhz, clock_offsets_mhz, held_down_s {policy: seconds since the driver was
     loaded}, pcie with generation_gpu, numa_node, nvlinks [{link, active, version, errors}], recovery.
 
@@ -118,6 +118,8 @@ def _power(device: Device) -> dict[str, Any]:
     return readings.present(
         power=power or None,
         thresholds_c=readings.present(**thresholds) or None,
+        # newer cards tell how far it is to their limit, and not where that is
+        margin_c=ask("nvmlDeviceGetMarginTemperature"),
         held_down_s={name: one.violationTime / 1e9 for name, one in held.items() if one is not None} or None,
     )
 

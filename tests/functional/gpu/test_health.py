@@ -143,11 +143,18 @@ FAULTS = {
     ),
     "too warm": (change(temperature={0: 86}), only("temperature", "warning")),
     "at its own limit": (change(temperature={0: 85}, threshold={1: 85, 3: 80}), only("temperature", "fault")),
+    "past what its driver calls a margin": (
+        change(temperature={0: 84}, threshold={1: None, 3: None}, margin=-1), only("temperature", "warning"),
+    ),
+    "cold, without any margin": (change(threshold={1: None, 3: None}, margin=0), {}),
     "its memory is at its limit": (h200(field={82: 95}), only("temperature", "fault", 0)),
     "a fan stands still in the heat": (change(**WARM, fan={1: 0}), only("fan", "fault")),
     "fans stand still in the cool": (change(fan={0: 0, 1: 0}), {}),
     "fans can do no more": (change(fan={0: 100, 1: 100}), only("fan", "warning")),
     "another power cap": (change(power_limit_mw=400000), only("power cap", "warning")),
+    "a power cap above the card's own": (
+        both(change(power_limit_mw=600000), pillar("driver:power:limit_w", None)), {},
+    ),
     "an undersized supply": (change(power_source=2), only("power supply", "fault")),
     "the board brakes": (
         change(throttle=0x80), {**only("power supply", "fault"), **only("throttling", "fault")},

@@ -13,14 +13,16 @@ def temperature(card: Card, seen: Seen) -> Finding:
     now, limits, rules = card.get("temperature_c"), card.get("thresholds_c", {}), seen.rules["celsius"]
     if now is None:
         return lacking("the driver does not tell")
-    warning = min(rules["warning"], limits.get("gpu_max_c") or 999)
+    most = limits.get("gpu_max_c") or now + card.get("margin_c", 999)
+    # a cold card without any margin is a driver's slip (so says gpud, components/accelerator/nvidia/temperature)
+    warning = min(rules["warning"], most) if most >= 60 else rules["warning"]
     fault = min(rules["fault"], limits.get("slowdown_c") or 999)
     said, verdicts = [f"{now} °C (warning {warning}, fault {fault})"], [(now, warning, fault)]
-    memory, most = card.get("memory_temperature_c"), limits.get("memory_max_c")
+    memory, limit = card.get("memory_temperature_c"), limits.get("memory_max_c")
     if memory is not None:
-        said.append(f"memory {memory} °C" + (f" (limit {most})" if most else ""))
+        said.append(f"memory {memory} °C" + (f" (limit {limit})" if limit else ""))
         # the card slows down at its limit; a warning comes five degrees before
-        verdicts += [(memory, most - 5, most)] if most else []
+        verdicts += [(memory, limit - 5, limit)] if limit else []
     if any(value >= high for value, _, high in verdicts):
         return Finding(FAULT, ", ".join(said), f"stop the load; {COOL}")
     if any(value >= low for value, low, _ in verdicts):
@@ -48,7 +50,8 @@ def power_cap(card: Card, seen: Seen) -> Finding:
     if limit is None:
         return lacking("the driver does not tell")
     wanted = chosen or own
-    if wanted is None or abs(limit - wanted) < 1:
+    # above its own: somebody chose it, or a notebook shares its power
+    if wanted is None or abs(limit - wanted) < 1 or (not chosen and limit > wanted):
         return ok(f"{limit:g} W")
     whose = "driver:power:limit_w" if chosen else "the card's own"
     return Finding(
