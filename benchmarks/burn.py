@@ -1,7 +1,8 @@
 """Burn one device: matrix products without a pause, every result compared. Run by PyTorch's Python.
 
 The first product is checked against float64 on the host; each later one must equal it bit for bit, after its buffer has
-lain in memory for a whole round. One JSON line a second on stdout: products, FLOP/s, wrong values, seconds.
+lain in memory for a whole round, or at the end (SIGTERM). One JSON line a second on stdout: products, FLOP/s, wrong
+values, seconds.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def checked(torch: Any, a: Any, b: Any, product: Any) -> float:
     return float((product[rows.to(a.device)].cpu().double() - exact).abs().max() / exact.abs().max())
 
 
-def burn(torch: Any, device: Any, memory: float, emit: Any) -> None:
-    """Multiply and compare until told to stop."""
+def burn(torch: Any, device: Any, memory: float, emit: Any, ended: list[int]) -> None:
+    """Multiply and compare until told to stop, by an entry in `ended`."""
     gpu = device.type == "cuda"
     side, dtype = (8192, torch.bfloat16) if gpu else (1024, torch.float32)
     torch.manual_seed(1)
@@ -48,8 +49,12 @@ def burn(torch: Any, device: Any, memory: float, emit: Any) -> None:
     buffers = [torch.empty_like(reference) for _ in range(count)]
     wrong = torch.zeros((), dtype=torch.int64, device=device)
     products, turn, last = 0, 0, time.monotonic()
+
+    def found(seconds: float) -> dict[str, Any]:
+        return {"products": products, "wrong": int(wrong), "seconds": round(seconds, 3)}
+
     emit({"state": "burning", "buffers": count, "bytes": count * reference.numel() * reference.element_size()})
-    while True:
+    while not ended:
         # the oldest buffer first: what memory did to it in a whole round is seen, too
         buffer = buffers[turn % count]
         if turn >= count:
@@ -61,16 +66,12 @@ def burn(torch: Any, device: Any, memory: float, emit: Any) -> None:
             torch.cuda.synchronize(device)
         now = time.monotonic()
         if now - last >= 1 and (not gpu or turn % 8 == 0):
-            emit(
-                {
-                    "products": products,
-                    "tflops": 2 * side**3 * products / (now - last) / 1e12,
-                    "wrong": int(wrong),
-                    "seconds": round(now - last, 3),
-                }
-            )
+            emit({**found(now - last), "tflops": 2 * side**3 * products / (now - last) / 1e12})
             wrong.zero_()
             products, last = 0, now
+    for buffer in buffers[:turn]:
+        wrong += (buffer != reference).sum()
+    emit(found(time.monotonic() - last))
 
 
 def main() -> None:
@@ -78,7 +79,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or cuda:N")
     parser.add_argument("--memory", type=float, default=0.1, help="share of the free memory that is filled")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     # as in workload.run: stdout is the protocol's alone
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -94,7 +96,7 @@ def main() -> None:
 
         if options.device == "cpu":
             torch.set_num_threads(len(os.sched_getaffinity(0)))
-        burn(torch, torch.device(options.device), options.memory, emit)
+        burn(torch, torch.device(options.device), options.memory, emit, ended)
     except Exception as err:
         emit({"error": {"kind": workload.kind_of(err), "message": workload.first_line(err)}})
         sys.stderr.write(f"{err}\n")

@@ -184,7 +184,10 @@ class _Burn:
             for device, command in commands.items():
                 self.heard[device] = time.monotonic()
                 running[device] = Leashed(command, environment, _unheard, partial(self._take, device), self.folder)
-            return self._watch(running)
+            why = self._watch(running)
+            for one in running.values():
+                one.end()
+            self._keep_last()
         except (KeyboardInterrupt, SystemExit):
             # Salt turns both Ctrl-C and systemd's stop into SystemExit
             raise VaultCubeError(f"{self.folder}: interrupted; {GO_ON}") from None
@@ -195,6 +198,7 @@ class _Burn:
         finally:
             for one in running.values():
                 one.end()
+        return why
 
     def _take(self, device: str, line: str) -> None:
         """One line of a burn."""
@@ -209,7 +213,8 @@ class _Burn:
             work = self.work.setdefault(device, {"products": 0, "wrong": 0})
             work["products"] += said["products"]
             work["wrong"] += said["wrong"]
-            work["tflops"] = said["tflops"]
+            if "tflops" in said:
+                work["tflops"] = said["tflops"]
 
     def _watch(self, running: dict[str, Leashed]) -> str | None:
         began, synced, told = time.monotonic(), time.monotonic(), 0.0
@@ -221,7 +226,7 @@ class _Burn:
                 now = time.monotonic()
                 due = began + (int((now - began) / self.rule.sample_s) + 1) * self.rule.sample_s
                 time.sleep(due - now)
-                at = offset + time.monotonic() - began
+                at = self.done = offset + time.monotonic() - began
                 reading = self._read()
                 work, self.work = self.work, {}
                 sample = {"at": round(at, 2), "time": round(time.time(), 2), "devices": reading, "work": work}
@@ -239,6 +244,13 @@ class _Burn:
                 if at >= self.seconds:
                     os.fsync(out.fileno())
                     return None
+
+    def _keep_last(self) -> None:
+        """What the burns found when they were ended: what still lay in memory is compared then."""
+        if self.work:
+            sample = {"at": round(self.done, 2), "time": round(time.time(), 2), "devices": {}, "work": self.work}
+            with (self.folder / "samples.jsonl").open("ab") as out:
+                out.write(json.dumps(sample).encode() + b"\n")
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:

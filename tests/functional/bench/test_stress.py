@@ -102,6 +102,25 @@ def test_a_wrong_result_is_found(bench):
     assert "cpu: 3 wrong values" in verdict["problems"][0]
 
 
+AT_ITS_END = """
+import signal
+def last(*_):
+    print(json.dumps({"products": 1, "wrong": 2, "seconds": 0.01}), flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, last)
+"""
+
+
+def test_a_wrong_result_that_shows_only_at_the_end_is_found(bench):
+    imports, rest = BURN.format(each="pass").split("turn = 0", 1)
+    bench.workload("burn", f"{imports}{AT_ITS_END}turn = 0{rest}")
+    verdict = bench.answer(bench.start("stress", duration="1s"))
+    assert verdict["said"] == "fail"
+    assert "cpu: 2 wrong values" in verdict["problems"][0]
+    # not the rate of a last moment
+    assert verdict["devices"]["cpu"]["tflops"]["least"] == 1.0
+
+
 def test_a_burn_that_computes_nothing_is_no_pass(bench):
     bench.workload("burn", "import time; time.sleep(600)")
     verdict = bench.answer(bench.start("stress", duration="1s"))
