@@ -177,8 +177,9 @@ def _let_go(kept: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
+    limit = os.sysconf("SC_OPEN_MAX")
     os.closerange(3, kept)
-    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(kept + 1, limit if limit > 0 else 1 << 20)
 
 
 def _serve(pipe: Connection[Any, Any], calling: Callable[[str], None]) -> None:

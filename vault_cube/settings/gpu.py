@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from vault_cube.settings.strict import Fraction, Section
 
@@ -22,6 +22,12 @@ class Warmth(Section):
     fault: Celsius = Field(description="from here on it is in danger, °C")
     fan: Celsius = Field(description="from here on a fan that stands still is broken, °C")
 
+    @model_validator(mode="after")
+    def _warned_before(self) -> "Warmth":
+        if self.warning >= self.fault:
+            raise ValueError(f"warning {self.warning} must be below fault {self.fault}")
+        return self
+
 
 class Health(Section):
     """What `gpu.health` judges by."""
@@ -38,6 +44,16 @@ class Health(Section):
     xid_hours: Seconds = Field(description="how long an XID of a program is news; one of the hardware stays it, hours")
     held_mib: Count = Field(description="memory that a process outside container and service may hold, MiB")
     accepted: dict[str, str] = Field(description="check -> reason why its warning or fault is accepted on this box")
+
+    @field_validator("accepted")
+    @classmethod
+    def _of_a_check(cls, accepted: dict[str, str]) -> dict[str, str]:
+        from vault_cube.gpu.health import names
+
+        unknown = sorted(set(accepted) - set(names()))
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no check of gpu.health: {', '.join(names())}")
+        return accepted
 
 
 class Gpu(Section):

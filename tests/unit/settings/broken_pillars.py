@@ -66,5 +66,14 @@ BROKEN = {
     ),
     "a ban without its eyes": ({"base": {"packages": ["openssh-server"]}}, "base", "python3-systemd"),
     "a unit both on and off": ({"base": {"units_off": ["ufw.service"]}}, "base", "ufw.service"),
+    "a warning that comes too late": (
+        {"gpu": {"health": {"celsius": {"warning": 95}}}}, "gpu:health:celsius", "below fault 92",
+    ),
+    "an accepted check that is none": (
+        {"gpu": {"health": {"accepted": {"fans": "loud"}}}}, "gpu:health:accepted", "fans is no check of gpu.health",
+    ),
+    "a reason that the driver does not know": (
+        {"gpu": {"health": {"throttle_share": {"heat": 0.5}}}}, "gpu:health:throttle_share:heat:[key]", "sw_power_cap",
+    ),
     "a missing value": ({"base": {"fail2ban": {"ban_s": None}}}, "base:fail2ban:ban_s", "valid integer"),
 }  # fmt: skip

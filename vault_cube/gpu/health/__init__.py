@@ -86,6 +86,15 @@ def judge(
                 yield _said(one, card["index"], _asked(one, card, seen))
 
 
+def names() -> list[str]:
+    """The names of all checks, as findings and the pillar have them."""
+    return [_name(check) for check in (*box.CHECKS, use.answers, *CARD_CHECKS)]
+
+
+def _name(check: BoxCheck | CardCheck) -> str:
+    return check.__name__.replace("_", " ")
+
+
 def _asked(check: Any, *args: Any) -> Finding:
     try:
         found: Finding = check(*args)
@@ -97,7 +106,7 @@ def _asked(check: Any, *args: Any) -> Finding:
 
 
 def _said(check: BoxCheck | CardCheck, gpu: int | None, found: Finding) -> dict[str, Any]:
-    said = {"check": check.__name__.replace("_", " "), "gpu": gpu, **vars(found)}
+    said = {"check": _name(check), "gpu": gpu, **vars(found)}
     return {name: value for name, value in said.items() if value not in (None, "")}
 
 
@@ -125,4 +134,4 @@ def _mask(device: Device) -> dict[str, Any]:
     return readings.present(mask=readings.throttle_mask(device))
 
 
-__all__ = ["FAULT", "NOT_APPLICABLE", "OK", "WARNING", "health", "judge", "look"]
+__all__ = ["FAULT", "NOT_APPLICABLE", "OK", "WARNING", "health", "judge", "look", "names"]
