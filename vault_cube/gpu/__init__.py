@@ -20,6 +20,7 @@ nvml       in the child: `Nvml`, `Device.ask("nvmlDeviceGetName")` → value, or
 facts      `facts`: identity and versions
 readings   `readings`: utilisation, memory, power, temperature, clocks, throttle reasons, PCIe, processes
 throttle   names and weight of the throttle reasons' bits
+sampling   `throttle_masks`: the reasons sampled over a while
 xid        meaning of each XID code, and what to do
 events     `xids`: those that the driver told since the last call; `logged`: those in the kernel's log
 host       what the kernel says without NVML: modules, PCI, IOMMU, Secure Boot; takes the root to look below

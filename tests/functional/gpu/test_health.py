@@ -4,7 +4,7 @@ import pytest
 from fake_box import Box
 from fake_host import CLOSED
 
-from vault_cube.gpu import tables
+from vault_cube.gpu import sampling, tables
 
 BUS = "00000000:51:00.0"  # GPU 2 of the fake
 
@@ -100,6 +100,9 @@ FAULTS = {
     "lost in the middle of a read": (change(lost_after=25), only("answers", "fault")),
     "lost while it is opened": (change(handle_error=15), only("answers", "fault")),
     "hangs": (change(hang={"nvmlDeviceGetPowerUsage": 1}), only("answers", "fault")),
+    "hangs only when it is asked for its throttle reasons": (
+        change(hang={"nvmlDeviceGetCurrentClocksEventReasons": 1}), only("answers", "fault"),
+    ),
     "takes the library down": (change(crash={"nvmlDeviceGetName": 1}), only("answers", "fault")),
     "one function fails": (change(error={"nvmlDeviceGetPowerUsage": 999}), only("answers", "warning")),
     "a text that does not fit": (
@@ -212,6 +215,16 @@ def test_an_old_driver_is_judged_by_what_it_knows(nvml_old, tmp_path):
     assert box.bad() == {}
     nvml_old.gpu(1, throttle=0x8)
     assert box.bad() == only("throttling", "fault", 1)
+
+
+def test_a_gpu_that_goes_while_it_is_sampled(box, monkeypatch):
+    def later(session, indices, window_s):
+        box.nvml.gpu(2, hang={"nvmlDeviceGetCurrentClocksEventReasons": 1})
+        return honest(session, indices, window_s)
+
+    honest = sampling.throttle_masks
+    monkeypatch.setattr(sampling, "throttle_masks", later)
+    assert box.bad() == only("answers", "fault")
 
 
 def test_links_are_judged_under_load(box, cuda):

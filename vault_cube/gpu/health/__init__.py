@@ -10,16 +10,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vault_cube.gpu import detail, facts, kernel_log, readings
+from vault_cube.gpu import detail, facts, kernel_log, sampling
 from vault_cube.gpu.failures import NvmlProblem
 from vault_cube.gpu.health import box, heat, links, storage, use
 from vault_cube.gpu.health.finding import FAULT, NOT_APPLICABLE, OK, ORDER, WARNING, BoxCheck, CardCheck, Finding, Seen
 from vault_cube.gpu.host import Host
-from vault_cube.gpu.nvml import Device
 from vault_cube.gpu.session import Session
 
 CARD_CHECKS = (*storage.CHECKS, *links.CHECKS, *heat.CHECKS, *use.CHECKS)
-SAMPLE_S = 0.005
 
 
 def health(
@@ -61,7 +59,12 @@ def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s
     if "problem" not in versions:
         try:
             cards = detail.details(session)
-            masks = _sampled(session, window_s or rules["window_s"])
+            well = [card["index"] for card in cards if "problem" not in card]
+            try:
+                masks = sampling.throttle_masks(session, well, window_s or rules["window_s"])
+            except NvmlProblem:
+                # one of them went meanwhile: asked again one by one, it shows which
+                cards = detail.details(session)
             if load:
                 from vault_cube.gpu.load import under_load
 
@@ -115,23 +118,6 @@ def _accepted(one: dict[str, Any], accepted: Mapping[str, str]) -> dict[str, Any
     if reason is None or one["verdict"] not in (WARNING, FAULT):
         return one
     return {**one, "verdict": OK, "evidence": f"{one['evidence']} (accepted: {reason})"}
-
-
-def _sampled(session: Session, window_s: float) -> dict[int, list[int]]:
-    """Masks of throttle reasons of all GPUs, taken together every few milliseconds."""
-    found: dict[int, list[int]] = {}
-    until = time.monotonic() + window_s
-    while True:
-        for one in session.each(_mask):
-            if "mask" in one:
-                found.setdefault(one["index"], []).append(one["mask"])
-        if time.monotonic() >= until:
-            return found
-        time.sleep(SAMPLE_S)
-
-
-def _mask(device: Device) -> dict[str, Any]:
-    return readings.present(mask=readings.throttle_mask(device))
 
 
 __all__ = ["FAULT", "NOT_APPLICABLE", "OK", "WARNING", "health", "judge", "look", "names"]
