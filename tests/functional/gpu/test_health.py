@@ -217,6 +217,14 @@ def test_an_old_driver_is_judged_by_what_it_knows(nvml_old, tmp_path):
     assert box.bad() == only("throttling", "fault", 1)
 
 
+def test_a_lost_gpu_s_xid_is_told_beside_it(box):
+    box.nvml.gpu(2, error=15)
+    box.host.xid(BUS, 79, "pid=1, GPU has fallen off the bus.")
+    said = [one["evidence"] for one in box.health()["checks"] if one["check"] == "answers"]
+    assert said[2].endswith("the log has XID 79 (the GPU has fallen off the bus) at 0000:51:00")
+    assert said[3] == "all"
+
+
 def test_a_gpu_that_goes_while_it_is_sampled(box, monkeypatch):
     def later(session, indices, window_s):
         box.nvml.gpu(2, hang={"nvmlDeviceGetCurrentClocksEventReasons": 1})

@@ -11,7 +11,7 @@ def answers(card: Card, seen: Seen) -> Finding:
     if "problem" in card:
         from vault_cube.gpu.failures import TODO
 
-        said = str(card["problem"]).removeprefix(f"GPU {card['index']}: ")
+        said = str(card["problem"]).removeprefix(f"GPU {card['index']}: ") + _unclaimed(seen)
         return Finding(FAULT, said, TODO.get(card.get("kind", ""), "`journalctl -k -g NVRM` says more"))
     errors = card.get("errors", {})
     if errors:
@@ -21,6 +21,17 @@ def answers(card: Card, seen: Seen) -> Finding:
     if missing:
         return Finding(WARNING, f"without {', '.join(missing)}", "install the driver's packages again")
     return ok("all")
+
+
+def _unclaimed(seen: Seen) -> str:
+    """XIDs of a device that no answering GPU has: a lost one does not tell its address any more."""
+    buses = [host.sysfs(card["pcie"]["bus_id"]) for card in seen.answering if "bus_id" in card.get("pcie", {})]
+    told = {
+        (one["bus_id"], one["xid"]): one["means"]
+        for one in seen.log or ()
+        if not any(bus.startswith(one["bus_id"]) for bus in buses)
+    }
+    return "".join(f"; the log has XID {code} ({means}) at {bus}" for (bus, code), means in sorted(told.items()))
 
 
 def recovery(card: Card, seen: Seen) -> Finding:

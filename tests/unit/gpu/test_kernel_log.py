@@ -1,0 +1,59 @@
+"""The kernel's log: from the journal, else from the kernel's buffer; a log that cannot be read is not an empty one."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from vault_cube.gpu import kernel_log
+from vault_cube.gpu.host import Host
+
+LINE = "1764090351.250000 box kernel: NVRM: Xid (PCI:0000:51:00): 79, pid=1, GPU has fallen off the bus."
+
+
+def journal(monkeypatch, out="", err="", status=0):
+    script = f"printf '%s' \"$1\"; printf '%s' \"$2\" >&2; exit {status}"
+    monkeypatch.setattr(kernel_log, "JOURNAL", ["sh", "-c", script, "sh", out, err])
+
+
+@pytest.fixture
+def buffer(monkeypatch):
+    """What the kernel's own buffer has; None: it may not be read."""
+    found = {"lines": None}
+    monkeypatch.setattr(kernel_log, "_buffer", lambda: found["lines"])
+    return found
+
+
+def test_the_journal_is_read(monkeypatch, buffer):
+    journal(monkeypatch, f"-- Boot 1 --\n{LINE}\n")
+    found = kernel_log.xids(kernel_log.begin(Host()))
+    assert [(one["at"], one["xid"], one["bus_id"]) for one in found] == [(1764090351.25, 79, "0000:51:00")]
+
+
+@pytest.mark.parametrize("said", [{"status": 1}, {"status": 1, "err": "No journal files were found."}])
+def test_where_the_journal_has_nothing_the_buffer_is_asked(monkeypatch, buffer, said):
+    journal(monkeypatch, **said)
+    assert kernel_log.xids(kernel_log.begin(Host())) is None
+    buffer["lines"] = [(1.0, "NVRM: Xid (PCI:0000:51:00): 13, Graphics Exception")]
+    assert [one["xid"] for one in kernel_log.xids(kernel_log.begin(Host()))] == [13]
+
+
+def test_a_journal_that_hangs(monkeypatch, buffer):
+    monkeypatch.setattr(kernel_log, "JOURNAL", ["sleep", "60"])
+    monkeypatch.setattr(kernel_log, "JOURNAL_S", 0.1)
+    assert kernel_log.xids(kernel_log.begin(Host())) is None
+
+
+def test_without_a_journal(monkeypatch, buffer):
+    monkeypatch.setattr(kernel_log, "JOURNAL", ["/nonexistent/journalctl"])
+    buffer["lines"] = []
+    assert kernel_log.xids(kernel_log.begin(Host())) == []
+
+
+def test_the_kernel_s_buffer_is_read_to_its_end():
+    if not Path("/dev/kmsg").exists():
+        pytest.skip("this machine has no /dev/kmsg")
+    found = kernel_log._buffer()
+    if found is None:
+        pytest.skip("/dev/kmsg may not be read here")
+    assert all(at <= time.time() + 1 for at, _ in found)
