@@ -86,7 +86,7 @@ def lock_(target=None):
     """
     from vault_cube.image import locks
 
-    return locks.make(_space(target))
+    return locks.make(_space(target, locked=True))
 
 
 @_spoken
@@ -106,9 +106,12 @@ def preflight(target=None, locked=False):
 
 
 @_spoken
-def current(target=None):
+def current(target=None, locked=False):
     """
     Say whether the finished image is what its inputs say today; exit code 3 when something is to be made.
+
+    locked
+        an image with packages that its lock does not name is not
 
     CLI Example:
 
@@ -119,12 +122,14 @@ def current(target=None):
     from vault_cube.image import build as recipe
     from vault_cube.image.progress import note
 
-    manifest = recipe.current(_space(target))
+    manifest = recipe.current(_space(target, locked))
     if manifest is None:
         __context__["retcode"] = 3
         return f"{target or 'the default target'}: something is to be made"
     for name, file in manifest["files"].items():
         note(f"dist/{name} is what its inputs say; sha256 {file['sha256']}")
+    if recipe.verdict(manifest):
+        note(recipe.verdict(manifest))
     return {name: file["sha256"] for name, file in manifest["files"].items()}
 
 

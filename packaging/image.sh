@@ -4,7 +4,10 @@
 set -eu
 target=$1 locked=$2
 status=0
-.venv/bin/salt-call --out-file=/dev/null image.current target="$target" || status=$?
+current() {
+  .venv/bin/salt-call --out-file=/dev/null image.current target="$target" locked="$locked"
+}
+current || status=$?
 case $status in
   0) exit 0 ;;
   3) ;; # something is to be made
@@ -21,3 +24,5 @@ fi
   echo "make image: stopped; logs in build/$target/logs, finished stages are kept: run it again to go on" >&2
   exit 1
 }
+# the last lines: what is there, and whether it is what the lock says
+current

@@ -10,7 +10,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -107,11 +107,34 @@ def mirrors(source: Source, configured: dict[str, str], date: str | None = None)
     return list(dict.fromkeys(place for place in found if place))
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a lock holds on to while the rest of it is resolved anew."""
+
+    folder: Path
+    """a flat repository of the packages"""
+    debs: Sequence[Deb]
+    pinned: bool = True
+    """False: newer ones of the archive may take their place"""
+
+    def preferences(self) -> str:
+        """apt's preferences that hold them; the first that fits a package counts, so these stand before others."""
+        pins = [f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 1001\n\n" for deb in self.debs]
+        return "".join(pins) if self.pinned else ""
+
+
 class Resolver:
     """apt over an empty root: what would be installed, from which signed index."""
 
     def __init__(
-        self, root: Path, sources: Iterable[Source], configured: dict[str, str], architecture: str, pins: str = ""
+        self,
+        root: Path,
+        sources: Iterable[Source],
+        configured: dict[str, str],
+        architecture: str,
+        *,
+        pins: str = "",
+        kept: Kept | None = None,
     ) -> None:
         self._options = {
             "Dir::State": f"{root}/state",
@@ -133,7 +156,8 @@ class Resolver:
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (root / folder).mkdir(parents=True)
         (root / "status").touch()
-        (root / "preferences").write_text(pins)
+        (root / "preferences").write_text((kept.preferences() if kept else "") + pins)
+        self._kept = {deb.sha256: deb for deb in kept.debs} if kept else {}
         self._lists = root / "state/lists"
         self._archive_of: dict[str, str] = {}
         lines = []
@@ -147,6 +171,9 @@ class Resolver:
                 f"deb [signed-by={source.keyring}] {place} {suite} {' '.join(source.components)}"
                 for suite in source.suites
             ]
+        if kept:
+            # its files are the lock's, verified by their sums
+            lines.append(f"deb [trusted=yes] file:{kept.folder} ./")
         (root / "sources.list").write_text("\n".join(lines) + "\n")
         self._apt("update", "--error-on=any")
         self._suites = self._read_suites()
@@ -154,10 +181,13 @@ class Resolver:
     def _apt(self, *arguments: str) -> str:
         options = [f"-o{key}={value}" for key, value in self._options.items()]
         ran = subprocess.run(["apt-get", "-qq", *options, *arguments], capture_output=True, text=True, check=False)
-        if ran.returncode:
-            errors = [line for line in ran.stderr.splitlines() if line.startswith("E:")] or ran.stderr.splitlines()
-            raise VaultCubeError(f"apt-get {arguments[0]}: " + "; ".join(errors[:3]))
-        return ran.stdout
+        if ran.returncode == 0:
+            return ran.stdout
+        errors = [line for line in ran.stderr.splitlines() if line.startswith("E:")] or ran.stderr.splitlines()
+        # which packages do not fit together it says only when it is less quiet
+        told = subprocess.run(["apt-get", "-q", *options, *arguments], capture_output=True, text=True, check=False)
+        unmet = [" ".join(line.split()) for line in told.stdout.splitlines() if re.match(r" \S+ : ", line)]
+        raise VaultCubeError(f"apt-get {arguments[0]}: " + "; ".join((unmet or errors)[:3]))
 
     def _read_suites(self) -> dict[str, tuple[str, str]]:
         """sha256 of each .deb → (suite, version); apt names list files after their address."""
@@ -182,6 +212,9 @@ class Resolver:
             if not match:
                 raise VaultCubeError(f"apt-get --print-uris: cannot read «{line}»")
             uri, name, _, architecture, size, sha256 = match.groups()
+            if sha256 in self._kept:
+                debs.append(replace(self._kept[sha256], layer=layer))
+                continue
             place = max((known for known in self._archive_of if uri.startswith(known + "/")), key=len)
             suite, version = self._suites[sha256]
             path = unquote(uri[len(place) + 1 :])
@@ -199,6 +232,7 @@ def resolve(
     epoch: int,
     *,
     pins: str = "",
+    kept: Kept | None = None,
 ) -> AptLock:
     """Resolve layer upon layer; a package belongs to the first layer that needs it.
 
@@ -206,7 +240,7 @@ def resolve(
     preferences.
     """
     with tempfile.TemporaryDirectory(prefix="vault-cube-apt-") as root:
-        resolver = Resolver(Path(root), sources, configured, architecture, pins)
+        resolver = Resolver(Path(root), sources, configured, architecture, pins=pins, kept=kept)
         debs: dict[str, Deb] = {}
         wanted: list[str] = []
         for layer, packages in layers:

@@ -11,10 +11,10 @@ from typing import Any
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, disk, keys, layers, papers, preflight, root, signature, store, tidy, tools
+from vault_cube.image import cache, disk, keys, layers, papers, preflight, relock, root, signature, store, tidy, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.fetch import fetch
-from vault_cube.image.progress import note, step
+from vault_cube.image.progress import note, read_times, step, write_json
 from vault_cube.image.workspace import Workspace
 
 FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
@@ -38,8 +38,22 @@ def times_file(space: Workspace) -> Path:
 
 def make_fetch(space: Workspace) -> None:
     """Everything that the locks name is in the store."""
+    if space.locked:
+        relock.forget(space)
     with step("fetch: bring what the locks name into the store", times_file(space)):
-        fetched = fetch(space)
+        try:
+            fetched = fetch(space)
+        except store.Unavailable as err:
+            if space.locked or not err.gone:
+                raise
+            note(f"[yellow]{err}: resolving anew what nobody serves any more[/]")
+            for line in relock.renew(space, {failure.wanted.sha256 for failure in err.failures}):
+                note(f"moved: {line}")
+            try:
+                fetched = fetch(space)
+            except VaultCubeError:
+                relock.forget(space)
+                raise
         note(f"{fetched >> 20} MiB fetched" if fetched else "all of it is there")
 
 
@@ -136,8 +150,8 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         return finished
     wanted = keys.layer_keys(space)
     entries = make_layers(space)
-    for entry in entries:
-        cache.verify(entry)
+    while not all(_sound(entry) for entry in entries):
+        entries = make_layers(space)
     lock = AptLock.read(space.locks / "apt.lock")
     folder = space.build / "image"
     shutil.rmtree(folder, ignore_errors=True)
@@ -169,7 +183,8 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         },
         "tools": keys.tools_key(space).key,
         "epoch": lock.epoch,
-        "matches_lock": True,
+        "matches_lock": not relock.moved(space),
+        "moved": relock.moved(space),
         "raw_sha256": raw.result(),
         "files": files,
     }
@@ -205,18 +220,24 @@ def prove(space: Workspace) -> dict[str, Any]:
     folder = space.build / "image"
     with step(f"boot test: {basename(space)}.qcow2", times_file(space)):
         manifest["boot_test"] = boot_test.as_json(boot_test.prove(space, folder / f"{basename(space)}.qcow2"))
-    manifest["seconds"] = json.loads(times_file(space).read_text())
+    manifest["seconds"] = read_times(times_file(space))
     write_manifest(folder, manifest)
     publish(space, folder, manifest)
     note(f"dist/{basename(space)}.qcow2: sha256 {manifest['files'][f'{basename(space)}.qcow2']['sha256']}")
     return manifest
 
 
+def verdict(manifest: dict[str, Any]) -> str | None:
+    """The last line about an image that is not what the lock says; None when it is."""
+    moved = manifest.get("moved")
+    if not moved:
+        return None
+    return f"[yellow]matches_lock: false[/] ({len(moved)} moved; `make lock` makes that the lock): {'; '.join(moved)}"
+
+
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """The manifest beside the image, written in one step."""
-    file = folder / f"{manifest['name']}.manifest.json"
-    file.with_suffix(".new").write_text(json.dumps(manifest, indent=1) + "\n")
-    file.with_suffix(".new").replace(file)
+    write_json(folder / f"{manifest['name']}.manifest.json", manifest)
 
 
 def publish(space: Workspace, folder: Path, manifest: dict[str, Any]) -> None:
@@ -260,17 +281,36 @@ def _fresh(space: Workspace, folder: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = json.loads((folder / f"{basename(space)}.manifest.json").read_text())
         fresh = manifest["key"] == image_key(space, keys.layer_keys(space))
-        whole = all((folder / name).stat().st_size == file["bytes"] for name, file in manifest["files"].items())
-    except (OSError, ValueError, KeyError, VaultCubeError):
+        # the same bytes may match the lock today and not have matched it when they were made
+        fresh = fresh and manifest["moved"] == relock.moved(space)
+        damaged = _damaged(folder, manifest) if fresh else []
+    except (OSError, ValueError, KeyError, TypeError, VaultCubeError):
         return None
-    return manifest if fresh and whole else None
+    for name in damaged:
+        note(f"[yellow]{folder / name} is not what was made: it is made again[/]")
+    return manifest if fresh and not damaged else None
+
+
+def _damaged(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """The files of an image that are not what its manifest says.
+
+    Only those are read that were written after the manifest was; `image.check` reads them all.
+    """
+    made = folder / f"{manifest['name']}.manifest.json"
+    written = made.stat().st_mtime_ns
+    status = {name: (folder / name).stat() for name in manifest["files"]}
+    wrong = [name for name, file in manifest["files"].items() if status[name].st_size != file["bytes"]]
+    later = [name for name in status if name not in wrong and status[name].st_mtime_ns > written]
+    wrong += [name for name in later if store.sha256_of(folder / name) != manifest["files"][name]["sha256"]]
+    if later and not wrong:
+        made.touch()  # copied, or touched: read once, not each time
+    return wrong
 
 
 def remember(space: Workspace, inputs: dict[str, dict[str, str]]) -> None:
     """Note what this build's keys were made of, for `image.why`."""
     space.build.mkdir(parents=True, exist_ok=True)
-    kept = {**last_build(space), **inputs}
-    (space.build / "keys.json").write_text(json.dumps(kept, indent=1))
+    write_json(space.build / "keys.json", {**last_build(space), **inputs})
 
 
 def last_build(space: Workspace) -> dict[str, dict[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vault_cube.image import aptlock, pylock, tools, vendors
 from vault_cube.image.aptlock import AptLock
-from vault_cube.image.store import Store, Wanted
+from vault_cube.image.store import Failure, Store, Unavailable, Wanted
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings.image import Source
 
@@ -37,12 +37,20 @@ def wanted_wheels(space: Workspace, store: Store) -> list[Wanted]:
 
 
 def fetch(space: Workspace) -> int:
-    """Fetch what the store lacks; returns the bytes that came. Raises Unavailable."""
+    """Fetch what the store lacks; returns the bytes that came. Raises Unavailable naming all that did not."""
     store, image = Store(space.store), space.settings.image
     lock = AptLock.read(space.locks / "apt.lock")
     # all wanted files are known, and read from valid locks, before the first byte is fetched
     sources = [*space.settings.archive.sources, *vendors.sources(space, space.locks)]
     debs = wanted_debs(lock, sources, image.mirrors) + vendors.wanted(space)
     debs += wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
-    fetched = store.fetch(debs, "packages")
-    return fetched + store.fetch(wanted_wheels(space, store), "wheels")
+    fetched = 0
+    failures: list[Failure] = []
+    for title, wanted in (("packages", debs), ("wheels", wanted_wheels(space, store))):
+        try:
+            fetched += store.fetch(wanted, title)
+        except Unavailable as err:
+            failures += err.failures
+    if failures:
+        raise Unavailable(failures)
+    return fetched

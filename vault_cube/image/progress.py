@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,10 +40,24 @@ def step(title: str, times: Path | None = None, log: Path | None = None) -> Iter
     seconds = time.monotonic() - started
     console.print(f"  [green]✓[/] {title}: {seconds:.1f} s")
     if times is not None:
-        kept = json.loads(times.read_text()) if times.exists() else {}
-        kept[title.partition(":")[0]] = round(seconds, 2)
-        times.parent.mkdir(parents=True, exist_ok=True)
-        times.write_text(json.dumps(kept, indent=1))
+        write_json(times, {**read_times(times), title.partition(":")[0]: round(seconds, 2)})
+
+
+def read_times(times: Path) -> dict[str, float]:
+    """The seconds of each step that were kept in a file."""
+    try:
+        kept: dict[str, float] = json.loads(times.read_text())
+    except (OSError, ValueError):
+        return {}
+    return kept
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write a file in one step: who is killed meanwhile leaves the old one, or none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(file.name + ".new")
+    new.write_text(json.dumps(content, indent=1) + "\n")
+    new.replace(file)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def _compile(
     archive = settings.archive
     own = ["--index-url", archive.wheel_index] if archive.wheel_index else machine_indexes()
     extra = [part for place in archive.extra_wheel_indexes for part in ("--extra-index-url", place)]
-    error = ""
+    error, unknown = "", False
     # an extra index that cannot be reached matters only when the others lack something
     for indexes in [own, [*own, *extra]] if extra else [own]:
         ran = subprocess.run(
@@ -108,8 +108,15 @@ def _compile(
         if ran.returncode == 0:
             packages: list[dict[str, Any]] = tomllib.loads(out.read_text()).get("packages", [])
             return packages
-        error = error or " ".join(ran.stderr.split())[:400]
-    raise VaultCubeError(f"uv cannot resolve {requirements.splitlines()[0]} …: {error}")
+        # uv ends with 1 when no index has it, with 2 when it could not look
+        unknown = unknown or ran.returncode == 1
+        error = error or " ".join(ran.stderr.removeprefix("error: ").split())[:400]
+    kind = Unknown if unknown else VaultCubeError
+    raise kind(f"uv cannot resolve {requirements.splitlines()[0]} …: {error}")
+
+
+class Unknown(VaultCubeError):
+    """No index has what is asked for."""
 
 
 def _candidates(package: dict[str, Any], accepted: dict[Tag, int]) -> list[tuple[int, dict[str, Any]]]:
@@ -129,16 +136,38 @@ def filename(file: dict[str, Any]) -> str:
     return str(file.get("name") or unquote(Path(urlparse(file.get("url") or file["path"]).path).name))
 
 
-def resolve(settings: Settings, uv: Path, environment: Environment, work: Path) -> list[Wheel]:
+@dataclass(frozen=True)
+class Kept:
+    """What a lock holds on to while the rest of it is resolved anew."""
+
+    folder: Path
+    """where its files are"""
+    wheels: Sequence[Wheel]
+    pinned: bool = True
+    """False: newer ones may take their place"""
+
+
+def resolve(
+    settings: Settings, uv: Path, environment: Environment, work: Path, *, kept: Kept | None = None
+) -> list[Wheel]:
     """Resolve an environment for the target's Python and pick each package's one file."""
     (work / "overrides.txt").write_text("\n".join(environment.overrides))
     arguments = ["--override", str(work / "overrides.txt")] if environment.overrides else []
+    locked = {(wheel.name, wheel.version): wheel for wheel in kept.wheels} if kept else {}
+    if kept:
+        arguments += ["--find-links", str(kept.folder)]
+    if kept and kept.pinned:
+        (work / "constraints.txt").write_text("".join(f"{name}=={version}\n" for name, version in locked))
+        arguments += ["--constraint", str(work / "constraints.txt")]
     arguments += [part for name in environment.excluded for part in ("--no-emit-package", name)]
     accepted = {
         tag: rank for rank, tag in reversed(list(enumerate(tags(settings.target.python, settings.target.codename))))
     }
     wheels = []
     for package in _compile(settings, uv, work, "\n".join(environment.requirements), arguments):
+        if (package["name"], package["version"]) in locked:
+            wheels.append(locked[package["name"], package["version"]])
+            continue
         files = _candidates(package, accepted)
         if not files:
             raise VaultCubeError(
@@ -150,12 +179,19 @@ def resolve(settings: Settings, uv: Path, environment: Environment, work: Path) 
 
 
 def locate(settings: Settings, uv: Path, wheels: Sequence[Wheel], work: Path) -> dict[str, str]:
-    """Where locked files are served today: sha256 → address."""
+    """Where locked files are served today: sha256 → address. What no index has any more is not in it."""
     if not wheels:
         return {}
     pins = "\n".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
     found: dict[str, str] = {}
-    for package in _compile(settings, uv, work, pins, ["--no-deps"]):
+    try:
+        packages = _compile(settings, uv, work, pins, ["--no-deps"])
+    except Unknown:
+        # one of them spoils it for all: look for it in ever smaller parts
+        half = len(wheels) // 2
+        parts = (wheels[:half], wheels[half:]) if half else ()
+        return {sha256: place for part in parts for sha256, place in locate(settings, uv, part, work).items()}
+    for package in packages:
         for file in [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]:
             found[file["hashes"]["sha256"]] = file.get("url") or (work / file["path"]).resolve().as_uri()
     return found

@@ -33,7 +33,8 @@ def limit(space: Workspace, keep_keys: Iterable[str]) -> list[str]:
 def locked_files(checkout: Path) -> set[str]:
     """The sha256 of every file that any lock of a checkout names."""
     named: set[str] = set()
-    for file in (checkout / "locks").rglob("*.lock"):
+    # the locks of builds that could not have what the checkout's name stand in build/
+    for file in [*(checkout / "locks").rglob("*.lock"), *checkout.glob("build/*/locks/**/*.lock")]:
         if file.name.startswith("python-"):
             named |= {wheel.sha256 for wheel in pylock.read(file)}
         elif file.name in ("apt.lock", "tools.lock"):

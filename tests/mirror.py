@@ -84,6 +84,8 @@ def send(handler, status, data=b"", length=None, headers=()):
 
 def serve(handler, file, body=True):
     """What a good server does, ranges included."""
+    if file.is_dir():
+        return send(handler, 200, (file / "index.html").read_bytes(), headers=[("Content-Type", "text/html")])
     if not file.is_file():
         return send(handler, 404)
     data, wanted = file.read_bytes(), handler.headers.get("Range")
