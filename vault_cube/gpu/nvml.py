@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from vault_cube.gpu import failures
 from vault_cube.gpu.failures import NvmlProblem
 
+# where the kernel's side of the driver shows itself; the second is Windows' own Linux
+KERNEL_SIDE = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
+
 
 def load_library() -> ctypes.CDLL:
-    """Load NVIDIA's library, and open nothing. Raises NvmlProblem where it is not there, or does not load."""
+    """Load NVIDIA's library, and open nothing. Raises NvmlProblem where library or kernel module are missing.
+
+    Opened without its module the library would make device nodes, and load the module by nvidia-modprobe: a question
+    must not change a machine, least of all the one that builds an image.
+    """
     try:
-        return ctypes.CDLL(failures.LIBRARY)
+        library = ctypes.CDLL(failures.LIBRARY)
     except OSError as err:
         raise NvmlProblem(failures.no_library(str(err))) from None
+    if not simulated(library) and not any(place.exists() for place in KERNEL_SIDE):
+        raise NvmlProblem(failures.opening(9))
+    return library
+
+
+def simulated(library: ctypes.CDLL) -> bool:
+    """Whether it is a test's library: that one says so by a symbol that NVIDIA's has not."""
+    return hasattr(library, "vault_cube_simulated")
 
 
 class Nvml:
@@ -31,8 +47,7 @@ class Nvml:
     def __init__(self, calling: Callable[[str], None]) -> None:
         calling("nvmlInit")
         library = self._library()
-        # a test's library says so by a symbol that NVIDIA's has not
-        self.simulated = hasattr(library, "vault_cube_simulated")
+        self.simulated = simulated(library)
         import pynvml
 
         self.pynvml = pynvml
