@@ -41,7 +41,7 @@ class Box:
             self.pillar["driver"]["power"]["limit_w"] = None
             self.pillar["gpu"]["model"] = None
 
-    def health(self, answer_s=0.5, **options):
+    def health(self, answer_s=10, **options):
         with Session(answer_s) as session:
             return health(session, self.pillar, self.host, **{"window_s": 0.01, **options})
 

@@ -216,7 +216,7 @@ def test_a_gpu_that_is_lost_while_it_is_measured(bench, gpus):
 
 def test_a_driver_that_hangs_while_it_is_measured(bench, gpus):
     bench.workload("matmul", BROOD + runner_text("time.sleep(600)"))
-    process = bench.start(environment=gpus.environment | {"BENCH_ANSWER_S": "1"}, chosen=["matmul"])
+    process = bench.start(environment=gpus.environment | {"BENCH_ANSWER_S": "3"}, chosen=["matmul"])
     bench.until_running(2)
     gpus.gpu(1, hang={"nvmlDeviceGetPowerUsage": 1})
     made = bench.answer(process)

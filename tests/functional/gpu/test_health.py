@@ -196,7 +196,8 @@ def test_a_healthy_box_is_well(box, profile):
 def test_a_fault_gives_exactly_its_verdict(box, name):
     make, expected = FAULTS[name]
     make(box)
-    assert box.bad() == expected
+    # a hang takes its whole time limit; what does not hang may take longer than that on a busy machine
+    assert box.bad(answer_s=1 if "hangs" in name else 10) == expected
 
 
 def test_secure_boot_keeps_the_modules_out(box):
@@ -232,7 +233,7 @@ def test_a_gpu_that_goes_while_it_is_sampled(box, monkeypatch):
 
     honest = sampling.throttle_masks
     monkeypatch.setattr(sampling, "throttle_masks", later)
-    assert box.bad() == only("answers", "fault")
+    assert box.bad(answer_s=1) == only("answers", "fault")
 
 
 def test_links_are_judged_under_load(box, cuda):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,19 @@ from vault_cube.gpu.readings import readings
 from vault_cube.gpu.session import Session
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-ANSWER_S = 0.5
+HANG_S = 1.0
+"""Time limit of tests that wait for it; the others have the usual one, since a busy machine is slow."""
 
 
 @pytest.fixture
 def session():
-    with Session(ANSWER_S) as opened:
+    with Session() as opened:
+        yield opened
+
+
+@pytest.fixture
+def impatient():
+    with Session(HANG_S) as opened:
         yield opened
 
 
@@ -92,7 +98,7 @@ def test_an_error_that_comes_after_opening(nvml, session):
 @pytest.mark.parametrize("fault", [{"error": 15}, {"lost_after": 5}, {"handle_error": 15}])
 def test_a_lost_gpu_does_not_hide_the_others(nvml, fault):
     nvml.gpu(2, **fault)
-    with Session(ANSWER_S) as session:
+    with Session() as session:
         now = readings(session)
         assert now[2]["kind"] in ("gpu lost", "no handle")
         assert now[2]["problem"].startswith("GPU 2: ")
@@ -140,22 +146,23 @@ def test_a_name_that_does_not_fit(nvml, session):
     assert "insufficient size" in facts(session)["devices"][0]["errors"]["nvmlDeviceGetName"]
 
 
-def test_a_hang_costs_its_time_limit_once(nvml, session):
+def test_a_hang_costs_its_time_limit_once(nvml, impatient, monkeypatch):
+    asked = []
+    honest = Session._answer
+    monkeypatch.setattr(Session, "_answer", lambda self, request: asked.append(request[1]) or honest(self, request))
     nvml.gpu(2, hang={"nvmlDeviceGetPowerUsage": 1})
-    before = time.monotonic()
-    now = readings(session)
-    assert time.monotonic() - before < 3 * ANSWER_S
+    now = readings(impatient)
     assert now[2]["kind"] == "hang"
-    assert "nvmlDeviceGetPowerUsage on GPU 2 gave no answer within 0.5 s" in now[2]["problem"]
+    assert "nvmlDeviceGetPowerUsage on GPU 2 gave no answer within 1 s" in now[2]["problem"]
     assert now[3]["power_w"] == 24.1
-    before = time.monotonic()
-    assert readings(session)[2]["kind"] == "hang"
-    assert time.monotonic() - before < ANSWER_S
+    assert readings(impatient)[2]["kind"] == "hang"
+    assert asked.count(2) == 1
+    assert asked.count(3) == 2
 
 
-def test_a_hang_at_the_start(nvml, session):
+def test_a_hang_at_the_start(nvml, impatient):
     nvml.set(hang={"nvmlInitWithFlags": 1})
-    assert facts(session)["problem_kind"] == "hang"
+    assert facts(impatient)["problem_kind"] == "hang"
 
 
 def test_a_library_that_crashes(nvml, session):
@@ -166,7 +173,7 @@ def test_a_library_that_crashes(nvml, session):
 
 
 def test_no_child_is_left(nvml):
-    with Session(ANSWER_S) as session:
+    with Session(HANG_S) as session:
         nvml.gpu(0, hang={"nvmlDeviceGetName": 1})
         facts(session)
         pid = session._pid

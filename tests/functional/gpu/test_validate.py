@@ -8,7 +8,7 @@ from vault_cube.gpu.validate import verdicts
 
 
 def said(box, load=False):
-    with Session(0.5) as session:
+    with Session() as session:
         return {one.case: one for one in verdicts(session, box.pillar, box.host, load=load)}
 
 
