@@ -241,10 +241,25 @@ EXPORT int nvmlDeviceGetMemoryInfo(Gpu *g, Memory *out) {
     ENTER(g);
     int code = number_of(g, "memory.total", &out->total);
     if (code) return code;
+    Long reserved = 0;
+    number_of(g, "memory.reserved", &reserved);
     if (number_of(g, "memory.used", &out->used)) out->used = 0;
+    out->used += reserved;
     out->free = out->total - out->used;
     return OK;
 }
+#ifndef OLD
+typedef struct { unsigned version; Long total, reserved, free, used; } Memory2;
+EXPORT int nvmlDeviceGetMemoryInfo_v2(Gpu *g, Memory2 *out) {
+    ENTER(g);
+    int code = number_of(g, "memory.total", &out->total);
+    if (code) return code;
+    if (number_of(g, "memory.used", &out->used)) out->used = 0;
+    if (number_of(g, "memory.reserved", &out->reserved)) out->reserved = 0;
+    out->free = out->total - out->used - out->reserved;
+    return OK;
+}
+#endif
 EXPORT int nvmlDeviceGetBAR1MemoryInfo(Gpu *g, Memory *out) {
     ENTER(g);
     int code = number_of(g, "bar1.total", &out->total);

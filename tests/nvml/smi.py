@@ -39,6 +39,7 @@ FIELDS = (
     ("pci/pci_gpu_link_info/link_widths/current_link_width", "pcie/width", number, 0),
     ("pci/replay_counter", "pcie/replays", number, 0),
     ("fb_memory_usage/total", "memory_mib", number, 0),
+    ("fb_memory_usage/reserved", "memory_reserved_mib", number, 1),
     ("bar1_memory_usage/total", "bar1_mib", number, 0),
     ("remapped_rows/remapped_row_corr", "remapped_rows/corrected", number, 0),
     ("remapped_rows/remapped_row_unc", "remapped_rows/uncorrected", number, 0),

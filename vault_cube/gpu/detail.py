@@ -88,7 +88,9 @@ def _memory(device: Device) -> dict[str, Any]:
     pages = {name: ask("nvmlDeviceGetRetiredPages_v2", cause) for name, cause in (("single_bit", 0), ("double_bit", 1))}
     retired = {name: len(found) for name, found in pages.items() if found is not None}
     pending = ask("nvmlDeviceGetRetiredPagesPendingStatus") if retired else None
+    reserved = getattr(readings.memory(device), "reserved", None)
     return readings.present(
+        memory_reserved_mib=None if reserved is None else reserved >> 20,
         bar1_mib=None if bar is None else bar.bar1Total >> 20,
         ecc_pending=None if ecc is None else facts.switch(ecc[1]),
         mig_pending=None if mig is None else facts.switch(mig[1]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vault_cube.gpu import host
+from vault_cube.gpu import host, readings
 from vault_cube.gpu.failures import NvmlProblem
 from vault_cube.gpu.host import Host
 from vault_cube.gpu.nvml import Device, Nvml
@@ -71,7 +71,7 @@ def identity(device: Device) -> dict[str, Any]:
     """One entry of `devices`, in the child."""
     ask = device.ask
     memory, capability, pci = (
-        ask("nvmlDeviceGetMemoryInfo"),
+        readings.memory(device),
         ask("nvmlDeviceGetCudaComputeCapability"),
         ask("nvmlDeviceGetPciInfo"),
     )

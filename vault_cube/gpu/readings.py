@@ -10,6 +10,7 @@ from vault_cube.gpu.session import Session
 
 # nvml.h: nvmlClockType_t
 CLOCKS = {"graphics": 0, "sm": 1, "memory": 2, "video": 3}
+MEMORY_V2 = 0x2000028  # nvml.h: nvmlMemory_v2
 MEMORY_TEMPERATURE = 82  # nvml.h: NVML_FI_DEV_MEMORY_TEMP
 
 
@@ -30,12 +31,12 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
     ask = device.ask
     found: dict[str, Any] = {}
     rates = ask("nvmlDeviceGetUtilizationRates")
-    memory = ask("nvmlDeviceGetMemoryInfo")
+    held = memory(device)
     power, mask = ask("nvmlDeviceGetPowerUsage"), throttle_mask(device)
     if rates is not None:
         found["utilisation"] = rates.gpu / 100
-    if memory is not None:
-        found["memory_used_mib"] = memory.used >> 20
+    if held is not None:
+        found["memory_used_mib"] = held.used >> 20
     if power is not None:
         found["power_w"] = power / 1000
     if mask is not None:
@@ -47,8 +48,8 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
     )
     if not full:
         return found
-    if memory is not None:
-        found["memory_total_mib"] = memory.total >> 20
+    if held is not None:
+        found["memory_total_mib"] = held.total >> 20
     if rates is not None:
         found["memory_utilisation"] = rates.memory / 100
     limit, energy = ask("nvmlDeviceGetEnforcedPowerLimit"), ask("nvmlDeviceGetTotalEnergyConsumption")
@@ -70,6 +71,12 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
         processes=processes(device),
     )
     return found
+
+
+def memory(device: Device) -> Any:
+    """Total, used and, from branch 510 on, reserved by the driver, in bytes: before that, used has it in it."""
+    found = device.ask("nvmlDeviceGetMemoryInfo", MEMORY_V2)
+    return device.ask("nvmlDeviceGetMemoryInfo") if found is None else found
 
 
 def throttle_mask(device: Device) -> int | None:
