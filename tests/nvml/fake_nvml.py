@@ -19,7 +19,7 @@ RTX_5090 = {
     "compute": {"major": 12, "minor": 0},
     "brand": 5,
     "pci": {"id": 0x2B8510DE, "subsystem": 0x205710DE},
-    "memory": {"total": 32607 << 20, "used": 2 << 20, "reserved": 478 << 20},
+    "memory": {"total": 32607 << 20, "used": 480 << 20, "reserved": 478 << 20},
     "memory_bus_width": 512,
     "cores": 21760,
     "bar1": {"total": 32768 << 20, "used": 12 << 20},
