@@ -35,6 +35,7 @@ boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console;
 
 test: $(STAMP) ## unit, functional and chroot tests
 	@packaging/apt.sh $(BUILDER) $(TESTER)
+	@packaging/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
 	$(VENV)/bin/pytest -m 'not image' tests
 
 test-image: $(STAMP) ## boots images

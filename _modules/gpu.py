@@ -62,6 +62,34 @@ def health(load=False, window_s=None):
     return _asked("health", load=load, window_s=window_s, cache=Path(__opts__["cachedir"]))
 
 
+def monitor(once=False, every_s=1):
+    """
+    Show the GPUs as they work: load, memory, heat, power, what slows them, who uses them; until q or Ctrl-C.
+
+    Colours follow the alerts' thresholds, pillar ``validation:monitoring:alerts``.
+
+    once
+        show it once and end, for scripts; so it is, too, where no terminal is
+
+    every_s
+        time between two readings, in seconds
+
+    Returns the last view; with --out=json or --out=yaml one view's fields: gpus (as vault_cube.gpu.readings has them),
+    processes, problem.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.monitor
+        salt-call --local --out=json gpu.monitor once=True
+    """
+    import sys
+
+    lives = not once and _for_a_person() and sys.stdout.isatty()
+    return _asked("monitor", every_s=float(every_s) if lives else None)
+
+
 def validate(load=True):
     """
     Hold the GPUs against what the pillar expects: count, model, memory, driver, links, power cap, modes.
@@ -200,9 +228,13 @@ def _asked(verb, **kwargs):
     if "gpu" not in __pillar__:
         raise CommandExecutionError("; ".join(__pillar__.get("_errors", ["the pillar has no section gpu"])))
     found, __context__["retcode"] = getattr(verbs, verb)(__pillar__, **kwargs)
-    if __opts__.get("output") not in (None, "nested", "highstate", "txt"):
+    if not _for_a_person():
         return found
     return checks.table(found) if verb == "validate" else getattr(tables, verb)(found)
+
+
+def _for_a_person():
+    return __opts__.get("output") in (None, "nested", "highstate", "txt")
 
 
 def _proof(verb, *args, **kwargs):

@@ -15,6 +15,7 @@ FOLDERS = (
     "_pillar",
     "vault_cube",
     "benchmarks",
+    "docs/runbooks",
 )
 FILES = ("Saltfile", "pyproject.toml")
 

@@ -194,9 +194,40 @@ frameworks:
   gates: {gpus: 0, import_s: 120}
 
 validation:
-  packages: [htop]
+  packages: [htop, smartmontools, prometheus-node-exporter]
   checkout: /opt/vault-cube/checkout
   manifest: /etc/vault-cube/image.json
+  monitoring:
+    user: prometheus   # the packages' own; its id is fixed before they come
+    uid: 971
+    # where others may scrape: an address of the box here, and the port in base:firewall:allow_tcp
+    address: 127.0.0.1
+    port: 9100
+    textfiles: /var/lib/prometheus/node-exporter
+    files: /etc/vault-cube/monitoring
+    gpus_every_s: 15
+    disks_every_s: 900
+    beacon_every_s: 15
+    # NVIDIA's own exporter beside ours, as a container; it then says what both know
+    dcgm: {image: null, port: 9400}
+    # a Prometheus on the box itself; on: its package belongs to validation:packages
+    prometheus: {enabled: false, port: 9090, every_s: 15, retention_days: 30, alertmanagers: []}
+    alerts:
+      # 85 and 90 where the cards are known to run hotter
+      gpu_warm: {above: 75, minutes: 5}
+      gpu_hot: {above: 80, minutes: 1}
+      gpu_memory: {above: 0.9, minutes: 5}
+      gpu_throttled: {above: 0, minutes: 1}
+      gpu_power: {above: 580, minutes: 1}
+      box_power: {above: 2500, minutes: 1}
+      disk_filling: {above: 0.8, minutes: 10}
+      disk_full: {above: 0.9, minutes: 5}
+      memory: {above: 0.9, minutes: 5}
+      nvme_hot: {above: 70, minutes: 5}
+      nvme_worn: {above: 0.8, minutes: 15}
+      xid_minutes: 60
+      down_minutes: 2
+      stale_minutes: 5
 
 gpu:
   # NVML answers in microseconds; without persistence it wakes each card first, which takes seconds

@@ -95,7 +95,13 @@ frameworks:
       requirements: ['tensorflow[and-cuda]==2.21.0']
       overrides: []
       excluded: []
+    # a viewer under the GPL: a program of its own, which nothing here imports
+    nvitop: {requirements: [nvitop==1.7.2], overrides: [], excluded: []}
   checks: {tensorflow: tensorflow}
   commands:
     python-tensorflow: [tensorflow, python]
+    nvitop: [nvitop, nvitop]
   gates: {gpus: 1}
+
+validation:
+  packages: [htop, nvtop, smartmontools, prometheus-node-exporter]

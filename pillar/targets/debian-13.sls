@@ -76,3 +76,6 @@ frameworks:
   checks: {tensorflow: tensorflow}
   commands:
     python-tensorflow: [tensorflow, python]
+
+validation:
+  packages: [htop, nvtop, smartmontools, prometheus-node-exporter]

@@ -126,6 +126,8 @@ frameworks:
       requirements: [vllm==0.32.0, torch==2.13.0]
       overrides: []
       excluded: []
+    # a viewer under the GPL: a program of its own, which nothing here imports
+    nvitop: {requirements: [nvitop==1.7.2], overrides: [], excluded: []}
   checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
   commands:
     python-pytorch: [pytorch, python]
@@ -133,7 +135,11 @@ frameworks:
     python-tensorflow: [tensorflow, python]
     python-vllm: [vllm, python]
     vllm: [vllm, vllm]
+    nvitop: [nvitop, nvitop]
   vllm:
     environment: vllm
     replicas: 4
   gates: {gpus: 4}
+
+validation:
+  packages: [htop, nvtop, smartmontools, prometheus-node-exporter]

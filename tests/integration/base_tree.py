@@ -1,4 +1,4 @@
-"""A root tree with layer base applied to it by the builder's own code, and ways to look at it from outside Salt."""
+"""A root tree with the layers up to one applied by the builder's own code, and ways to look at it outside Salt."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def root_tree(space):
 class Box:
     """The tree: what a command in it prints, and what Salt does to it. Without a network, as in a build."""
 
-    def __init__(self, space, folder):
-        self.space, self.folder = space, folder
+    def __init__(self, space, folder, layer="base"):
+        self.space, self.folder, self.layer = space, folder, layer
         self.lock = AptLock.read(space.locks / "apt.lock")
         for name in ("upper", "work", "merged", "vault-cube"):
             (folder / name).mkdir()
         self.overlay = chroot.Overlay([root_tree(space)], folder / "upper", folder / "work")
-        layers.stage(space, "base", self.lock, folder / "vault-cube")
+        layers.stage(space, layer, self.lock, folder / "vault-cube")
         policy = folder / "upper/usr/sbin/policy-rc.d"
         policy.parent.mkdir(parents=True)
         policy.write_text("#!/bin/sh\nexit 101\n")
@@ -101,15 +101,15 @@ class Box:
 
     def apply(self, *words):
         """Apply the layer: (ids of failed states with why, ids of states that changed or would)."""
-        _, states = self.salt("state.apply", "base", *words)
+        _, states = self.salt("state.apply", self.layer, *words)
         assert isinstance(states, dict), states
         failed = {state["__id__"]: state["comment"] for state in states.values() if state["result"] is False}
         changed = {state["__id__"] for state in states.values() if state["changes"] or state["result"] is None}
         return failed, changed
 
-    def choose(self, **base):
-        """Another pillar for the following calls: keys of section base."""
-        seen = keys.visible_pillar(self.space, "base")
+    def choose(self, section="base", **chosen):
+        """Another pillar for the following calls: keys of a section."""
+        seen = keys.visible_pillar(self.space, self.layer)
         (self.folder / "vault-cube/pillar/seen.sls").write_text(
-            "#!yaml\n" + yaml.safe_dump(merged(seen, {"base": base}))
+            "#!yaml\n" + yaml.safe_dump(merged(seen, {section: chosen}))
         )

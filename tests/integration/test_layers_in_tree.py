@@ -6,6 +6,7 @@ A target needs its layers in the cache (`make image TARGET=…`); root.
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -196,3 +197,6 @@ def test_the_vllm_service_answers_a_completion(inside, space):
     answer = json.loads(said.splitlines()[-1])
     assert answer["usage"]["completion_tokens"] == 8
     assert len(answer["choices"][0]["text"].split()) == 8
+    # the board of inference asks for what it has
+    board = inside(["cat", "/etc/vault-cube/monitoring/dashboards/inference.json"])[1]
+    assert set(re.findall(r"vllm:\w+", board)) - set(answer["metrics"]) == set()

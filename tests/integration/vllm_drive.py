@@ -69,7 +69,10 @@ def main():
             asked = urllib.request.Request(
                 f"{base}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
             )
-            print(urllib.request.urlopen(asked, timeout=60).read().decode())
+            answer = json.load(urllib.request.urlopen(asked, timeout=60))
+            metrics = urllib.request.urlopen(f"{base}/metrics", timeout=60).read().decode()
+            names = sorted(set(re.findall(r"^(vllm:\w+)", metrics, re.MULTILINE)))
+            print(json.dumps({**answer, "metrics": names}))
         finally:
             server.terminate()
             server.wait(30)

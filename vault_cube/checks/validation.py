@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from vault_cube.checks import Place, Verdict, read_json, verdict
+from vault_cube.checks import Place, Verdict, not_applicable, read_json, verdict
 
 
 def cases(place: Place) -> Iterator[Verdict]:
@@ -30,3 +35,35 @@ def cases(place: Place) -> Iterator[Verdict]:
         f"missing: {', '.join(missing)}" if missing else str(checkout),
         "validation:checkout",
     )
+    yield from monitoring(place)
+
+
+def monitoring(place: Place) -> Iterator[Verdict]:
+    """Rules and boards are there; on a live box the readings arrive at the node exporter, and are not old."""
+    chosen = place.pillar["validation"]["monitoring"]
+    folder = Path(chosen["files"])
+    missing = [name for name in ("alerts.yml", "prometheus.yml", "dashboards") if not (folder / name).exists()]
+    evidence = f"missing: {', '.join(missing)}" if missing else str(folder)
+    yield verdict("alerts and boards", not missing, evidence, "validation:monitoring:files")
+    on = ["disks"] + (["gpus"] if place.pillar["target"]["accelerator"] == "nvidia" else [])
+    said = scraped(chosen) if place.live else ""
+    for name in on:
+        case, limit = f"readings of {name}", 2 * chosen[f"{name}_every_s"]
+        if not place.live:
+            yield not_applicable(case, "needs a running system")
+            continue
+        when = re.search(rf'node_textfile_mtime_seconds{{file="[^"]*/vault-cube-{name}.prom"}} (\S+)', said)
+        age = time.time() - float(when[1]) if when else None
+        evidence = "the node exporter has none" if age is None else f"{age:.0f} s old"
+        good = age is not None and age <= limit
+        yield verdict(case, good, evidence, f"at most {limit} s (validation:monitoring:{name}_every_s)")
+
+
+def scraped(chosen: Mapping[str, Any]) -> str:
+    """What the node exporter says; nothing when it does not answer."""
+    address = f"[{chosen['address']}]" if ":" in chosen["address"] else chosen["address"]
+    try:
+        with urllib.request.urlopen(f"http://{address}:{chosen['port']}/metrics", timeout=10) as answer:
+            return str(answer.read().decode(errors="replace"))
+    except (urllib.error.URLError, OSError):
+        return ""

@@ -89,5 +89,12 @@ def topology(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"NCCL: {found['nccl']['transport']}; {found['nccl']['why']}"])
 
 
+def monitor(found: Mapping[str, Any]) -> str:
+    """The last view."""
+    from vault_cube.gpu.monitor import text
+
+    return text(found)
+
+
 def _pairs(index: int, gpus: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
     return [(index, other["index"]) for other in gpus]

@@ -58,6 +58,18 @@ def validate(pillar: Mapping[str, Any], *, load: bool) -> Answer:
     return found, int(found["verdict"] == checks.FAILED)
 
 
+def monitor(pillar: Mapping[str, Any], *, every_s: float | None) -> Answer:
+    """One view, or many in the terminal until q, every_s seconds apart; exit code as detect's."""
+    # rich takes a tenth of a second
+    from vault_cube.gpu.monitor import live, once
+
+    with Session(pillar["gpu"]["answer_s"]) as session:
+        view = (
+            once(session) if every_s is None else live(session, pillar["validation"]["monitoring"]["alerts"], every_s)
+        )
+    return view, int("problem" in view and pillar["target"]["accelerator"] == "nvidia")
+
+
 def _remember(found: Mapping[str, Any], file: Path) -> None:
     """Leave what is not well for the grain; a cache that cannot be written costs the grain, not the answer."""
     bad = [one for one in found["checks"] if one["verdict"] in (judging.WARNING, judging.FAULT)]

@@ -155,7 +155,7 @@ def staged_files(space: Workspace, layer: str) -> list[Path]:
 def carried_files(space: Workspace) -> list[Path]:
     """What a box carries of the checkout, so that it can repair itself and prove what it can do."""
     top = space.checkout
-    folders = ("conf", "salt", "pillar", "vault_cube", "benchmarks", *LOADER_DIRS)
+    folders = ("conf", "salt", "pillar", "vault_cube", "benchmarks", "docs/runbooks", *LOADER_DIRS)
     files = {file for folder in folders if (top / folder).is_dir() for file in _sources(top / folder)}
     other_targets = set((top / "pillar/targets").glob("*.sls")) - set(_target_files(space))
     own = set(space.locks.glob("python-*.lock"))

@@ -42,9 +42,20 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _no_two_listen_on_a_port(self) -> Settings:
-        vllm, ssh = self.frameworks.vllm, self.base.ssh.port
-        if vllm.environment and vllm.port <= ssh < vllm.port + vllm.replicas:
-            raise ValueError(f"base:ssh:port {ssh} is also vLLM's (frameworks:vllm:port, a port a replica): move one")
+        vllm, monitoring = self.frameworks.vllm, self.validation.monitoring
+        listeners = {"base:ssh:port": self.base.ssh.port, "validation:monitoring:port": monitoring.port}
+        if monitoring.prometheus.enabled:
+            listeners["validation:monitoring:prometheus:port"] = monitoring.prometheus.port
+        if monitoring.dcgm.image:
+            listeners["validation:monitoring:dcgm:port"] = monitoring.dcgm.port
+        taken: dict[int, str] = {}
+        if vllm.environment:
+            own = "vLLM's (frameworks:vllm:port, a port a replica)"
+            taken = dict.fromkeys(range(vllm.port, vllm.port + vllm.replicas), own)
+        for key, port in listeners.items():
+            if port in taken:
+                raise ValueError(f"{key} {port} is also {taken[port]}: move one")
+            taken[port] = key
         return self
 
 

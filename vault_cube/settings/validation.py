@@ -1,7 +1,8 @@
 """Pillar section `validation`: what the box carries to prove itself."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from vault_cube.settings.monitoring import Monitoring
 from vault_cube.settings.strict import AbsolutePath, PackageName, Section
 
 
@@ -11,3 +12,13 @@ class Validation(Section):
     packages: list[PackageName]
     checkout: AbsolutePath = Field(description="the box's own copy of states, pillar and modules")
     manifest: AbsolutePath = Field(description="name, version and target of the image that the box was made from")
+    monitoring: Monitoring
+
+    @model_validator(mode="after")
+    def _installed(self) -> "Validation":
+        needed = ["prometheus-node-exporter", "smartmontools"]
+        needed += ["prometheus"] if self.monitoring.prometheus.enabled else []
+        missing = [name for name in needed if name not in self.packages]
+        if missing:
+            raise ValueError(f"monitoring needs {', '.join(missing)} in validation:packages")
+        return self

@@ -75,5 +75,20 @@ BROKEN = {
     "a reason that the driver does not know": (
         {"gpu": {"health": {"throttle_share": {"heat": 0.5}}}}, "gpu:health:throttle_share:heat:[key]", "sw_power_cap",
     ),
+    "two exporters on a port": (
+        {"validation": {"monitoring": {"port": 22}}}, "", "validation:monitoring:port 22 is also base:ssh:port",
+    ),
+    "an image without its digest": (
+        {"validation": {"monitoring": {"dcgm": {"image": "nvcr.io/nvidia/k8s/dcgm-exporter:4.4.1"}}}},
+        "validation:monitoring:dcgm:image", "match pattern",
+    ),
+    "a Prometheus that is not installed": (
+        {"validation": {"monitoring": {"prometheus": {"enabled": True}}}}, "validation", "monitoring needs",
+    ),
+    "readings without their exporter": ({"validation": {"packages": ["htop"]}}, "validation", "monitoring needs"),
+    "a threshold below nothing": (
+        {"validation": {"monitoring": {"alerts": {"memory": {"above": -1}}}}},
+        "validation:monitoring:alerts:memory:above", "0",
+    ),
     "a missing value": ({"base": {"fail2ban": {"ban_s": None}}}, "base:fail2ban:ban_s", "valid integer"),
 }  # fmt: skip

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Fetch Debian packages and unpack them into a folder, for tests that run their programs: nothing is installed or started.
+# usage: unpacked.sh FOLDER PACKAGE...
+set -eu
+folder=$1
+shift
+for package in "$@"; do
+  [ -e "$folder/.$package" ] && continue
+  echo "unpacking $package below $folder" >&2
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  chmod 755 "$work"
+  (
+    cd "$work"
+    apt-get download "$package" >log 2>&1 ||
+      { apt-get update >log 2>&1 && apt-get download "$package" >>log 2>&1; } ||
+      { tail -n 5 log >&2; echo "make: apt-get could not download $package" >&2; exit 1; }
+  )
+  mkdir -p "$folder"
+  dpkg-deb -x "$work"/*.deb "$folder"
+  rm -rf "$work"
+  touch "$folder/.$package"
+done

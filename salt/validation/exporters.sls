@@ -1,0 +1,91 @@
+include:
+  - validation.tools
+
+{% set monitoring = pillar.validation.monitoring %}
+{% set address = '[' ~ monitoring.address ~ ']' if ':' in monitoring.address else monitoring.address %}
+
+# before the package: its own unit would start on all addresses
+the node exporter listens where the pillar says:
+  file.managed:
+    - name: /etc/systemd/system/prometheus-node-exporter.service.d/vault-cube.conf
+    - mode: '0644'
+    - makedirs: True
+    - contents: |
+        # written by salt/validation/exporters.sls
+        [Service]
+        ExecStart=
+        ExecStart=/usr/bin/prometheus-node-exporter --web.listen-address={{ address }}:{{ monitoring.port }} \
+          --collector.systemd --collector.textfile.directory={{ monitoring.textfiles }}
+    - require_in:
+      - pkg: tools to look at a box are installed
+
+readings have a folder:
+  file.directory:
+    - name: {{ monitoring.textfiles }}
+    - makedirs: True
+    - user: {{ monitoring.user }}
+    - group: {{ monitoring.user }}
+    - mode: '0755'
+    - require:
+      - pkg: tools to look at a box are installed
+
+{% set readings = {
+  'gpus': {'user': monitoring.user, 'every': monitoring.gpus_every_s, 'what': 'GPUs', 'on': pillar.target.accelerator == 'nvidia'},
+  'disks': {'user': 'root', 'every': monitoring.disks_every_s, 'what': 'disks', 'on': True},
+} %}
+{% for name, reading in readings.items() %}
+{% set unit = 'vault-cube-' ~ name %}
+{{ reading.what }} are read by a service:
+  file.managed:
+    - name: /etc/systemd/system/{{ unit }}.service
+    - source: salt://validation/files/readings.service
+    - template: jinja
+    - mode: '0644'
+    - context: {name: {{ name }}, user: {{ reading.user }}, what: {{ reading.what }}}
+
+{{ reading.what }} are read every {{ reading.every }} s:
+  file.managed:
+    - name: /etc/systemd/system/{{ unit }}.timer
+    - mode: '0644'
+    - contents: |
+        # written by salt/validation/exporters.sls
+        [Unit]
+        Description=Readings of the {{ reading.what }}, every {{ reading.every }} s
+
+        [Timer]
+        OnBootSec=0
+        OnUnitActiveSec={{ reading.every }}
+        AccuracySec=1
+
+        [Install]
+        WantedBy=timers.target
+
+{{ unit }} has its timer {{ 'on' if reading.on else 'off' }}:
+  unit.{{ 'enabled' if reading.on else 'disabled' }}:
+    - name: {{ unit }}.timer
+    - require:
+      - file: {{ reading.what }} are read by a service
+      - file: {{ reading.what }} are read every {{ reading.every }} s
+      - file: readings have a folder
+{% endfor %}
+
+the node exporter is on:
+  unit.enabled:
+    - name: prometheus-node-exporter.service
+    - require:
+      - file: the node exporter listens where the pillar says
+      - file: readings have a folder
+
+exporters read their settings again:
+  cmd.run:
+    - name: systemctl daemon-reload && systemctl try-restart prometheus-node-exporter.service vault-cube-gpus.timer
+            vault-cube-disks.timer
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: the node exporter listens where the pillar says
+{%- for reading in readings.values() %}
+      - file: {{ reading.what }} are read by a service
+      - file: {{ reading.what }} are read every {{ reading.every }} s
+{%- endfor %}
+    - require:
+      - unit: the node exporter is on
