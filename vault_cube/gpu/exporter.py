@@ -69,7 +69,7 @@ def _dcgm(read: list[tuple[dict[str, str], dict[str, Any]]]) -> list[Family]:
         ("DEC_UTIL", "gauge", "Decoder utilisation (in %).", lambda one: _times(one.get("decoder"), 100)),
         ("FB_USED", "gauge", "Memory in use (in MiB).", lambda one: one.get("memory_used_mib")),
         ("FB_FREE", "gauge", "Memory that is free (in MiB).",
-         lambda one: _less(one.get("memory_total_mib"), one.get("memory_used_mib"))),
+         lambda one: one.get("memory_free_mib")),
         ("FAN_SPEED", "gauge", "Fan speed, the fastest of the card (in %).",
          lambda one: max(one.get("fan_percent") or [None])),
         ("PCIE_LINK_GEN", "gauge", "PCIe generation now; idle cards drop.",
@@ -163,7 +163,3 @@ def _last_xid(told: Iterable[Mapping[str, Any]], labels: Mapping[int, dict[str, 
 
 def _times(value: float | None, factor: int) -> float | None:
     return None if value is None else value * factor
-
-
-def _less(total: float | None, used: float | None) -> float | None:
-    return None if total is None or used is None else total - used

@@ -10,7 +10,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,15 +80,16 @@ def live(session: Session, alerts: Mapping[str, Any], every_s: float, machine: H
     view = look(session, identity, machine)
     if "problem" in view and not view["gpus"]:
         return view
-    with _interrupts(), _keys() as pressed, Live(_drawn(view, alerts), screen=True, auto_refresh=False) as shown:
-        try:
-            while not pressed(every_s):
-                view = look(session, identity, machine)
-                if len(view["gpus"]) != len(identity["devices"]):
-                    identity = facts(session, machine)
-                shown.update(_drawn(view, alerts), refresh=True)
-        except KeyboardInterrupt:
-            pass
+    with _ending() as ended, Live(_drawn(view, alerts), screen=True, auto_refresh=False) as shown:
+        while not ended(every_s):
+            seen = look(session, identity, machine)
+            # Ctrl-C ends the process that asks the driver, too: what it was asked then is no finding
+            if ended(0):
+                break
+            view = seen
+            if len(view["gpus"]) != len(identity["devices"]):
+                identity = facts(session, machine)
+            shown.update(_drawn(view, alerts), refresh=True)
     return view
 
 
@@ -176,35 +177,26 @@ def _number(value: float | None) -> str:
 
 
 @contextmanager
-def _interrupts() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt here, whatever Salt makes of it elsewhere."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _ending() -> Iterator[Callable[[float], bool]]:
+    """ended(seconds) waits so long for q or Ctrl-C. The terminal is put back as it was."""
+    heard, told = os.pipe()
+    # no exception: one in the middle of drawing would leave the terminal as it is
+    before = signal.signal(signal.SIGINT, lambda *_: os.write(told, b"\x03"))
+    keyboard = [sys.stdin.fileno()] if sys.stdin.isatty() else []
+    settings = [termios.tcgetattr(one) for one in keyboard]
+
+    def ended(seconds: float) -> bool:
+        ready = select.select([heard, *keyboard], [], [], seconds)[0]
+        # nothing to read: the terminal is gone
+        return any(os.read(one, 64)[:1].lower() in (b"", b"q", b"\x1b", b"\x03") for one in ready)
+
     try:
-        yield
+        for one in keyboard:
+            tty.setcbreak(one)
+        yield ended
     finally:
+        for one, setting in zip(keyboard, settings, strict=True):
+            termios.tcsetattr(one, termios.TCSADRAIN, setting)
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _keys() -> Iterator[Any]:
-    """pressed(seconds) waits so long for the key q; without a keyboard it just waits. The terminal is put back."""
-    if not sys.stdin.isatty():
-
-        def waited(seconds: float) -> bool:
-            time.sleep(seconds)
-            return False
-
-        yield waited
-        return
-    terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-
-    def pressed(seconds: float) -> bool:
-        ready = select.select([terminal], [], [], seconds)[0]
-        return bool(ready) and os.read(terminal, 64).lower().startswith((b"q", b"\x1b", b"\x03"))
-
-    try:
-        tty.setcbreak(terminal)
-        yield pressed
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        os.close(heard)
+        os.close(told)

@@ -18,9 +18,10 @@ def readings(session: Session, *, full: bool = True) -> list[dict[str, Any]]:
     """One dict a GPU, what it lacks left out. full: also what changes slowly. Raises NvmlProblem.
 
     index; utilisation (0 to 1); memory_used_mib; power_w; temperature_c; clock_mhz (SM); throttle (names of reasons),
-    throttle_mask; ecc_uncorrected (since the driver was loaded). full adds memory_total_mib, memory_utilisation (0 to
-    1), power_limit_w, memory_temperature_c, clocks_mhz, fan_percent (a list, one a fan), performance_state, pcie
-    {generation, width, replays}, processes [{pid, memory_mib, kind}], encoder and decoder (0 to 1), energy_j.
+    throttle_mask; ecc_uncorrected (since the driver was loaded). full adds memory_total_mib, memory_free_mib,
+    memory_utilisation (0 to 1), power_limit_w, memory_temperature_c, clocks_mhz, fan_percent (a list, one a fan),
+    performance_state, pcie {generation, width, replays}, processes [{pid, memory_mib, kind}], encoder and decoder (0
+    to 1), energy_j.
     `problem`, `kind` and `errors` as `Session.each` has them.
     """
     return session.each(reading, full)
@@ -49,7 +50,7 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
     if not full:
         return found
     if held is not None:
-        found["memory_total_mib"] = held.total >> 20
+        found |= {"memory_total_mib": held.total >> 20, "memory_free_mib": held.free >> 20}
     if rates is not None:
         found["memory_utilisation"] = rates.memory / 100
     limit, energy = ask("nvmlDeviceGetEnforcedPowerLimit"), ask("nvmlDeviceGetTotalEnergyConsumption")
