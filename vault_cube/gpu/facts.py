@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vault_cube.gpu import host, readings
+from vault_cube.gpu import host
 from vault_cube.gpu.failures import NvmlProblem
 from vault_cube.gpu.host import Host
 from vault_cube.gpu.nvml import Device, Nvml
@@ -69,6 +69,9 @@ def _versions(nvml: Nvml) -> dict[str, Any]:
 
 def identity(device: Device) -> dict[str, Any]:
     """One entry of `devices`, in the child."""
+    # not above: a machine without a driver never comes here
+    from vault_cube.gpu import readings
+
     ask = device.ask
     memory, capability, pci = (
         readings.memory(device),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from vault_cube.errors import VaultCubeError
 
@@ -17,12 +17,11 @@ LIBRARY = "libnvidia-ml.so.1"
 
 
 # no dataclass here, nor in host.py: making one costs more than the whole answer of a machine without a driver
-class Problem(NamedTuple):
-    """Why NVML does not answer: a word for programs, a sentence, and what to do."""
+class Problem:
+    """Why NVML does not answer: kind, a word for programs; said, a sentence; todo, what to do."""
 
-    kind: str
-    said: str
-    todo: str
+    def __init__(self, kind: str, said: str, todo: str) -> None:
+        self.kind, self.said, self.todo = kind, said, todo
 
     def __str__(self) -> str:
         return f"{self.said}; {self.todo}"
@@ -113,6 +112,11 @@ def opening(code: int, root: Path = Path("/")) -> Problem:
         )
     kind = DEAD[code][0] if code in DEAD else "unknown"
     return Problem(kind, f"NVML does not open: {words(code)}", TODO.get(kind, "`journalctl -k -g NVRM` says more"))
+
+
+def nothing(problem: Problem) -> dict[str, Any]:
+    """The facts of a machine whose GPUs cannot be asked."""
+    return {"accelerator": "cpu", "count": 0, "devices": [], "problem": str(problem), "problem_kind": problem.kind}
 
 
 def no_library(said: str) -> Problem:

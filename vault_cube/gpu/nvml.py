@@ -7,12 +7,13 @@ rest. Only a device that is lost, or needs a reset, is asked nothing more.
 from __future__ import annotations
 
 import ctypes
+from _ctypes import dlclose
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vault_cube.gpu import failures
-from vault_cube.gpu.failures import NvmlProblem
+from vault_cube.gpu.failures import NvmlProblem, Problem
 
 # where the kernel's side of the driver shows itself; the second is Windows' own Linux
 KERNEL_SIDE = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
@@ -31,6 +32,15 @@ def load_library() -> ctypes.CDLL:
     if not simulated(library) and not any(place.exists() for place in KERNEL_SIDE):
         raise NvmlProblem(failures.opening(9))
     return library
+
+
+def absent() -> Problem | None:
+    """Why NVML cannot be asked here at all; nothing where it may be tried. Leaves no library behind in this process."""
+    try:
+        dlclose(load_library()._handle)
+    except NvmlProblem as err:
+        return err.problem
+    return None
 
 
 def simulated(library: ctypes.CDLL) -> bool:

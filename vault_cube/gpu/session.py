@@ -14,14 +14,13 @@ import os
 import resource
 import signal
 import time
-from _ctypes import dlclose
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
 from vault_cube.gpu import failures
 from vault_cube.gpu.failures import NvmlProblem, Problem
-from vault_cube.gpu.nvml import Device, Nvml, load_library
+from vault_cube.gpu.nvml import Device, Nvml, absent
 
 T = TypeVar("T")
 
@@ -97,9 +96,9 @@ class Session:
 
     def _answer(self, request: tuple[Any, ...]) -> Any:
         if self._pipe is None:
-            # a machine without a driver is answered without a child; the library goes again, or a driver that is
-            # replaced later would leave its old one with us
-            dlclose(load_library()._handle)
+            # a machine without a driver is answered without a child
+            if problem := absent():
+                raise NvmlProblem(problem)
             self._pipe = self._start()
         pipe = self._pipe
         try:
