@@ -24,7 +24,7 @@ from vault_cube.bench import interval, machine  # noqa: E402 the checkout's own
 CHECKOUT = "/run/vault-cube/checkout"
 LEAST = 0.97
 COMMANDS = {
-    "ddp_plain": "OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo torchrun --nproc-per-node 2 --master-addr 127.0.0.1 "
+    "ddp_plain": "env OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo torchrun --nproc-per-node 2 --master-addr 127.0.0.1 "
     f"{CHECKOUT}/benchmarks/versus/ddp_plain.py --repeats 25 --steps 10",
     "vllm_generate": f"python-vllm {CHECKOUT}/benchmarks/versus/vllm_generate.py --repeats 15",
 }
@@ -37,7 +37,8 @@ def record(name: str, target: str) -> bool:
     before = os.getloadavg()
     inside = f"{COMMANDS[name]} > /var/lib/vault-cube/benchmarks/{answer.name}"
     call = [str(TOP / ".venv/bin/salt-call"), "--retcode-passthrough", "image.enter", inside, f"target={target}"]
-    subprocess.run(call, cwd=TOP, check=True, stdout=subprocess.DEVNULL)
+    if subprocess.run(call, cwd=TOP, check=False, stdout=subprocess.DEVNULL).returncode:
+        sys.exit(f"{name}: failed in the tree: {inside}")
     found = json.loads(answer.read_text())
     low, high = interval.median_interval(found["ratio"])
     described = machine.describe([], None, False, None)
