@@ -1,8 +1,9 @@
 """Proof of reproducibility: the image built a second time from nothing, elsewhere and otherwise, and compared.
 
 The second build runs in a copy of the checkout (written in reverse order) in another folder, from an empty layer cache,
-without a network, on one CPU, with another umask, time zone, locale, home, user and host name, and a year later where
-libfaketime is installed. Both share the store, whose files are verified by sha256, and the checkout's own .venv.
+without a network, on one CPU, with another umask, time zone, locale, home, user and host name; where libfaketime is
+installed every command in a tree believes that a year has passed. Both builds share the store, whose files are verified
+by sha256, and the checkout's own .venv.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     failed = work / "faketime-failed"
     if FAKETIME.exists():
         faketime(work / "bin", failed)
+        # the builder itself keeps today's clock: its threads would wait for the library three times as long
         environment["PATH"] = f"{work / 'bin'}:{environment['PATH']}"
-        environment |= _later(str(FAKETIME))
     else:
         note("the clock is the same but for the time that passes: libfaketime is not installed")
     shell = f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
@@ -156,29 +157,17 @@ def _another_locale() -> str:
     return next((name for name in ran.stdout.split() if not name.startswith(("C", "POSIX", "en"))), "POSIX")
 
 
-def _later(library: str) -> dict[str, str]:
-    """The variables under which a program believes in another time of day; files keep their times."""
-    return {
-        "LD_PRELOAD": library,
-        "FAKETIME": f"+{LATER_S}",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
-
-
 def faketime(folder: Path, failed: Path) -> None:
     """Put a `chroot` into a folder that lays libfaketime into the tree's own /run (a tmpfs) and starts with it.
 
     The builder's `chroot TREE env -i …` is found by PATH: the code under proof stays as it is. failed: gets a line for
     each command whose tree cannot load the library.
     """
-    later = shlex.join(f"{key}={value}" for key, value in _later("/run/libfaketime.so.1").items())
+    later = f"LD_PRELOAD=/run/libfaketime.so.1 FAKETIME=+{LATER_S} DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1"
     folder.mkdir(parents=True)
     wrapper = folder / "chroot"
     wrapper.write_text(f"""\
 #!/bin/sh
-unset LD_PRELOAD
 [ "$2 $3" = "env -i" ] || exec /usr/sbin/chroot "$@"
 root=$1
 cp {shlex.quote(str(FAKETIME))} "$root/run/libfaketime.so.1"
