@@ -12,8 +12,8 @@ from vault_cube.settings.benchmark import Comparison
 def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
     """Returns `differs` (what was not the same besides the numbers), `changes` by metric, and `missing`.
 
-    A change: medians, ratio, p of a permutation test over the raw samples, and what it means: `faster`, `slower` or
-    `noise`.
+    A change: medians, ratio, whether a's interval holds b's median, p of a permutation test over the raw samples, and
+    what it means: `faster`, `slower` or `noise`.
     The test knows the noise within the two runs, not that between days: repeat a run before a conclusion is drawn
     from one.
     """
@@ -42,6 +42,7 @@ def _change(a: Metric, b: Metric, rule: Comparison) -> dict[str, Any]:
         "a": a.median,
         "b": b.median,
         "ratio": ratio,
+        "covered": a.low is not None and a.high is not None and a.low <= b.median <= a.high,
         "p": p,
         "means": (up if ratio > 1 else down) if real else "noise",
     }
