@@ -117,8 +117,11 @@ def drive(nvml, words, until, keys=b"", change=None):
             keys = b""
         if process.poll() is not None and not select.select([leader], [], [], 0)[0]:
             break
-    os.close(leader)
-    return process.wait(10), shown.decode(errors="replace")
+    os.close(leader)  # the terminal is gone: what still runs ends now
+    try:
+        return process.wait(30), shown.decode(errors="replace")
+    finally:
+        process.kill()
 
 
 def test_it_lives_in_a_terminal_until_q(nvml):
