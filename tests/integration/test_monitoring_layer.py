@@ -88,6 +88,7 @@ def test_readings_reach_the_node_exporter_on_loopback_only(box):
     node = command_of(box, "prometheus-node-exporter.service.d/vault-cube.conf")
     disks, gpus = (command_of(box, f"vault-cube-{name}.service") for name in ("disks", "gpus"))
     said = box.sh(f"""
+        unset PYTHONPATH
         ip link set lo up
         {disks}
         su -s /bin/sh prometheus -c '{gpus}'
