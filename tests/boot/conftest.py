@@ -83,8 +83,8 @@ def box(image, expected, qemu, hardware, tmp_path_factory):
         seed(expected.user, expected.ssh_port) as key,
         guest(image, key, qemu, hardware, console=console) as running,
     ):
-        running.wait_for_ssh(600)
-        running.ssh("cloud-init status --wait; systemctl is-system-running --wait", timeout_s=600, check=False)
+        running.wait_for_ssh(1800)
+        running.ssh("cloud-init status --wait; systemctl is-system-running --wait", timeout_s=1800, check=False)
         yield running
 
 

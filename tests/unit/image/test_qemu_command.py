@@ -43,6 +43,11 @@ def test_the_processor_follows_the_accelerator():
     assert values(line("kvm"), "-accel") == ["kvm"]
 
 
+def test_an_emulated_guest_is_not_held_to_its_timer():
+    assert values(line("tcg"), "-smbios") == ["type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check"]
+    assert values(line("kvm"), "-smbios") == []
+
+
 def test_the_seed_is_a_read_only_disk_with_cloud_inits_label():
     drive = next(word for word in line() if "vvfat" in word)
     assert set(drive.split(",")) >= {"driver=vvfat", "read-only=on", "label=CIDATA", "dir=/w/seed"}
