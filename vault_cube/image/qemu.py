@@ -119,8 +119,8 @@ def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[
         *("-qmp", f"unix:{run.qmp},server=on,wait=off"),
     ]
     if accelerator == "tcg":
-        # an emulated timer on a busy machine comes too late for Linux's check, which then panics before it says why; the
-        # stub of the boot file takes this from the firmware's tables, and the image stays as it is
+        # an emulated timer on a busy machine comes too late for Linux's check, which then panics; the boot file's stub
+        # takes this from the firmware's tables, and the image stays as it is
         line += ["-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check"]
     forward = f"user,id=user,net={NETWORK},hostfwd=tcp:127.0.0.1:{run.port}-{GUEST}:{run.seed.port}"
     if not run.own_network:
