@@ -165,7 +165,7 @@ def jail(monkeypatch, bans_after, refuses=True):
     box = Jail(bans_after)
 
     def login(self, source, user, *options):
-        if user.startswith("nobody"):
+        if "PubkeyAuthentication=no" in options:
             box.failures += 1
             return subprocess.CompletedProcess([], 255, "", "Permission denied (publickey).")
         barred = refuses and source == "10.0.2.104"
