@@ -1,5 +1,6 @@
-"""The fake NVML, for every test that asks for GPUs."""
+"""The fake NVML, for every test that asks for GPUs; and a keyboard that interrupts."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "nvml"))
 
 from fake_nvml import FakeNvml, Loaded, compile_library
+
+# who is started in the background of a script ignores Ctrl-C, and so would all that the tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
