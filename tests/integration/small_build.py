@@ -1,0 +1,102 @@
+"""A small target built for real, in a process that a test may kill: `small_build.py CHECKOUT CACHE STORE [root]`.
+
+The recipe, mmdebstrap's root, Salt in the layers, seal, disk and papers are the builder's own. Small are the states
+(`small()` writes them into a copy of the checkout): two layers, one package. Its kernel is a
+stand-in that nothing boots.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+TOP = Path(__file__).parents[2]
+LAYERS = ("base", "validation")
+PACKAGE = "less"
+SOURCES = ("conf", "locks", "pillar", "salt", "vault_cube", "Saltfile", "pyproject.toml")
+
+STATES = {
+    "base/init.sls": """\
+a package is installed:
+  pkg.installed:
+    - name: less
+somebody has an account:
+  user.present:
+    - name: somebody
+    - uid: 1234
+    - shell: /bin/sh
+a stand-in for a kernel:
+  file.managed:
+    - names:
+      - /boot/vmlinuz-0-small
+      - /boot/initrd.img-0-small
+      - /lib/modules/0-small/modules.dep
+    - contents: nothing boots this
+    - makedirs: True
+""",
+    "validation/init.sls": """\
+include:
+  - base
+a file of the layer below goes:
+  file.absent:
+    - name: /usr/share/doc/less/copyright
+a file of the layer below changes:
+  file.append:
+    - name: /etc/issue
+    - text: small
+files are written:
+  file.managed:
+    - names: [{% for number in range(40) %}/opt/small/{{ number }}, {% endfor %}/opt/small/last]
+    - contents: {{ 'x' * 10000 }}
+    - makedirs: True
+""",
+}
+
+
+def small(checkout):
+    """Make a copy of this checkout small. Its root is the default target's, so that a finished one can be used."""
+    checkout.mkdir(parents=True)
+    subprocess.run(["cp", "-r", *(TOP / name for name in SOURCES), checkout], check=True)
+    for name, text in STATES.items():
+        shutil.rmtree((checkout / "salt" / name).parent)
+        (checkout / "salt" / name).parent.mkdir()
+        (checkout / "salt" / name).write_text(text)
+    from vault_cube.image.aptlock import AptLock
+
+    file = checkout / "locks/debian-12/apt.lock"
+    lock = AptLock.read(file)
+    kept = [deb for deb in lock.debs if deb.layer == "root" or deb.name == PACKAGE]
+    file.write_text(AptLock(lock.epoch, tuple(kept)).text())
+
+
+def workspace(checkout, cache, store):
+    import base_tree
+
+    from vault_cube.image import keys
+
+    keys.LAYERS, keys.ORDER = LAYERS, (keys.ROOT, *LAYERS)
+    space = base_tree.workspace()
+    image = space.settings.image
+    disk = image.disk.model_copy(update={"spare_mib": 64, "esp_mib": 64})
+    image = image.model_copy(update={"formats": ["qcow2"], "disk": disk})
+    settings = space.settings.model_copy(update={"image": image})
+    return replace(space, checkout=checkout, settings=settings, cache=cache, store=store)
+
+
+if __name__ == "__main__":
+    from vault_cube.image import build
+
+    space = workspace(*(Path(argument) for argument in sys.argv[1:4]))
+    with space.exclusive():
+        build.make_fetch(space)
+        build.make_tools(space)
+        if sys.argv[4:] == ["root"]:
+            made = {"root": build.make_layers(space, "root")[0].meta["digest"]}
+        else:
+            build.make_layers(space, LAYERS[-1])
+            manifest = build.make_disk(space)
+            made = {"raw": manifest["raw_sha256"]}
+            made |= {name: file["sha256"] for name, file in manifest["files"].items()}
+    print(json.dumps(made))

@@ -1,0 +1,195 @@
+"""SIGKILL at random moments of a build: the next run ends with the same bytes, and nothing is left of the killed one.
+
+The moments follow from SEED. Four by default; VAULT_CUBE_KILLS=20 has twenty, and two more while the root is made.
+What happened at each is left in build/kills-<what>.json.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import base_tree
+import pytest
+import small_build
+
+from vault_cube.image import build, keys, tools
+from vault_cube.image.workspace import default_cache
+
+pytestmark = [
+    pytest.mark.chroot,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes a root tree: needs root"),
+]
+
+TOP = Path(__file__).parents[2]
+SCRIPT = TOP / "tests/integration/small_build.py"
+SEED = 20261125
+KILLS = int(os.environ.get("VAULT_CUBE_KILLS", "4"))
+
+
+class Small:
+    """A small checkout, and runs of its build in caches of their own."""
+
+    def __init__(self, folder, seeds, *words):
+        self.folder, self.words = folder, words
+        small_build.small(folder / "checkout")
+        # hard links of these make a new cache in no time; on another file system (--basetemp=/dev/shm/…) copies
+        (folder / "seeds").mkdir()
+        for tree in seeds:
+            linked = subprocess.run(["cp", "-al", tree, folder / "seeds"], check=False, capture_output=True).returncode
+            if linked:
+                subprocess.run(["cp", "-a", tree, folder / "seeds"], check=True)
+        self.seeds = list((folder / "seeds").iterdir())
+        self.store = Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
+
+    def empty(self, cache):
+        """A cache in which only the trees are that a small build does not make itself."""
+        (cache / "layers").mkdir(parents=True)
+        for tree in self.seeds:
+            # the builder never writes into a finished tree
+            subprocess.run(["cp", "-al", tree, cache / "layers"], check=True)
+        subprocess.run(["rm", "-rf", self.folder / "checkout/build", self.folder / "checkout/dist"], check=True)
+
+    def start(self, cache):
+        command = [
+            sys.executable,
+            TOP / "tests/integration/small_build.py",
+            self.folder / "checkout",
+            cache,
+            self.store,
+        ]
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, *self.words], stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": f"{TOP}/tests/integration:{TOP}"},
+            )  # fmt: skip
+
+    def run(self, cache):
+        """A whole run: what it made, file → sha256."""
+        with self.start(cache) as process:
+            said = process.stdout.read()
+        assert process.returncode == 0, (self.folder / "log").read_text()[-3000:]
+        return json.loads(said)
+
+    def stage(self):
+        """What the run was doing, by its own words."""
+        lines = [line for line in (self.folder / "log").read_text().splitlines() if line.startswith("→")]
+        return lines[-1].removeprefix("→ ").partition(":")[0] if lines else "start"
+
+
+def left(cache):
+    """What a build in a cache has left on this machine: processes, and mounts in any of their namespaces."""
+    found, wanted = [], str(cache)
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) == os.getpid():
+            continue
+        try:
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            mounts = (process / "mounts").read_text()
+            root = str((process / "root").readlink())
+        except OSError:
+            continue
+        if wanted in words or wanted in mounts or root.startswith(wanted):
+            found.append(f"{process.name}: {words or root}")
+    return found
+
+
+def loops():
+    return subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=False).stdout
+
+
+def temporary():
+    """What mmdebstrap and apt leave in this machine's /tmp when they are killed there."""
+    return {path.name for path in Path("/tmp").iterdir() if path.name.startswith(("mmdebstrap", "vault-cube"))}
+
+
+def killed(small, what, kills):
+    """Kill that many runs and finish each; returns what happened at each."""
+    whole = small.folder / "whole"
+    small.empty(whole)
+    began = time.monotonic()
+    wanted = small.run(whole)
+    seconds = time.monotonic() - began
+    chance = random.Random(f"{SEED} {what}")
+    moments = sorted(chance.uniform(0, seconds) for _ in range(kills))
+    devices, files, events = loops(), temporary(), []
+    for number, moment in enumerate(moments):
+        cache = small.folder / f"cache-{number}"
+        small.empty(cache)
+        (small.folder / "log").unlink()
+        with small.start(cache) as process:
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+        died = process.returncode == -signal.SIGKILL
+        during = small.stage() if died else "after the end"
+        deadline = time.monotonic() + 30
+        while left(cache) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert left(cache) == [], f"killed at {moment:.2f} s"
+        scratch = sorted(path.name for path in (cache / "work").glob("*")) if (cache / "work").exists() else []
+        made = small.run(cache)
+        events.append({"second": round(moment, 2), "during": during, "scratch": scratch, "same": made == wanted})
+        assert made == wanted, f"killed at {moment:.2f} s, during {during}"
+        assert list((cache / "work").iterdir()) == []
+        assert left(cache) == []
+        assert loops() == devices
+        assert temporary() <= files
+        assert list((small.folder / "checkout/build").rglob("*.new")) == []
+        subprocess.run(["rm", "-rf", cache], check=True)
+    record = {"seed": SEED, "undisturbed_s": round(seconds, 1), "sha256": wanted, "kills": events}
+    (TOP / "build").mkdir(exist_ok=True)
+    (TOP / f"build/kills-{what}.json").write_text(json.dumps(record, indent=1) + "\n")
+    return events
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """The finished tools and root trees of the default target, from the shared cache or made now."""
+    space = base_tree.workspace()
+    root = base_tree.root_tree(space)
+    with space.exclusive():
+        made = build.make_tools(space)
+    assert made.tree == tools.tree(space)
+    return [made.folder, root.parent]
+
+
+@pytest.fixture(autouse=True)
+def _all_layers():
+    """The small build runs in processes of its own: nothing of it is patched in here."""
+    assert len(keys.ORDER) == 6
+
+
+def test_a_build_that_is_killed_ends_the_same_and_leaves_nothing(tmp_path, finished):
+    events = killed(Small(tmp_path, finished), "build", KILLS)
+    assert len(events) == KILLS
+    assert sum(event["during"] != "after the end" for event in events) >= KILLS // 2
+
+
+@pytest.mark.skipif(KILLS < 20, reason="makes the root several times: VAULT_CUBE_KILLS=20")
+def test_a_root_that_is_killed_ends_the_same_and_leaves_nothing(tmp_path, finished):
+    assert len(killed(Small(tmp_path, finished[:1], "root"), "root", KILLS // 10)) == KILLS // 10
+
+
+def test_two_builds_of_a_target_at_once(tmp_path, finished):
+    """The second says that it must wait, and for whom; the first is not disturbed."""
+    small = Small(tmp_path, finished)
+    small.empty(tmp_path / "cache")
+    with small.start(tmp_path / "cache") as first:
+        lock = tmp_path / "checkout/build/debian-12/lock"
+        while not (lock.exists() and lock.read_text()):
+            assert first.poll() is None
+            time.sleep(0.05)
+        with small.start(tmp_path / "cache") as second:
+            pass
+        said = (tmp_path / "log").read_text()
+        assert second.returncode != 0
+        assert f"another build of debian-12 runs in this checkout (process {first.pid})" in said
+        assert first.poll() is None
+        assert json.loads(first.stdout.read())["raw"]
+    assert first.returncode == 0
