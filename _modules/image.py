@@ -30,6 +30,9 @@ def _spoken(function):
             return function(*args, **kwargs)
         except VaultCubeError as err:
             raise CommandExecutionError(str(err)) from None
+        except (KeyboardInterrupt, SystemExit):
+            # Salt's own handler of Ctrl-C would end with exit code 0: the next stage would begin
+            raise CommandExecutionError("stopped; what is finished is kept: run it again to go on") from None
         except OSError as err:
             where = f"{err.filename}: " if err.filename else ""
             raise CommandExecutionError(f"{where}{err.strerror or err}") from None

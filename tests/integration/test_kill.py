@@ -37,6 +37,7 @@ class Small:
     def __init__(self, folder, seeds, *words):
         self.folder, self.words = folder, words
         small_build.small(folder / "checkout")
+        (folder / "tmp").mkdir()
         # hard links of these make a new cache in no time; on another file system (--basetemp=/dev/shm/…) copies
         (folder / "seeds").mkdir()
         for tree in seeds:
@@ -65,7 +66,7 @@ class Small:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [*command, *self.words], stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": f"{TOP}/tests/integration:{TOP}"},
+                env={**os.environ, "PYTHONPATH": f"{TOP}/tests/integration:{TOP}", "TMPDIR": str(self.folder / "tmp")},
             )  # fmt: skip
 
     def run(self, cache):
@@ -75,10 +76,28 @@ class Small:
         assert process.returncode == 0, (self.folder / "log").read_text()[-3000:]
         return json.loads(said)
 
-    def stage(self):
-        """What the run was doing, by its own words."""
-        lines = [line for line in (self.folder / "log").read_text().splitlines() if line.startswith("→")]
-        return lines[-1].removeprefix("→ ").partition(":")[0] if lines else "start"
+    def timed(self, cache):
+        """A whole run, when each of its stages began (seconds since its start), and how long it took."""
+        began, begun = time.monotonic(), {"start": 0.0}
+        with self.start(cache) as process:
+            while process.poll() is None:
+                for stage in self.stages():
+                    begun.setdefault(stage, round(time.monotonic() - began, 2))
+                time.sleep(0.02)
+            said = process.stdout.read()
+        assert process.returncode == 0, (self.folder / "log").read_text()[-3000:]
+        return json.loads(said), begun, time.monotonic() - began
+
+    def stages(self):
+        """What a run has begun so far, by its own words."""
+        lines = (self.folder / "log").read_text().splitlines()
+        return ["start", *(line.removeprefix("→ ").partition(":")[0] for line in lines if line.startswith("→"))]
+
+    def finished(self, whole, cache, stages):
+        """Give a cache the trees that some stages of the whole run have made."""
+        for tree in (whole / "layers").iterdir():
+            if json.loads((tree / "meta.json").read_text())["name"] in stages:
+                subprocess.run(["cp", "-al", tree, cache / "layers"], check=True)
 
 
 def left(cache):
@@ -102,32 +121,32 @@ def loops():
     return subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=False).stdout
 
 
-def temporary():
-    """What mmdebstrap and apt leave in this machine's /tmp when they are killed there."""
-    return {path.name for path in Path("/tmp").iterdir() if path.name.startswith(("mmdebstrap", "vault-cube"))}
-
-
 def killed(small, what, kills):
-    """Kill that many runs and finish each; returns what happened at each."""
+    """Kill that many runs and finish each; returns what happened at each.
+
+    A moment of the undisturbed run is a stage and the seconds since it began. What the stages before it had finished by
+    then is put there at once, so that only the stage itself is run up to the kill.
+    """
     whole = small.folder / "whole"
     small.empty(whole)
-    began = time.monotonic()
-    wanted = small.run(whole)
-    seconds = time.monotonic() - began
+    wanted, begun, seconds = small.timed(whole)
     chance = random.Random(f"{SEED} {what}")
     moments = sorted(chance.uniform(0, seconds) for _ in range(kills))
-    devices, files, events = loops(), temporary(), []
+    devices, events = loops(), []
     for number, moment in enumerate(moments):
+        stage = max((name for name in begun if begun[name] <= moment), key=lambda name: begun[name])
         cache = small.folder / f"cache-{number}"
         small.empty(cache)
+        small.finished(whole, cache, list(begun)[: list(begun).index(stage)])
         (small.folder / "log").unlink()
         with small.start(cache) as process:
+            while process.poll() is None and stage not in small.stages():
+                time.sleep(0.01)
             try:
-                process.wait(moment)
+                process.wait(moment - begun[stage])
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
-        died = process.returncode == -signal.SIGKILL
-        during = small.stage() if died else "after the end"
+        during = small.stages()[-1] if process.returncode == -signal.SIGKILL else "after the end"
         deadline = time.monotonic() + 30
         while left(cache) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -139,12 +158,12 @@ def killed(small, what, kills):
         assert list((cache / "work").iterdir()) == []
         assert left(cache) == []
         assert loops() == devices
-        assert temporary() <= files
+        assert list((small.folder / "tmp").iterdir()) == []
         assert list((small.folder / "checkout/build").rglob("*.new")) == []
         subprocess.run(["rm", "-rf", cache], check=True)
-    record = {"seed": SEED, "undisturbed_s": round(seconds, 1), "sha256": wanted, "kills": events}
-    (TOP / "build").mkdir(exist_ok=True)
-    (TOP / f"build/kills-{what}.json").write_text(json.dumps(record, indent=1) + "\n")
+        record = {"seed": SEED, "undisturbed_s": round(seconds, 1), "begun_s": begun, "sha256": wanted, "kills": events}
+        (TOP / "build").mkdir(exist_ok=True)
+        (TOP / f"build/kills-{what}.json").write_text(json.dumps(record, indent=1) + "\n")
     return events
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.image import cache, disk, keys, layers, papers, preflight, relock, root, signature, store, tidy, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.fetch import fetch
-from vault_cube.image.progress import note, read_times, step, write_json
+from vault_cube.image.progress import log_tail, note, read_times, step, write_json
 from vault_cube.image.workspace import Workspace
 
 FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
@@ -57,11 +60,28 @@ def make_fetch(space: Workspace) -> None:
         note(f"{fetched >> 20} MiB fetched" if fetched else "all of it is there")
 
 
+@contextmanager
+def _stage(space: Workspace, title: str, log: Path) -> Iterator[None]:
+    """A step that fills the disk; says that the disk is full where that is what its failure comes down to."""
+    try:
+        with step(title, times_file(space), log):
+            yield
+    except (VaultCubeError, OSError) as err:
+        # a command's own error line may stand far above its last ones
+        said = f"{err}\n{log_tail(log, 200)}"
+        if getattr(err, "errno", None) != errno.ENOSPC and "No space left on device" not in said:
+            raise
+        raise VaultCubeError(
+            f"{title.partition(':')[0]}: the disk of {space.cache} or {space.checkout} is full: make room, or set "
+            f"VAULT_CUBE_CACHE to a folder elsewhere (log: {log})"
+        ) from None
+
+
 def make_tools(space: Workspace) -> cache.Entry:
     """The tools tree is there."""
     entry = _sound(tools.find(space))
     if entry is None:
-        with step("tools: the tree that makes and boots disks", times_file(space), space.logs / "tools.log"):
+        with _stage(space, "tools: the tree that makes and boots disks", space.logs / "tools.log"):
             entry = tools.make(space)
     return entry
 
@@ -77,7 +97,7 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
         if entry and any(cache.find(space.layers, wanted[layer].key) is None for layer in above):
             entry = _sound(entry)
         if entry is None:
-            with step(f"{name}: {_title(name)}", times_file(space), space.logs / f"{name}.log"):
+            with _stage(space, f"{name}: {_title(name)}", space.logs / f"{name}.log"):
                 made = (
                     root.make(space, wanted[name])
                     if name == keys.ROOT
@@ -157,11 +177,11 @@ def make_disk(space: Workspace) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with space.scratch("disk") as work:
-        with step("disk: kernel image, partitions, file systems", times_file(space), space.logs / "disk.log"):
+        with _stage(space, "disk: kernel image, partitions, file systems", space.logs / "disk.log"):
             disk.make(space, entries, lock.epoch, work)
         forms = space.settings.image.formats
         # each packer keeps one processor busy, and so does a sha256
-        packing = step(f"forms: {', '.join(forms)}", times_file(space), space.logs / "disk.log")
+        packing = _stage(space, f"forms: {', '.join(forms)}", space.logs / "disk.log")
         with packing, ThreadPoolExecutor() as pool:
             raw = pool.submit(store.sha256_of, work / "disk.raw")
             files = dict(pool.map(lambda form: _pack(space, work, form, folder), forms))

@@ -46,10 +46,13 @@ def fetch(space: Workspace) -> int:
     debs += wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
     fetched = 0
     failures: list[Failure] = []
-    for title, wanted in (("packages", debs), ("wheels", wanted_wheels(space, store))):
+    for title in ("packages", "wheels"):
         try:
-            fetched += store.fetch(wanted, title)
+            # an index is asked only when the packages are there, or gone for good
+            fetched += store.fetch(debs if title == "packages" else wanted_wheels(space, store), title)
         except Unavailable as err:
+            if not err.gone:
+                raise
             failures += err.failures
     if failures:
         raise Unavailable(failures)

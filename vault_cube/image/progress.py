@@ -18,6 +18,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+LINE = 300
+"""letters of a log's line that a person is shown"""
+
 PULSE_S = 10.0
 """how often a long step says that it lives, where no terminal shows it moving"""
 
@@ -124,4 +127,4 @@ def log_tail(log: Path, lines: int = 15) -> str:
         text = log.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return "\n".join(text[-lines:])
+    return "\n".join(line if len(line) <= LINE else line[:LINE] + " …" for line in text[-lines:])

@@ -110,9 +110,16 @@ def _compile(
             return packages
         # uv ends with 1 when no index has it, with 2 when it could not look
         unknown = unknown or ran.returncode == 1
-        error = error or " ".join(ran.stderr.removeprefix("error: ").split())[:400]
+        error = error or _reason(ran.stderr)
     kind = Unknown if unknown else VaultCubeError
     raise kind(f"uv cannot resolve {requirements.splitlines()[0]} …: {error}")
+
+
+def _reason(said: str) -> str:
+    """Why uv failed, from the causes that it lists: the address and the last of them where one could not be reached."""
+    causes = [line.strip().removeprefix("cause: ") for line in said.splitlines() if line.strip()]
+    address = next((line.split()[-1] for line in causes if line.startswith("Failed to fetch")), None)
+    return f"{address}: {causes[-1]}" if address else " ".join(said.removeprefix("error: ").split())[:400]
 
 
 class Unknown(VaultCubeError):
