@@ -86,8 +86,6 @@ class Archive:
         image["root_packages"] = ["rootpkg"]
         image["tools"] = {"codename": "stable", "sources": [source], "packages": ["toolpkg"]}
         image["salt"] = {"requirements": ["alpha", "beta"], "overrides": [], "excluded": []}
-        for layer in ("driver", "runtime", "frameworks", "validation"):
-            pillar[layer]["packages"] = []
         pillar["frameworks"] |= {"environments": {}, "checks": {}, "commands": {}}
         pillar["frameworks"]["vllm"]["environment"] = None
 

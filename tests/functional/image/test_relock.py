@@ -11,6 +11,7 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.image import aptlock, build, keys, locks, pylock, relock
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Unavailable
+from vault_cube.image.workspace import LAYERS
 
 
 @pytest.fixture
@@ -34,8 +35,12 @@ def make(archive, workspace):
     def one(edit=lambda pillar: None, locked=False):
         space = workspace(edit=lambda pillar: (archive.choose(pillar), edit(pillar)), locked=locked)
         # the schema asks for all that a box needs; the archive has no more than this
-        base = space.settings.base.model_copy(update={"packages": ["app"]})
-        return replace(space, settings=space.settings.model_copy(update={"base": base}))
+        chosen = {layer: ["app"] if layer == "base" else [] for layer in LAYERS}
+        sections = {
+            layer: getattr(space.settings, layer).model_copy(update={"packages": packages})
+            for layer, packages in chosen.items()
+        }
+        return replace(space, settings=space.settings.model_copy(update=sections))
 
     return one
 
