@@ -57,8 +57,9 @@ def image(space, tmp_path):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
         (folder / "efi.txt").write_text(esp)
+        (folder / "tree/usr/bin/link").symlink_to("tool")
         for path in folder.rglob("*"):
-            os.utime(path, (1_700_000_000, 1_700_000_000))
+            os.utime(path, (1_700_000_000, 1_700_000_000), follow_symlinks=False)
         chroot.run(
             tools.tree(space), ["sh", "-euc", SCRIPT], what="a small image", log=tmp_path / "log",
             binds=[chroot.Bind(folder, "/run/work", writable=True)],

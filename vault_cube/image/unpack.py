@@ -1,7 +1,7 @@
 """Out of a finished image: its raw disk, its partitions, and its files as a folder, without a mount or a loop device.
 
 debugfs reads the ext4 root and mtools the EFI partition, both from the tools tree. What debugfs does not bring out are
-extended attributes and device nodes; hard links come as copies.
+extended attributes, device nodes and the times of symbolic links; hard links come as copies.
 """
 
 from __future__ import annotations
@@ -77,6 +77,10 @@ def files(space: Workspace, disk: Path, found: list[Partition], folder: Path) ->
     for own in (tree, tree / "efi"):
         if own.is_dir():
             os.utime(own, (0, 0))  # made here: their times tell nothing
+    for above, folders, names in os.walk(tree):
+        for path in (Path(above, name) for name in (*folders, *names)):
+            if path.is_symlink():
+                os.utime(path, (0, 0), follow_symlinks=False)
     return tree
 
 
