@@ -48,13 +48,13 @@ def gpus(box, mode, nvml):
     merged = json.loads(before) | KEYS[mode["mode"]] | {"exec-opts": [f"native.cgroupdriver={mode['cgroup_driver']}"]}
     box.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=json.dumps(merged))
     box.ssh(f"sudo -n tee {LOCAL} >/dev/null", stdin=json.dumps({"runtime": {**CHOSEN, **mode}}))
-    box.ssh("sudo -n systemctl restart docker", timeout_s=300)
-    box.ssh(IMPORT, timeout_s=300)
+    box.ssh("sudo -n systemctl restart docker", timeout_s=900)
+    box.ssh(IMPORT, timeout_s=900)
     yield box
     stand_in_gpu.remove(box)
-    box.ssh(f"sudo -n rm {LOCAL}; docker rmi -f {TAG}", timeout_s=300)
+    box.ssh(f"sudo -n rm {LOCAL}; docker rmi -f {TAG}", timeout_s=900)
     box.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=before)
-    box.ssh("sudo -n systemctl restart docker", timeout_s=300)
+    box.ssh("sudo -n systemctl restart docker", timeout_s=900)
 
 
 def given(mode, name):
@@ -67,13 +67,13 @@ def given(mode, name):
 def seen(box, options=""):
     """The stand-in GPUs that open in a container which the user starts."""
     run = f"docker run --rm --network none {options} {TAG} /bin/sh -c '{OPENS}'"
-    return box.ssh(run, timeout_s=300).stdout.split()
+    return box.ssh(run, timeout_s=900).stdout.split()
 
 
 def verdicts(box):
     """layer.check runtime: {case: (status, evidence)} and its exit code."""
     call = "salt-call --local --log-level=quiet --out=json layer.check runtime"
-    done = box.ssh(f"sudo -n {stand_in_gpu.ENVIRONMENT} {call}", timeout_s=900, check=False)
+    done = box.ssh(f"sudo -n {stand_in_gpu.ENVIRONMENT} {call}", timeout_s=1800, check=False)
     cases = json.loads(done.stdout)["local"]["cases"]
     return {case["case"]: (case["status"], case["evidence"]) for case in cases}, done.returncode
 
@@ -90,21 +90,21 @@ def test_a_container_cannot_make_itself_another_gpu(gpus, mode):
     steal = f"/usr/bin/mknod /dev/nvidia1 c {major} {minor} && : </dev/nvidia1"
     options = f"--volume /usr:/usr:ro {given(mode, '0')}"
     run = f"docker run --rm --network none {options} {TAG} /bin/sh -c '{steal}'"
-    done = gpus.ssh(run, timeout_s=300, check=False)
+    done = gpus.ssh(run, timeout_s=1800, check=False)
     assert done.returncode != 0
     assert "not permitted" in done.stdout + done.stderr
 
 
 def test_a_running_container_keeps_its_gpus_when_systemd_reloads(gpus, mode):
     run = f"docker run -di --name keeps --network none {given(mode, 'all')} {TAG} /bin/cat"
-    gpus.ssh(run, timeout_s=300)
+    gpus.ssh(run, timeout_s=900)
     try:
         look = f"docker exec keeps /bin/sh -c '{OPENS}'"
-        assert gpus.ssh(look, timeout_s=300).stdout.split() == ["0", "1"]
-        gpus.ssh("sudo -n systemctl daemon-reload", timeout_s=300)
-        assert gpus.ssh(look, timeout_s=300).stdout.split() == ["0", "1"]
+        assert gpus.ssh(look, timeout_s=900).stdout.split() == ["0", "1"]
+        gpus.ssh("sudo -n systemctl daemon-reload", timeout_s=900)
+        assert gpus.ssh(look, timeout_s=900).stdout.split() == ["0", "1"]
     finally:
-        gpus.ssh("docker rm -f keeps", timeout_s=300, check=False)
+        gpus.ssh("docker rm -f keeps", timeout_s=1800, check=False)
 
 
 def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
