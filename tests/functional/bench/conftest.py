@@ -45,7 +45,7 @@ class Bench:
         self.pillar = merge(box, target, strategy="recurse", merge_lists=False)
         self.pillar["frameworks"]["folder"] = str(folder / "envs")
         self.pillar["benchmark"]["results"] = str(folder / "results")
-        self.pillar["benchmark"]["stress"] |= {"sample_s": 0.1, "silence_s": 3.0}
+        self.pillar["benchmark"]["stress"] |= {"sample_s": 0.1, "silence_s": 20.0}  # a busy machine is slow, not hung
 
     @property
     def settings(self):

@@ -129,6 +129,7 @@ def test_a_burn_that_computes_nothing_is_no_pass(bench):
 
 
 def test_a_burn_that_hangs(bench):
+    bench.pillar["benchmark"]["stress"]["silence_s"] = 3.0
     bench.workload("burn", BURN.format(each="time.sleep(600 if turn == 3 else 0)"))
     verdict = bench.answer(bench.start("stress", duration="1h"))
     assert "no sign of the burn for 3 s: it hangs" in verdict["problems"][0]
