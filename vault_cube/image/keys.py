@@ -10,7 +10,7 @@ import ast
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -144,7 +144,8 @@ def staged_files(space: Workspace, layer: str) -> list[Path]:
     """The files that are put before a layer's Salt: its states, those below it, and the code that they can run."""
     top = space.checkout
     below = LAYERS[: LAYERS.index(layer) + 1]
-    states = [file for name in below for file in _sources(top / "salt" / name)]
+    # what a folder says of itself is carried, and builds nothing
+    states = [file for name in below for file in _sources(top / "salt" / name) if file.name != "README.md"]
     files = {*states, top / "conf/common.conf", *_code(top, states)}
     files |= {lock for name in below for lock in environment_locks(space, name)}
     if layer == "validation":
@@ -173,15 +174,12 @@ def _target_files(space: Workspace) -> list[Path]:
 
 
 def _sources(folder: Path) -> list[Path]:
-    return (
-        [
-            file
-            for file in folder.rglob("*")
-            if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".pyc", "~"))
-        ]
-        if folder.is_dir()
-        else []
-    )
+    """The files of a folder, without byte code and editors' copies."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".pyc", "~"))
+    ]
 
 
 def _code(top: Path, states: Sequence[Path]) -> set[Path]:
@@ -215,12 +213,20 @@ def _imports(top: Path, file: Path) -> list[Path]:
     return files + [top / "_modules" / f"{name}.py" for name in called]
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements below a node at whatever depth: no import stands inside an expression."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
+
+
 @lru_cache(maxsize=4096)
 def _names(file: Path, _mtime_ns: int, _size: int) -> tuple[set[str], set[str]]:
     """The modules that a file imports, and the custom modules that it calls through Salt."""
     text = file.read_text()
     names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in _statements(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -81,6 +81,8 @@ def mmdebstrap(packages: Sequence[str], codename: str, target: Path | str, repo:
         "--aptopt=APT::Install-Recommends false",
         "--aptopt=APT::Sandbox::User root",
         "--dpkgopt=force-unsafe-io",
+        # mmdebstrap copies the first two from the building machine; the third names the scratch folder
+        '--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"; : > "$1/etc/apt/sources.list"',
         codename,
         str(target),
         f"deb [trusted=yes] copy:{repo} ./",

@@ -68,6 +68,7 @@ FILES = {
     "benchmarks/versus/ddp_plain.py": None,
     "tests/unit/test_new.py": None,
     "docs/new.md": None,
+    "salt/base/README.md": "validation",
     "README.md": None,
     "Makefile": None,
     "packer/new.pkr.hcl": None,
@@ -85,7 +86,7 @@ def test_a_file_counts_where_it_is_seen(space, before, file):
 
 
 def test_a_file_that_is_gone_counts(space, before):
-    (space.checkout / "salt/runtime/README.md").unlink()
+    (space.checkout / "salt/runtime/repositories.sls").unlink()
     assert changed(space, before) == above("runtime")
 
 
@@ -189,10 +190,10 @@ def test_why_names_what_changed(space, before):
     assert keys.why(space, "base") == ["base: nothing changed"]
     append(space.checkout / "salt/base/users.sls", "\n")
     append(space.checkout / "salt/base/new.sls", "\n")
-    (space.checkout / "salt/base/README.md").unlink()
+    (space.checkout / "salt/base/clock.sls").unlink()
     lines = keys.why(space, "base")
     assert [line.partition(":")[0] for line in lines] == [
-        "salt/base/README.md", "salt/base/new.sls", "salt/base/users.sls",
+        "salt/base/clock.sls", "salt/base/new.sls", "salt/base/users.sls",
     ]  # fmt: skip
     assert [line.partition(": ")[2] for line in lines[:2]] == ["gone", "new"]
     assert "parent" in {line.partition(":")[0] for line in keys.why(space, "driver")}
