@@ -12,7 +12,7 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.image import cache, pylock
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.keys import KEYRINGS
-from vault_cube.image.progress import step
+from vault_cube.image.progress import note, step
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace, sweep
 
@@ -26,7 +26,13 @@ def limit(space: Workspace, keep_keys: Iterable[str]) -> list[str]:
     """
     most = space.settings.image.cache_gib * GIB
     gone = [f"layer {name}" for name in cache.evict(space.layers, most, keep_keys)]
-    freed = Store(space.store).evict(most, locked_files(space.checkout))
+    try:
+        named = locked_files(space.checkout)
+    except VaultCubeError as err:
+        # another target's lock: no reason to fail a build that is finished, nor to take away what it names
+        note(f"[yellow]{err}; until then the store keeps everything[/]")
+        return gone
+    freed = Store(space.store).evict(most, named)
     return gone + ([f"{freed / GIB:.1f} GiB of files that no lock here names"] if freed else [])
 
 

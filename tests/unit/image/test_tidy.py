@@ -94,6 +94,16 @@ def test_layers_and_store_are_held_to_the_limit(space, store, monkeypatch):
     assert [entry.folder.exists() for entry in (old, mine, new)] == [False, True, True]
 
 
+def test_a_damaged_lock_of_another_target_is_told_and_the_store_keeps_everything(space, store, monkeypatch, capsys):
+    monkeypatch.setattr(tidy, "GIB", 1)
+    unnamed = put(store, b"x" * 900, 1)
+    lock = space.checkout / "locks/debian-12/apt.lock"
+    lock.write_text(lock.read_text().replace("bash", "dash"))
+    assert tidy.limit(space, []) == []
+    assert store.has(unnamed)
+    assert f"{lock}: damaged" in "".join(capsys.readouterr()).replace("\n", " ")
+
+
 def test_clean_removes_layers_and_store_and_says_what_it_freed(space, store, monkeypatch):
     keep_layer(space, "base", 1)
     put(store, os.urandom(300_000), 1)
