@@ -19,11 +19,12 @@ SOURCES = (
 
 
 def merged(*parts):
+    """Recursive merge, lists replace: what conf/common.conf asks of Salt."""
     out = {}
     for part in parts:
         for key, value in part.items():
             both = isinstance(value, dict) and isinstance(out.get(key), dict)
-            out[key] = merged(out[key], value) if both else value
+            out[key] = merged(out[key], value) if both else deepcopy(value)
     return out
 
 
@@ -53,7 +54,7 @@ def workspace(checkout, tmp_path):
     """
 
     def make(target="debian-12", local=None, locked=False, edit=None):
-        pillar = deepcopy(merged(*chosen(target), local or {}))
+        pillar = merged(*chosen(target), local or {})
         if edit:
             edit(pillar)
         return Workspace(checkout, check(pillar), pillar, locked, tmp_path / "cache", tmp_path / "store")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import yaml
+from copied import merged
 
 from vault_cube.image import build, cache, chroot, keys, layers, root, tools
 from vault_cube.image.aptlock import AptLock
@@ -16,15 +17,6 @@ TOP = Path(__file__).parents[2]
 TARGET = "debian-12"
 OWN = "/run/own"
 """the whole checkout, seen inside: what a box has and a layer's build has not"""
-
-
-def merged(*parts):
-    out = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, dict) and isinstance(out.get(key), dict)
-            out[key] = merged(out[key], value) if both else value
-    return out
 
 
 def workspace():

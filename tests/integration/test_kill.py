@@ -66,7 +66,7 @@ class Small:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [*command, *self.words], stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": f"{TOP}/tests/integration:{TOP}", "TMPDIR": str(self.folder / "tmp")},
+                env={**os.environ, "PYTHONPATH": f"{TOP}/tests:{TOP}/tests/integration:{TOP}", "TMPDIR": str(self.folder / "tmp")},
             )  # fmt: skip
 
     def run(self, cache):

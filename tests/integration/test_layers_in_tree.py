@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copied import merged
 
 from vault_cube.image import cache, chroot, keys, layers, root
 from vault_cube.image.aptlock import AptLock
@@ -23,21 +24,11 @@ TARGETS = ("debian-12", "debian-13", "debian-13-nvidia")
 pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root")]
 
 
-def merged(into, more):
-    for key, value in more.items():
-        both = isinstance(value, dict) and isinstance(into.get(key), dict)
-        into[key] = merged(into[key], value) if both else value
-    return into
-
-
 @pytest.fixture(scope="module", params=TARGETS)
 def space(request):
     """The workspace of a target."""
     files = [TOP / "pillar/box.sls", TOP / f"pillar/targets/{request.param}.sls", TOP / "pillar/local.sls"]
-    pillar = {}
-    for file in files:
-        if file.is_file():
-            merged(pillar, yaml.safe_load(file.read_text()))
+    pillar = merged(*(yaml.safe_load(file.read_text()) for file in files if file.is_file()))
     return Workspace(TOP, check(pillar), pillar)
 
 
@@ -113,7 +104,7 @@ def apply(inside, space, tmp_path):
     def run(layer, **changes):
         shutil.rmtree(folder, ignore_errors=True)
         layers.stage(space, layer, lock, folder)
-        seen = merged(dict(keys.visible_pillar(space, layer)), changes)
+        seen = merged(keys.visible_pillar(space, layer), changes)
         (folder / "pillar/seen.sls").write_text("#!yaml\n" + yaml.safe_dump(seen))
         binds = [chroot.Bind(folder, "/run/vault-cube", writable=True)]
         _, said = inside([*call, layer], binds, layer, environment)

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+from copied import chosen, merged
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
@@ -25,15 +25,6 @@ DEBS = (
 WHEEL = "numpy==2.1.0 --hash=sha256:{}  # numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl\n"
 
 
-def merged(*parts):
-    out = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, dict) and isinstance(out.get(key), dict)
-            out[key] = merged(out[key], value) if both else value
-    return out
-
-
 @pytest.fixture
 def space(tmp_path):
     """A committed checkout with locks of two packages and of one wheel in two environments."""
@@ -47,7 +38,7 @@ def space(tmp_path):
         wheel = WHEEL.format("c" * 64) if name in ("pytorch", "vllm") else ""
         (locks / f"python-{name}.lock").write_text(locktext.closed(wheel))
     shutil.copytree(TOP / "vault_cube/image", checkout / "vault_cube/image")
-    pillar = merged(*(yaml.safe_load((TOP / "pillar" / f).read_text()) for f in ("box.sls", "targets/debian-12.sls")))
+    pillar = merged(*chosen("debian-12"))
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", checkout]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
         subprocess.run([*git, *command], check=True)

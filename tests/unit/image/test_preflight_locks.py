@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
+from copied import chosen, merged
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight
@@ -14,18 +14,10 @@ from vault_cube.settings import check
 TOP = Path(__file__).parents[3]
 
 
-def merged(into, more):
-    for key, value in more.items():
-        both = isinstance(value, dict) and isinstance(into.get(key), dict)
-        into[key] = merged(into[key], value) if both else value
-    return into
-
-
 @pytest.fixture
 def space(tmp_path):
     shutil.copytree(TOP / "locks", tmp_path / "locks")
-    pillar = yaml.safe_load((TOP / "pillar/box.sls").read_text())
-    merged(pillar, yaml.safe_load((TOP / "pillar/targets/debian-12.sls").read_text()))
+    pillar = merged(*chosen("debian-12"))
 
     def make(section, packages):
         pillar[section]["packages"] = [*pillar[section]["packages"], *packages]

@@ -5,20 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copied import merged
 
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[3]
-
-
-def merged(*parts):
-    """Recursive merge, lists replace: what conf/common.conf asks of Salt."""
-    out = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, dict) and isinstance(out.get(key), dict)
-            out[key] = merged(out[key], value) if both else value
-    return out
 
 
 @pytest.fixture
