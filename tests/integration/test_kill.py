@@ -27,6 +27,7 @@ pytestmark = [
 
 TOP = Path(__file__).parents[2]
 SCRIPT = TOP / "tests/integration/small_build.py"
+PYTHONPATH = os.pathsep.join(map(str, (TOP / "tests", TOP / "tests/integration", TOP)))
 SEED = 20261125
 KILLS = int(os.environ.get("VAULT_CUBE_KILLS", "4"))
 
@@ -66,7 +67,7 @@ class Small:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [*command, *self.words], stdout=subprocess.PIPE, stderr=log, text=True, cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": f"{TOP}/tests:{TOP}/tests/integration:{TOP}", "TMPDIR": str(self.folder / "tmp")},
+                env={**os.environ, "PYTHONPATH": PYTHONPATH, "TMPDIR": str(self.folder / "tmp")},
             )  # fmt: skip
 
     def run(self, cache):
