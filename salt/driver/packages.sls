@@ -29,9 +29,11 @@ no driver is asked for:
 {% endif %}
 
 {% if driver.held %}
+# not pkg.held: dpkg names a library with its architecture (libcuda1:amd64), and pkg.held then holds it anew each time
 kernel and driver move together or not at all:
-  pkg.held:
-    - pkgs: {{ driver.held | json }}
+  cmd.run:
+    - name: apt-mark hold {{ driver.held | join(' ') }}
+    - unless: test "$(apt-mark showhold {{ driver.held | join(' ') }} | wc -l)" = {{ driver.held | length }}
     - require:
       - pkg: driver and user space are of one branch
 {% endif %}

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from base_tree import Box, workspace
 
-from vault_cube.image import build
+from vault_cube.image.fetch import fetch
 
 pytestmark = [
     pytest.mark.chroot,
@@ -20,8 +20,7 @@ UNITS = "/etc/systemd/system"
 def box():
     """The tree after its first apply."""
     space = workspace()
-    with space.exclusive():
-        build.make_fetch(space)
+    fetch(space)
     with space.scratch("test-monitoring") as folder:
         made = Box(space, folder, "validation")
         failed, changed = made.apply()
