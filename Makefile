@@ -16,7 +16,7 @@ BUILDER := mmdebstrap packer
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image current boot test test-image lint lock verify benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint lock verify benchmark bundle clean-cache clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -36,10 +36,14 @@ boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console;
 test: $(STAMP) ## unit, functional and chroot tests
 	@packaging/apt.sh $(BUILDER) $(TESTER)
 	@packaging/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
-	$(VENV)/bin/pytest -m 'not image' tests
+	$(VENV)/bin/pytest -m 'not image and not slow' tests
 
-test-image: $(STAMP) ## boots images
-	$(VENV)/bin/pytest -m image tests
+test-image: $(STAMP) ## boots the image of TARGET and enters its layers; `make image` comes first
+	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image tests
+
+test-slow: $(STAMP) ## what takes hours together: kills, wrong input to whole builds, Packer's vm
+	@packaging/apt.sh $(BUILDER)
+	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
 lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
 	@packaging/apt.sh $(TESTER)

@@ -8,14 +8,13 @@ import pytest
 from vault_cube.image import vm
 from vault_cube.image.boot_test import CASES
 
-pytestmark = pytest.mark.image
-
 
 def digest(path):
     with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+@pytest.mark.image
 def test_the_image_was_booted_every_promise_was_asked_and_kept_and_the_file_did_not_change(image):
     manifest = json.loads(image.with_suffix(".manifest.json").read_text())
     cases = {case["name"]: case for case in manifest["boot_test"]}
@@ -24,6 +23,7 @@ def test_the_image_was_booted_every_promise_was_asked_and_kept_and_the_file_did_
     assert digest(image) == manifest["files"][image.name]["sha256"]
 
 
+@pytest.mark.slow
 def test_packers_vm_applies_a_layer_inside(space, qemu, hardware):
     base = vm.base_image(space)
     before = digest(base)

@@ -16,7 +16,7 @@ from test_kill import left
 from vault_cube.image.workspace import default_cache
 
 pytestmark = [
-    pytest.mark.image,
+    pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts, and gives files to another user: needs root"),
 ]
 

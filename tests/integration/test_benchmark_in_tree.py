@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from copied import chosen, merged
 
 from vault_cube.bench import result
 
@@ -19,7 +20,12 @@ TOP = Path(__file__).parents[2]
 TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
 SALT_CALL = f"{Path(sys.executable).with_name('salt-call')} --out=json"
 RESULTS = TOP / "build" / TARGET / "benchmarks"
-pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root")]
+CARRIED = set(merged(*chosen(TARGET))["frameworks"]["environments"])
+pytestmark = [
+    pytest.mark.image,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root"),
+    pytest.mark.skipif(not {"pytorch", "tensorflow", "vllm"} <= CARRIED, reason=f"{TARGET} carries {CARRIED} only"),
+]
 
 
 def salt(*words):

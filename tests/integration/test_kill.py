@@ -21,7 +21,7 @@ from vault_cube.image import build, keys, tools
 from vault_cube.image.workspace import default_cache
 
 pytestmark = [
-    pytest.mark.image,
+    pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="makes a root tree: needs root"),
 ]
 

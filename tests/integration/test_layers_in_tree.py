@@ -1,7 +1,7 @@
-"""The finished layers of each target, entered without a network: every layer.check, each layer applied once more, and
+"""The finished layers of a target, entered without a network: every layer.check, each layer applied once more, and
 the vLLM service on the CPU.
 
-A target needs its layers in the cache (`make image TARGET=…`); root.
+VAULT_CUBE_TARGET names the target; its layers are in the cache (`make image TARGET=…`); root.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from copied import merged
+from copied import chosen, merged
 
 from vault_cube.image import cache, chroot, keys, layers, root
 from vault_cube.image.aptlock import AptLock
@@ -20,15 +20,15 @@ from vault_cube.image.workspace import LAYERS, SALT, STAGED, Workspace
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[2]
-TARGETS = ("debian-12", "debian-13", "debian-13-nvidia")
+TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
 pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root")]
 
 
-@pytest.fixture(scope="module", params=TARGETS)
-def space(request):
-    """The workspace of a target."""
-    files = [TOP / "pillar/box.sls", TOP / f"pillar/targets/{request.param}.sls", TOP / "pillar/local.sls"]
-    pillar = merged(*(yaml.safe_load(file.read_text()) for file in files if file.is_file()))
+@pytest.fixture(scope="module")
+def space():
+    """The workspace of the target."""
+    local = TOP / "pillar/local.sls"
+    pillar = merged(*chosen(TARGET), yaml.safe_load(local.read_text()) if local.is_file() else {})
     return Workspace(TOP, check(pillar), pillar)
 
 
