@@ -21,17 +21,7 @@ pytestmark = [
 ]
 
 TOP = Path(__file__).parents[2]
-SOURCES = ("_grains", "_modules", "_pillar", "_states", "conf", "locks", "pillar", "salt", "vault_cube", "Saltfile")
 SALT_CALL = TOP / ".venv/bin/salt-call"
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    top = tmp_path / "checkout"
-    top.mkdir()
-    subprocess.run(["cp", "-r", *(TOP / name for name in SOURCES), top], check=True)
-    (top / "pillar/local.sls").unlink(missing_ok=True)
-    return top
 
 
 @pytest.fixture

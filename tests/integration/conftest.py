@@ -1,0 +1,3 @@
+"""What several of these tests use."""
+
+from copied import checkout  # noqa: F401 a fixture
