@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.image
-
-LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
+LAYERS = [
+    *(pytest.param(name, marks=pytest.mark.image) for name in ("base", "driver", "runtime", "validation")),
+    # an emulated processor imports the frameworks in a quarter of an hour
+    pytest.param("frameworks", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ LIVE_CASES = ("the firewall in force", "the ssh jail", "Docker answers", "failed
 def cases(place: Place) -> Iterator[Verdict]:
     """All cases of the layer."""
     base = place.pillar["base"]
+    yield packages(base["packages"])
     yield passwords(SHADOW.read_text())
     yield sudo()
     yield sshd(base, place.live)
@@ -36,6 +37,15 @@ def cases(place: Place) -> Iterator[Verdict]:
     failed = command(["systemctl", "list-units", "--failed", "--plain", "--no-legend"], 30).stdout.split("\n")
     names = [line.split()[0] for line in failed if line.strip()]
     yield verdict("failed units", not names, " ".join(names) or "none")
+
+
+def packages(wanted: Sequence[str]) -> Verdict:
+    """Every package of the pillar is installed. One question for all: saltcheck starts Salt anew for each case."""
+    ran = command(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted], 30)
+    have = {line.split()[0] for line in ran.stdout.splitlines() if line.endswith(" installed")}
+    missing = [name for name in wanted if name.partition(":")[0] not in have]
+    said = f"missing: {' '.join(missing)}" if missing else f"all {len(wanted)} are"
+    return verdict("packages are installed", not missing, said, "base:packages")
 
 
 def passwords(shadow: str) -> Verdict:

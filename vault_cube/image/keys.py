@@ -144,8 +144,7 @@ def staged_files(space: Workspace, layer: str) -> list[Path]:
     """The files that are put before a layer's Salt: its states, those below it, and the code that they can run."""
     top = space.checkout
     below = LAYERS[: LAYERS.index(layer) + 1]
-    # what a folder says of itself is carried, and builds nothing
-    states = [file for name in below for file in _sources(top / "salt" / name) if file.name != "README.md"]
+    states = [file for name in below for file in _sources(top / "salt" / name) if _builds(file)]
     files = {*states, top / "conf/common.conf", *_code(top, states)}
     files |= {lock for name in below for lock in environment_locks(space, name)}
     if layer == "validation":
@@ -180,6 +179,11 @@ def _sources(folder: Path) -> list[Path]:
         for file in folder.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".pyc", "~"))
     ]
+
+
+def _builds(file: Path) -> bool:
+    """Whether a file of a layer's folder shapes the layer; what describes or checks it is carried only."""
+    return file.name != "README.md" and file.parent.name != "saltcheck-tests"
 
 
 def _code(top: Path, states: Sequence[Path]) -> set[Path]:

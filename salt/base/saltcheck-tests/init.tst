@@ -7,12 +7,6 @@
     - {assertion: assertEqual, assertion_section: uid, expected_return: {{ user.uid }}}
     - {assertion: assertEqual, assertion_section: gid, expected_return: {{ user.gid }}}
 {% endfor %}
-{% for name in base.packages %}
-{{ name }} is installed:
-  module_and_function: pkg.version
-  args: [{{ name }}]
-  assertion: assertNotEmpty
-{% endfor %}
 the firewall is on at boot:
   module_and_function: file.search
   args: [/etc/ufw/ufw.conf, '^ENABLED=yes$']

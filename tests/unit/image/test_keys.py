@@ -69,6 +69,7 @@ FILES = {
     "tests/unit/test_new.py": None,
     "docs/new.md": None,
     "salt/base/README.md": "validation",
+    "salt/base/saltcheck-tests/init.tst": "validation",
     "README.md": None,
     "Makefile": None,
     "packer/new.pkr.hcl": None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vault_cube import checks
-from vault_cube.checks import driver, frameworks, runtime, validation
+from vault_cube.checks import base, driver, frameworks, runtime, validation
 
 
 class Box(checks.Place):
@@ -203,3 +203,18 @@ def test_every_framework_that_a_target_checks_has_its_program(pillar):
         for framework in pillar(target)["frameworks"]["checks"].values():
             assert (frameworks.PROGRAMS / f"{framework}.py").is_file()
             assert Path(frameworks.PROGRAMS).name == "compute"
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "evidence"),
+    [
+        ("curl installed\nlibc6 installed\n", checks.PASSED, "all 2 are"),
+        ("curl config-files\nlibc6 installed\n", checks.FAILED, "missing: curl"),
+        ("", checks.FAILED, "missing: curl libc6:amd64"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(monkeypatch, said, status, evidence):
+    answer = subprocess.CompletedProcess([], 1 if evidence.startswith("missing") else 0, said, "")
+    monkeypatch.setattr(base, "command", lambda *_, **__: answer)
+    found = base.packages(["curl", "libc6:amd64"])
+    assert (found.status, found.evidence, found.threshold) == (status, evidence, "base:packages")
