@@ -39,6 +39,7 @@ base:
     - initramfs-tools
     - zstd
     - systemd-sysv
+    - systemd-repart   # since systemd 256 a package of its own: without it the root does not grow
     - systemd-resolved
     - systemd-timesyncd
     - udev

@@ -12,3 +12,7 @@ the firewall is on at boot:
   args: [/etc/ufw/ufw.conf, '^ENABLED=yes$']
   kwargs: {multiline: True}
   assertion: assertTrue
+the root partition can grow:
+  module_and_function: file.file_exists
+  args: [/usr/bin/systemd-repart]
+  assertion: assertTrue
