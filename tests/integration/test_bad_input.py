@@ -65,6 +65,8 @@ def test_an_unknown_target(typed):
 
 
 def test_not_root(typed, checkout):
+    if subprocess.run([*NOBODY, SALT_CALL, "--version"], check=False, capture_output=True).returncode:
+        pytest.skip(f"{TOP} is closed to everybody else")
     # pytest's own folders are closed to everybody else
     with tempfile.TemporaryDirectory() as place:
         subprocess.run(["cp", "-r", checkout, place], check=True)
@@ -122,7 +124,8 @@ def test_a_flipped_bit_in_a_lock(typed, checkout, cache, bit):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    for stage in ("image.preflight", "image.fetch", "image.layer"):
+    # a layer alone misses its packages before it reads what they are for
+    for stage in ("image.preflight", "image.fetch", *(["image.layer"] if bit == "apt.lock" else [])):
         status, said = typed(stage, before=NO_NETWORK)
         assert status == 1
         assert said[0].startswith(f"Error running '{stage}': {file}: ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vault_cube.image import aptlock, pylock, tools, vendors
 from vault_cube.image.aptlock import AptLock
@@ -22,11 +22,11 @@ def wanted_debs(lock: AptLock, sources: Sequence[Source], configured: dict[str, 
     ]
 
 
-def wanted_wheels(space: Workspace, store: Store) -> list[Wanted]:
-    """The wheels of all environments; an index is asked only for what is not in the store."""
+def wanted_wheels(space: Workspace, store: Store, environments: Iterable[list[pylock.Wheel]]) -> list[Wanted]:
+    """The wheels of environments; an index is asked only for what is not in the store."""
     missing = []
-    for name in ("salt", *space.settings.frameworks.environments):
-        wheels = [wheel for wheel in pylock.read(space.locks / f"python-{name}.lock") if not store.has(wheel.sha256)]
+    for locked in environments:
+        wheels = [wheel for wheel in locked if not store.has(wheel.sha256)]
         with space.scratch("locate") as work:
             places = pylock.locate(space.settings, space.uv, wheels, work)
         missing += [
@@ -44,12 +44,14 @@ def fetch(space: Workspace) -> int:
     sources = [*space.settings.archive.sources, *vendors.sources(space, space.locks)]
     debs = wanted_debs(lock, sources, image.mirrors) + vendors.wanted(space)
     debs += wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
+    names = ("salt", *space.settings.frameworks.environments)
+    environments = [pylock.read(space.locks / f"python-{name}.lock") for name in names]
     fetched = 0
     failures: list[Failure] = []
     for title in ("packages", "wheels"):
         try:
             # an index is asked only when the packages are there, or gone for good
-            fetched += store.fetch(debs if title == "packages" else wanted_wheels(space, store), title)
+            fetched += store.fetch(debs if title == "packages" else wanted_wheels(space, store, environments), title)
         except Unavailable as err:
             if not err.gone:
                 raise
