@@ -137,16 +137,21 @@ def killed(small, what, kills):
     for number, moment in enumerate(moments):
         stage = max((name for name in begun if begun[name] <= moment), key=lambda name: begun[name])
         cache = small.folder / f"cache-{number}"
-        small.empty(cache)
-        small.finished(whole, cache, list(begun)[: list(begun).index(stage)])
-        (small.folder / "log").unlink()
-        with small.start(cache) as process:
-            while process.poll() is None and stage not in small.stages():
-                time.sleep(0.01)
-            try:
-                process.wait(moment - begun[stage])
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
+        # on a machine that has become faster the stage may be over by then: the same stage, earlier
+        for part in (1, 0.5, 0.25, 0.1):
+            subprocess.run(["rm", "-rf", cache], check=True)
+            small.empty(cache)
+            small.finished(whole, cache, list(begun)[: list(begun).index(stage)])
+            (small.folder / "log").unlink()
+            with small.start(cache) as process:
+                while process.poll() is None and stage not in small.stages():
+                    time.sleep(0.01)
+                try:
+                    process.wait((moment - begun[stage]) * part)
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGKILL)
+            if process.returncode == -signal.SIGKILL:
+                break
         during = small.stages()[-1] if process.returncode == -signal.SIGKILL else "after the end"
         deadline = time.monotonic() + 30
         while left(cache) and time.monotonic() < deadline:
@@ -188,7 +193,7 @@ def _all_layers():
 def test_a_build_that_is_killed_ends_the_same_and_leaves_nothing(tmp_path, finished):
     events = killed(Small(tmp_path, finished), "build", KILLS)
     assert len(events) == KILLS
-    assert sum(event["during"] != "after the end" for event in events) >= KILLS // 2
+    assert sum(event["during"] != "after the end" for event in events) >= KILLS * 0.9
 
 
 @pytest.mark.skipif(KILLS < 20, reason="makes the root several times: VAULT_CUBE_KILLS=20")
