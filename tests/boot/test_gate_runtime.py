@@ -1,6 +1,6 @@
 """Gate 3 without a GPU: devices of a stand-in driver in containers of the user, and what layer.check says of them.
 
-By CDI where the image's Docker has it (25 and newer: `make test-slow TARGET=debian-13`), by a runtime's entry where not.
+By CDI where the image's Docker has it (25 and newer: `make test-slow TARGET=debian-13`), else by a runtime's entry.
 """
 
 import json
@@ -123,7 +123,7 @@ def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
             {"CDI specification": "no device nvidia.com/gpu=all", "GPUs in a container": "nvidia.com/gpu=all"},
         ),
         (CDI, f"rm {stand_in_gpu.LIBRARY}", {"CDI specification": f"{stand_in_gpu.LIBRARY} is gone"}),
-        (CDI, f"""sed -i 's/"cdi": true/"cdi": false/' {DAEMON}""", {"Docker's configuration": "features.cdi is not true"}),
+        (CDI, f"sed -Ei 's/(cdi.: )true/\\1false/' {DAEMON}", {"Docker's configuration": "features.cdi is not true"}),
         (RUNTIME, f"rm {stand_in_gpu.RUNTIME_PATH}", {"GPUs in a container": "nvidia-container-runtime"}),
         (RUNTIME, f"sed -i s/nvidia/other/ {DAEMON}", {"Docker's configuration": "no runtime is named nvidia"}),
     ],
