@@ -42,6 +42,21 @@ def test_a_file_changed_after_its_manifest_was_written_is_seen(tmp_path):
     assert len(verify.compare(one, two)) == 1
 
 
+def provenance(side, commit, lock):
+    found = [{"name": "checkout", "digest": {"gitCommit": commit}}, {"name": "locks/tools.lock", "digest": lock}]
+    file = side.folder / "image.provenance.json"
+    file.write_text(json.dumps({"predicate": {"buildDefinition": {"resolvedDependencies": found}}}))
+    side.manifest["files"][file.name] = {"sha256": store.sha256_of(file)}
+
+
+@pytest.mark.parametrize(("lock", "unequal"), [("same", 0), ("other", 1)])
+def test_a_later_commit_is_no_difference_and_another_lock_is(tmp_path, lock, unequal):
+    one, two = built(tmp_path / "a", b"same"), built(tmp_path / "b", b"same")
+    provenance(one, "1" * 40, "same")
+    provenance(two, "2" * 40, lock)
+    assert len(verify.compare(one, two)) == unequal
+
+
 def test_the_layer_and_the_file_that_differ_are_named(tmp_path, monkeypatch):
     sides = []
     for name, text in (("a", "1 10:00\n"), ("b", "1 10:01\n")):
