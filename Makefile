@@ -41,7 +41,7 @@ test: $(STAMP) ## unit, functional and chroot tests
 test-image: $(STAMP) ## boots the image of TARGET and enters its layers; `make image` comes first
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image tests
 
-test-slow: $(STAMP) ## what takes hours together: kills, wrong input to whole builds, Packer's vm
+test-slow: $(STAMP) ## what takes long: kills, wrong input to whole builds, Packer's vm, GPUs in a guest's containers
 	@packaging/apt.sh $(BUILDER)
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 

@@ -18,6 +18,11 @@ it holds {{ pillar.layer.name }}:
   module_and_function: file.search
   args: [/etc/passwd, '^root:']
   assertion: assertFalse
+it is not asked in a tree:
+  module_and_function: file.file_exists
+  args: [/nowhere]
+  assertion: assertTrue
+  skip: True
 what is not there is asked for:
   module_and_function: file.search
   args: [/nowhere, x]
@@ -56,6 +61,7 @@ def test_each_case_has_its_verdict_and_its_pillar(checked):
     found, status = checked(CASES)
     assert found["the file is there"] == ("passed", "")
     assert found["it holds root"] == ("failed", "Fail: True not False")
+    assert found["it is not asked in a tree"] == ("not applicable here", "needs a running system")
     assert found["what is not there is asked for"] == ("failed", "File not found: /nowhere")
     assert status != 0
 
