@@ -26,6 +26,8 @@ SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    # temperature 0 takes the likeliest token: the sampler that FlashInfer would compile at start has no part in it
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
 
 

@@ -276,6 +276,10 @@ benchmark:
       bfloat16_tflops: 209.5
       memory_gb_s: 1792
       source: NVIDIA RTX Blackwell GPU Architecture, table of the GeForce RTX 5090 (dense, float32 accumulation)
+    - device: H100 80GB HBM3
+      bfloat16_tflops: 989.5
+      memory_gb_s: 3350
+      source: NVIDIA H100 Tensor Core GPU datasheet, SXM (1,979 TFLOP/s with sparsity, half of it dense)
     - device: H200
       bfloat16_tflops: 989.5
       memory_gb_s: 4800

@@ -65,7 +65,24 @@ FIELDS = (
     ("temperature/gpu_temp_max_gpu_threshold", "thresholds_c/gpu_max_c", number, 0),
     ("temperature/gpu_temp_max_mem_threshold", "thresholds_c/memory_max_c", number, 0),
 )
+# since Hopper nvidia-smi gives thresholds as distances to where clocks drop; the memory's has no distance to begin with
+DISTANCES = {
+    "temperature/gpu_temp_max_threshold": "temperature/gpu_temp_max_tlimit_threshold",
+    "temperature/gpu_temp_slow_threshold": "temperature/gpu_temp_slow_tlimit_threshold",
+    "temperature/gpu_temp_max_gpu_threshold": "temperature/gpu_temp_max_gpu_tlimit_threshold",
+}
+UNSAID = {"temperature/gpu_temp_max_mem_threshold": "temperature/gpu_temp_max_mem_tlimit_threshold"}
 ABSENT = ("N/A", "", "Unknown Error", "Requested functionality has been deprecated")
+
+
+def said_of(gpu, path):
+    """What nvidia-smi says of a field, as text; a threshold given as a distance becomes the temperature it means."""
+    text = (gpu.findtext(path) or "").strip()
+    distance = (gpu.findtext(DISTANCES.get(path, "-")) or "").strip()
+    left = (gpu.findtext("temperature/gpu_temp_tlimit") or "").strip()
+    if text in ABSENT and distance not in ABSENT and left not in ABSENT:
+        return f"{number(gpu.findtext('temperature/gpu_temp')) + number(left) - number(distance):.0f} C"
+    return text
 
 
 def disagreements(document, detected):
@@ -84,7 +101,9 @@ def disagreements(document, detected):
     for gpu in root.findall("gpu"):
         card = cards.get(gpu.findtext("uuid"), {})
         for theirs, ours, read, tolerance in FIELDS:
-            text = (gpu.findtext(theirs) or "").strip()
+            text = said_of(gpu, theirs)
+            if text in ABSENT and gpu.findtext(UNSAID.get(theirs, "-")):
+                continue
             value = card
             for part in ours.split("/"):
                 value = value.get(part) if isinstance(value, dict) else None

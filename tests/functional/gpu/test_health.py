@@ -248,8 +248,10 @@ def test_links_are_judged_under_load(box, cuda):
     assert found[2]["evidence"] == "gen 3 x16 instead of gen 5 x16 under load"
 
 
-def test_a_load_that_does_not_start_is_no_verdict_on_the_link(box, monkeypatch):
-    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+def test_a_load_that_does_not_start_is_no_verdict_on_the_link(box, monkeypatch, tmp_path):
+    # found before a driver's own, and no library
+    (tmp_path / "libcuda.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     found = [one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"]
     assert {one["verdict"] for one in found} == {"warning"}
     assert "no load could be put on it" in found[0]["evidence"]

@@ -17,6 +17,9 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 # the checkout's pillar for the production box, without what needs root or Docker
 LOCAL = "runtime: {provider: none, packages: [], mode: null, cgroup_driver: null, repositories: []}\n"
 
+# beside a driver of the machine's own the fake's is the second one, and that is a fault
+alone = pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="this machine has NVIDIA's driver")
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
@@ -56,6 +59,7 @@ def answer(ran):
     return json.loads(ran.stdout)["local"]
 
 
+@alone
 def test_health_and_its_grain(config, nvml):
     folder = config("ubuntu-24.04")
     nvml.gpu(1, throttle=0x48)
@@ -70,6 +74,7 @@ def test_health_and_its_grain(config, nvml):
     assert grain["gpu"]["simulated"] is True
 
 
+@alone
 @pytest.mark.parametrize(("throttle", "code", "word"), [(0x1, 0, "ok:"), (0x20, 1, "WARNING:"), (0x40, 2, "FAULT:")])
 def test_the_exit_code_is_the_verdict(config, nvml, throttle, code, word):
     nvml.gpu(0, throttle=throttle)
@@ -86,6 +91,7 @@ def test_a_lost_driver_on_a_box_with_gpus(config, nvml, verb):
     assert "differ in version" in ran.stdout
 
 
+@alone
 @pytest.mark.parametrize("verb", ["gpu.detect", "gpu.topology", "gpu.health", "gpu.validate"])
 def test_a_machine_without_a_driver_answers_in_one_line(config, nvml, verb):
     # the library without its file says what NVIDIA's says where the module is not loaded
