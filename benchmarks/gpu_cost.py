@@ -1,11 +1,12 @@
-"""What asking the GPUs costs, in milliseconds, over the fake NVML of the tests. Run by the checkout's own Python.
+"""What asking the GPUs costs, in milliseconds, over the fake NVML of the tests or this machine's driver. Run by the
+checkout's own Python.
 
-    .venv/bin/python benchmarks/gpu_cost.py [--repeats 15]
+    .venv/bin/python benchmarks/gpu_cost.py [--repeats 15] [--own]
 
 Each sample is a process of its own that has loaded what Salt's loader has loaded before it comes to a grain, and then
 times one call, imports included. Wall time, and the processor's time of the caller and its child: on a busy machine
-the second is the one to read. With a real driver NVML's own time is added, most of it for opening: it is not measured
-here, and every number says `simulated`. Prints one JSON document.
+the second is the one to read. A real driver adds NVML's own time, most of it for opening: `--own` measures it, and
+what came from the fake says `simulated`. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -33,13 +35,34 @@ CASES = {
 """name → (what is called, with the fake, milliseconds that it may take)"""
 
 
+# as in conf/common.conf: no name is looked up, no bus is listed
+SALTS_GRAINS = {"enable_fqdns_grains": False, "enable_gpu_grains": False}
+
+
+class Used:
+    """Seconds that its bodies took together: wall, and the processor's of this process and its ended children."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def __enter__(self) -> None:
+        self._before = self._now()
+
+    def __exit__(self, *_: object) -> None:
+        wall, cpu = (after - before for after, before in zip(self._now(), self._before, strict=True))
+        self.wall, self.cpu = self.wall + wall, self.cpu + cpu
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return time.perf_counter(), sum(one.ru_utime + one.ru_stime for one in both)
+
+
 def one(what: str) -> None:
     """Time one call in this process, and print it."""
-    import resource
-
     import salt.config
     import salt.grains.core
-    import salt.loader  # noqa: F401
+    import salt.loader
     import yaml
     from salt.utils.dictupdate import merge
 
@@ -47,23 +70,23 @@ def one(what: str) -> None:
     parts = [yaml.safe_load((TOP / "pillar" / name).read_text()) for name in files]
     pillar = merge(*parts, strategy="recurse", merge_lists=False)
     pillar["runtime"]["provider"] = "none"
-    before = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    started = time.perf_counter()
+    opts = salt.config.apply_minion_config(dict(SALTS_GRAINS))
+    used = Used()
     if what == "grain":
         sys.path.append(str(TOP / "_grains"))
-        import gpu
-
-        found = gpu.gpu()["gpu"]
+        with used:
+            import gpu
+        # what Salt does between loading a grain and asking for it
+        salt.loader.grains(opts)
+        with used:
+            found = gpu.gpu()["gpu"]
     else:
-        from vault_cube.gpu import verbs
+        with used, tempfile.TemporaryDirectory() as cache:
+            from vault_cube.gpu import verbs
 
-        with tempfile.TemporaryDirectory() as cache:
             options = {"load": False, "window_s": None, "cache": Path(cache)} if what == "health" else {}
             found, _ = getattr(verbs, what)(pillar, **options)
-    wall = time.perf_counter() - started
-    after = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    used = sum(b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(before, after, strict=True))
-    said = {"wall_ms": wall * 1000, "cpu_ms": used * 1000, "simulated": found.get("simulated", False)}
+    said = {"wall_ms": used.wall * 1000, "cpu_ms": used.cpu * 1000, "simulated": found.get("simulated", False)}
     print(json.dumps(said))
 
 
@@ -86,6 +109,7 @@ def measured(what: str, environment: dict[str, str], repeats: int) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--own", action="store_true", help="ask this machine's own GPUs")
     parser.add_argument("--one", choices=("grain", "health", "detect"))
     chosen = parser.parse_args()
     if chosen.one:
@@ -93,22 +117,32 @@ def main() -> None:
         return
     from fake_nvml import FakeNvml, compile_library
 
+    from vault_cube.bench.hardware import open_hardware
     from vault_cube.bench.machine import describe
 
+    # on a box the byte code is there
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        library = compile_library(folder)
-        if library is None:
-            sys.exit("gpu_cost: it needs a C compiler (cc) for the fake NVML")
-        fake = FakeNvml(Path(folder) / "state", library)
+    if chosen.own:
         for name, (what, with_fake, limit) in CASES.items():
-            print(f"  {name} …", file=sys.stderr)
-            environment = os.environ | (fake.environment if with_fake else {})
-            # on a box the byte code is there
-            environment.pop("PYTHONDONTWRITEBYTECODE", None)
-            found[name] = {"limit_ms": limit, **measured(what, environment, chosen.repeats)}
-    machine = describe([], None, True, None).model_dump(mode="json", exclude={"gpus", "image", "driver"})
-    print(json.dumps({"date": time.strftime("%Y-%m-%d"), "machine": machine, "cases": found}, indent=1))
+            if with_fake:
+                own = name.replace("four GPUs", "this machine's own")
+                found[own] = {"limit_ms": limit, **measured(what, environment, chosen.repeats)}
+        with open_hardware(10) as own_gpus:
+            machine = describe(own_gpus.gpus, own_gpus.driver, own_gpus.simulated, None)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            library = compile_library(folder)
+            if library is None:
+                sys.exit("gpu_cost: it needs a C compiler (cc) for the fake NVML")
+            fake = FakeNvml(Path(folder) / "state", library)
+            for name, (what, with_fake, limit) in CASES.items():
+                print(f"  {name} …", file=sys.stderr)
+                more = fake.environment if with_fake else {}
+                found[name] = {"limit_ms": limit, **measured(what, environment | more, chosen.repeats)}
+        machine = describe([], None, True, None)
+    told = machine.model_dump(mode="json", exclude={"image"})
+    print(json.dumps({"date": time.strftime("%Y-%m-%d"), "machine": told, "cases": found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,15 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # one that was begun, and never asked
+        self.close()
+
+    def begin(self) -> None:
+        """Have NVML opened by the child while the caller does something else; the first question waits for the rest."""
+        if self._pipe is None and not absent():
+            self._pipe = self._start(ahead=True)
+
     def close(self) -> None:
         """End the child."""
         if self._pipe:
@@ -99,7 +108,7 @@ class Session:
             # a machine without a driver is answered without a child
             if problem := absent():
                 raise NvmlProblem(problem)
-            self._pipe = self._start()
+            self._pipe = self._start(ahead=False)
         pipe = self._pipe
         try:
             pipe.send(request)
@@ -147,7 +156,7 @@ class Session:
         self._pid = 0
         return status
 
-    def _start(self) -> Connection[Any, Any]:
+    def _start(self, ahead: bool) -> Connection[Any, Any]:
         ours, theirs = Pipe()
         self._pid = os.fork()
         if self._pid:
@@ -162,7 +171,7 @@ class Session:
             # a library that crashes is told by us, in one line
             faulthandler.disable()
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            _serve(theirs, self._calling)
+            _serve(theirs, self._calling, ahead)
         finally:
             os._exit(0)
 
@@ -181,9 +190,13 @@ def _let_go(kept: int) -> None:
     os.closerange(kept + 1, limit if limit > 0 else 1 << 20)
 
 
-def _serve(pipe: Connection[Any, Any], calling: Callable[[str], None]) -> None:
-    """Answer questions until the other end is closed."""
+def _serve(pipe: Connection[Any, Any], calling: Callable[[str], None], ahead: bool) -> None:
+    """Answer questions until the other end is closed. ahead: open NVML before the first one."""
     nvml: Nvml | None = None
+    if ahead:
+        # why it does not open is told to the first question, which tries once more
+        with contextlib.suppress(NvmlProblem):
+            nvml = Nvml(calling)
     while True:
         try:
             question, index, args = pipe.recv()

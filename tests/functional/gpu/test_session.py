@@ -1,8 +1,10 @@
 """Every way in which NVML fails is one line; the caller stays, and asks again."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,56 @@ def test_no_child_is_left(nvml):
         os.waitpid(pid, os.WNOHANG)
 
 
+def test_a_session_begun_opens_nvml_while_the_caller_does_something_else(nvml, session):
+    session.begin()
+    pid = session._pid
+    until = time.monotonic() + 10
+    while not session._call().startswith("nvmlDeviceGetCount") and time.monotonic() < until:
+        time.sleep(0.01)
+    # nothing was asked yet, and NVML is open
+    assert session._call().startswith("nvmlDeviceGetCount")
+    assert facts(session)["count"] == 4
+    assert session._pid == pid
+
+
+def test_a_session_begun_tells_what_went_wrong_to_who_asks(nvml, impatient):
+    nvml.set(error={"nvmlInitWithFlags": 9})
+    impatient.begin()
+    assert facts(impatient)["problem_kind"] == "no driver"
+    nvml.set(error={"nvmlInitWithFlags": 0}, hang={"nvmlInitWithFlags": 1})
+    impatient.close()
+    impatient.begin()
+    assert facts(impatient)["problem_kind"] == "hang"
+
+
+def test_a_session_begun_and_never_asked_leaves_no_child(nvml):
+    session = Session()
+    session.begin()
+    pid = session._pid
+    del session
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+GRAIN = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("gpu_grain", sys.argv[1])
+grain = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(grain)
+print(json.dumps([grain._SESSION is not None, grain.gpu()["gpu"], grain.gpu()["gpu"]]))
+"""
+
+
+def test_the_grain_opens_nvml_when_it_is_loaded(nvml):
+    environment = os.environ | nvml.environment | {"PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, "-c", GRAIN, CHECKOUT / "_grains/gpu.py"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    begun, once, again = json.loads(ran.stdout)
+    assert begun
+    assert once["count"] == 4
+    assert again == once
+
+
 def test_xids_are_told_once(nvml, session):
     nvml.set(event={0: "1 8 13"})
     assert xids(session) == []  # from before we listened
@@ -197,7 +249,7 @@ from vault_cube.gpu.facts import facts
 from vault_cube.gpu.session import Session
 import sys
 with Session() as session:
-    print(facts(session)["problem_kind"], "pynvml" in sys.modules)
+    print(facts(session).get("problem_kind"), "pynvml" in sys.modules)
 """
 
 
