@@ -20,9 +20,15 @@ else
   echo "Packer cannot be installed here: one salt-call runs the same stages" >&2
   set -- .venv/bin/salt-call --out-file=/dev/null image.build target="$target" locked="$locked"
 fi
+status=0
 "$@" || {
   echo "make image: stopped; logs in build/$target/logs, finished stages are kept: run it again to go on" >&2
   exit 1
 }
 # the last lines: what is there, and whether it is what the lock says
-current
+current || status=$?
+case $status in
+  0) ;;
+  3) echo "make image: the checkout changed while it was built: run it again, finished stages are kept" >&2; exit 1 ;;
+  *) exit 1 ;;
+esac
