@@ -257,12 +257,14 @@ benchmark:
   model: null
   tensor_parallel: 1
   full:
-    repeats: 9
+    rounds: 2
+    repeats: 5
     seconds: 3
     steady_s: 20
     limits_s: {matmul: 900, ddp: 1200, tensorflow: 900, vllm: 1800}
   quick:
-    repeats: 5
+    rounds: 2
+    repeats: 3
     seconds: 0.6
     steady_s: 3
     limits_s: {matmul: 300, ddp: 480, tensorflow: 300, vllm: 600}

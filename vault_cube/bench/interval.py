@@ -8,8 +8,7 @@ import random
 import statistics
 from collections.abc import Sequence
 
-LEAST = 5
-"""Fewer repeats give no interval: the bootstrap of 4 values has only 35 different resamples."""
+from vault_cube.settings.benchmark import LEAST
 
 RESAMPLES = 4000
 """The ends of a 95 % interval then rest on about 100 resamples each (Efron and Tibshirani 1993, chapter 13)."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vault_cube.bench.interval import LEAST, median_interval, variation
+from vault_cube.bench.interval import median_interval, variation
 from vault_cube.errors import VaultCubeError
+from vault_cube.settings.benchmark import LEAST
 
 VERSION = 1
 
@@ -116,6 +117,28 @@ def metric(found: Mapping[str, Any], spread: float) -> Metric:
         high=high,
         variation=varied,
         noisy=varied > spread,
+    )
+
+
+def pooled(rounds: Sequence[Suite], sensors: dict[str, Any], spread: float) -> Suite:
+    """One suite's rounds as one: all samples, in the order in which they were taken. sensors: of all rounds."""
+    last = rounds[-1]
+    return last.model_copy(
+        update={
+            "seconds": round(sum(one.seconds for one in rounds), 1),
+            "sensors": sensors,
+            "metrics": {
+                name: metric(
+                    {
+                        "unit": said.unit,
+                        "better": said.better,
+                        "samples": [value for one in rounds for value in one.metrics[name].samples],
+                    },
+                    spread,
+                )
+                for name, said in last.metrics.items()
+            },
+        }
     )
 
 

@@ -59,23 +59,33 @@ def benchmark(
         )
         usual = _usual(store, quick)
         found: dict[str, Suite] = {}
-        for number, name in enumerate(names):
-            rest = [usual.get(one, 0.0) for one in names[number:]]
+        samplers = {name: Sampler(hardware.read, min(wanted.stress.sample_s, 0.5)) for name in names}
+        done: dict[SuiteName, list[Suite]] = {name: [] for name in names}
+        steps = [(number, name) for number in range(1, effort.rounds + 1) for name in names]
+        for step, (number, name) in enumerate(steps):
+            if name in found:  # failed in an earlier round
+                continue
+            rest = [usual.get(one, 0.0) / effort.rounds for _, one in steps[step:] if one not in found]
             estimate = (
                 f", about {sum(rest) / 60:.1f} min to go" if all(rest) else f", at most {effort.limits_s[name]} s"
             )
-            say(f"[{number + 1}/{len(names)}] {name}{estimate}")
+            what = f"[{step + 1}/{len(steps)}] {name}" + (f", round {number}" if effort.rounds > 1 else "")
+            say(f"{what}{estimate}")
             try:
-                found[name] = measure(name, settings, hardware, say, quick=quick, workloads=workloads)
+                one = measure(name, settings, hardware, say, samplers[name], quick=quick, workloads=workloads)
             except (KeyboardInterrupt, SystemExit):
                 # Salt turns both Ctrl-C and SIGTERM into SystemExit
                 found[name] = _without("interrupted", "interrupted", "interrupted by the user", 0.0, [])
                 break
-            one = found[name]
-            say(
-                f"[{number + 1}/{len(names)}] {name}: {one.status} in {one.seconds:.0f} "
-                f"s{f': {one.reason}' if one.reason else ''}"
-            )
+            if one.status == "measured":
+                done[name].append(one)
+            else:
+                found[name] = one
+            say(f"{what}: {one.status} in {one.seconds:.0f} s{f': {one.reason}' if one.reason else ''}")
+        for name, rounds in done.items():
+            if rounds and name not in found:
+                found[name] = result.pooled(rounds, samplers[name].summary(), wanted.quiet.spread)
+        found = {name: found[name] for name in names if name in found}
         made = _result(
             settings,
             described,
@@ -97,11 +107,12 @@ def measure(
     settings: Settings,
     hardware: Hardware,
     say: Say,
+    sampler: Sampler,
     *,
     quick: bool,
     workloads: Path = suites.WORKLOADS,
 ) -> Suite:
-    """Run one suite to whatever end; never raises for what the workload does."""
+    """Run one round of a suite to whatever end; never raises for what the workload does."""
     wanted = settings.benchmark
     effort = wanted.quick if quick else wanted.full
     environment = wanted.environments[name]
@@ -115,7 +126,7 @@ def measure(
     plan = suites.plan(name, python, wanted, effort, gpus=len(hardware.gpus), workloads=workloads)
     scratch = Path(tempfile.mkdtemp(prefix="vault-cube-bench-"))
     try:
-        with Sampler(hardware.read, min(wanted.stress.sample_s, 0.5)) as sampler:
+        with sampler:
 
             def heard(line: str) -> None:
                 kind, _, text = line.partition(" ")
@@ -153,7 +164,7 @@ def measure(
         workload=document["workload"],
         versions=document["versions"],
         metrics={key: result.metric(value, wanted.quiet.spread) for key, value in document["metrics"].items()},
-        sensors=sampler.summary(),
+        sensors={},
     )
 
 

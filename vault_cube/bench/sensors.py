@@ -78,7 +78,10 @@ def _numbers(folder: str, pattern: str) -> list[float]:
 
 
 class Sampler:
-    """Reads the sensors in a thread of its own, and remembers in which phase of the workload each reading fell."""
+    """Reads the sensors in a thread of its own, and remembers in which phase of the workload each reading fell.
+
+    A context manager, entered once for every round of the workload.
+    """
 
     def __init__(self, read: Callable[[], Reading], every_s: float) -> None:
         self._read, self._every = read, every_s
@@ -86,13 +89,16 @@ class Sampler:
         self._phase, self._since = "", time.monotonic()
         self._readings: list[tuple[str, float, Reading]] = []
         self.problem: str | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def phase(self, name: str) -> None:
         """The workload says that a phase begins; empty: it is over."""
         self._phase, self._since = name, time.monotonic()
 
     def __enter__(self) -> Sampler:
+        self.problem = None
+        self.phase("")
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
 

@@ -1,10 +1,13 @@
 """Pillar section `benchmark`: what is measured, how long, and what a number must reach."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vault_cube.settings.strict import AbsolutePath, Fraction, Section
+
+LEAST = 5
+"""Fewer samples give no interval: the bootstrap of 4 values has only 35 different resamples."""
 
 Suite = Literal["matmul", "ddp", "tensorflow", "vllm"]
 Seconds = Annotated[float, Field(gt=0, strict=False)]
@@ -14,10 +17,19 @@ Positive = Annotated[float, Field(gt=0, strict=False)]
 class Effort(Section):
     """How much is measured."""
 
-    repeats: Annotated[int, Field(ge=5, description="timed runs of everything; fewer than 5 give no interval")]
+    rounds: Annotated[
+        int, Field(ge=1, description="all suites once, so often: samples minutes apart show how a machine drifts")
+    ]
+    repeats: Annotated[int, Field(ge=1, description="timed runs of everything in a round")]
     seconds: Seconds = Field(description="length of one timed run, about, seconds")
     steady_s: Seconds = Field(description="length of the run without a pause that sensors are read in, seconds")
-    limits_s: dict[Suite, int] = Field(description="suite -> seconds after which it hangs and is ended")
+    limits_s: dict[Suite, int] = Field(description="suite -> seconds of a round after which it hangs")
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.rounds * self.repeats < LEAST:
+            raise ValueError(f"rounds x repeats: fewer than {LEAST} samples give no interval")
+        return self
 
 
 class Thresholds(Section):

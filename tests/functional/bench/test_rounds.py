@@ -1,0 +1,87 @@
+"""Rounds: every suite once, then all again, so that a result shows how far a machine moves in minutes."""
+
+import signal
+import time
+
+import pytest
+
+from vault_cube.bench import runner
+from vault_cube.bench.hardware import Hardware
+from vault_cube.settings import PillarError
+
+# a machine that is slower the second time; `late` happens then
+DRIFTS = """
+import os, pathlib, time, workload
+turns = pathlib.Path(__file__).with_suffix(".turns")
+def main():
+    number = int(turns.read_text()) if turns.exists() else 0
+    turns.write_text(str(number + 1))
+    workload.say("phase", "steady")
+    if number:
+        {late}
+    base = 0.5 if number else 1.0
+    return {{"workload": {{}}, "versions": {{}}, "device": "cpu",
+            "metrics": {{"rate": workload.metric("TFLOP/s", [base, base + 0.01, base + 0.02])}}}}
+workload.run(main)
+"""
+
+
+def measured(bench, *suites, said=lambda _: None):
+    return runner.benchmark(
+        bench.settings, Hardware(), said, chosen=suites, quick=True, workloads=bench.workloads
+    )  # fmt: skip
+
+
+def test_the_interval_holds_what_both_rounds_saw(bench):
+    bench.workload("matmul", DRIFTS.format(late="pass"))
+    rate = measured(bench, "matmul").suites["matmul"].metrics["rate"]
+    assert rate.samples == [1.0, 1.01, 1.02, 0.5, 0.51, 0.52]
+    # within one round it would have been 0.02 wide
+    assert rate.low <= 0.51
+    assert rate.high >= 1.01
+    assert rate.noisy
+
+
+def test_all_suites_come_before_the_first_one_comes_again(bench):
+    for name in ("matmul", "tensorflow_mirrored"):
+        bench.workload(name, DRIFTS.format(late="pass"))
+    said = []
+    measured(bench, "matmul", "tensorflow", said=said.append)
+    assert [line.partition(": measured in")[0] for line in said if ": measured in" in line] == [
+        "[1/4] matmul, round 1",
+        "[2/4] tensorflow, round 1",
+        "[3/4] matmul, round 2",
+        "[4/4] tensorflow, round 2",
+    ]
+
+
+def test_what_fails_in_a_later_round_failed_and_is_not_tried_again(bench):
+    bench.pillar["benchmark"]["quick"] |= {"rounds": 3}
+    bench.workload("matmul", DRIFTS.format(late="os.kill(os.getpid(), 9)"))
+    said = []
+    made = measured(bench, "matmul", said=said.append)
+    assert (made.suites["matmul"].status, made.suites["matmul"].kind) == ("failed", "killed")
+    assert made.verdict == "fault"
+    assert sum(": failed in" in line for line in said) == 1
+
+
+def test_ctrl_c_in_a_later_round_keeps_what_the_others_measured(bench):
+    bench.workload("matmul", DRIFTS.format(late="pass"))
+    bench.workload("tensorflow_mirrored", DRIFTS.format(late="time.sleep(60)"))
+    process = bench.start(chosen=["matmul", "tensorflow"])
+    turns = bench.workloads / "tensorflow_mirrored.turns"
+    until = time.monotonic() + 30
+    while not (turns.exists() and turns.read_text() == "2") and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    made = bench.answer(process)
+    assert made["suites"]["tensorflow"]["status"] == "interrupted"
+    assert len(made["suites"]["matmul"]["metrics"]["rate"]["samples"]) == 6
+    assert made["verdict"] == "fault"
+
+
+@pytest.mark.parametrize("effort", [{"rounds": 0}, {"rounds": 1, "repeats": 4}, {"rounds": 2, "repeats": 2}])
+def test_too_few_samples_are_refused_before_anything_runs(bench, effort):
+    bench.pillar["benchmark"]["quick"] |= effort
+    with pytest.raises(PillarError, match="benchmark:quick"):
+        _ = bench.settings
