@@ -2,6 +2,8 @@
 # Fetch Debian packages and unpack them into a folder, for tests that run their programs: nothing is installed or started.
 # usage: unpacked.sh FOLDER PACKAGE...
 set -eu
+# as in apt.sh: two makes at once
+[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /run/lock/vault-cube-apt "$0" "$@"
 folder=$1
 shift
 for package in "$@"; do

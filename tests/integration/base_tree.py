@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import yaml
 from copied import merged
 
+from vault_cube.errors import VaultCubeError
 from vault_cube.image import build, cache, chroot, keys, layers, root, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.workspace import SALT, STAGED, Workspace
@@ -29,16 +31,21 @@ def workspace():
 
 
 def root_tree(space):
-    """The finished root tree, from the cache or made now."""
+    """The finished root tree, from the cache, or made now, or by a build that runs beside the tests."""
     wanted = keys.layer_keys(space)[keys.ROOT].key
-    found = cache.find(space.layers, wanted)
-    if found:
-        return found.tree
-    with space.exclusive():
-        build.make_fetch(space)
-        if tools.find(space) is None:
-            tools.make(space)
-        return build.make_layers(space, keys.ROOT)[-1].tree
+    until = time.monotonic() + 1800
+    while (found := cache.find(space.layers, wanted)) is None:
+        try:
+            with space.exclusive():
+                build.make_fetch(space)
+                if tools.find(space) is None:
+                    tools.make(space)
+                return build.make_layers(space, keys.ROOT)[-1].tree
+        except VaultCubeError as err:
+            if "another build" not in str(err) or time.monotonic() > until:
+                raise
+            time.sleep(5)
+    return found.tree
 
 
 class Box:
