@@ -6,7 +6,7 @@ ufw is on at boot:
     - name: /etc/ufw/ufw.conf
     - key_values: {ENABLED: 'yes'}
     - separator: '='
-    - append_if_not_found: True
+    - create_if_missing: True   # under test=True the package may not be there yet
     - require:
       - sls: base.packages
 
@@ -19,7 +19,7 @@ nothing comes in, everything goes out:
         DEFAULT_OUTPUT_POLICY: '"ACCEPT"'
         DEFAULT_FORWARD_POLICY: '"DROP"'
     - separator: '='
-    - append_if_not_found: True
+    - create_if_missing: True   # under test=True the package may not be there yet
     - require:
       - sls: base.packages
 
