@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 TARGET ?= debian-12
+TESTS ?= tests
 LOCKED ?= 0
 export CHECKPOINT_DISABLE := 1
 # an unpacked bundle: the store that it carries, and the layers beside it
@@ -38,8 +39,8 @@ test: $(STAMP) ## unit, functional and chroot tests
 	@packaging/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
 	$(VENV)/bin/pytest -m 'not image and not slow' tests
 
-test-image: $(STAMP) ## boots the image of TARGET and enters its layers; `make image` comes first
-	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image tests
+test-image: $(STAMP) ## boots the image of TARGET and enters its layers; `make image` comes first (TESTS=tests/boot: a part)
+	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
 test-slow: $(STAMP) ## what takes long: kills, wrong input to whole builds, Packer's vm, GPUs in a guest's containers
 	@packaging/apt.sh $(BUILDER)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import yaml
-from copied import merged
+from copied import chosen, merged
 
-from vault_cube.errors import VaultCubeError
 from vault_cube.image import build, cache, chroot, keys, layers, root, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.workspace import SALT, STAGED, Workspace
@@ -30,22 +30,45 @@ def workspace():
     return Workspace(TOP, check(pillar), pillar)
 
 
+def chosen_workspace(target):
+    """A target as this checkout's pillar has it, local.sls with it."""
+    local = TOP / "pillar/local.sls"
+    pillar = merged(*chosen(target), yaml.safe_load(local.read_text()) if local.is_file() else {})
+    return Workspace(TOP, check(pillar), pillar)
+
+
+def waited(find):
+    """What `find` finds. With VAULT_CUBE_WAIT a build in this checkout makes it meanwhile: so many seconds, at most."""
+    until = time.monotonic() + float(os.environ.get("VAULT_CUBE_WAIT", "0"))
+    while not (found := find()) and time.monotonic() < until:
+        time.sleep(2)
+    return found
+
+
+def built(space):
+    """The trees of a target's finished layers, bottom first, by name; those that are there."""
+    found = {}
+    wanted = keys.layer_keys(space)
+    waited(lambda: cache.find(space.layers, wanted[keys.ORDER[-1]].key))
+    for name, key in wanted.items():
+        entry = cache.find(space.layers, key.key)
+        if entry is None:
+            break
+        found[name] = entry.tree
+    return found
+
+
 def root_tree(space):
-    """The finished root tree, from the cache, or made now, or by a build that runs beside the tests."""
+    """The finished root tree, from the cache or made now."""
     wanted = keys.layer_keys(space)[keys.ROOT].key
-    until = time.monotonic() + 1800
-    while (found := cache.find(space.layers, wanted)) is None:
-        try:
-            with space.exclusive():
-                build.make_fetch(space)
-                if tools.find(space) is None:
-                    tools.make(space)
-                return build.make_layers(space, keys.ROOT)[-1].tree
-        except VaultCubeError as err:
-            if "another build" not in str(err) or time.monotonic() > until:
-                raise
-            time.sleep(5)
-    return found.tree
+    found = waited(lambda: cache.find(space.layers, wanted))
+    if found:
+        return found.tree
+    with space.exclusive():
+        build.make_fetch(space)
+        if tools.find(space) is None:
+            tools.make(space)
+        return build.make_layers(space, keys.ROOT)[-1].tree
 
 
 class Box:

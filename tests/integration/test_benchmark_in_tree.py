@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from base_tree import built, chosen_workspace
 from copied import chosen, merged
 
 from vault_cube.bench import result
@@ -54,6 +55,12 @@ def left():
         if "/opt/vault-cube/checkout/benchmarks/" in line:
             found.append(line)
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def layers():
+    """A build that runs beside the tests may still be at them."""
+    built(chosen_workspace(TARGET))
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from base_tree import workspace
+from base_tree import waited, workspace
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import build, chroot, diff, tools
@@ -39,7 +39,7 @@ STATUS = "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVers
 @pytest.fixture(scope="module")
 def space():
     found = workspace()
-    if tools.find(found) is None:
+    if waited(lambda: tools.find(found)) is None:
         with found.exclusive():
             build.make_fetch(found)
             tools.make(found)

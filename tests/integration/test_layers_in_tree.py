@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from copied import chosen, merged
+from base_tree import built, chosen_workspace
+from copied import merged
 
-from vault_cube.image import cache, chroot, keys, layers, root
+from vault_cube.image import chroot, keys, layers, root
 from vault_cube.image.aptlock import AptLock
-from vault_cube.image.workspace import LAYERS, SALT, STAGED, Workspace
-from vault_cube.settings import check
+from vault_cube.image.workspace import LAYERS, SALT, STAGED
 
 TOP = Path(__file__).parents[2]
 TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
@@ -26,22 +26,12 @@ pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="m
 
 @pytest.fixture(scope="module")
 def space():
-    """The workspace of the target."""
-    local = TOP / "pillar/local.sls"
-    pillar = merged(*chosen(TARGET), yaml.safe_load(local.read_text()) if local.is_file() else {})
-    return Workspace(TOP, check(pillar), pillar)
+    return chosen_workspace(TARGET)
 
 
 @pytest.fixture(scope="module")
 def trees(space):
-    """The trees of the finished layers, bottom first, by name; those that are there."""
-    found = {}
-    for name, key in keys.layer_keys(space).items():
-        entry = cache.find(space.layers, key.key)
-        if entry is None:
-            break
-        found[name] = entry.tree
-    return found
+    return built(space)
 
 
 @pytest.fixture
