@@ -12,7 +12,7 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 # two makes at once: the second waits, and looks again
-[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /run/lock/vault-cube-apt packaging/apt.sh "$@"
+[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg packaging/apt.sh "$@"
 echo "installing with apt:$missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

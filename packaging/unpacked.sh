@@ -3,7 +3,7 @@
 # usage: unpacked.sh FOLDER PACKAGE...
 set -eu
 # as in apt.sh: two makes at once
-[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /run/lock/vault-cube-apt "$0" "$@"
+[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg "$0" "$@"
 folder=$1
 shift
 for package in "$@"; do
