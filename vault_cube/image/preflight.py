@@ -24,6 +24,9 @@ COMMANDS = {
     "mmdebstrap": "mmdebstrap",
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
+    # for the boot test, at the end: told before the beginning
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
 }
 
 # unpacked trees take about three times their packages' size, the raw disk and its forms twice that again
