@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,7 +45,7 @@ def monitoring(place: Place) -> Iterator[Verdict]:
     evidence = f"missing: {', '.join(missing)}" if missing else str(folder)
     yield verdict("alerts and boards", not missing, evidence, "validation:monitoring:files")
     on = ["disks"] + (["gpus"] if place.pillar["target"]["accelerator"] == "nvidia" else [])
-    said = scraped(chosen) if place.live else ""
+    said, problem = scraped(chosen) if place.live else ("", None)
     for name in on:
         case, limit = f"readings of {name}", 2 * chosen[f"{name}_every_s"]
         if not place.live:
@@ -54,16 +53,19 @@ def monitoring(place: Place) -> Iterator[Verdict]:
             continue
         when = re.search(rf'node_textfile_mtime_seconds{{file="[^"]*/vault-cube-{name}.prom"}} (\S+)', said)
         age = time.time() - float(when[1]) if when else None
-        evidence = "the node exporter has none" if age is None else f"{age:.0f} s old"
+        evidence = (problem or "the node exporter has none") if age is None else f"{age:.0f} s old"
         good = age is not None and age <= limit
         yield verdict(case, good, evidence, f"at most {limit} s (validation:monitoring:{name}_every_s)")
 
 
-def scraped(chosen: Mapping[str, Any]) -> str:
-    """What the node exporter says; nothing when it does not answer."""
+def scraped(chosen: Mapping[str, Any]) -> tuple[str, str | None]:
+    """What the node exporter says; nothing, and why, when it does not answer."""
     address = f"[{chosen['address']}]" if ":" in chosen["address"] else chosen["address"]
+    place = f"{address}:{chosen['port']}"
     try:
-        with urllib.request.urlopen(f"http://{address}:{chosen['port']}/metrics", timeout=10) as answer:
-            return str(answer.read().decode(errors="replace"))
-    except (urllib.error.URLError, OSError):
-        return ""
+        # it takes a tenth of a second; an emulated box many
+        with urllib.request.urlopen(f"http://{place}/metrics", timeout=60) as answer:
+            return str(answer.read().decode(errors="replace")), None
+    except OSError as err:
+        why = getattr(err, "reason", err)
+        return "", f"the node exporter does not answer at {place}: {getattr(why, 'strerror', None) or why}"

@@ -66,6 +66,7 @@ def test_old_readings_fail(exporter, found):
 def test_an_exporter_that_is_down_fails(found):
     said = found("debian-12", 9)
     assert said["readings of disks"].status == checks.FAILED
+    assert said["readings of disks"].evidence.startswith("the node exporter does not answer at 127.0.0.1:9: ")
     assert "readings of gpus" not in said
 
 
