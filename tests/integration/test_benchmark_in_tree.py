@@ -138,8 +138,9 @@ def test_the_grain_shows_it(ran):
 
 def test_it_told_how_far_it_was_and_left_a_report(ran):
     _, meanwhile = ran
-    assert "[2/4] ddp" in meanwhile
-    assert "transformer, repeat 3 of 5" in meanwhile
+    assert "[2/8] ddp, round 1" in meanwhile
+    assert "transformer, repeat 3 of 3" in meanwhile
+    assert "[8/8] vllm, round 2: measured in" in meanwhile
     assert "tokens/s" in (RESULTS / "report.html").read_text()
     assert (RESULTS / "report.md").is_file()
 
