@@ -33,9 +33,7 @@ class Metric(Part):
     better: Literal["higher", "lower"]
     samples: list[float] = Field(min_length=1)
     median: float
-    low: float | None = Field(
-        description="lower end of the 95 % bootstrap interval of the median; null below 5 samples"
-    )
+    low: float | None = Field(description="lower end of the 95 % interval of the median; null below 5 samples")
     high: float | None
     variation: float = Field(description="coefficient of variation of the samples")
     noisy: bool

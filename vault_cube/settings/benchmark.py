@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from vault_cube.settings.strict import AbsolutePath, Fraction, Section
 
 LEAST = 5
-"""Fewer samples give no interval: the bootstrap of 4 values has only 35 different resamples."""
+"""Fewer samples give no interval: between the least and the most of 4 a median lies in 87 % of cases only."""
 
 Suite = Literal["matmul", "ddp", "tensorflow", "vllm"]
 Seconds = Annotated[float, Field(gt=0, strict=False)]
