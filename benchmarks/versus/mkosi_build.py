@@ -57,7 +57,7 @@ def main() -> int:
         return 1
     text = json.dumps(result, indent=1) + "\n"
     if options.results:
-        name = "-".join(["mkosi", options.target, *options.profile, result["date"][:10]])
+        name = "-".join([result["date"][:10], "mkosi", options.target, *options.profile])
         (options.results / f"{name}.json").write_text(text)
         print(options.results / f"{name}.json")
     else:
@@ -227,7 +227,7 @@ def processor() -> float:
 
 
 def differences(one: Path, two: Path) -> list[str]:
-    """What differs, file by file, as `image.diff` tells it."""
+    """Which files differ, as `image.diff` tells it, without their content: private host keys are among it."""
     ran = subprocess.run(
         [Path(sys.executable).parent / "salt-call", "--out=json", "image.diff", str(one), str(two)],
         cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
@@ -236,7 +236,9 @@ def differences(one: Path, two: Path) -> list[str]:
         found = json.loads(ran.stdout)["local"]
     except (ValueError, KeyError):
         found = f"image.diff gave no result: {(ran.stderr or ran.stdout).strip()[-500:]}"
-    return found if isinstance(found, list) else [str(found)]
+    if not isinstance(found, list):
+        return [str(found)]
+    return [line.partition(": content")[0] for line in found if not line.startswith(" ")]
 
 
 if __name__ == "__main__":
