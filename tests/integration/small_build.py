@@ -86,12 +86,9 @@ def workspace(checkout, cache, store):
 
 
 if __name__ == "__main__":
-    from base_tree import waited
-
-    from vault_cube.image import build, tools
+    from vault_cube.image import build
 
     space = workspace(*(Path(argument) for argument in sys.argv[1:4]))
-    waited(lambda: tools.find(space))
     with space.exclusive():
         build.make_fetch(space)
         build.make_tools(space)
