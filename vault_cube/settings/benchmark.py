@@ -23,7 +23,7 @@ class Effort(Section):
     repeats: Annotated[int, Field(ge=1, description="timed runs of everything in a round")]
     seconds: Seconds = Field(description="length of one timed run, about, seconds")
     steady_s: Seconds = Field(description="length of the run without a pause that sensors are read in, seconds")
-    limits_s: dict[Suite, int] = Field(description="suite -> seconds of a round after which it hangs")
+    limits_s: dict[Suite, int] = Field(description="suite -> seconds of a round after which it is ended")
 
     @model_validator(mode="after")
     def _enough(self) -> Self:

@@ -27,9 +27,7 @@ workload.run(main)
 
 
 def measured(bench, *suites, said=lambda _: None):
-    return runner.benchmark(
-        bench.settings, Hardware(), said, chosen=suites, quick=True, workloads=bench.workloads
-    )  # fmt: skip
+    return runner.benchmark(bench.settings, Hardware(), said, chosen=suites, quick=True, workloads=bench.workloads)
 
 
 def test_the_interval_holds_what_both_rounds_saw(bench):

@@ -19,7 +19,7 @@ def test_the_interval_of_a_constant_is_a_point():
 
 @pytest.mark.parametrize(
     ("count", "low", "high"),
-    # Conover 1999, table A3 (binomial, p = 1/2): the ranks that leave at most 2.5 % at each end
+    # by hand from binomial tails at p = 1/2: at most 2.5 % beyond each end, which 5 samples (3.1 %) cannot reach
     [(5, 1, 5), (6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (15, 4, 12), (20, 6, 15)],
 )
 def test_the_interval_s_ends_are_the_known_ranks(count, low, high):
