@@ -17,8 +17,8 @@ def _begun():
     return session
 
 
-# Salt loads every grain's module before it asks its own grains, and NVML opens meanwhile: on an H200 the grain then took
-# 46 ms instead of 104 (benchmarks/gpu_cost.py)
+# Salt loads every grain's module before it asks its own grains, and NVML opens meanwhile: on an H200 the grain took
+# 46 ms then, 104 before (benchmarks/gpu_cost.py)
 _SESSION = _begun()
 
 
