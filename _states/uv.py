@@ -6,7 +6,7 @@ from vault_cube import environments
 from vault_cube.errors import VaultCubeError
 
 
-def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None):  # noqa: PLR0917 Salt binds no keyword-only arguments
+def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None):  # noqa: PLR0917 Salt binds no keyword-only arguments
     """
     Ensure that an environment is exactly what its lock says: nothing missing, altered or beside it.
 
@@ -20,6 +20,9 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
         folders of other environments; identical files become hard links
     index, extra_indexes
         Python indexes for a box with a network; a build sets UV_OFFLINE and UV_FIND_LINKS and asks none
+    cache
+        a folder beside the environment that keeps what uv unpacks, for the next one with the same packages; whoever
+        names it removes it (`file.absent`). Without it nothing is kept
 
     .. code-block:: yaml
 
@@ -42,7 +45,9 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
         if __opts__["test"]:
             return {**ret, "result": None, "comment": f"{name} would be brought to {lock}"}
         others = [Path(other) for other in share_with or []]
-        made = environments.make(folder, lock, Path(python), share_with=others, indexes=indexes)
+        made = environments.make(
+            folder, lock, Path(python), share_with=others, indexes=indexes, cache=Path(cache) if cache else None
+        )
     except VaultCubeError as err:
         return {**ret, "result": False, "changes": {}, "comment": str(err)}
     except OSError as err:

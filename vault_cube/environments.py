@@ -132,13 +132,20 @@ def damage(folder: Path, *, contents: bool = True) -> Findings:
 
 
 def make(
-    folder: Path, lock: Path, python: Path, *, share_with: Sequence[Path], indexes: Sequence[str]
+    folder: Path,
+    lock: Path,
+    python: Path,
+    *,
+    share_with: Sequence[Path],
+    indexes: Sequence[str],
+    cache: Path | None = None,
 ) -> dict[str, int]:
     """Bring an environment to its lock: create, add, remove, repair, compile, share, stamp.
 
     folder: the environment, at the path where it will be used. lock: the hashed lock. python: the system's interpreter.
     share_with: environments whose identical files become hard links. indexes: uv's index options, each tried in turn,
-    unless a build has set UV_OFFLINE and UV_FIND_LINKS.
+    unless a build has set UV_OFFLINE and UV_FIND_LINKS. cache: keeps what uv unpacked for the next environment, on the
+    environments' file system; None: nothing is kept.
     Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError with uv's reason.
     """
     wanted = read_lock(lock)
@@ -146,23 +153,22 @@ def make(
     if found.absent:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _uv(["venv", "--quiet", "--no-project", "--no-config", "--python", str(python), str(folder)], folder)
-    _fix_modes(folder, _stamp(folder).get("executable"))
+        _uv(["venv", "--quiet", "--no-project", "--no-config", "--python", str(python), str(folder)], folder, cache)
+    _restore_modes(folder, _stamp(folder).get("executable"))
     (folder / STAMP).unlink(missing_ok=True)
     _drop_broken(folder, {*found.missing, *found.altered})
     _drop(folder, found.strays)
     sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
     sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
     sync += ["--python", str(folder / "bin" / "python"), str(lock)]
-    _uv(sync, folder, [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes)
+    _uv(sync, folder, cache, [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes)
     _drop_install_times(folder)
     _drop(folder, damage(folder, contents=False).strays)  # what removed packages or an earlier Python left
-    for place in list(_site(folder).rglob("__pycache__")):
-        shutil.rmtree(place)
-    _fix_times(folder)
+    _drop_byte_code(folder)
+    _fix(folder)
     shared = _share(folder, share_with)
     _compile(folder)
-    _fix_times(folder)
+    _fix(folder)
     differs = _package_changes(folder, wanted)
     if differs:
         raise VaultCubeError(f"{folder}: uv left {', '.join(sorted(differs))} other than {lock} says: run it again")
@@ -171,17 +177,17 @@ def make(
         if left.missing or left.altered:
             first = (left.missing + left.altered)[0]
             raise VaultCubeError(f"{folder}: {first} differs from its package even after a repair: look at its wheel")
-    _fix_modes(folder, None)
-    stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": _executable(folder)}
+    files = {path: status for path, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
+    executable = [path for path, status in files.items() if status.st_mode & 0o100]
+    stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": executable}
     (folder / STAMP).write_text(json.dumps(stamp, sort_keys=True) + "\n")
-    os.utime(folder / STAMP, (EPOCH, EPOCH))
-    os.utime(folder, (EPOCH, EPOCH))
-    files = [status for _, status in _walk(folder) if stat.S_ISREG(status.st_mode)]
-    return {"files": len(files), "bytes": sum(status.st_size for status in files), **shared}
+    for path in (folder / STAMP, folder):
+        os.utime(path, (EPOCH, EPOCH))
+    return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
 
 
-def _uv(arguments: Sequence[str], folder: Path, attempts: Sequence[Sequence[str]] = ((),)) -> None:
-    """Run uv with a cache of its own on the environment's file system, so that it links and leaves nothing.
+def _uv(arguments: Sequence[str], folder: Path, kept: Path | None, attempts: Sequence[Sequence[str]] = ((),)) -> None:
+    """Run uv with a cache on the environment's file system, so that it links: the one that is kept, or one of its own.
 
     attempts: options to try one after the other, until uv is content.
     """
@@ -189,7 +195,7 @@ def _uv(arguments: Sequence[str], folder: Path, attempts: Sequence[Sequence[str]
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if not uv:
         raise VaultCubeError(f"{folder}: uv is not installed beside {sys.executable} nor on PATH")
-    cache = folder.parent / f".{folder.name}.uv"
+    cache = kept or folder.parent / f".{folder.name}.uv"
     environ = {**os.environ, "UV_CACHE_DIR": str(cache)}
     try:
         for options in attempts:
@@ -197,7 +203,8 @@ def _uv(arguments: Sequence[str], folder: Path, attempts: Sequence[Sequence[str]
             if ran.returncode == 0:
                 return
     finally:
-        shutil.rmtree(cache, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(cache, ignore_errors=True)
     reason = " ".join(ran.stderr.split()).removeprefix("error: ")
     raise VaultCubeError(f"{folder}: uv {arguments[0]}: {reason[:500] or f'exit code {ran.returncode}'}")
 
@@ -290,24 +297,33 @@ def _stamp(folder: Path) -> dict[str, Any]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def _executable(folder: Path) -> list[str]:
-    return [path for path, status in _walk(folder) if stat.S_ISREG(status.st_mode) and status.st_mode & 0o100]
+def _drop_byte_code(folder: Path) -> None:
+    for place, below, _ in os.walk(_site(folder)):
+        if "__pycache__" in below:
+            below.remove("__pycache__")
+            shutil.rmtree(os.path.join(place, "__pycache__"))  # noqa: PTH118 thousands of these
 
 
-def _fix_modes(folder: Path, executable: Sequence[str] | None) -> None:
-    """Give every file 0755 or 0644; which it is says the list, or where there is none, the file itself."""
-    known = None if executable is None else set(executable)
+def _restore_modes(folder: Path, executable: Sequence[str] | None) -> None:
+    """Give every file of an environment that was made before the mode that its stamp knows."""
+    if executable is None:
+        return
+    known = set(executable)
     for path, status in _walk(folder):
+        if stat.S_ISREG(status.st_mode):
+            (folder / path).chmod(0o755 if path in known else 0o644)
+
+
+def _fix(folder: Path) -> None:
+    """Give everything the one time, and 0755 or 0644."""
+    for path, status in _walk(folder):
+        full = f"{folder}/{path}"
         if not stat.S_ISLNK(status.st_mode):
-            runs = stat.S_ISDIR(status.st_mode) or (status.st_mode & 0o100 if known is None else path in known)
-            wanted = 0o755 if runs else 0o644
+            wanted = 0o755 if stat.S_ISDIR(status.st_mode) or status.st_mode & 0o100 else 0o644
             if stat.S_IMODE(status.st_mode) != wanted:
-                (folder / path).chmod(wanted)
-
-
-def _fix_times(folder: Path) -> None:
-    for path, _ in _walk(folder):
-        os.utime(folder / path, (EPOCH, EPOCH), follow_symlinks=False)
+                os.chmod(full, wanted)  # noqa: PTH101 fifty thousand of these
+        if status.st_mtime_ns != EPOCH * 10**9:
+            os.utime(full, (EPOCH, EPOCH), follow_symlinks=False)
 
 
 def _compile(folder: Path) -> None:
@@ -331,13 +347,12 @@ def _share(folder: Path, others: Sequence[Path]) -> dict[str, int]:
     for path, status in list(_walk(base)):
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             continue
-        lender = next((site for site in sites if _same(base / path, status, site / path)), None)
+        lender = next((site for site in sites if _same(f"{base}/{path}", status, f"{site}/{path}")), None)
         if lender is None:
             continue
         for name in (path, *_byte_code(lender, path)):
-            _link(lender / name, base / name)
             shared["shared_files"] += 1
-            shared["shared_bytes"] += (base / name).stat().st_size
+            shared["shared_bytes"] += _link(lender / name, base / name)
     return shared
 
 
@@ -346,9 +361,9 @@ def _is_whole(folder: Path) -> bool:
     return bool(tree) and tree == tree_digest(folder)
 
 
-def _same(mine: Path, status: os.stat_result, theirs: Path) -> bool:
+def _same(mine: str, status: os.stat_result, theirs: str) -> bool:
     try:
-        other = theirs.lstat()
+        other = os.lstat(theirs)
     except OSError:
         return False
     if (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino):
@@ -365,12 +380,16 @@ def _byte_code(site: Path, path: str) -> list[str]:
     return [code] if name.endswith(".py") and (site / code).is_file() else []
 
 
-def _link(theirs: Path, mine: Path) -> None:
+def _link(theirs: Path, mine: Path) -> int:
+    """Make a file a further name of another environment's. Returns its size, bytes."""
+    size = theirs.stat().st_size
+    if mine.exists() and mine.samefile(theirs):  # both came out of one cache
+        return size
     mine.parent.mkdir(exist_ok=True)
     spare = mine.with_name(f".{mine.name}.link")
     os.link(theirs, spare)
     spare.replace(mine)
-    spare.unlink(missing_ok=True)  # rename(2) does nothing between two names of one file
+    return size
 
 
 def _package_changes(folder: Path, wanted: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:

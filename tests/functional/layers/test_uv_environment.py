@@ -235,3 +235,19 @@ def test_through_salt_itself(box, tmp_path):
     )
     (state,) = again["local"].values()
     assert (state["result"], state["changes"]) == (True, {})
+
+
+def test_a_kept_cache_unpacks_a_package_once(box, load_state, wheels, tmp_path):
+    uv, kept = load_state("uv"), tmp_path / "envs/.unpacked"
+    uv.environment(**box, cache=str(kept))
+    other = {**box, "name": str(tmp_path / "envs/two")}
+    uv.environment(**other, cache=str(kept), share_with=[box["name"]])
+    assert kept.is_dir()
+    inodes = {file.stat().st_ino for file in kept.rglob("data.py")}
+    assert inodes == {(site(each) / "alpha/data.py").stat().st_ino for each in (box, other)}
+    subprocess.run(["rm", "-rf", kept], check=True)
+    assert says(other) == "alpha 1.0"
+    first = tree(other)
+    subprocess.run(["rm", "-rf", other["name"]], check=True)
+    uv.environment(**other, share_with=[box["name"]])
+    assert tree(other) == first

@@ -154,3 +154,46 @@ def test_what_is_no_entry_is_swept(kept, layers):
     (layers / "half/tree").mkdir(parents=True)
     assert cache.evict(layers, 10**9, []) == []
     assert [folder.name for folder in layers.iterdir()] == [KEY[:32]]
+
+
+def decay(entry):
+    """Another content that no write tells of, as a disk that forgets a bit would leave it."""
+    flip(entry.tree / "etc/motd")
+    cache._note_read(entry, cache._written(entry.tree))
+
+
+def noted(entry, **values):
+    file = entry.folder / "read.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def test_what_was_read_lately_is_not_read_again(kept, monkeypatch):
+    entry = kept()
+    monkeypatch.setattr(manifest, "entries", lambda _: pytest.fail("it was read"))
+    cache.verify(entry)
+
+
+@pytest.mark.parametrize("later", [{"at": time.time() - cache.READ_AGAIN_S - 1}, {"boot": "another"}, {"at": 1e12}])
+def test_what_nobody_wrote_is_read_again_after_a_day_or_a_boot(kept, later):
+    entry = kept()
+    decay(entry)
+    noted(entry, **later)
+    with pytest.raises(cache.Damaged, match=r"etc/motd: content"):
+        cache.verify(entry)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_note_that_cannot_be_read_means_reading(kept, text):
+    entry = kept()
+    decay(entry)
+    (entry.folder / "read.json").write_text(text)
+    with pytest.raises(cache.Damaged):
+        cache.verify(entry)
+
+
+def test_reading_is_noted(kept, monkeypatch):
+    entry = kept()
+    (entry.folder / "read.json").unlink()
+    cache.verify(entry)
+    monkeypatch.setattr(manifest, "entries", lambda _: pytest.fail("it was read"))
+    cache.verify(entry)
