@@ -105,7 +105,7 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
                 )
                 entry = _of_its_key(space, name, wanted[name], made)
         entries.append(entry)
-    remember(space, {name: wanted[name].inputs for name in keys.ORDER[: len(entries)]})
+    keys.remember(space, {name: wanted[name].inputs for name in keys.ORDER[: len(entries)]})
     return entries
 
 
@@ -325,18 +325,3 @@ def _damaged(folder: Path, manifest: dict[str, Any]) -> list[str]:
     if later and not wrong:
         made.touch()  # copied, or touched: read once, not each time
     return wrong
-
-
-def remember(space: Workspace, inputs: dict[str, dict[str, str]]) -> None:
-    """Note what this build's keys were made of, for `image.why`."""
-    space.build.mkdir(parents=True, exist_ok=True)
-    write_json(space.build / "keys.json", {**last_build(space), **inputs})
-
-
-def last_build(space: Workspace) -> dict[str, dict[str, str]]:
-    """The inputs of each layer's key when it was last built here."""
-    try:
-        found: dict[str, dict[str, str]] = json.loads((space.build / "keys.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found

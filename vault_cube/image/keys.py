@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.image.aptlock import AptLock
+from vault_cube.image.progress import write_json
 from vault_cube.image.workspace import LAYERS, Workspace
 
 ROOT = "root"
@@ -238,10 +239,23 @@ def _names(file: Path, _mtime_ns: int, _size: int) -> tuple[set[str], set[str]]:
     return names, set(re.findall(r"__salt__\[\"(\w+)\.", text))
 
 
+def remember(space: Workspace, inputs: dict[str, dict[str, str]]) -> None:
+    """Note what this build's keys were made of, for `image.why`."""
+    space.build.mkdir(parents=True, exist_ok=True)
+    write_json(space.build / "keys.json", {**last_build(space), **inputs})
+
+
+def last_build(space: Workspace) -> dict[str, dict[str, str]]:
+    """The inputs of each layer's key when it was last built here."""
+    try:
+        found: dict[str, dict[str, str]] = json.loads((space.build / "keys.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
 def why(space: Workspace, layer: str) -> list[str]:
     """Which inputs of a layer's key changed since it was last built for this target, a line each."""
-    from vault_cube.image.build import last_build
-
     before = last_build(space).get(layer)
     if before is None:
         return [f"{layer}: not built here before"]

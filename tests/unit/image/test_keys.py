@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from vault_cube.image import build, keys
+from vault_cube.image import keys
 from vault_cube.image.aptlock import AptLock
 
 ALL = keys.ORDER
@@ -187,7 +187,7 @@ def test_a_layer_is_shown_no_more_than_its_key_is_made_of(space):
 
 def test_why_names_what_changed(space, before):
     assert keys.why(space, "base") == ["base: not built here before"]
-    build.remember(space, {name: key.inputs for name, key in before.items()})
+    keys.remember(space, {name: key.inputs for name, key in before.items()})
     assert keys.why(space, "base") == ["base: nothing changed"]
     append(space.checkout / "salt/base/users.sls", "\n")
     append(space.checkout / "salt/base/new.sls", "\n")
