@@ -69,8 +69,10 @@ def not_applicable(case: str, reason: str) -> Verdict:
 
 
 def last_line(text: str) -> str:
+    """The last line of what a program printed, shortened in its middle: programs say last what the matter is."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    last = lines[-1] if lines else ""
+    return last if len(last) <= 300 else f"{last[:100]} … {last[-197:]}"
 
 
 def summary(layer: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:

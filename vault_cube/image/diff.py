@@ -90,7 +90,8 @@ def trees(one: Side, two: Side) -> list[str]:
     if len(lines) > LISTED:
         said.append(f"… and {len(lines) - LISTED} lines more")
     both = [path for path in own if path in old and path in new and old[path][0] == new[path][0] == "f"]
-    return said + list(_diffoscope(one.tree, two.tree, [path for path in both if old[path][5] != new[path][5]]))
+    closer = [path for path in both if old[path][5] != new[path][5] and not _private(old[path]) | _private(new[path])]
+    return said + list(_diffoscope(one.tree, two.tree, closer))
 
 
 def _by_path(lines: Sequence[str]) -> dict[str, list[str]]:
@@ -113,11 +114,19 @@ def _entry(one: Side, two: Side, path: str, old: list[str] | None, new: list[str
     if old[0] == new[0] == "f" and old[5] != new[5]:
         found = first_difference(*files)
         if found is not None:
-            said.append(f"content from byte {found[0]}: {found[1] or 'the end'}, {found[2] or 'the end'}")
-            text = _text(*files) if name.startswith("etc/") else []
+            if _private(old) or _private(new):
+                said.append(f"content from byte {found[0]}, not shown: only its owner may read it")
+            else:
+                said.append(f"content from byte {found[0]}: {found[1] or 'the end'}, {found[2] or 'the end'}")
+                text = _text(*files) if name.startswith("etc/") else []
     if said:
         yield f"~ {name}: {'; '.join(said)}"
     yield from (f"    {line}" for line in text)
+
+
+def _private(entry: Sequence[str]) -> bool:
+    """Whether a file's mode keeps it from everybody else: a host key, the shadow file."""
+    return int(entry[1], 8) & 0o007 == 0
 
 
 def _shown(field: str, value: str) -> str:

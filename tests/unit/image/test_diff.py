@@ -100,6 +100,18 @@ def test_configuration_is_shown_line_by_line(tmp_path):
     ]
 
 
+def test_what_only_its_owner_may_read_is_not_shown(tmp_path, monkeypatch):
+    one = tree(tmp_path / "a", {"etc/ssh/ssh_host_key": ("secret one\n", 0o600), "etc/shadow": ("root:a", 0o640)})
+    two = tree(tmp_path / "b", {"etc/ssh/ssh_host_key": ("secret two\n", 0o600), "etc/shadow": ("root:b", 0o640)})
+    looked = []
+    monkeypatch.setattr(diff, "_diffoscope", lambda _one, _two, paths: looked.extend(paths) or [])
+    assert said(one, two) == [
+        "~ etc/shadow: content from byte 5, not shown: only its owner may read it",
+        "~ etc/ssh/ssh_host_key: content from byte 7, not shown: only its owner may read it",
+    ]
+    assert looked == []
+
+
 def test_modes_times_links_and_kinds(tmp_path):
     one = tree(tmp_path / "a", {"mode": ("x", 0o644), "time": "x", "kind": "", "with space": "1"})
     two = tree(tmp_path / "b", {"mode": ("x", 0o4755), "time": "x", "with space": "2"})
