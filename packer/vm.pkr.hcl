@@ -27,6 +27,8 @@ source "qemu" "vm" {
     ["-drive", "if=virtio,driver=vvfat,read-only=on,label=CIDATA,dir=${var.vm_seed}"],
     ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:${var.vm_ssh_port}"],
     ["-device", "virtio-net-pci,netdev=user.0,romfile="],
+    # a serial console is enough, and the tools tree carries no ROM for a graphics card
+    ["-vga", "none"],
     ["-serial", "file:${var.vm_work}/console.log"],
   ]
 
