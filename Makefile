@@ -13,7 +13,7 @@ endif
 VENV := .venv
 STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
-BUILDER := mmdebstrap openssh-client packer
+BUILDER := iproute2 mmdebstrap openssh-client packer
 TESTER := shellcheck
 PROVER := libfaketime
 

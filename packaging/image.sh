@@ -13,7 +13,7 @@ case $status in
   3) ;; # something is to be made
   *) exit 1 ;;
 esac
-packaging/apt.sh mmdebstrap openssh-client
+packaging/apt.sh iproute2 mmdebstrap openssh-client
 if command -v packer >/dev/null || packaging/apt.sh packer 2>/dev/null; then
   set -- packer build -color=false -var target="$target" -var locked="$locked" packer/demo-box.pkr.hcl
 else

@@ -25,6 +25,7 @@ COMMANDS = {
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     # for the boot test, at the end: told before the beginning
+    "ip": "iproute2",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
