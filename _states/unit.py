@@ -114,7 +114,7 @@ def _ask(verb, name):
 def _at_rest(name):
     """A unit that did its work and ended, or whose condition was asked and did not hold, need not run."""
     ran = subprocess.run(
-        ["systemctl", "show", "-p", "Type,ConditionResult,ConditionTimestampMonotonic,ActiveState", name],
+        ["systemctl", "show", "-p", "Type,Result,ConditionResult,ConditionTimestampMonotonic,ActiveState", name],
         capture_output=True,
         text=True,
         check=False,
@@ -124,4 +124,5 @@ def _at_rest(name):
         return False
     # a unit that nobody has tried to start says no, too, at time 0
     asked = said.get("ConditionTimestampMonotonic", "0") != "0"
-    return said.get("Type") == "oneshot" or (asked and said.get("ConditionResult") == "no")
+    skipped = said.get("Result") == "exec-condition" or (asked and said.get("ConditionResult") == "no")
+    return said.get("Type") == "oneshot" or skipped

@@ -32,14 +32,43 @@ driver modules are loaded at boot:
     - contents: {{ (['# written by salt/driver/modules.sls'] + driver.load) | json }}
     - require:
       - sls: driver.packages
+
+# the guest that proves an image has no GPU, and a box whose card is out is to be looked into: both boot.
+# layer.check driver and gpu.health tell what is missing
+a module that finds no GPU fails no boot:
+  file.managed:
+    - name: /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf
+    - makedirs: True
+    - mode: '0644'
+    - contents: |
+        # written by salt/driver/modules.sls
+        [Service]
+        SuccessExitStatus=1
 {% endif %}
 
 {% if driver.persistence %}
+the driver is kept loaded where there is a GPU:
+  file.managed:
+    - name: /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf
+    - makedirs: True
+    - mode: '0644'
+    # the PCI vendor: the card is there long before its driver is
+    - contents: |
+        # written by salt/driver/modules.sls
+        [Service]
+        ExecCondition=/bin/sh -c 'grep -qsx 0x10de /sys/bus/pci/devices/*/vendor'
+  cmd.run:
+    - name: systemctl daemon-reload
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: the driver is kept loaded where there is a GPU
+
 driver stays loaded while nobody uses a GPU:
   unit.enabled:
     - name: nvidia-persistenced.service
     - require:
       - sls: driver.packages
+      - cmd: the driver is kept loaded where there is a GPU
 {% endif %}
 
 {% if not (driver.blocked or driver.load or driver.persistence) %}

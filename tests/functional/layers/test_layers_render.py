@@ -77,6 +77,15 @@ def test_the_demo_box_asks_for_the_names_on_record(low):
     assert "unit nvidia-persistenced.service" in states
 
 
+@pytest.mark.parametrize("target", ["ubuntu-24.04", "debian-13-nvidia"])
+def test_without_its_gpu_a_box_still_boots_sound(low, target):
+    states = by_id(low(target))
+    kept = states["file /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf"]["contents"]
+    assert "0x10de /sys/bus/pci/devices/*/vendor" in kept
+    loaded = states["file /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf"]["contents"]
+    assert "SuccessExitStatus=1" in loaded
+
+
 def test_a_cpu_box_has_nothing_of_a_vendor(low):
     for target in ("debian-12", "debian-13"):
         text = json.dumps([chunk for chunk in low(target) if chunk["__sls__"].startswith(("driver", "runtime"))])

@@ -54,8 +54,9 @@ def test_a_stopped_service_is_drift_and_is_started(unit, systemd):
     [
         {"Type": "oneshot", "ConditionResult": "yes", "ConditionTimestampMonotonic": "7"},
         {"Type": "simple", "ConditionResult": "no", "ConditionTimestampMonotonic": "7"},
+        {"Type": "forking", "Result": "exec-condition", "ConditionResult": "yes", "ConditionTimestampMonotonic": "7"},
     ],
-    ids=["did its work", "its condition did not hold"],
+    ids=["did its work", "its condition did not hold", "its program said that it is not needed"],
 )
 def test_what_need_not_run_is_at_rest(unit, systemd, shown):
     systemd.add(NAME, "enabled", "inactive", shown=shown)
