@@ -33,8 +33,7 @@ driver modules are loaded at boot:
     - require:
       - sls: driver.packages
 
-# the guest that proves an image has no GPU, and a box whose card is out is to be looked into: both boot.
-# layer.check driver and gpu.health tell what is missing
+# the guest that proves an image has no GPU, and a box whose card is out is to be looked into: both boot
 a module that finds no GPU fails no boot:
   file.managed:
     - name: /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf
