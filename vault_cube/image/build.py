@@ -14,13 +14,27 @@ from typing import Any
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, disk, keys, layers, papers, preflight, relock, root, signature, store, tidy, tools
+from vault_cube.image import (
+    cache,
+    disk,
+    forms,
+    keys,
+    layers,
+    papers,
+    preflight,
+    relock,
+    root,
+    signature,
+    store,
+    tidy,
+    tools,
+)
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.fetch import fetch
 from vault_cube.image.progress import log_tail, note, read_times, step, write_json
 from vault_cube.image.workspace import Workspace
 
-FINISH = ("disk.py", "papers.py", "provenance.py", "sbom.py")
+FINISH = ("disk.py", "ext4_changes.py", "forms.py", "papers.py", "provenance.py", "qcow2.py", "sbom.py")
 """the code that makes the files of an image from finished layers"""
 
 
@@ -79,7 +93,7 @@ def _stage(space: Workspace, title: str, log: Path) -> Iterator[None]:
 
 def make_tools(space: Workspace) -> cache.Entry:
     """The tools tree is there."""
-    entry = _sound(tools.find(space))
+    entry = cache.sound(tools.find(space))
     if entry is None:
         with _stage(space, "tools: the tree that makes and boots disks", space.logs / "tools.log"):
             entry = tools.make(space)
@@ -95,7 +109,7 @@ def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[cache.Entr
         # what nothing is built on needs no reading
         above = keys.ORDER[keys.ORDER.index(name) + 1 : keys.ORDER.index(last) + 1]
         if entry and any(cache.find(space.layers, wanted[layer].key) is None for layer in above):
-            entry = _sound(entry)
+            entry = cache.sound(entry)
         if entry is None:
             with _stage(space, f"{name}: {_title(name)}", space.logs / f"{name}.log"):
                 made = (
@@ -131,18 +145,6 @@ def _of_its_key(space: Workspace, name: str, key: keys.Key, made: cache.Entry) -
     return made
 
 
-def _sound(entry: cache.Entry | None) -> cache.Entry | None:
-    """The entry if it is what it was; a damaged one is named, dropped and made again."""
-    if entry is None:
-        return None
-    try:
-        cache.verify(entry)
-    except cache.Damaged as err:
-        note(f"[yellow]{err}[/]")
-        return None
-    return entry
-
-
 def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
     """The key of the finished image: its layers, the disk's settings and the code that makes it."""
     settings = space.settings.image
@@ -150,6 +152,7 @@ def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
         wanted[keys.ORDER[-1]].key,
         settings.disk.model_dump_json(),
         settings.formats,
+        forms.made_by(),
         *(keys.file_digest(space.checkout / "vault_cube/image" / name) for name in FINISH),
         __version__,
     ]
@@ -170,27 +173,32 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         return finished
     wanted = keys.layer_keys(space)
     entries = make_layers(space)
-    while not all(_sound(entry) for entry in entries):
+    while not all(cache.sound(entry) for entry in entries):
         entries = make_layers(space)
     lock = AptLock.read(space.locks / "apt.lock")
-    folder = space.build / "image"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder, name = space.build / "image", basename(space)
     with space.scratch("disk") as work:
         with _stage(space, "disk: kernel image, partitions, file systems", space.logs / "disk.log"):
             disk.make(space, entries, lock.epoch, work)
-        forms = space.settings.image.formats
-        # each packer keeps one processor busy, and so does a sha256
-        packing = _stage(space, f"forms: {', '.join(forms)}", space.logs / "disk.log")
+        packed: dict[str, Path] = {form: work / f"{name}.{form}" for form in space.settings.image.formats}
+        packing = _stage(space, f"forms: {', '.join(packed)}", space.logs / "disk.log")
         with packing, ThreadPoolExecutor() as pool:
-            raw = pool.submit(store.sha256_of, work / "disk.raw")
-            files = dict(pool.map(lambda form: _pack(space, work, form, folder), forms))
+            earlier = {form: _earlier(space, form) for form in packed}
+            raw = forms.make(work / "disk.raw", packed, earlier, space.build / "pieces.json")
+            files = {
+                file.name: found
+                for file, found in zip(packed.values(), pool.map(described, packed.values()), strict=True)
+            }
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for file in packed.values():
+            shutil.move(file, folder)
     with step("papers: SBOMs and provenance", times_file(space)):
-        digests = {"raw": raw.result(), **{file: form["sha256"] for file, form in files.items()}}
-        made = papers.make(space, folder, name=basename(space), digests=digests, lock=lock, wanted=wanted)
+        digests = {"raw": raw, **{file: form["sha256"] for file, form in files.items()}}
+        made = papers.make(space, folder, name=name, digests=digests, lock=lock, wanted=wanted)
         files |= {file.name: described(file) for file in made}
     manifest: dict[str, Any] = {
-        "name": basename(space),
+        "name": name,
         "target": space.target,
         "version": space.settings.image.version,
         "builder": __version__,
@@ -205,7 +213,7 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         "epoch": lock.epoch,
         "matches_lock": not relock.moved(space),
         "moved": relock.moved(space),
-        "raw_sha256": raw.result(),
+        "raw_sha256": raw,
         "files": files,
     }
     write_manifest(folder, manifest)
@@ -214,12 +222,11 @@ def make_disk(space: Workspace) -> dict[str, Any]:
     return manifest
 
 
-def _pack(space: Workspace, work: Path, form: str, folder: Path) -> tuple[str, dict[str, Any]]:
-    """One form of the disk is in a folder; its name and what a manifest says of it."""
-    file = folder / f"{basename(space)}.{form}"
-    shutil.move(disk.convert(space, work, form), file)
-    file.chmod(0o644)
-    return file.name, described(file)
+def _earlier(space: Workspace, form: str) -> Path:
+    """The last image's file of a form, whatever that was made of; it may be missing."""
+    file = f"{basename(space)}.{form}"
+    unproven = space.build / "image" / file
+    return unproven if unproven.exists() else space.dist / file
 
 
 def described(file: Path) -> dict[str, Any]:

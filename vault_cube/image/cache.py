@@ -20,6 +20,7 @@ from typing import Any
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import manifest
+from vault_cube.image.progress import note
 
 IN_USE_S = 3600
 """seconds for which an entry counts as in use after it was asked for"""
@@ -129,6 +130,18 @@ def verify(entry: Entry) -> None:
     drop(entry)
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
     raise Damaged(f"cached layer {name} is damaged ({changes[0]}{more}): removed; it is built again")
+
+
+def sound(entry: Entry | None) -> Entry | None:
+    """The entry if it is what it was; a damaged one is named and dropped, so that it is made again."""
+    if entry is None:
+        return None
+    try:
+        verify(entry)
+    except Damaged as err:
+        note(f"[yellow]{err}[/]")
+        return None
+    return entry
 
 
 def _written(tree: Path) -> str:

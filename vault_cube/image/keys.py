@@ -52,7 +52,8 @@ class Key:
     inputs: dict[str, str]
 
 
-def _key(inputs: dict[str, str]) -> Key:
+def of(inputs: dict[str, str]) -> Key:
+    """The key of some inputs."""
     return Key(_digest(inputs), inputs)
 
 
@@ -88,7 +89,7 @@ def places(space: Workspace, files: Iterable[Path]) -> dict[str, Path]:
 
 def tools_key(space: Workspace) -> Key:
     """The key of the tools tree."""
-    return _key(
+    return of(
         {
             "locks/tools.lock": _file_or_missing(space.tools_lock),
             **_files(
@@ -122,7 +123,7 @@ def layer_keys(space: Workspace) -> dict[str, Key]:
         if layer != ROOT:
             inputs |= {f"pillar {name}": _digest(value) for name, value in visible_pillar(space, layer).items()}
             inputs |= _files(space, staged_files(space, layer))
-        keys[layer] = _key(inputs)
+        keys[layer] = of(inputs)
         parent = keys[layer].key
     return keys
 

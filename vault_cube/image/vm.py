@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import build as recipe
-from vault_cube.image import chroot, disk
+from vault_cube.image import chroot, disk, forms
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.boot import choose_accelerator, lives_under_kvm
 from vault_cube.image.boot_cases import Expected
@@ -32,7 +32,8 @@ def base_image(space: Workspace) -> Path:
         return image
     with space.scratch("vm") as work, step("vm: the disk of layer 1"):
         disk.make(space, entries, AptLock.read(space.locks / "apt.lock").epoch, work)
-        packed = disk.convert(space, work, "qcow2")
+        packed = work / "disk.qcow2"
+        forms.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json")
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("base-*.qcow2"):
             old.unlink()

@@ -1,0 +1,121 @@
+"""What debugfs has to do so that a file system with the layers below holds the whole tree: one command a line.
+
+Runs by itself in the tools tree, where both are mounted: `ext4_changes.py BELOW TREE TOP EPOCH VALUES`. TOP is the top
+layer's own folder: no path that is not in it can differ.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def commands(below: Path, tree: Path, top: Path, epoch: int, values: Path) -> Iterator[str]:
+    """The commands that make `below` what `tree` is, in an order that debugfs can follow.
+
+    epoch: what mke2fs gives all times but a file's own, seconds since 1970. values: an empty folder for the values of
+    extended attributes. Raises ValueError for what debugfs cannot make.
+    """
+    yield f"set_current_time @{epoch}"
+    linked: dict[int, Path] = {}
+    # a folder comes before what is in it
+    for path in sorted(found.relative_to(top) for found in (top, *top.rglob("*"))):
+        old, new = _status(below / path), _status(tree / path)
+        if new is None:
+            continue  # removed, and told with its folder
+        if old and stat.S_IFMT(old.st_mode) == stat.S_IFMT(new.st_mode) == stat.S_IFDIR:
+            for name in sorted(_names(below / path) - _names(tree / path)):
+                yield from _remove(below, path / name)
+        else:
+            if old:
+                yield from _remove(below, path)
+                old = None
+            if stat.S_ISREG(new.st_mode) and new.st_nlink > 1:
+                one = linked.setdefault(new.st_ino, path)
+                if one != path:
+                    yield f"ln {_quoted(one)} {_quoted(path)}"
+                    continue
+            yield f"cd {_quoted(path.parent)}"
+            yield _create(tree / path, new.st_mode)
+        yield from _attributes(below / path if old else None, tree / path, path, values)
+        for field, value in {
+            "mode": f"0{new.st_mode:o}",
+            "uid": new.st_uid,
+            "gid": new.st_gid,
+            "mtime": f"@{min(int(new.st_mtime), epoch)}",
+            **dict.fromkeys(("atime", "ctime", "crtime"), f"@{epoch}"),
+        }.items():
+            yield f"set_inode_field {_quoted(path)} {field} {value}"
+
+
+def _create(source: Path, mode: int) -> str:
+    """The command that makes a file, folder or link in debugfs' current folder."""
+    name = _word(source.name)
+    if stat.S_ISDIR(mode):
+        return f"mkdir {name}"
+    if stat.S_ISLNK(mode):
+        return f"symlink {name} {_word(os.readlink(source))}"  # noqa: PTH115 a target is text, not a path
+    if stat.S_ISREG(mode):
+        return f"write {_word(str(source))} {name}"
+    raise ValueError(f"{source}: neither a file nor a folder nor a link: no layer can add it to a disk")
+
+
+def _remove(below: Path, path: Path) -> Iterator[str]:
+    """The commands that remove what lies at a path of `below`."""
+    if (below / path).is_dir() and not (below / path).is_symlink():
+        for name in sorted(_names(below / path)):
+            yield from _remove(below, path / name)
+        yield f"rmdir {_quoted(path)}"
+    else:
+        yield f"rm {_quoted(path)}"
+
+
+def _names(folder: Path) -> set[str]:
+    return {item.name for item in folder.iterdir()}
+
+
+def _attributes(old: Path | None, new: Path, path: Path, values: Path) -> Iterator[str]:
+    """The commands for extended attributes: capabilities, access lists."""
+    have, want = (_extended(place) if place else {} for place in (old, new))
+    for name in sorted(have.keys() - want.keys()):
+        yield f"ea_rm {_quoted(path)} {_word(name)}"
+    for name, value in sorted(want.items()):
+        if have.get(name) != value:
+            file = values / str(len(list(values.iterdir())))
+            file.write_bytes(value)
+            yield f"ea_set -f {_word(str(file))} {_quoted(path)} {_word(name)}"
+
+
+def _extended(place: Path) -> dict[str, bytes]:
+    names = os.listxattr(place, follow_symlinks=False)
+    return {name: os.getxattr(place, name, follow_symlinks=False) for name in names}
+
+
+def _status(place: Path) -> os.stat_result | None:
+    try:
+        return place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _quoted(path: Path) -> str:
+    """A path of the file system as a word of a command."""
+    return _word(str(Path("/") / path))
+
+
+def _word(text: str) -> str:
+    if "\n" in text:
+        raise ValueError(f"{text!r}: debugfs takes no name with a line break")
+    return '"' + text.replace('"', '""') + '"'
+
+
+if __name__ == "__main__":
+    below, tree, top, epoch, values = sys.argv[1:]
+    try:
+        for line in commands(Path(below), Path(tree), Path(top), int(epoch), Path(values)):
+            print(line)
+    except ValueError as err:
+        sys.exit(str(err))
