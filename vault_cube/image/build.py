@@ -184,7 +184,7 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         packing = _stage(space, f"forms: {', '.join(packed)}", space.logs / "disk.log")
         with packing, ThreadPoolExecutor() as pool:
             earlier = {form: _earlier(space, form) for form in packed}
-            raw = forms.make(work / "disk.raw", packed, earlier, space.build / "pieces.json")
+            raw = forms.make(work / "disk.raw", packed, earlier, space.build / "pieces.json", space.logs / "disk.log")
             files = {
                 file.name: found
                 for file, found in zip(packed.values(), pool.map(described, packed.values()), strict=True)

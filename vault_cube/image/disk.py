@@ -87,7 +87,7 @@ mke2fs -q -F -t ext4 -L root -b 4096 -I 256 -U "$FILESYSTEM_UUID" \
 """
 """makes a disk of the layers below the last one"""
 
-LAST = """\
+KERNEL = """\
 root=/run/tree
 kernel=$(ls "$root/lib/modules")
 case "$kernel" in *"
@@ -103,15 +103,19 @@ truncate -s "${ESP_MIB}M" /tmp/esp.img
 mkfs.vfat -F 32 -n ESP -i "$(echo "$ESP_UUID" | cut -c1-8)" --invariant /tmp/esp.img
 mcopy -s -m -i /tmp/esp.img /tmp/esp/EFI ::
 dd if=/tmp/esp.img of=/run/work/disk.raw bs=1M seek="$GPT_MIB" conv=notrunc,sparse status=none
+"""
+"""writes the kernel image into such a disk"""
+
+LAST = """\
 mkdir /tmp/values
-python3 -B /run/ext4_changes.py /run/below "$root" /run/top "$SOURCE_DATE_EPOCH" /tmp/values >/tmp/changes
+python3 -B /run/ext4_changes.py /run/below /run/tree /run/top "$SOURCE_DATE_EPOCH" /tmp/values >/tmp/changes
 system="/run/work/disk.raw?offset=$((ROOT_START_MIB * 1048576))"
 # debugfs goes on after an error, and ends with 0: its first line of stderr is its version, and there must be no other
 debugfs -w -f /tmp/changes "$system" 2>/tmp/said >/dev/null
 if [ "$(wc -l </tmp/said)" -ne 1 ]; then cat /tmp/said; exit 1; fi
 e2fsck -f -n "$system"
 """
-"""writes the last layer and the kernel image into such a disk"""
+"""writes the last layer into such a disk"""
 
 
 def make(space: Workspace, entries: Sequence[cache.Entry], epoch: int, folder: Path) -> None:
@@ -137,7 +141,7 @@ def make(space: Workspace, entries: Sequence[cache.Entry], epoch: int, folder: P
     copy_sparse(kept.tree / "disk.raw", folder / "disk.raw")
     _in_tools(
         space,
-        LAST,
+        KERNEL + LAST,
         log=log,
         folder=folder,
         trees={"/run/below": below, "/run/tree": entries},

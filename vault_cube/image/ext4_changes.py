@@ -36,10 +36,11 @@ def commands(below: Path, tree: Path, top: Path, epoch: int, values: Path) -> It
             if stat.S_ISREG(new.st_mode) and new.st_nlink > 1:
                 one = linked.setdefault(new.st_ino, path)
                 if one != path:
-                    yield f"ln {_quoted(one)} {_quoted(path)}"
+                    yield from (f"cd {_quoted(path.parent)}", f"ln {_quoted(one)} {_word(f'./{path.name}')}")
+                    # debugfs counts none
+                    yield f"set_inode_field {_quoted(one)} links_count {new.st_nlink}"
                     continue
-            yield f"cd {_quoted(path.parent)}"
-            yield _create(tree / path, new.st_mode)
+            yield from (f"cd {_quoted(path.parent)}", _create(tree / path, new.st_mode))
         yield from _attributes(below / path if old else None, tree / path, path, values)
         for field, value in {
             "mode": f"0{new.st_mode:o}",
@@ -64,13 +65,16 @@ def _create(source: Path, mode: int) -> str:
 
 
 def _remove(below: Path, path: Path) -> Iterator[str]:
-    """The commands that remove what lies at a path of `below`."""
+    """The commands that remove what lies at a path of `below`.
+
+    By `./NAME`: of `/NAME` debugfs takes the folder for its current one, and `<2>` for an inode's number.
+    """
+    verb = "rm"
     if (below / path).is_dir() and not (below / path).is_symlink():
         for name in sorted(_names(below / path)):
             yield from _remove(below, path / name)
-        yield f"rmdir {_quoted(path)}"
-    else:
-        yield f"rm {_quoted(path)}"
+        verb = "rmdir"
+    yield from (f"cd {_quoted(path.parent)}", f"{verb} {_word(f'./{path.name}')}")
 
 
 def _names(folder: Path) -> set[str]:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import zstandard
 
@@ -27,12 +27,28 @@ PIECE = 8 << 20
 NOTHING = bytes(PIECE)
 NOTHING_SHA256 = hashlib.sha256(NOTHING).hexdigest()
 LEVEL = 3
-"""zstd's own; 19 packs 8 % smaller in thirty times the time"""
+"""zstd's own"""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Sizes = Sequence[int]
 Runs = list[tuple[int, int]]
 """where something lies in a file: offset and bytes of each run"""
+
+
+class Packed(NamedTuple):
+    """A piece of a disk as a form has it."""
+
+    sizes: Sizes
+    """bytes of each of its parts; what a part is, the form knows"""
+    content: bytes
+    sha256: str
+    """of both"""
+
+    @classmethod
+    def of(cls, sizes: Sizes, content: bytes) -> Packed:
+        digest = hashlib.sha256(content)
+        digest.update(str(list(sizes)).encode())
+        return cls(sizes, content, digest.hexdigest())
 
 
 class Writer(Protocol):
@@ -55,20 +71,25 @@ class Frames:
         return [(self._end - len(content), len(content))]
 
     def close(self) -> None:
-        pass
+        """The last frame is the end."""
 
 
-def frame(piece: bytes) -> tuple[list[int], bytes]:
+def frame(piece: bytes) -> tuple[Sizes, bytes]:
     """Compress a piece into one frame. Returns its size, in a list, and the frame."""
     packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(piece)
     return [len(packed)], packed
 
 
-FORMS: Mapping[str, tuple[Callable[[bytes], tuple[list[int], bytes]], Callable[[BinaryIO, int], Writer]]] = {
-    "qcow2": (qcow2.pack, qcow2.Writer),
-    "raw.zst": (frame, Frames),
-}
-"""how a form packs a piece, and how it is written"""
+class Form(NamedTuple):
+    """A kind of file."""
+
+    pack: Callable[[bytes], tuple[Sizes, bytes]]
+    """a piece of the disk; by any thread"""
+    writer: Callable[[BinaryIO, int], Writer]
+    """for a file, and the bytes of the disk"""
+
+
+FORMS = {"qcow2": Form(qcow2.pack, qcow2.Writer), "raw.zst": Form(frame, Frames)}
 
 
 def made_by() -> str:
@@ -77,71 +98,65 @@ def made_by() -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An earlier file of a form."""
+class Earlier:
+    """The last image's file of a form."""
 
-    pieces: Mapping[str, tuple[Runs, list[int], str]]
-    """by the sha256 of a piece: where it lies, its sizes, and the sha256 of what lies there"""
+    pieces: Mapping[str, tuple[Runs, Sizes, str]]
+    """by the sha256 of a piece: where it lies, its sizes, and the sha256 of the two"""
     file: int | None
-    """the file's descriptor"""
+    """its descriptor; None: there is no such file"""
 
-    def find(self, digest: str) -> tuple[Sizes, bytes, str] | None:
-        """A piece as it was packed, and the sha256 of that; None when it is not there, or not what it was."""
-        if digest not in self.pieces or self.file is None:
+    def find(self, digest: str) -> Packed | None:
+        """A piece as it was packed; None when it is not there, or not what it was."""
+        if self.file is None:
             return None
-        runs, sizes, wanted = self.pieces[digest]
-        content = b"".join(os.pread(self.file, size, offset) for offset, size in runs)
-        return (sizes, content, wanted) if hashlib.sha256(content).hexdigest() == wanted else None
+        try:
+            runs, sizes, sha256 = self.pieces[digest]
+            found = Packed.of(sizes, b"".join(os.pread(self.file, size, offset) for offset, size in runs))
+        except (KeyError, OSError, OverflowError, TypeError, ValueError):
+            return None
+        return found if found.sha256 == sha256 else None
 
 
-def make(disk: Path, files: Mapping[str, Path], earlier: Mapping[str, Path], notes: Path) -> str:
+def make(disk: Path, files: Mapping[str, Path], earlier: Mapping[str, Path], notes: Path, log: Path) -> str:
     """Pack a disk. Returns the sha256 of the disk itself, which is read once for all of it.
 
     files: form → the file to write. earlier: form → the last image's file, which may be missing. notes: what pieces
-    that had; tells afterwards what these files have.
+    that had; tells afterwards what the new files have. log: is told how far it is.
     """
     known = _known(notes)
-    with ExitStack() as stack, disk.open("rb") as source:
-        size = os.fstat(source.fileno()).st_size
-        kept = {form: Kept(known.get(form, {}), _descriptor(stack, earlier.get(form))) for form in files}
-        writers = {form: FORMS[form][1](stack.enter_context(file.open("wb")), size) for form, file in files.items()}
-        pieces: dict[str, dict[str, Any]] = {form: {} for form in files}
+    with ExitStack() as stack:
+        source = stack.enter_context(disk.open("rb")).fileno()
+        said = stack.enter_context(log.open("a"))
+        size = os.fstat(source).st_size
+        before = {form: Earlier(known.get(form, {}), _descriptor(stack, earlier.get(form))) for form in files}
+        writers = {form: FORMS[form].writer(stack.enter_context(file.open("wb")), size) for form, file in files.items()}
+        pieces: dict[str, dict[str, tuple[Runs, Sizes, str]]] = {form: {} for form in files}
 
-        def packed(offset: int) -> tuple[bytes, str, dict[str, tuple[Sizes, bytes, str]]]:
-            piece, digest = _piece(source.fileno(), offset)
-            found = {}
-            for form in files:
-                found[form] = kept[form].find(digest) or _checked(*FORMS[form][0](piece))
-            return piece, digest, found
+        def packed(offset: int) -> tuple[bytes, str, dict[str, Packed]]:
+            piece, digest = _piece(source, offset)
+            return (
+                piece,
+                digest,
+                {form: before[form].find(digest) or Packed.of(*FORMS[form].pack(piece)) for form in files},
+            )
 
-        whole = hashlib.sha256()
+        whole, done = hashlib.sha256(), 0
         for piece, digest, found in _in_order(packed, range(0, size, PIECE)):
             whole.update(piece)
-            for form, (sizes, content, check) in found.items():
-                pieces[form][digest] = (writers[form].add(sizes, content), sizes, check)
+            for form, (sizes, content, sha256) in found.items():
+                pieces[form][digest] = (writers[form].add(sizes, content), sizes, sha256)
+            done += len(piece)
+            print(f"packed {done >> 20} of {size >> 20} MiB", end="\r", file=said, flush=True)
         for writer in writers.values():
             writer.close()
-    write_json(notes, {"by": made_by(), "pieces": pieces})
+        print(file=said)
+    write_json(notes, {"by": made_by(), "pieces": pieces}, indent=None)
     return whole.hexdigest()
 
 
-def _piece(disk: int, offset: int) -> tuple[bytes, str]:
-    """A piece of the disk and its sha256; of a hole nothing is read."""
-    try:
-        hole = os.lseek(disk, offset, os.SEEK_DATA) >= offset + PIECE
-    except OSError:
-        hole = True  # up to the end
-    if hole and os.fstat(disk).st_size >= offset + PIECE:
-        return NOTHING, NOTHING_SHA256
-    piece = os.pread(disk, PIECE, offset)
-    return piece, hashlib.sha256(piece).hexdigest()
-
-
-def _checked(sizes: Sizes, content: bytes) -> tuple[Sizes, bytes, str]:
-    return sizes, content, hashlib.sha256(content).hexdigest()
-
-
 def _known(notes: Path) -> dict[str, Any]:
+    """What pieces the last image's files have; nothing where nobody can tell, or where another zstd packed them."""
     try:
         found = json.loads(notes.read_text())
         return dict(found["pieces"]) if found["by"] == made_by() else {}
@@ -154,6 +169,18 @@ def _descriptor(stack: ExitStack, file: Path | None) -> int | None:
         return stack.enter_context(file.open("rb")).fileno() if file else None
     except FileNotFoundError:
         return None
+
+
+def _piece(disk: int, offset: int) -> tuple[bytes, str]:
+    """A piece of the disk and its sha256; of a hole nothing is read."""
+    try:
+        hole = os.lseek(disk, offset, os.SEEK_DATA) >= offset + PIECE
+    except OSError:
+        hole = True  # up to the end
+    if hole and os.fstat(disk).st_size >= offset + PIECE:
+        return NOTHING, NOTHING_SHA256
+    piece = os.pread(disk, PIECE, offset)
+    return piece, hashlib.sha256(piece).hexdigest()
 
 
 def _in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

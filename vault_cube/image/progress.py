@@ -55,11 +55,11 @@ def read_times(times: Path) -> dict[str, float]:
     return kept
 
 
-def write_json(file: Path, content: Any) -> None:
+def write_json(file: Path, content: Any, indent: int | None = 1) -> None:
     """Write a file in one step: who is killed meanwhile leaves the old one, or none."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(file.name + ".new")
-    new.write_text(json.dumps(content, indent=1) + "\n")
+    new.write_text(json.dumps(content, indent=indent) + "\n")
     new.replace(file)
 
 

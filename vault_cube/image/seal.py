@@ -105,13 +105,16 @@ def uv_traces(tree: Path, epoch: int) -> None:
 
 
 def times(tree: Path, epoch: int) -> None:
-    """No time is later than the lock's moment, nor finer than a second; access times are the same everywhere."""
+    """No time is later than the lock's moment, nor finer than a second; access times are that moment.
+
+    A machine notes who reads a tree, or does not (noatime): mke2fs takes the earlier of that time and the lock's.
+    """
     for folder, names, files in os.walk(tree):
         for name in (*names, *files):
             path = os.path.join(folder, name)  # noqa: PTH118 half a million of these
             status = os.lstat(path)
             when = min(int(status.st_mtime), epoch)
-            os.utime(path, (when, when), follow_symlinks=False)
+            os.utime(path, (epoch, when), follow_symlinks=False)
     os.utime(tree, (epoch, epoch))
 
 

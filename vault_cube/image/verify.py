@@ -1,9 +1,9 @@
 """Proof of reproducibility: the image built a second time from nothing, elsewhere and otherwise, and compared.
 
 The second build runs in a copy of the checkout (written in reverse order) in another folder, from an empty layer cache,
-without a network, on one CPU, with another umask, time zone, locale, home, user and host name; where libfaketime is
-installed every command in a tree believes that a year has passed. Both builds share the store, whose files are verified
-by sha256, and the checkout's own .venv.
+without a network, on one CPU, with another umask, time zone, locale, home, user and host name, where nobody notes who
+reads a file (noatime); where libfaketime is installed every command in a tree believes that a year has passed. Both
+builds share the store, whose files are verified by sha256, and the checkout's own .venv.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
         "locale": f"{locale} ({os.environ.get('LC_ALL') or os.environ.get('LANG') or 'none set'} before)",
         "host name": "elsewhere",
         "CPUs": f"1 ({len(cpus)} before)",
+        "access times": "not kept (noatime)",
         "file creation order": "last file first",
     }
     failed = work / "faketime-failed"
@@ -123,12 +124,16 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
         environment["PATH"] = f"{work / 'bin'}:{environment['PATH']}"
     else:
         note("the clock is the same but for the time that passes: libfaketime is not installed")
-    shell = f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
+    shell = (
+        # in its own mount namespace: this machine's mounts stay as they are
+        f'mount -o remount,bind,noatime "$(findmnt -n -o TARGET --target {shlex.quote(str(work))})"\n'
+        f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
+    )
     try:
         for stage, *arguments in STAGES:
             call = [str(space.uv.parent / "salt-call"), "--out-file=/dev/null", stage, f"target={space.target}"]
             ran = subprocess.run(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net",
+                ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
                  "sh", "-euc", shell + shlex.join([*call, *arguments])],
                 cwd=other, env=environment, stdin=subprocess.DEVNULL, check=False,
             )  # fmt: skip

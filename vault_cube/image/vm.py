@@ -33,7 +33,7 @@ def base_image(space: Workspace) -> Path:
     with space.scratch("vm") as work, step("vm: the disk of layer 1"):
         disk.make(space, entries, AptLock.read(space.locks / "apt.lock").epoch, work)
         packed = work / "disk.qcow2"
-        forms.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json")
+        forms.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json", space.logs / "disk.log")
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("base-*.qcow2"):
             old.unlink()

@@ -1,0 +1,162 @@
+"""A layer that debugfs wrote into a file system, held against the one that mke2fs makes of the whole tree."""
+
+import os
+import re
+from pathlib import Path
+
+import last_layer
+import pytest
+from base_tree import waited, workspace
+
+from vault_cube.image import build, cache, chroot, disk, ext4_changes, forms, manifest, seal, tools
+
+pytestmark = [
+    pytest.mark.chroot,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a tools tree takes root"),
+]
+
+EPOCH = 1_700_000_000
+MAKE = """\
+make() {
+  truncate -s 80M "$2"
+  mke2fs -q -F -t ext4 -b 4096 -I 256 -U 00000000-0000-4000-8000-000000000004 \\
+    -E offset=1048576,hash_seed=00000000-0000-4000-8000-000000000005,lazy_itable_init=0,root_owner=0:0 \\
+    -d "$1" "$2" 16384
+}
+"""
+BOTH = f"""\
+{MAKE}
+make /run/below disk.raw
+( {disk.LAST} )
+mv disk.raw written.raw
+make /run/tree whole.raw
+e2fsck -f -n 'whole.raw?offset=1048576'
+for name in written whole; do
+  debugfs -f look "$name.raw?offset=1048576" >"$name.told" 2>/dev/null
+  mkdir "$name"
+  debugfs -R "rdump / $name" "$name.raw?offset=1048576" 2>/dev/null
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def space():
+    found = workspace()
+    if waited(lambda: tools.find(found)) is None:
+        with found.exclusive():
+            build.make_fetch(found)
+            tools.make(found)
+    return found
+
+
+def in_tools(space, folder, script, overlays=(), binds=()):
+    chroot.run(
+        tools.tree(space),
+        ["sh", "-euc", f"cd /run/work\n{script}"],
+        what="a small disk",
+        log=folder / "log",
+        binds=[
+            chroot.Bind(folder, "/run/work", writable=True),
+            chroot.Bind(Path(last_layer.__file__), "/run/last_layer.py"),
+            chroot.Bind(Path(ext4_changes.__file__), "/run/ext4_changes.py"),
+            *binds,
+        ],
+        overlays=dict(overlays),
+        environment={"SOURCE_DATE_EPOCH": str(EPOCH), "ROOT_START_MIB": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def both(space, tmp_path_factory):
+    """A folder with two file systems of one tree, `written` and `whole`: their files, and all that debugfs tells."""
+    folder = tmp_path_factory.mktemp("disk")
+    below, top, work = (folder / name for name in ("below", "top", "overlay"))
+    for path in (below, top, work):
+        path.mkdir()
+    in_tools(space, folder, f"python3 -B /run/last_layer.py lower below {EPOCH}")
+    in_tools(
+        space,
+        folder,
+        f"python3 -B /run/last_layer.py upper /run/tree {EPOCH}\n"
+        'cd /run/tree && find . -mindepth 1 | sed \'s/"/""/g; s/.*/stat "&"/\' | sort >/run/work/look',
+        {"/run/tree": chroot.Overlay([below], top, work)},
+    )
+    for tree in (below, top):
+        seal.times(tree, EPOCH)
+    binds = [chroot.Bind(below, "/run/below"), chroot.Bind(top, "/run/top")]
+    in_tools(space, folder, BOTH, {"/run/tree": chroot.Overlay([below, top])}, binds)
+    return folder
+
+
+def told(folder, name):
+    """What debugfs tells of each entry, but for where it lies."""
+    text = (folder / f"{name}.told").read_text()
+    entries = {}
+    for part in text.split("debugfs: stat ")[1:]:
+        path, _, rest = part.partition("\n")
+        rest = re.sub(r"^Inode: \d+ +|Inode checksum: .*|EXTENTS:\n.*", "", rest, flags=re.M | re.S)
+        entries[path] = re.sub(r"^(Inode checksum|Links: \d+   Blockcount).*", "", rest, flags=re.M)
+    return entries
+
+
+def test_every_entry_is_what_mke2fs_makes_of_it(both):
+    written, whole = told(both, "written"), told(both, "whole")
+    assert len(whole) > 500
+    assert written.keys() == whole.keys()
+    assert {path: (written[path], whole[path]) for path in whole if written[path] != whole[path]} == {}
+
+
+def test_every_file_has_its_content_and_no_other_file_is_there(both):
+    found = manifest.differences(manifest.entries(both / "written"), manifest.entries(both / "whole"))
+    # rdump gives links today's times
+    assert found == ["~ becomes-link: mtime", "~ link: mtime"]
+
+
+def test_capabilities_and_attributes_are_there(both):
+    found = told(both, "written")
+    assert "security.capability (20) = 01 00 00 02 00 20" in found['"./bin/new"']
+    assert "security.capability" not in found['"./bin/ping"']
+    assert "trusted.new" in found['"./attributes"']
+    assert "trusted.old" not in found['"./attributes"']
+
+
+def test_it_is_written_the_same_each_time(space, both, tmp_path):
+    binds = [chroot.Bind(both / "below", "/run/below"), chroot.Bind(both / "top", "/run/top")]
+    tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
+    in_tools(space, tmp_path, f"{MAKE}\nmake /run/below disk.raw\n{disk.LAST}", tree, binds)
+    assert (tmp_path / "disk.raw").read_bytes() == (both / "written.raw").read_bytes()
+
+
+def test_a_disk_that_is_too_small_is_an_error_of_the_build(space, both, tmp_path):
+    """debugfs itself would go on and end with 0."""
+    binds = [chroot.Bind(both / "below", "/run/below"), chroot.Bind(both / "top", "/run/top")]
+    tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
+    small = MAKE.replace("16384", "2600")
+    with pytest.raises(chroot.CommandFailed, match="block"):
+        in_tools(space, tmp_path, f"{small}\nmake /run/below disk.raw\n{disk.LAST}", tree, binds)
+
+
+def test_qemu_reads_the_qcow2_and_zstd_the_raw_zst(space, both, tmp_path):
+    files = {form: tmp_path / f"disk.{form}" for form in forms.FORMS}
+    forms.make(both / "written.raw", files, {}, tmp_path / "notes.json", tmp_path / "log")
+    in_tools(
+        space,
+        tmp_path,
+        "qemu-img check disk.qcow2\n"
+        "qemu-img compare -f qcow2 -F raw disk.qcow2 /run/whole/written.raw\n"
+        "zstd -q -t disk.raw.zst\n"
+        "zstd -q -dc disk.raw.zst | cmp - /run/whole/written.raw\n",
+        binds=[chroot.Bind(both, "/run/whole")],
+    )
+
+
+def test_a_sparse_file_is_copied_with_its_holes(tmp_path):
+    source = tmp_path / "source"
+    with source.open("wb") as out:
+        for number in range(3):
+            out.seek(number * (100 << 20))
+            out.write(os.urandom((65 << 20) + number))
+        out.truncate(400 << 20)
+    disk.copy_sparse(source, tmp_path / "target")
+    assert cache.manifest.entries(tmp_path)[1].split(" ")[6] == cache.manifest.entries(tmp_path)[2].split(" ")[6]
+    assert (tmp_path / "target").stat().st_blocks <= source.stat().st_blocks + 64
