@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import aptlock, chroot, pylock, tools
+from vault_cube.image import aptlock, cache, chroot, keys, pylock, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -30,8 +30,10 @@ COMMANDS = {
     "ssh-keygen": "openssh-client",
 }
 
-# unpacked trees take about three times their packages' size, the raw disk and its forms twice that again
-UNPACKED = 6
+# of the packages' size, measured: a disk takes four times that, its forms two; the trees of all layers and the disk
+# that is kept take eight more, where they are not there yet
+DISK = 6
+TREES = 8
 # the wheels of debian-12's environments are 50 to 600 MiB each
 UNKNOWN_ENVIRONMENT = 512 << 20
 
@@ -125,7 +127,8 @@ def has_room(space: Workspace) -> str:
             size += sum(there) if len(there) == len(wheels) else UNKNOWN_ENVIRONMENT
     except VaultCubeError:
         return "room is judged by the lock"
-    needed = size * UNPACKED
+    trees = all(cache.find(space.layers, key.key) for key in keys.layer_keys(space).values())
+    needed = size * (DISK if trees else DISK + TREES)
     free = shutil.disk_usage(existing(space.cache)).free
     if free < needed:
         raise VaultCubeError(
