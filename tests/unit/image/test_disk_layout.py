@@ -1,4 +1,4 @@
-"""The size of a disk: what the layers take, and not each byte of the last one, so that the disk below it can be kept."""
+"""The size of a disk: what layers take, but not each byte of the last one, so that the disk below it can be kept."""
 
 from types import SimpleNamespace
 
