@@ -185,11 +185,13 @@ def make_disk(space: Workspace) -> dict[str, Any]:
         with packing, ThreadPoolExecutor() as pool:
             earlier = {form: _earlier(space, form) for form in packed}
             raw = forms.make(work / "disk.raw", packed, earlier, space.build / "pieces.json", space.logs / "disk.log")
+            # gigabytes take seconds to go
+            pool.submit((work / "disk.raw").unlink)
+            pool.submit(shutil.rmtree, folder, ignore_errors=True)
             files = {
                 file.name: found
                 for file, found in zip(packed.values(), pool.map(described, packed.values()), strict=True)
             }
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for file in packed.values():
             shutil.move(file, folder)

@@ -56,9 +56,10 @@ def layout(space: Workspace, below: Sequence[str], last: Sequence[str]) -> Layou
 
 
 def _used(lines: Sequence[str]) -> int:
-    """What a tree takes on an ext4, bytes."""
-    blocks = sum((int(line.split(" ")[4]) + BLOCK - 1) // BLOCK + (line.split(" ")[1] == "d") for line in lines)
-    return blocks * BLOCK + len(lines) * 2 * INODE_BYTES
+    """What a tree takes on an ext4, bytes; a hard link has neither blocks nor an inode of its own."""
+    entries = [fields for line in lines if not (fields := line.split(" "))[6].startswith("=")]
+    blocks = sum((int(fields[4]) + BLOCK - 1) // BLOCK + (fields[1] == "d") for fields in entries)
+    return blocks * BLOCK + len(entries) * 2 * INODE_BYTES
 
 
 def merged(entries: Sequence[cache.Entry]) -> list[str]:

@@ -130,10 +130,10 @@ class Writer:
 
     def _refer(self, start: int, size: int) -> None:
         """Count a reference to each cluster of the file that some bytes lie in."""
-        last = (start + size - 1) // CLUSTER
+        first, last = start >> CLUSTER_BITS, (start + size - 1) >> CLUSTER_BITS
         if last >= len(self._references):
             self._references.extend([0] * (last + 1 - len(self._references)))
-        for cluster in range(start // CLUSTER, last + 1):
+        for cluster in range(first, last + 1):
             self._references[cluster] += 1
 
 

@@ -52,3 +52,8 @@ def test_a_kept_disk_is_of_its_layers_sizes_and_commands(monkeypatch):
     others = [key("of other frameworks"), key(ROOT_MIB="2"), key(SOURCE_DATE_EPOCH="3")]
     monkeypatch.setattr(disk, "PARTITIONS", disk.PARTITIONS + "true\n")
     assert len({key(), *others}) == 4
+
+
+def test_a_hard_link_takes_no_room(root):
+    linked = [*tree(300 * MIB), *(f"again{number} f 644 0:0 {300 * MIB} 0 =file0 -" for number in range(5))]
+    assert root(linked, tree()) == root(tree(300 * MIB), tree())
