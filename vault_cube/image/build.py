@@ -167,6 +167,9 @@ def basename(space: Workspace) -> str:
 
 def make_disk(space: Workspace) -> dict[str, Any]:
     """Disk, forms, papers and manifest are in build/<target>/image, all together or not at all."""
+    # its libraries take as long to import as all else here, and most stages make no papers
+    from vault_cube.image import papers
+
     finished = current(space) or unproven(space)
     if finished:
         note(f"{basename(space)} is what its inputs say: nothing to do")
