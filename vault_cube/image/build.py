@@ -20,7 +20,6 @@ from vault_cube.image import (
     forms,
     keys,
     layers,
-    papers,
     preflight,
     relock,
     root,
