@@ -1,14 +1,17 @@
 """A layer that debugfs wrote into a file system, held against the one that mke2fs makes of the whole tree."""
 
+import errno
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import last_layer
 import pytest
 from base_tree import waited, workspace
 
-from vault_cube.image import build, cache, chroot, disk, ext4_changes, forms, manifest, seal, tools
+from vault_cube.image import build, chroot, disk, ext4_changes, forms, manifest, seal, tools
 
 pytestmark = [
     pytest.mark.chroot,
@@ -158,5 +161,24 @@ def test_a_sparse_file_is_copied_with_its_holes(tmp_path):
             out.write(os.urandom((65 << 20) + number))
         out.truncate(400 << 20)
     disk.copy_sparse(source, tmp_path / "target")
-    assert cache.manifest.entries(tmp_path)[1].split(" ")[6] == cache.manifest.entries(tmp_path)[2].split(" ")[6]
+    assert (tmp_path / "target").stat().st_size == 400 << 20
+    assert len({line.split(" ")[6] for line in manifest.entries(tmp_path)[1:]}) == 1
     assert (tmp_path / "target").stat().st_blocks <= source.stat().st_blocks + 64
+
+
+def test_a_disk_that_fills_up_while_it_is_copied_is_told(tmp_path):
+    with (tmp_path / "source").open("wb") as out:
+        out.write(os.urandom(5 << 20))
+    script = (
+        "import sys; from pathlib import Path; from vault_cube.image import disk\n"
+        "try: disk.copy_sparse(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "except OSError as err: print(err.errno)"
+    )
+    (tmp_path / "small").mkdir()
+    mount = f'mount -t tmpfs -o size=4000k tmpfs {tmp_path}/small && exec "$@"'
+    said = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script, "source", "small/target"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(disk.__file__).parents[2])}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout == f"{errno.ENOSPC}\n"

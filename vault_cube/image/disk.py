@@ -8,6 +8,7 @@ from the pillar.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -179,7 +180,10 @@ def copy_sparse(source: Path, target: Path) -> None:
 
     def copy(start: int, size: int) -> None:
         for offset in range(start, start + size, MIB):
-            os.pwrite(out.fileno(), os.pread(data.fileno(), min(MIB, start + size - offset), offset), offset)
+            part = os.pread(data.fileno(), min(MIB, start + size - offset), offset)
+            # a disk that is nearly full takes what it can, and says so by the number alone
+            if os.pwrite(out.fileno(), part, offset) != len(part):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
 
     with source.open("rb") as data, target.open("wb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
         out.truncate(source.stat().st_size)
