@@ -5,10 +5,9 @@ import shutil
 import subprocess
 
 import pytest
-from base_tree import waited, workspace
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, chroot, diff, tools
+from vault_cube.image import chroot, diff, tools
 
 pytestmark = [
     pytest.mark.chroot,
@@ -34,16 +33,6 @@ qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2
 zstd -q -f disk.raw
 """
 STATUS = "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: {}\n"
-
-
-@pytest.fixture(scope="module")
-def space():
-    found = workspace()
-    if waited(lambda: tools.find(found)) is None:
-        with found.exclusive():
-            build.make_fetch(found)
-            tools.make(found)
-    return found
 
 
 @pytest.fixture
