@@ -24,7 +24,7 @@ def beacon(config):
           gpu:
             - interval: 15
     """
-    from vault_cube.gpu.session import Session
+    from vault_cube.gpu.nvml.session import Session
     from vault_cube.gpu.watch import Watch
 
     if "gpu_watch" not in __context__:

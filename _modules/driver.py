@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from vault_cube.driver import fallback as drivers
+from vault_cube.box import fallback as drivers
 
 
 def fallback(test=False):

@@ -87,9 +87,9 @@ def lock_(target=None):
 
         salt-call image.lock target=debian-13
     """
-    from vault_cube.image import locks
+    from vault_cube.image.locks import resolve
 
-    return locks.make(_space(target, locked=True))
+    return resolve.make(_space(target, locked=True))
 
 
 @_spoken
@@ -122,7 +122,7 @@ def current(target=None, locked=False):
 
         salt-call image.current target=debian-12
     """
-    from vault_cube.image import build as recipe
+    from vault_cube.image import recipe
     from vault_cube.image.progress import note
 
     manifest = recipe.current(_space(target, locked))
@@ -178,7 +178,7 @@ def layer(name="validation", target=None):
 
         salt-call image.layer base target=debian-12
     """
-    from vault_cube.image.keys import ORDER
+    from vault_cube.image.cache.keys import ORDER
 
     if name not in ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(ORDER)}")
@@ -229,11 +229,11 @@ def boot(target=None, image=None):
 
         salt-call image.boot target=debian-12
     """
-    from vault_cube.image import boot as guests
-    from vault_cube.image import build as recipe
-    from vault_cube.image import tools
-    from vault_cube.image.boot_cases import Expected
-    from vault_cube.image.qemu import Hardware, Qemu
+    from vault_cube.image import recipe
+    from vault_cube.image.guest import machine as guests
+    from vault_cube.image.guest.cases import Expected
+    from vault_cube.image.guest.qemu import Hardware, Qemu
+    from vault_cube.image.layers import tools
 
     space = _space(target)
     wanted = Expected.of(space.settings)
@@ -264,9 +264,9 @@ def vm(layers="validation", target=None):
 
         salt-call image.vm layers=driver,runtime
     """
-    from vault_cube.image import tools
     from vault_cube.image import vm as guests
-    from vault_cube.image.qemu import Hardware, Qemu
+    from vault_cube.image.guest.qemu import Hardware, Qemu
+    from vault_cube.image.layers import tools
 
     space = _space(target)
     with space.exclusive():
@@ -278,7 +278,7 @@ def vm(layers="validation", target=None):
 
 def _stage(name, target, locked=False, *args):
     """One stage of the recipe, alone in its target."""
-    from vault_cube.image import build as recipe
+    from vault_cube.image import recipe
 
     space = _space(target, locked)
     with space.exclusive():
@@ -300,7 +300,7 @@ def why(name, target=None):
 
         salt-call image.why validation
     """
-    from vault_cube.image import keys
+    from vault_cube.image.cache import keys
 
     if name not in keys.ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(keys.ORDER)}")
@@ -321,7 +321,7 @@ def build(target=None, locked=False):
 
         salt-call image.build target=debian-12 locked=True
     """
-    from vault_cube.image import build as recipe
+    from vault_cube.image import recipe
 
     return recipe.build(_space(target, locked))
 
@@ -343,8 +343,8 @@ def sign(key, target=None, bundle=False):
 
         salt-call image.sign ~/.ssh/id_ed25519 target=debian-12
     """
-    from vault_cube.image import build as recipe
-    from vault_cube.image import signature
+    from vault_cube.image import recipe
+    from vault_cube.image.attest import signature
 
     space = _space(target)
     sums = f"{recipe.basename(space)}{'.bundle' if bundle else ''}.SHA256SUMS"
@@ -368,7 +368,7 @@ def check(file, signers=None):
 
         salt-call image.check dist/vault-cube-demo-box-1.0.0-debian-12.qcow2 signers=maintainer.pub
     """
-    from vault_cube.image import check
+    from vault_cube.image.inspect import check
 
     return check.check(Path(file), Path(signers).expanduser() if signers else None)
 
@@ -387,7 +387,7 @@ def diff(one, two):
 
         salt-call image.diff dist/old.qcow2 dist/new.qcow2
     """
-    from vault_cube.image import diff
+    from vault_cube.image.inspect import diff
 
     found = diff.diff(_space(), Path(one), Path(two))
     if found:
@@ -443,9 +443,9 @@ def clean_cache():
 
         salt-call image.clean_cache
     """
-    from vault_cube.image import tidy
+    from vault_cube.image.cache import evict
 
-    return tidy.clean(_space())
+    return evict.clean(_space())
 
 
 @_spoken
@@ -512,6 +512,6 @@ def vulnerabilities(data=None, target=None):
 
         salt-call image.vulnerabilities data=tracker.json target=debian-12
     """
-    from vault_cube.image import vulnerabilities
+    from vault_cube.image.inspect import vulnerabilities
 
     return vulnerabilities.report(_space(target), Path(data).expanduser() if data else None)

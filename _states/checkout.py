@@ -80,8 +80,6 @@ def _carried(checkout, target):
             continue
         if parts[0] == "locks" and (len(parts) < 3 or parts[1] != target or not file.name.startswith("python-")):
             continue
-        if parts[:2] in (("benchmarks", "results"), ("benchmarks", "versus")):
-            continue
         yield file
 
 

@@ -13,7 +13,7 @@ from vault_cube.settings import check
 
 TOP = Path(__file__).parents[1]
 SOURCES = (
-    "_grains", "_modules", "_pillar", "_states", "benchmarks", "conf", "locks", "pillar", "salt", "vault_cube",
+    "_grains", "_modules", "_pillar", "_states", "workloads", "conf", "locks", "pillar", "salt", "vault_cube",
     "Saltfile", "pyproject.toml", "README.md", "Makefile",
 )  # fmt: skip
 

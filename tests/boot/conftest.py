@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import testinfra
 
-from vault_cube.image import tools
-from vault_cube.image.boot import guest
-from vault_cube.image.boot_cases import Expected
-from vault_cube.image.qemu import Hardware, Qemu
-from vault_cube.image.seed import seed
+from vault_cube.image.guest.cases import Expected
+from vault_cube.image.guest.machine import guest
+from vault_cube.image.guest.qemu import Hardware, Qemu
+from vault_cube.image.guest.seed import seed
+from vault_cube.image.layers import tools
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings import check
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import requests
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import aptlock, cache, chroot, keys, pylock, tools
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.layers import chroot, tools
+from vault_cube.image.locks import aptlock, pylock
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
 
@@ -127,7 +129,7 @@ def has_room(space: Workspace) -> str:
             size += sum(there) if len(there) == len(wheels) else UNKNOWN_ENVIRONMENT
     except VaultCubeError:
         return "room is judged by the lock"
-    trees = all(cache.find(space.layers, key.key) for key in keys.layer_keys(space).values())
+    trees = all(layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values())
     needed = size * (DISK if trees else DISK + TREES)
     free = shutil.disk_usage(existing(space.cache)).free
     if free < needed:

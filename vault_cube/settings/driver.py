@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vault_cube.driver.needs import CUDA_NEEDS, CUDNN_FOR_CUDA_13, GENERATION_NEEDS, OPEN_ONLY
+from vault_cube.settings.compatibility import CUDA_NEEDS, CUDNN_FOR_CUDA_13, GENERATION_NEEDS, OPEN_ONLY
 from vault_cube.settings.repository import Repository
 from vault_cube.settings.strict import PackageName, Section
 

@@ -6,7 +6,7 @@ import pytest
 import salt.beacons
 import salt.loader
 
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.watch import Watch
 
 TOP = Path(__file__).parents[3]
@@ -76,7 +76,7 @@ def watch():
 
 
 def test_a_machine_that_never_had_a_driver_has_no_events(watch, monkeypatch):
-    monkeypatch.setattr("vault_cube.gpu.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
+    monkeypatch.setattr("vault_cube.gpu.nvml.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
     assert watch.look() == []
     assert watch.look() == []
 

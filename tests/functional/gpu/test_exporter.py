@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube.gpu import exporter
-from vault_cube.gpu.host import Host
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.host import Host
+from vault_cube.metrics import gpus
 
 TOP = Path(__file__).parents[3]
 SAME = ("UUID", "pci_bus_id", "device", "modelName")
@@ -23,7 +23,7 @@ def said(tmp_path):
     def ask(log="", **options):
         (tmp_path / "kernel.log").write_text(log)
         with Session(0.5) as session:
-            families = exporter.families(session, Host(tmp_path), **options)
+            families = gpus.families(session, Host(tmp_path), **options)
         return {
             one.name: {tuple(v for k, v in labels.items() if k not in SAME): value for labels, value in one.samples}
             for one in families if one.samples
@@ -98,7 +98,7 @@ def test_a_driver_that_hangs_costs_its_gpu_only(nvml, said):
 
 
 def test_without_a_driver_that_is_what_it_says(said, monkeypatch):
-    monkeypatch.setattr("vault_cube.gpu.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
+    monkeypatch.setattr("vault_cube.gpu.nvml.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
     assert said() == {
         "vault_cube_gpus": {(): 0}, "vault_cube_gpu_problem": {("no library",): 1}, "vault_cube_gpu_simulated": {(): 0},
     }  # fmt: skip
@@ -107,7 +107,7 @@ def test_without_a_driver_that_is_what_it_says(said, monkeypatch):
 @pytest.mark.parametrize("folder", ["nowhere", "file/below"])
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, folder):
     (tmp_path / "file").touch()
-    command = [sys.executable, "-m", "vault_cube.monitoring", "gpus", tmp_path / folder]
+    command = [sys.executable, "-m", "vault_cube.metrics", "gpus", tmp_path / folder]
     ran = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(TOP)}
     )

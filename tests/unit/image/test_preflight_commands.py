@@ -27,6 +27,4 @@ def test_make_installs_what_preflight_asks_for():
     """Both lists, and a bundle's: what a distribution does not always have stands in each."""
     asked = set(preflight.COMMANDS.values()) - {"apt", "dpkg", "util-linux"}  # essential
     assert asked | {"packer"} == set(re.search(r"^BUILDER := (.*)$", (TOP / "Makefile").read_text(), re.M)[1].split())
-    assert asked == set(
-        re.search(r"^packaging/apt.sh (.*)$", (TOP / "packaging/image.sh").read_text(), re.M)[1].split()
-    )
+    assert asked == set(re.search(r"^scripts/apt.sh (.*)$", (TOP / "scripts/image.sh").read_text(), re.M)[1].split())

@@ -1,6 +1,6 @@
 """gpu.driver_fallback's logic against a machine that answers as told."""
 
-from vault_cube.driver.fallback import fallback
+from vault_cube.box.fallback import fallback
 
 DRIVER = {
     "provider": "ubuntu",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube import checks
-from vault_cube.checks import base, driver, frameworks, runtime, validation
+from vault_cube import box as checks
+from vault_cube.box import base, driver, frameworks, runtime, validation
 
 
 class Box(checks.Place):

@@ -1,0 +1,204 @@
+"""`python-<name>.lock`: the wheels of one environment, one hash each, in requirements form without any index line.
+
+uv resolves; the one file that the target's Python would install is chosen here, so that a lock names exact bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.locks import locktext
+from vault_cube.settings import Settings
+from vault_cube.settings.environment import Environment
+
+# the C library of each release, which decides what manylinux wheels it can load
+GLIBC = {"bookworm": 36, "trixie": 41, "noble": 39}
+
+# the newest that uv knows by name; what is chosen among the files found is decided here, by the release's own
+UV_GLIBC = 40
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One line of the lock (a source archive where no wheel exists)."""
+
+    name: str
+    version: str
+    sha256: str
+    file: str
+
+
+def read(file: Path) -> list[Wheel]:
+    """Read a lock. Raises VaultCubeError naming file and line."""
+    wheels = []
+    body = locktext.read(file)
+    for number, line in enumerate(body.splitlines(), 1):
+        if line.startswith(locktext.MARK):
+            continue
+        match = re.fullmatch(r"([a-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})  # ([^\s/]+)", line)
+        if not match:
+            raise VaultCubeError(f"{file}: line {number}: not a requirement with a hash: restore the file")
+        wheels.append(Wheel(*match.groups()))
+    locktext.hold(file, body)
+    return wheels
+
+
+def text(wheels: Sequence[Wheel]) -> str:
+    ordered = sorted(wheels, key=lambda wheel: wheel.name)
+    return locktext.closed(
+        "".join(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}  # {wheel.file}\n" for wheel in ordered)
+    )
+
+
+def tags(python: str, codename: str) -> list[Tag]:
+    """The wheel tags that a target's Python accepts, best first."""
+    major, minor = (int(part) for part in python.split("."))
+    platforms = [f"manylinux_2_{glibc}_x86_64" for glibc in range(GLIBC[codename], 4, -1)]
+    platforms[-1:] = ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+    accepted = list(cpython_tags((major, minor), platforms=platforms))
+    return accepted + list(compatible_tags((major, minor), f"cp{major}{minor}", platforms))
+
+
+def machine_indexes() -> list[str]:
+    """uv's options for the indexes that pip on this machine is configured with (uv does not read pip's settings)."""
+    ran = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    options: list[str] = []
+    for line in ran.stdout.splitlines():
+        key, _, value = line.partition("=")
+        name = {"index-url": "--index-url", "extra-index-url": "--extra-index-url", "find-links": "--find-links"}.get(
+            key.rpartition(".")[2]
+        )
+        if name:
+            options += [part for place in value.strip("'\"").split() for part in (name, place)]
+    return options
+
+
+def _compile(
+    settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What uv makes of requirements for the target's Python: the packages of a pylock.toml."""
+    (work / "requirements.in").write_text(requirements)
+    out = work / "pylock.toml"
+    out.unlink(missing_ok=True)
+    archive = settings.archive
+    own = ["--index-url", archive.wheel_index] if archive.wheel_index else machine_indexes()
+    extra = [part for place in archive.extra_wheel_indexes for part in ("--extra-index-url", place)]
+    error, unknown = "", False
+    # an extra index that cannot be reached matters only when the others lack something
+    for indexes in [own, [*own, *extra]] if extra else [own]:
+        ran = subprocess.run(
+            [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
+             "--python-version", settings.target.python,
+             "--python-platform", f"x86_64-manylinux_2_{min(GLIBC[settings.target.codename], UV_GLIBC)}",
+             "--index-strategy", "unsafe-best-match", *indexes, *arguments, work / "requirements.in"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if ran.returncode == 0:
+            packages: list[dict[str, Any]] = tomllib.loads(out.read_text()).get("packages", [])
+            return packages
+        # uv ends with 1 when no index has it, with 2 when it could not look
+        unknown = unknown or ran.returncode == 1
+        error = error or _reason(ran.stderr)
+    kind = Unknown if unknown else VaultCubeError
+    raise kind(f"uv cannot resolve {requirements.splitlines()[0]} …: {error}")
+
+
+def _reason(said: str) -> str:
+    """Why uv failed, from the causes that it lists: the address and the last of them where one could not be reached."""
+    causes = [line.strip().removeprefix("cause: ") for line in said.splitlines() if line.strip()]
+    address = next((line.split()[-1] for line in causes if line.startswith("Failed to fetch")), None)
+    return f"{address}: {causes[-1]}" if address else " ".join(said.removeprefix("error: ").split())[:400]
+
+
+class Unknown(VaultCubeError):
+    """No index has what is asked for."""
+
+
+def _candidates(package: dict[str, Any], accepted: dict[Tag, int]) -> list[tuple[int, dict[str, Any]]]:
+    """A package's files with their rank for the target, best first; a source archive comes last."""
+    found = []
+    for wheel in package.get("wheels", []):
+        ranks = [accepted[tag] for tag in parse_wheel_filename(filename(wheel))[3] if tag in accepted]
+        if ranks:
+            found.append((min(ranks), wheel))
+    if "sdist" in package:
+        found.append((len(accepted), package["sdist"]))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def filename(file: dict[str, Any]) -> str:
+    """The name of a file in a pylock.toml."""
+    return str(file.get("name") or unquote(Path(urlparse(file.get("url") or file["path"]).path).name))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a lock holds on to while the rest of it is resolved anew."""
+
+    folder: Path
+    """where its files are"""
+    wheels: Sequence[Wheel]
+    pinned: bool = True
+    """False: newer ones may take their place"""
+
+
+def resolve(
+    settings: Settings, uv: Path, environment: Environment, work: Path, *, kept: Kept | None = None
+) -> list[Wheel]:
+    """Resolve an environment for the target's Python and pick each package's one file."""
+    (work / "overrides.txt").write_text("\n".join(environment.overrides))
+    arguments = ["--override", str(work / "overrides.txt")] if environment.overrides else []
+    locked = {(wheel.name, wheel.version): wheel for wheel in kept.wheels} if kept else {}
+    if kept:
+        arguments += ["--find-links", str(kept.folder)]
+    if kept and kept.pinned:
+        (work / "constraints.txt").write_text("".join(f"{name}=={version}\n" for name, version in locked))
+        arguments += ["--constraint", str(work / "constraints.txt")]
+    arguments += [part for name in environment.excluded for part in ("--no-emit-package", name)]
+    accepted = {
+        tag: rank for rank, tag in reversed(list(enumerate(tags(settings.target.python, settings.target.codename))))
+    }
+    wheels = []
+    for package in _compile(settings, uv, work, "\n".join(environment.requirements), arguments):
+        if (package["name"], package["version"]) in locked:
+            wheels.append(locked[package["name"], package["version"]])
+            continue
+        files = _candidates(package, accepted)
+        if not files:
+            raise VaultCubeError(
+                f"{package['name']} {package['version']}: no file fits Python {settings.target.python}"
+            )
+        best = files[0][1]
+        wheels.append(Wheel(package["name"], package["version"], best["hashes"]["sha256"], filename(best)))
+    return wheels
+
+
+def locate(settings: Settings, uv: Path, wheels: Sequence[Wheel], work: Path) -> dict[str, str]:
+    """Where locked files are served today: sha256 → address. What no index has any more is not in it."""
+    if not wheels:
+        return {}
+    pins = "\n".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
+    found: dict[str, str] = {}
+    try:
+        packages = _compile(settings, uv, work, pins, ["--no-deps"])
+    except Unknown:
+        # one of them spoils it for all: look for it in ever smaller parts
+        half = len(wheels) // 2
+        parts = (wheels[:half], wheels[half:]) if half else ()
+        return {sha256: place for part in parts for sha256, place in locate(settings, uv, part, work).items()}
+    for package in packages:
+        for file in [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]:
+            found[file["hashes"]["sha256"]] = file.get("url") or (work / file["path"]).resolve().as_uri()
+    return found

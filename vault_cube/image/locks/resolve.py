@@ -1,0 +1,155 @@
+"""`make lock`: resolve everything anew, and say in words what moved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.cache.keys import KEYRINGS, ROOT
+from vault_cube.image.locks import aptlock, locktext, pylock, vendors
+from vault_cube.image.progress import step
+from vault_cube.image.store import Store
+from vault_cube.image.workspace import LAYERS, Workspace
+from vault_cube.settings.environment import Environment
+from vault_cube.settings.image import Source
+
+
+def make(space: Workspace) -> list[str]:
+    """Resolve the target's packages, its Python environments and the tools tree; write the locks all together.
+
+    Returns what moved, a line each. Nothing is written when anything cannot be resolved.
+    """
+    settings, committed = space.settings, space.checkout / "locks"
+    # later than the files of every package that can be had, earlier than every build: newer times are clamped to it
+    epoch = int(time.time())
+    texts: dict[Path, str] = {}
+    keyrings = vendors.lock(space)
+    if keyrings:
+        texts[committed / space.target / KEYRINGS] = vendors.text(keyrings)
+    with space.scratch("lock") as work:
+        vendors.lay_out(Store(space.store), keyrings, work / "keyrings")
+        for wanted in (of_tools(space), of_target(space, work / "keyrings")):
+            with step(wanted.file):
+                texts[committed / wanted.file] = wanted.resolve(settings.image.mirrors, epoch).text()
+        for name, environment in environments(space).items():
+            named = f"{space.target}/python-{name}.lock"
+            with step(named):
+                texts[committed / named] = pylock.text(pylock.resolve(settings, space.uv, environment, work))
+    moved = [line for file, text in texts.items() for line in difference(file, text)]
+    own = committed / space.target
+    gone = {*own.glob("python-*.lock"), *own.glob(KEYRINGS)} - set(texts)
+    moved += [f"{file.parent.name}/{file.name}: gone, nothing needs it" for file in sorted(gone)]
+    # an unchanged lock keeps its moment: a new one would rebuild everything for nothing
+    if not moved:
+        return ["nothing moved"]
+    for file, text in texts.items():
+        if difference(file, text):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.with_suffix(".new").write_text(text)
+            file.with_suffix(".new").replace(file)
+    for file in gone:
+        file.unlink()
+    return moved
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an apt lock is resolved from."""
+
+    file: str
+    """its name below locks/"""
+    layers: Sequence[tuple[str, Sequence[str]]]
+    """(name, packages) from the bottom up"""
+    sources: Sequence[Source]
+    architecture: str
+    codename: str
+    pins: str = ""
+    """apt's preferences"""
+
+    def resolve(self, mirrors: dict[str, str], epoch: int, kept: aptlock.Kept | None = None) -> aptlock.AptLock:
+        """What apt makes of it today."""
+        return aptlock.resolve(
+            self.layers, self.sources, mirrors, self.architecture, epoch, pins=self.pins, kept=kept
+        )  # fmt: skip
+
+
+def of_tools(space: Workspace) -> Request:
+    """The tools tree's lock; one serves all targets."""
+    made = space.settings.image.tools
+    return Request("tools.lock", [("tools", made.packages)], made.sources, "amd64", made.codename)
+
+
+def of_target(space: Workspace, keyrings: Path) -> Request:
+    """The lock of a target's root and layers. keyrings: the folder with the vendors' keys."""
+    settings, target = space.settings, space.settings.target
+    layers = [(ROOT, settings.image.root_packages), *((name, getattr(settings, name).packages) for name in LAYERS)]
+    sources = [*settings.archive.sources, *vendors.sources(space, keyrings)]
+    pins = vendors.preferences(vendors.repositories(space))
+    return Request(f"{target.name}/apt.lock", layers, sources, target.architecture, target.codename, pins)
+
+
+def environments(space: Workspace) -> dict[str, Environment]:
+    """The Python environments of a target, Salt's own first."""
+    return {"salt": space.settings.image.salt, **space.settings.frameworks.environments}
+
+
+def difference(file: Path, text: str) -> list[str]:
+    """What a new lock changes, a line a package: `pytorch: torch 2.12.0 → 2.13.0`; security updates are marked."""
+    was = file.read_text(errors="replace") if file.exists() else ""
+    before, after = (_versions(file.name, body) for body in (was, text))
+    where = f"{file.parent.name}/{file.name}"
+    lines = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old == new:
+            continue
+        lines.append(f"{where}: {name} {_change(old, new)}")
+    try:
+        locktext.hold(file, locktext.read(file))
+    except VaultCubeError:
+        lines = lines or [f"{where}: was damaged"]
+    return lines
+
+
+def _change(old: Locked | None, new: Locked | None) -> str:
+    """What happened to a package, in words."""
+    if old is None or new is None:
+        return f"– → {new.version}" if new else f"{old.version if old else ''} → –"  # noqa: RUF001
+    if old.version != new.version:
+        return f"{old.version} → {new.version}" + (" (security)" if "security" in new.suite else "")
+    if old.sha256 != new.sha256:
+        return f"{new.version}: another file of the same version"
+    if old.layer != new.layer:
+        return f"{new.version}: from layer {old.layer} to {new.layer}"
+    return f"{new.version}: from suite {old.suite} to {new.suite}"
+
+
+class Locked(NamedTuple):
+    """One package of a lock, as far as a person cares."""
+
+    version: str
+    sha256: str
+    layer: str = ""
+    suite: str = ""
+
+
+def _versions(name: str, text: str) -> dict[str, Locked]:
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        parts = line.split(" ")
+        if len(parts) < (8 if name in ("apt.lock", "tools.lock") else 2):
+            continue  # damaged: it is written anew
+        if name.startswith("python-"):
+            package, _, version = parts[0].partition("==")
+            found[package] = Locked(version, parts[1])
+        elif name == KEYRINGS:
+            found[parts[0]] = Locked(parts[1][:12], parts[1])
+        else:
+            found[f"{parts[1]}:{parts[3]}"] = Locked(parts[2], parts[7], parts[0], parts[4])
+    return found
