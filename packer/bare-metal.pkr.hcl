@@ -22,7 +22,7 @@ build {
   sources = ["source.null.bare_metal"]
 
   provisioner "shell-local" {
-    inline = ["mkdir -p build && exec sh packer/carry.sh ${local.carried}"]
+    inline = ["mkdir -p build && exec python3 -m vault_cube.carried ${local.carried} ${var.target}"]
   }
   provisioner "file" {
     source      = local.carried

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube import __version__
+from vault_cube.carried import sources
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight, relock, store
 from vault_cube.image.attest import signature
@@ -143,7 +144,7 @@ def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
         settings.disk.model_dump_json(),
         settings.formats,
         formats.made_by(),
-        *(keys.file_digest(file) for folder in FINISH for file in sorted(keys.sources(space.checkout / folder))),
+        *(keys.file_digest(file) for folder in FINISH for file in sorted(sources(space.checkout / folder))),
         __version__,
     ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vault_cube.carried import carried, sources
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import write_json
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -33,15 +34,6 @@ SECTIONS["validation"] += ("image", "gpu", "benchmark")
 
 # the builder's code that shapes the bytes of a tree; the rest of it may change without a rebuild
 BUILDER = "vault_cube/image/layers"
-
-# what an image carries of the checkout, beside its own states
-LOADER_DIRS = {
-    "_modules": "modules",
-    "_states": "states",
-    "_grains": "grains",
-    "_pillar": "pillar",
-    "_beacons": "beacons",
-}
 
 
 @dataclass(frozen=True)
@@ -147,36 +139,8 @@ def staged_files(space: Workspace, layer: str) -> list[Path]:
     files = {*states, top / "conf/common.conf", *_code(top, states)}
     files |= {lock for name in below for lock in environment_locks(space, name)}
     if layer == "validation":
-        files |= set(carried_files(space))
+        files |= set(carried(top, space.target, space.locks).values())
     return sorted(files)
-
-
-def carried_files(space: Workspace) -> list[Path]:
-    """What a box carries of the checkout, so that it can repair itself and prove what it can do."""
-    top = space.checkout
-    folders = ("conf", "salt", "pillar", "vault_cube", "workloads", "docs/runbooks", *LOADER_DIRS)
-    files = {file for folder in folders if (top / folder).is_dir() for file in sources(top / folder)}
-    other_targets = set((top / "pillar/targets").glob("*.sls")) - set(_target_files(space))
-    own = set(space.locks.glob("python-*.lock"))
-    # a local.sls comes along: without it the box would see its own image as drifted
-    return sorted((files | own | {top / "Saltfile", top / "pyproject.toml"}) - other_targets)
-
-
-def _target_files(space: Workspace) -> list[Path]:
-    """A target's pillar file, and the one that it includes."""
-    targets = space.checkout / "pillar/targets"
-    own = targets / f"{space.target}.sls"
-    included = re.findall(r"^\s*- targets\.(\S+)$", own.read_text(), re.M)
-    return [own, *(targets / f"{name}.sls" for name in included)]
-
-
-def sources(folder: Path) -> list[Path]:
-    """The files of a folder, without byte code and editors' copies."""
-    return [
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts and not file.name.endswith((".pyc", "~"))
-    ]
 
 
 def _builds(file: Path) -> bool:
