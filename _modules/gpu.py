@@ -222,7 +222,7 @@ def _asked(verb, **kwargs):
     """Run a verb of vault_cube.gpu: a table for a person, the fields for a program, its exit code."""
     from salt.exceptions import CommandExecutionError
 
-    from vault_cube import box
+    from vault_cube import verdicts as outcome
     from vault_cube.gpu import verbs
     from vault_cube.gpu.show import tables
 
@@ -231,7 +231,7 @@ def _asked(verb, **kwargs):
     found, __context__["retcode"] = getattr(verbs, verb)(__pillar__, **kwargs)
     if not _for_a_person():
         return found
-    return box.table(found) if verb == "validate" else getattr(tables, verb)(found)
+    return outcome.table(found) if verb == "validate" else getattr(tables, verb)(found)
 
 
 def _for_a_person():

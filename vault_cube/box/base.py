@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vault_cube.box import Place, Verdict, command, last_line, not_applicable, read_json, verdict
+from vault_cube.box import Place, command, last_line, read_json
+from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 SHADOW = Path("/etc/shadow")
 SSHD = Path("/usr/sbin/sshd")

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vault_cube.box import Place, Verdict, command, last_line, not_applicable, verdict
+from vault_cube.box import Place, command, last_line
 from vault_cube.gpu.health.validate import verdicts
 from vault_cube.gpu.nvml.session import Session
+from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 # the driver's own error lines; Xid is NVIDIA's code for a GPU error (docs.nvidia.com/deploy/xid-errors)
 KERNEL_ERROR = re.compile(

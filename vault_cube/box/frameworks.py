@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vault_cube.box import Place, Verdict, command, last_line, not_applicable, verdict
+from vault_cube.box import Place, command, last_line
 from vault_cube.errors import VaultCubeError
 from vault_cube.python_env import environments
+from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 # one program a framework, run by that environment's own Python
 PROGRAMS = Path(__file__).parents[2] / "workloads/compute"

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from vault_cube.box import Place, Verdict, command, last_line, not_applicable, read_json, verdict
+from vault_cube.box import Place, command, last_line, read_json
+from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 IMAGE = "vault-cube-check:1"
 DAEMON = Path("/etc/docker/daemon.json")

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vault_cube.box import Place, Verdict, not_applicable, read_json, verdict
+from vault_cube.box import Place, read_json
+from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 
 def cases(place: Place) -> Iterator[Verdict]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vault_cube import box
+from vault_cube import verdicts as outcome
 from vault_cube.gpu import health as judging
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
@@ -52,10 +52,10 @@ def validate(pillar: Mapping[str, Any], *, load: bool) -> Answer:
     from vault_cube.gpu.health.validate import verdicts
 
     with Session(pillar["gpu"]["answer_s"]) as session:
-        found = box.summary("gpu.validate", verdicts(session, pillar, load=load))
+        found = outcome.summary("gpu.validate", verdicts(session, pillar, load=load))
         if session.simulated:
             found["simulated"] = True
-    return found, int(found["verdict"] == box.FAILED)
+    return found, int(found["verdict"] == outcome.FAILED)
 
 
 def monitor(pillar: Mapping[str, Any], *, every_s: float | None) -> Answer:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vault_cube.box import FAILED, NOT_APPLICABLE, PASSED, Verdict
 from vault_cube.gpu.health import box, finding, heat, judge, links, look, storage, use
 from vault_cube.gpu.health.finding import Card, Finding, Seen, busy, lacking, ok
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.host import Host
+from vault_cube.verdicts import FAILED, NOT_APPLICABLE, PASSED, Verdict
 
 
 def idle_temperature(card: Card, seen: Seen) -> Finding:
