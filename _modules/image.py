@@ -425,7 +425,7 @@ def bundle(packages, target=None):
 
     .. code-block:: bash
 
-        salt-call image.bundle "mmdebstrap packer python3-venv" target=debian-12
+        salt-call image.bundle "mmdebstrap python3-venv" target=debian-12
     """
     from vault_cube.image import bundle
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import aptlock, locktext, pylock, vendors
+from vault_cube.image import aptlock, keyrings, locktext, pylock, resolver, vendors
 from vault_cube.image.keys import KEYRINGS, ROOT
 from vault_cube.image.progress import step
 from vault_cube.image.store import Store
@@ -27,11 +27,11 @@ def make(space: Workspace) -> list[str]:
     # later than the files of every package that can be had, earlier than every build: newer times are clamped to it
     epoch = int(time.time())
     texts: dict[Path, str] = {}
-    keyrings = vendors.lock(space)
-    if keyrings:
-        texts[committed / space.target / KEYRINGS] = vendors.text(keyrings)
+    vendor_keys = vendors.lock(space)
+    if vendor_keys:
+        texts[committed / space.target / KEYRINGS] = vendors.text(vendor_keys)
     with space.scratch("lock") as work:
-        vendors.lay_out(Store(space.store), keyrings, work / "keyrings")
+        vendors.lay_out(Store(space.store), vendor_keys, work / "keyrings")
         for wanted in (of_tools(space), of_target(space, work / "keyrings")):
             with step(wanted.file):
                 texts[committed / wanted.file] = wanted.resolve(settings.image.mirrors, epoch).text()
@@ -67,29 +67,49 @@ class Request:
     sources: Sequence[Source]
     architecture: str
     codename: str
+    named: Mapping[str, Sequence[str]]
+    """pillar key -> packages that it names; the archive must have each, also those that no layer installs"""
     pins: str = ""
     """apt's preferences"""
+    kernel: str | None = None
+    """the pillar's kernel package; None: no kernel is wanted"""
 
-    def resolve(self, mirrors: dict[str, str], epoch: int, kept: aptlock.Kept | None = None) -> aptlock.AptLock:
-        """What apt makes of it today."""
-        return aptlock.resolve(
-            self.layers, self.sources, mirrors, self.architecture, epoch, pins=self.pins, kept=kept
-        )  # fmt: skip
+    def resolve(self, mirrors: dict[str, str], epoch: int, kept: resolver.Kept | None = None) -> aptlock.AptLock:
+        """Resolve it with apt against today's archives. Raises VaultCubeError naming the lock."""
+        try:
+            return resolver.resolve(
+                self.layers, self.sources, mirrors, self.architecture, epoch,
+                pins=self.pins, kept=kept, named=self.named, kernel=self.kernel,
+            )  # fmt: skip
+        except VaultCubeError as err:
+            raise VaultCubeError(f"locks/{self.file}: {err}") from None
 
 
 def of_tools(space: Workspace) -> Request:
     """The tools tree's lock; one serves all targets."""
-    made = space.settings.image.tools
-    return Request("tools.lock", [("tools", made.packages)], made.sources, "amd64", made.codename)
+    tools = space.settings.image.tools
+    sources, named = keyrings.sources(space, tools.sources), {"image:tools:packages": tools.packages}
+    return Request("tools.lock", [("tools", tools.packages)], sources, "amd64", tools.codename, named)
 
 
-def of_target(space: Workspace, keyrings: Path) -> Request:
-    """The lock of a target's root and layers. keyrings: the folder with the vendors' keys."""
+def of_target(space: Workspace, vendor_keys: Path) -> Request:
+    """The lock of a target's root and layers. vendor_keys: the folder with the vendors' keys."""
     settings, target = space.settings, space.settings.target
     layers = [(ROOT, settings.image.root_packages), *((name, getattr(settings, name).packages) for name in LAYERS)]
-    sources = [*settings.archive.sources, *vendors.sources(space, keyrings)]
-    pins = vendors.preferences(vendors.repositories(space))
-    return Request(f"{target.name}/apt.lock", layers, sources, target.architecture, target.codename, pins)
+    named = {f"{name}:packages": packages for name, packages in layers if name != ROOT}
+    named |= {"image:root_packages": settings.image.root_packages, "driver:held": settings.driver.held}
+    named["driver:fallbacks"] = [name for fallback in settings.driver.fallbacks for name in fallback.packages]
+    kernel = settings.base.kernel.package
+    return Request(
+        f"{target.name}/apt.lock",
+        layers,
+        [*keyrings.sources(space, settings.archive.sources), *vendors.sources(space, vendor_keys)],
+        target.architecture,
+        target.codename,
+        named,
+        vendors.preferences(vendors.repositories(space)),
+        kernel if any(kernel in names for _, names in layers) else None,
+    )
 
 
 def environments(space: Workspace) -> dict[str, Environment]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import aptlock, cache, chroot, keys, pylock, tools
+from vault_cube.image import cache, chroot, keys, mirrors, pylock, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -143,7 +143,7 @@ def can_reach(space: Workspace) -> str:
     places: dict[str, list[str]] = {}
     """archive -> addresses of a signed index, one of which has to answer"""
     for source in settings.archive.sources:
-        found = aptlock.mirrors(source, settings.image.mirrors)
+        found = mirrors.live(source, settings.image.mirrors, settings.target.architecture)
         places.setdefault(source.archive, [f"{place}/dists/{source.suites[0]}/InRelease" for place in found])
     for vendor in [*settings.driver.repositories, *settings.runtime.repositories]:
         flat = vendor.suite.endswith("/")
