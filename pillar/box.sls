@@ -153,7 +153,6 @@ driver:
   generation: null
   held: []
   repositories: []
-  fallbacks: []
   cuda: null
   persistence: false
   load: []

@@ -31,11 +31,7 @@ def test_every_target_is_valid(pillar, target):
     ("target", "section", "changes", "says"),
     [
         ("ubuntu-24.04", "driver", {"branch": "570"}, "CUDA 13.0 needs driver 580 or newer, not 570"),
-        (
-            "ubuntu-24.04", "driver",
-            {"fallbacks": [{"branch": "570", "packages": ["nvidia-utils-570"]}]},
-            "CUDA 13.0 needs driver 580 or newer, not 570",
-        ),
+        ("ubuntu-24.04", "driver", {"fallbacks": []}, "driver:fallbacks: no such key"),
         ("ubuntu-24.04", "driver", {"branch": "550", "cuda": None}, "blackwell GPUs need driver 570 or newer, not 550"),
         ("ubuntu-24.04", "driver", {"modules": "proprietary"}, "open kernel modules only"),
         ("ubuntu-24.04", "driver", {"cuda": {"toolkit": "13.0", "cudnn": "9.8"}}, "needs cuDNN 9.12 or newer, not 9.8"),
@@ -65,7 +61,7 @@ def test_what_does_not_belong_together_is_refused(pillar, target, section, chang
 
 def test_nvidia_s_own_repository_is_a_provider(pillar):
     driver = {
-        "provider": "nvidia", "packages": ["nvidia-open"], "held": ["nvidia-open"], "fallbacks": [],
+        "provider": "nvidia", "packages": ["nvidia-open"], "held": ["nvidia-open"],
         "repositories": [CUDA_REPOSITORY],
     }  # fmt: skip
     settings = check(pillar("ubuntu-24.04", {"driver": driver}))
