@@ -164,7 +164,6 @@ driver:
   generation: null
   held: []
   repositories: []
-  fallbacks: []
   cuda: null
   persistence: false
   load: []

@@ -37,6 +37,13 @@ base:
   # here docker.io is the engine alone, and docker-cli the command
   packages:
     - linux-image-amd64
+    # what a workstation's processor and its wired network cards need
+    - amd64-microcode
+    - intel-microcode
+    - firmware-bnx2x
+    - firmware-intel-misc
+    - firmware-misc-nonfree
+    - firmware-realtek
     - initramfs-tools
     - zstd
     - systemd-sysv
@@ -81,7 +88,8 @@ driver:
   branch: '550'
   modules: open
   generation: ada
-  held: [linux-image-amd64, linux-headers-amd64, nvidia-open-kernel-dkms, nvidia-smi, libcuda1, nvidia-persistenced]
+  held: [linux-image-amd64, linux-headers-amd64, nvidia-open-kernel-dkms, nvidia-smi, libcuda1, libnvidia-cfg1,
+         nvidia-persistenced, nvidia-modprobe]
   # TensorFlow's own libraries: CUDA 12, which every driver from 525 on runs
   cuda: {toolkit: '12.9', cudnn: '9.28'}
   persistence: true

@@ -41,6 +41,7 @@ def cases(place: Place) -> Iterator[Verdict]:
         yield not_applicable("driver", "this target has no GPU driver (pillar driver:provider)")
         return
     yield from in_tree(driver)
+    yield held(driver, place.pillar["base"]["kernel"]["package"], place.live)
     if not place.live:
         for name in ("GPUs as expected", "kernel log", "nvcc"):
             yield not_applicable(name, "needs a running system")
@@ -52,7 +53,7 @@ def cases(place: Place) -> Iterator[Verdict]:
 
 
 def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
-    """What can be seen without running anything: modules for the kernel, one version, held packages."""
+    """Check without a running driver that every kernel has modules of the right branch."""
     kernels = sorted(path.name for path in Path("/lib/modules").glob("*") if (path / "modules.dep").is_file())
     for kernel in kernels:
         tried = [command(["modinfo", "-k", kernel, "-F", "version", name], 30) for name in MODULES]
@@ -64,15 +65,29 @@ def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
         )
     if not kernels:
         yield verdict("module", False, "there is no kernel in /lib/modules", "one kernel")
-    if driver["held"]:
-        held = set(command(["apt-mark", "showhold"], 30).stdout.split())
-        loose = sorted(set(driver["held"]) - held)
-        yield verdict(
-            "held together",
-            not loose,
-            f"not held: {', '.join(loose)}" if loose else f"{len(held)} packages",
-            "driver:held",
-        )
+
+
+def held(driver: dict[str, Any], kernel: str, live: bool) -> Verdict:
+    """Check that the pillar's packages are installed and held, and that an image holds no other.
+
+    kernel: the name in base:kernel:package. live: on a box the owner may hold more.
+    """
+    # "hi" is hold, installed (dpkg-query(1)); apt-mark showhold would also list what is not installed
+    ran = command(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n"], 30)
+    states = dict(line.split()[:2] for line in ran.stdout.splitlines() if len(line.split()) > 1)
+    wanted = {*driver["held"], kernel}
+    wrong = [f"{name} is {_hold_state(states.get(name))}" for name in sorted(wanted) if states.get(name) != "hi"]
+    if not live:
+        others = sorted(name for name, state in states.items() if state.startswith("h") and name not in wanted)
+        wrong += [f"{name} is held, and not in the pillar" for name in others]
+    evidence = "; ".join(wrong) or f"{len(wanted)} packages"
+    return verdict("held together", not wrong, evidence, "driver:held, base:kernel:package")
+
+
+def _hold_state(abbreviation: str | None) -> str:
+    if abbreviation is None or abbreviation[1:2] != "i":
+        return "not installed"
+    return "not held"
 
 
 def kernel_log() -> Verdict:
