@@ -123,7 +123,7 @@ frameworks:
       overrides: []
       excluded: []
     vllm:
-      requirements: [vllm==0.32.0, torch==2.13.0]
+      requirements: [vllm==0.32.0, torch==2.13.0, 'cuda-toolkit[nvcc,cccl]==13.0.3']
       overrides: []
       excluded: []
     # a viewer under the GPL: a program of its own, which nothing here imports
