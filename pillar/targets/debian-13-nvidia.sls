@@ -90,7 +90,7 @@ driver:
   gates: {gpus: 1, memory_mib: 1, pcie_generation: 4, pcie_width: 16, idle_celsius: 60}
 
 frameworks:
-  # Triton compiles its launchers on the box, with Python's headers
+  # Triton compiles the launcher of each kernel on the box, with Python's headers; torch.compile needs g++
   packages: [gcc, g++, python3-dev]
   environments:
     # the last releases built for CUDA 12: PyTorch from 2.11 and vLLM from 0.20 on ask for CUDA 13, and so for driver 580
