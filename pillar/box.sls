@@ -201,6 +201,8 @@ frameworks:
       VLLM_NO_USAGE_STATS: '1'
       DO_NOT_TRACK: '1'
       HF_HUB_OFFLINE: '1'
+      # FlashInfer's sampler is compiled by nvcc when the service starts, and nvcc is not on the service's PATH
+      VLLM_USE_FLASHINFER_SAMPLER: '0'
   gates: {gpus: 0, import_s: 120}
 
 validation:

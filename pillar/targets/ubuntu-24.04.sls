@@ -111,6 +111,8 @@ runtime:
   gates: {gpus: 4, together: 2}
 
 frameworks:
+  # Triton compiles the launcher of each kernel on the box, with Python's headers; nvcc needs g++
+  packages: [gcc, g++, python3-dev]
   environments:
     pytorch:
       requirements: [torch==2.13.0, torchvision==0.28.0, numpy]
@@ -121,7 +123,10 @@ frameworks:
       overrides: []
       excluded: []
     vllm:
-      requirements: [vllm==0.32.0, torch==2.13.0]
+      # nvcc and CCCL of the CUDA release that torch brings the runtime of: others do not compile with its headers, and
+      # driver 580 does not read their PTX. Without cuda-python's version uv takes one from before cuda-bindings, and
+      # both bring the same modules
+      requirements: [vllm==0.32.0, torch==2.13.0, 'cuda-toolkit[nvcc,cccl]==13.0.3', cuda-python==13.0.3]
       overrides: []
       excluded: []
     # a viewer under the GPL: a program of its own, which nothing here imports

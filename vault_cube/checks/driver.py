@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vault_cube.checks import Place, Verdict, command, last_line, not_applicable, verdict
+from vault_cube.driver.needs import ARCHITECTURE
 from vault_cube.gpu.session import Session
 from vault_cube.gpu.validate import verdicts
 
@@ -42,13 +45,13 @@ def cases(place: Place) -> Iterator[Verdict]:
         return
     yield from in_tree(driver)
     yield held(driver, place.pillar["base"]["kernel"]["package"], place.live)
-    if not place.live:
-        for name in ("GPUs as expected", "kernel log", "nvcc"):
+    if place.live:
+        with Session(place.pillar["gpu"]["answer_s"]) as session:
+            yield from verdicts(session, place.pillar, load=True)
+        yield kernel_log()
+    else:
+        for name in ("GPUs as expected", "kernel log"):
             yield not_applicable(name, "needs a running system")
-        return
-    with Session(place.pillar["gpu"]["answer_s"]) as session:
-        yield from verdicts(session, place.pillar, load=True)
-    yield kernel_log()
     yield nvcc(place)
 
 
@@ -104,24 +107,44 @@ def kernel_log() -> Verdict:
 
 
 def nvcc(place: Place) -> Verdict:
-    """The CUDA compiler makes a program that runs; it comes with an environment, or lies on PATH."""
-    folder = Path(place.pillar.get("frameworks", {}).get("folder", "/"))
-    found = sorted(folder.glob("*/lib/python3*/site-packages/nvidia/*/bin/nvcc"))
-    compiler = str(found[0]) if found else "nvcc"
+    """Compile a program with the CUDA compiler of an environment, or of PATH, and run it on a GPU.
+
+    Without a GPU the program is compiled for the target's own (driver:generation): a compiler that cannot work fails
+    anywhere, and one that can is not applicable, since nothing ran.
+    """
+    threshold = "compiles and runs"
+    folder = Path(place.pillar["frameworks"]["folder"])
+    compilers = sorted(folder.glob("*/lib/python3*/site-packages/nvidia/*/bin/nvcc"))
+    compiler = compilers[0] if compilers else Path(shutil.which("nvcc") or "")
+    if not compiler.name:
+        return not_applicable("nvcc", "no CUDA compiler is installed (an environment with nvidia-cuda-nvcc brings one)")
+    generation = place.pillar["driver"]["generation"]
+    gpus = place.gpus if place.live else 0
     with tempfile.TemporaryDirectory() as work:
         source, program = Path(work) / "add.cu", Path(work) / "add"
         source.write_text(PROGRAM)
-        made = command([compiler, "-o", str(program), str(source)], 300)
-        if made.returncode == 127:
-            return not_applicable(
-                "nvcc", "no CUDA compiler is installed (an environment with nvidia-cuda-nvcc brings one)"
-            )
-        if made.returncode:
-            return verdict("nvcc", False, last_line(made.stderr), "compiles and runs")
+        # by default nvcc emits machine code for sm_75 and PTX for all newer GPUs
+        architecture = "native" if gpus else ARCHITECTURE[generation]
+        # its own settings name lib64, and the wheels have lib
+        libraries = compiler.resolve().parents[1] / "lib"
+        words = [str(compiler), f"-arch={architecture}", "-L", str(libraries), "-o", str(program), str(source)]
+        compiled = command(words, 300)
+        if compiled.returncode:
+            # gcc, which it runs, says last only that it stopped
+            return verdict("nvcc", False, first_error(compiled.stderr), threshold)
+        if not gpus:
+            return not_applicable("nvcc", f"compiles for {architecture} ({generation}); no GPU runs the program")
         ran = command([str(program)], 60)
-        return verdict(
-            "nvcc",
-            ran.returncode == 0 and ran.stdout == "496",
-            f"sum {ran.stdout or last_line(ran.stderr)}",
-            "compiles and runs",
-        )
+        good = ran.returncode == 0 and ran.stdout == "496"
+        return verdict("nvcc", good, f"sum {ran.stdout}" if good else failure(ran), threshold)
+
+
+def first_error(stderr: str) -> str:
+    """The first line of a compiler's output that names an error, or its last line."""
+    return next((line.strip()[:300] for line in stderr.splitlines() if "error" in line.lower()), last_line(stderr))
+
+
+def failure(ran: subprocess.CompletedProcess[str]) -> str:
+    """How the compiled program failed, in words."""
+    step = {2: "no memory on the GPU, or no driver", 3: "the GPU did not run the kernel", 4: "wrong sum"}
+    return step.get(ran.returncode) or last_line(ran.stderr) or f"exit code {ran.returncode}"

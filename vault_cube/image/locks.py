@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import aptlock, keyrings, locktext, pylock, resolver, vendors
+from vault_cube.image import aptlock, keyrings, locktext, pylock, resolver, vendors, wheel_rules
 from vault_cube.image.keys import KEYRINGS, ROOT
 from vault_cube.image.progress import step
 from vault_cube.image.store import Store
@@ -21,7 +21,8 @@ from vault_cube.settings.image import Source
 def make(space: Workspace) -> list[str]:
     """Resolve the target's packages, its Python environments and the tools tree; write the locks all together.
 
-    Returns what moved, a line each. Nothing is written when anything cannot be resolved.
+    Returns what moved, a line each. Nothing is written when anything cannot be resolved, or breaks a rule of
+    wheel_rules.
     """
     settings, committed = space.settings, space.checkout / "locks"
     # later than the files of every package that can be had, earlier than every build: newer times are clamped to it
@@ -34,11 +35,15 @@ def make(space: Workspace) -> list[str]:
         vendors.lay_out(Store(space.store), vendor_keys, work / "keyrings")
         for wanted in (of_tools(space), of_target(space, work / "keyrings")):
             with step(wanted.file):
-                texts[committed / wanted.file] = wanted.resolve(settings.image.mirrors, epoch).text()
+                debs = wanted.resolve(settings.image.mirrors, epoch)
+                texts[committed / wanted.file] = debs.text()
+        wheels = {}
         for name, environment in environments(space).items():
             named = f"{space.target}/python-{name}.lock"
             with step(named):
-                texts[committed / named] = pylock.text(pylock.resolve(settings, space.uv, environment, work))
+                wheels[name] = pylock.resolve(settings, space.uv, environment, work)
+                texts[committed / named] = pylock.text(wheels[name])
+        wheel_rules.check(settings, wheels, {deb.name for deb in debs.debs})
     moved = [line for file, text in texts.items() for line in difference(file, text)]
     own = committed / space.target
     gone = {*own.glob("python-*.lock"), *own.glob(KEYRINGS)} - set(texts)

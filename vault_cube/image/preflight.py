@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, chroot, keys, mirrors, pylock, tools
+from vault_cube.image import cache, chroot, keys, mirrors, pylock, tools, wheel_rules
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -86,12 +86,12 @@ def can_overlay(space: Workspace) -> str:
 
 
 def has_locks(space: Workspace) -> str:
-    """All locks are there and readable, and hold every package that the pillar names."""
+    """All locks are there and readable, hold every package that the pillar names, and fit together."""
     debs = [*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs]
-    wheels = sum(
-        len(pylock.read(space.locks / f"python-{name}.lock"))
+    wheels = {
+        name: pylock.read(space.locks / f"python-{name}.lock")
         for name in ("salt", *space.settings.frameworks.environments)
-    )
+    }
     locked = {(deb.layer if deb.layer == tools.LAYER else "", deb.name) for deb in debs}
     settings = space.settings
     named = {"image:root_packages": settings.image.root_packages}
@@ -102,7 +102,8 @@ def has_locks(space: Workspace) -> str:
         raise VaultCubeError(
             f"{space.locks}: the pillar names what is not locked: {', '.join(lacking[:5])}: run `make lock`"
         )
-    return f"has locks: {len(debs)} packages, {wheels} wheels"
+    wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
+    return f"has locks: {len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
