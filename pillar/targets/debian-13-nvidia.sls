@@ -89,6 +89,13 @@ driver:
   blocked: [nouveau, nova_core]
   gates: {gpus: 1, memory_mib: 1, pcie_generation: 4, pcie_width: 16, idle_celsius: 60}
 
+runtime:
+  # Debian has no NVIDIA Container Toolkit; its Docker 26 reads CDI specifications
+  provider: vault-cube
+  mode: cdi
+  cgroup_driver: systemd
+  gates: {gpus: 1, together: 1}
+
 frameworks:
   environments:
     # today's PyTorch and vLLM are built for CUDA 13, which driver 550 does not run
