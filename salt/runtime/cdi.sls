@@ -65,9 +65,10 @@ CDI specification follows the installed libraries:
         [Install]
         WantedBy=multi-user.target
 
-systemd knows the CDI units:
+# unit.enabled leaves a oneshot service that has ended alone
+CDI specification is written now:
   cmd.run:
-    - name: systemctl daemon-reload
+    - name: systemctl daemon-reload && systemctl start vault-cube-cdi.service
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: CDI specification is written at boot
@@ -81,5 +82,5 @@ vault-cube-cdi.{{ kind }} starts at boot:
       - file: Docker reads CDI specifications
       - file: CDI specification is written at boot
       - file: CDI specification follows the installed libraries
-      - cmd: systemd knows the CDI units
+      - cmd: CDI specification is written now
 {% endfor %}
