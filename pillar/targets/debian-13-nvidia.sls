@@ -97,6 +97,13 @@ driver:
   blocked: [nouveau, nova_core]
   gates: {gpus: 1, memory_mib: 1, pcie_generation: 4, pcie_width: 16, idle_celsius: 60}
 
+runtime:
+  # Debian has no NVIDIA Container Toolkit; its Docker 26 reads CDI specifications
+  provider: vault-cube
+  mode: cdi
+  cgroup_driver: systemd
+  gates: {gpus: 1, together: 1}
+
 frameworks:
   # Triton compiles the launcher of each kernel on the box, with Python's headers; torch.compile needs g++
   packages: [gcc, g++, python3-dev]

@@ -80,7 +80,7 @@ Docker reads its configuration again:
     - onchanges:
       - cmd: Docker gives out GPUs
       - file: containers keep their GPUs when systemd reloads
-{% else %}
+{% elif runtime.provider == 'none' %}
 containers get no GPU on this target:
   test.nop: []
 {% endif %}

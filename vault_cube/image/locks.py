@@ -103,7 +103,6 @@ def of_target(space: Workspace, vendor_keys: Path) -> Request:
     layers = [(ROOT, settings.image.root_packages), *((name, getattr(settings, name).packages) for name in LAYERS)]
     named = {f"{name}:packages": packages for name, packages in layers if name != ROOT}
     named |= {"image:root_packages": settings.image.root_packages, "driver:held": settings.driver.held}
-    named["driver:fallbacks"] = [name for fallback in settings.driver.fallbacks for name in fallback.packages]
     kernel = settings.base.kernel.package
     return Request(
         f"{target.name}/apt.lock",

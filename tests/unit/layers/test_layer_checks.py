@@ -1,7 +1,9 @@
 """layer.check: verdicts held against the pillar's gates, on machines that answer as told."""
 
+import io
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -138,8 +140,10 @@ def test_a_cdi_specification_names_what_is_there(tmp_path, spec, status, says):
     (tmp_path / "cdi").mkdir()
     if spec:
         (tmp_path / "cdi/nvidia.yaml").write_text(json.dumps(spec(tmp_path / "libcuda.so")))
-    said = runtime.specification([tmp_path / "cdi", tmp_path / "nowhere"], 2)
-    assert (said.status, says in said.evidence) == (status, True), said
+    for provider, unit in (("nvidia", "nvidia-cdi-refresh"), ("vault-cube", "vault-cube-cdi")):
+        said = runtime.specification([tmp_path / "cdi", tmp_path / "nowhere"], 2, provider)
+        assert (said.status, says in said.evidence) == (status, True), said
+        assert (unit in said.evidence) is (status == checks.FAILED)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +158,35 @@ def test_where_docker_looks_for_cdi(box, answer, found):
     box.answers["docker"] = answer
     said = runtime.cdi_folders()
     assert said == found or str(said).startswith(str(found))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "evidence"),
+    [
+        ((0, "\tlibcuda.so.1 => /lib/libcuda.so.1 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)"), checks.PASSED, "/lib/"),
+        ((0, "\tlibcuda.so.1 => /lib/libcuda.so.1 (0x1)\n\tlibm.so.6 => not found"), checks.FAILED, "/lib/"),
+        ((0, "ERROR: ld.so: object 'libcuda.so.1' from --preload cannot be preloaded"), checks.FAILED, "cannot be"),
+        ((0, ""), checks.FAILED, "not found"),
+        ((125, "docker: unresolvable CDI devices nvidia.com/gpu=all"), checks.FAILED, "unresolvable"),
+    ],
+    ids=["loads", "needs something else", "is not there", "nothing is said", "no such device"],
+)
+def test_cuda_s_library_loads_in_a_container(box, answer, status, evidence):
+    box.answers["docker"] = answer
+    said = runtime.cuda_library(box(4).pillar["runtime"])
+    assert (said.status, evidence in said.evidence) == (status, True), said
+
+
+def test_the_check_s_image_has_a_shell_and_nothing_of_a_driver(box, monkeypatch):
+    archives = []
+    box.answers["docker"] = (1, "no such image")
+    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, input, **__: archives.append(input))
+    runtime.image()
+    with tarfile.open(fileobj=io.BytesIO(archives[0])) as tar:
+        names = set(tar.getnames())
+        assert {"bin", "lib64", "usr/bin/sh", "usr/lib64/ld-linux-x86-64.so.2"} <= names
+        assert all(entry.isfile() for entry in tar if entry.name.startswith("usr/"))
+    assert not [name for name in names if "nvidia" in name or "cuda" in name]
 
 
 @pytest.mark.parametrize(
