@@ -38,6 +38,7 @@ base:
   packages:
     - linux-image-generic
     - amd64-microcode
+    - intel-microcode
     - initramfs-tools
     - zstd
     - systemd-sysv
@@ -76,10 +77,7 @@ driver:
   branch: '580'
   modules: open
   generation: blackwell
-  held: [linux-image-generic, linux-headers-generic, linux-modules-nvidia-580-open-generic, nvidia-headless-no-dkms-580-open, nvidia-utils-580]
-  fallbacks:
-    - branch: '595'
-      packages: [linux-modules-nvidia-595-open-generic, nvidia-headless-no-dkms-595-open, nvidia-utils-595]
+  held: [linux-image-generic, linux-modules-nvidia-580-open-generic, nvidia-headless-no-dkms-580-open, nvidia-utils-580]
   cuda: {toolkit: '13.0', cudnn: '9.20'}
   persistence: true
   load: [nvidia, nvidia_uvm]
@@ -113,6 +111,8 @@ runtime:
   gates: {gpus: 4, together: 2}
 
 frameworks:
+  # Triton compiles its launchers on the box, with Python's headers
+  packages: [gcc, g++, python3-dev]
   environments:
     pytorch:
       requirements: [torch==2.13.0, torchvision==0.28.0, numpy]
@@ -142,4 +142,4 @@ frameworks:
   gates: {gpus: 4}
 
 validation:
-  packages: [htop, nvtop, smartmontools, prometheus-node-exporter]
+  packages: [htop, smartmontools, prometheus-node-exporter]

@@ -9,8 +9,8 @@ import datetime
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -47,6 +47,8 @@ class AptLock:
 
     epoch: int
     debs: tuple[Deb, ...]
+    components: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """sha256 of a .deb -> the component whose index lists it; empty when the lock was read from a file"""
 
     def upto(self, layer: str, order: Sequence[str]) -> list[Deb]:
         """What is installed once `layer` is."""
@@ -62,7 +64,7 @@ class AptLock:
         return datetime.datetime.fromtimestamp(self.epoch, datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
 
     def text(self) -> str:
-        columns = [field.name for field in fields(Deb)]
+        columns = [column.name for column in fields(Deb)]
         lines = [HEADER, f"# epoch {self.epoch}", "# " + " ".join(columns)]
         body = [*lines, *(" ".join(map(str, astuple(deb))) for deb in sorted(self.debs))]
         return locktext.closed("\n".join(body) + "\n")
@@ -176,6 +178,8 @@ class Resolver:
             lines.append(f"deb [trusted=yes] file:{kept.folder} ./")
         (root / "sources.list").write_text("\n".join(lines) + "\n")
         self._apt("update", "--error-on=any")
+        self.components: dict[str, str] = {}
+        """sha256 of each .deb -> component; a package's pool path names its source's component, which may be another"""
         self._suites = self._read_suites()
 
     def _apt(self, *arguments: str) -> str:
@@ -193,14 +197,16 @@ class Resolver:
         """sha256 of each .deb → (suite, version); apt names list files after their address."""
         found: dict[str, tuple[str, str]] = {}
         for file in sorted(self._lists.glob("*_Packages")):
-            match = re.search(r"_dists_([^_]+)_", file.name)
-            suite = match.group(1) if match else "-"
+            match = re.search(r"_dists_([^_]+)_(?:([^_]+)_binary-)?", file.name)
+            suite, component = (match[1], match[2]) if match else ("-", None)
             version = ""
             for line in file.open(encoding="utf-8"):
                 if line.startswith("Version: "):
                     version = line[9:].strip()
                 elif line.startswith("SHA256: "):
                     found.setdefault(line[8:].strip(), (suite, version))
+                    if component:
+                        self.components.setdefault(line[8:].strip(), component)
         return found
 
     def resolve(self, layer: str, packages: Sequence[str]) -> list[Deb]:
@@ -255,4 +261,5 @@ def resolve(
                 f"{deb.name}: layer {other.layer} wants {other.version}, layer {deb.layer} {deb.version}: "
                 f"name the package in pillar key {other.layer}:packages"
             )
-    return AptLock(epoch, tuple(sorted(debs.values())))
+    components = {sha256: resolver.components[sha256] for sha256 in debs.keys() & resolver.components.keys()}
+    return AptLock(epoch, tuple(sorted(debs.values())), components)
