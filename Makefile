@@ -57,7 +57,7 @@ lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
 	$(VENV)/bin/salt-lint -x 214 $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 
-lock: $(STAMP) ## resolve packages anew and say what moved
+lock: $(STAMP) ## resolve every package of TARGET again; reports what moved, what to download, and what comes next
 	@$(SALT_CALL) image.lock target=$(TARGET)
 
 benchmark: $(STAMP) ## what the built image's frameworks do on this machine, in minutes, inside its tree

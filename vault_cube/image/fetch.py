@@ -36,7 +36,7 @@ def wanted_wheels(space: Workspace, store: Store, environments: Iterable[list[py
         with space.scratch("locate") as work:
             places = pylock.locate(space.settings, space.uv, wheels, work)
         missing += [
-            Wanted(wheel.sha256, wheel.file, 0, (places[wheel.sha256],) if wheel.sha256 in places else ())
+            Wanted(wheel.sha256, wheel.file, wheel.size, (places[wheel.sha256],) if wheel.sha256 in places else ())
             for wheel in wheels
         ]
     return missing

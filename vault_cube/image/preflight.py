@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, chroot, keys, mirrors, pylock, tools, wheel_rules
+from vault_cube.image import chroot, mirrors, needs, pylock, tools, wheel_rules
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -29,13 +29,6 @@ COMMANDS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
-
-# of the packages' size, measured: a disk takes four times that, its forms two; the trees of all layers and the disk
-# that is kept take eight more, where they are not there yet
-DISK = 6
-TREES = 8
-# the wheels of debian-12's environments are 50 to 600 MiB each
-UNKNOWN_ENVIRONMENT = 512 << 20
 
 
 def check(space: Workspace) -> list[str]:
@@ -117,25 +110,19 @@ def has_time(space: Workspace) -> str:
 
 
 def has_room(space: Workspace) -> str:
-    """There is room for the store, the layers and the image."""
-    store = Store(space.store)
+    """There is room for the downloads, the layers and the image."""
     try:
-        size = sum(deb.size for deb in AptLock.read(space.locks / "apt.lock").debs)
-        for name in ("salt", *space.settings.frameworks.environments):
-            wheels = pylock.read(space.locks / f"python-{name}.lock")
-            there = [store.path(wheel.sha256).stat().st_size for wheel in wheels if store.has(wheel.sha256)]
-            # a lock of wheels names no sizes
-            size += sum(there) if len(there) == len(wheels) else UNKNOWN_ENVIRONMENT
+        needed = needs.of(space)
     except VaultCubeError:
-        return "room is judged by the lock"
-    trees = all(cache.find(space.layers, key.key) for key in keys.layer_keys(space).values())
-    needed = size * (DISK if trees else DISK + TREES)
+        return "room is checked once there are locks"
     free = shutil.disk_usage(existing(space.cache)).free
-    if free < needed:
+    disk, download = needs.gigabytes(needed.disk), needs.gigabytes(needed.download)
+    if free < needed.disk:
         raise VaultCubeError(
-            f"{space.cache}: {needed >> 20} MiB needed, {free >> 20} MiB free: make room, or set VAULT_CUBE_CACHE"
+            f"{space.cache}: {disk} needed, {download} of it for downloads, {needs.gigabytes(free)} free: "
+            "make room, or set VAULT_CUBE_CACHE"
         )
-    return f"has room: {free >> 30} GiB free, {needed >> 30} GiB needed"
+    return f"has room: {needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
 
 
 def can_reach(space: Workspace) -> str:

@@ -8,7 +8,7 @@ import pytest
 from archive import Archive
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, keys, locks, mirrors, pylock, relock
+from vault_cube.image import build, keys, locks, locktext, mirrors, pylock, relock
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Unavailable
 from vault_cube.image.workspace import LAYERS
@@ -86,7 +86,7 @@ def test_a_lock_holds_each_package_in_its_layer_and_suite(space):
 
 def test_nothing_moved(space):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
-    assert locks.make(space) == ["nothing moved"]
+    assert locks.make(space).moved == []
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
@@ -96,20 +96,20 @@ def test_what_moved_is_told_a_line_a_package(space, archive):
     archive.deb("toolpkg", "2:3.0~rc1-1+b2")
     archive.wheel("beta", "2.0")
     archive.publish()
-    assert locks.make(space) == [
+    assert locks.make(space).moved == [
         "locks/tools.lock: toolpkg:amd64 1.0 → 2:3.0~rc1-1+b2",
         "debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)",
         "debian-12/apt.lock: extra:amd64 – → 0.1",  # noqa: RUF001
         "debian-12/python-salt.lock: beta 1.0 → 2.0",
     ]
-    assert locks.make(space) == ["nothing moved"]
+    assert locks.make(space).moved == []
 
 
 def test_a_package_that_moves_to_another_layer_or_is_built_again_is_told_so(space, make, archive):
     archive.drop("lib")
     archive.deb("lib", essential=False, depends="essential")
     archive.publish()
-    moved = locks.make(make(lambda pillar: pillar["image"]["root_packages"].append("app")))
+    moved = locks.make(make(lambda pillar: pillar["image"]["root_packages"].append("app"))).moved
     assert moved == [
         "debian-12/apt.lock: app:amd64 1.0: from layer base to root",
         "debian-12/apt.lock: lib:amd64 1.0: another file of the same version",
@@ -120,10 +120,48 @@ def test_a_damaged_lock_is_written_anew(space):
     file = space.locks / "apt.lock"
     whole = file.read_text()
     file.write_text(whole.replace("app 1.0", "app 9.9"))
-    assert locks.make(space) == ["debian-12/apt.lock: app:amd64 9.9 → 1.0"]
+    assert locks.make(space).moved == ["debian-12/apt.lock: app:amd64 9.9 → 1.0"]
     file.write_text("\0\n" + file.read_text())
-    assert locks.make(space) == ["debian-12/apt.lock: was damaged"]
+    assert locks.make(space).moved == ["debian-12/apt.lock: was damaged or of an older format, written again"]
     assert versions(space)["app"] == "1.0"
+
+
+def test_a_new_lock_is_one_line_not_one_per_package(make):
+    space = make()
+    for file in space.locks.glob("*.lock"):
+        file.unlink()
+    assert locks.make(space).moved[1:] == [
+        "debian-12/apt.lock: new, 4 entries",
+        "debian-12/python-salt.lock: new, 2 entries",
+    ]
+
+
+def test_a_lock_of_the_format_without_sizes_is_written_again(space):
+    file = space.locks / "python-salt.lock"
+    whole = file.read_text()
+    old = "".join(line.rpartition(" ")[0] + "\n" for line in whole.splitlines()[:-1])
+    file.write_text(locktext.closed(old))
+    moved = locks.make(space).moved
+    assert moved == ["debian-12/python-salt.lock: was damaged or of an older format, written again"]
+    assert file.read_text() == whole
+
+
+def test_sizes_are_those_of_the_files_though_the_index_names_none(space, archive):
+    sizes = {wheel.file: wheel.size for wheel in pylock.read(space.locks / "python-salt.lock")}
+    assert sizes == {file.name: file.stat().st_size for file in archive.wheels.folder.glob("*.whl")}
+
+
+def test_a_wheel_whose_size_nobody_says_is_one_line_with_the_remedy(space, archive):
+    archive.wheel("beta", "2.0")
+    archive.publish()
+    archive.mirror.answers["wheels/beta-2.0-py3-none-any.whl"] = [servers.status(403)] * 9
+    with pytest.raises(VaultCubeError, match=r"cannot find out its size .*archive:wheel_index") as caught:
+        locks.make(space)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_component_is_the_index_s_not_the_pool_path_s(space):
+    assert set(locks.make(space).packages.components.values()) == {"main"}
 
 
 @pytest.mark.parametrize("spoil", ["signature", "package", "mirror", "wheel"])
@@ -332,9 +370,8 @@ def test_locked_does_not_see_it_and_ends_it(moved, make):
 
 
 def test_a_new_lock_ends_it(moved):
-    assert locks.make(type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)) == [
-        "debian-12/apt.lock: app:amd64 1.0 → 1.1"
-    ]
+    held = type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)
+    assert locks.make(held).moved == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
     assert relock.moved(moved) == []
     assert moved.locks == moved.checkout / "locks/debian-12"
 
