@@ -252,19 +252,3 @@ def _proof(verb, *args, **kwargs):
     if not well:
         __context__["retcode"] = 1
     return said
-
-
-def driver_fallback(test=False):
-    """
-    Try the drivers that the pillar names in driver:fallbacks until one comes up; the same as driver.fallback.
-
-    test
-        tell what would be tried, and change nothing
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-call --local gpu.driver_fallback test=True
-    """
-    return __salt__["driver.fallback"](test=test)

@@ -76,7 +76,10 @@ def _pillar(target, checkout):
 @_spoken
 def lock_(target=None):
     """
-    Resolve all packages anew and write locks/; returns what moved, a line each.
+    Resolve every package again and write locks/.
+
+    Returns a report, one statement per line: what was resolved, what moved, what differs from the target's contract,
+    how much a build downloads, how much disk it needs, and the next command.
 
     target
         a name in pillar/targets/; the default is conf/minion's
@@ -87,9 +90,12 @@ def lock_(target=None):
 
         salt-call image.lock target=debian-13
     """
-    from vault_cube.image.locks import resolve
+    from vault_cube.image.locks import contract, lock_report, resolve
 
-    return resolve.make(_space(target, locked=True))
+    space = _space(target, locked=True)
+    # read before anything is resolved: a malformed file must not cost minutes
+    expected = contract.of(space)
+    return lock_report.lines(space, resolve.make(space), expected)
 
 
 @_spoken
@@ -425,7 +431,7 @@ def bundle(packages, target=None):
 
     .. code-block:: bash
 
-        salt-call image.bundle "mmdebstrap packer python3-venv" target=debian-12
+        salt-call image.bundle "mmdebstrap python3-venv" target=debian-12
     """
     from vault_cube.image import bundle
 

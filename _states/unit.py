@@ -1,10 +1,19 @@
-"""Systemd units that are on, off or masked, right in a chroot and on a running machine.
+"""Systemd units that start at boot, do not, or are masked, both in a chroot and on a running machine.
 
-Salt's service states say True in a chroot and enable nothing; here `systemctl --root=/` edits the links itself.
+Salt's own service states return True in a chroot and enable nothing; `systemctl --root=/` edits the links itself.
 """
 
 import subprocess
 from pathlib import Path
+
+# the states of `systemctl is-enabled` that `systemctl enable` cannot turn into "enabled"; see systemctl(1)
+NOT_ENABLED = {
+    "static": "it has no [Install] section, so nothing starts it at boot: add one by a drop-in",
+    "alias": "it is another name of a unit: use that unit's own name",
+    "indirect": "only other units of its [Install] section are enabled: use the name of the one that has to start",
+    "generated": "a generator makes it and decides when it starts: change what the generator reads",
+    "transient": "it is gone after a reboot: write a unit file",
+}
 
 
 def __virtual__():
@@ -13,7 +22,9 @@ def __virtual__():
 
 def enabled(name):
     """
-    The unit starts at boot; on a running machine it is started, too.
+    Make a unit start at boot; on a running machine, start it now, too.
+
+    A unit that `systemctl enable` cannot enable, such as a static one, fails: it would not start at boot.
 
     name
         the unit with its suffix, such as ``docker.service``
@@ -24,18 +35,13 @@ def enabled(name):
           unit.enabled:
             - name: docker.service
     """
-    return _turn(
-        name,
-        # not enabled-runtime: that is gone after the next boot
-        wanted=("enabled", "static", "alias", "indirect", "generated"),
-        verb="enable",
-        live="start",
-    )
+    # not enabled-runtime or linked: these do not start after the next boot
+    return _turn(name, wanted=("enabled",), verb="enable", live="start")
 
 
 def disabled(name):
     """
-    The unit does not start at boot; on a running machine it is stopped, too.
+    Make sure that a unit does not start at boot; on a running machine, stop it now, too.
 
     .. code-block:: yaml
 
@@ -48,7 +54,7 @@ def disabled(name):
 
 def masked(name):
     """
-    Nothing can start the unit; on a running machine it is stopped, too.
+    Make sure that nothing can start a unit; on a running machine, stop it now, too.
 
     .. code-block:: yaml
 
@@ -66,7 +72,9 @@ def _turn(name, wanted, verb, live):
     if before not in wanted:
         changes[name] = {"old": before, "new": wanted[0]}
     is_active = running and _ask("is-active", name) in ("active", "activating", "reloading")
-    if running and before != "static" and (live == "start") != is_active and not _at_rest(name):
+    # a static unit is not stopped: the unit that needs it has started it
+    wrong_now = (live == "start") != is_active and not (before == "static" and live == "stop")
+    if running and wrong_now and not _at_rest(name):
         changes[f"{name} now"] = {
             "old": "running" if is_active else "stopped",
             "new": "running" if live == "start" else "stopped",
@@ -76,32 +84,36 @@ def _turn(name, wanted, verb, live):
         return ret
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"{name} would be {wanted[0]}"}
+    if verb == "enable" and before in NOT_ENABLED:
+        return {**ret, "changes": {}, "result": False, "comment": f"{name} is {before}: {NOT_ENABLED[before]}"}
     where = [] if running else ["--root=/"]
-    ran = []
+    commands = []
     if name in changes:
         if before.startswith("masked") and verb != "mask":
-            ran.append(["systemctl", *where, "unmask", name])
-        ran.append(["systemctl", *where, verb, name])
+            commands.append(["systemctl", *where, "unmask", name])
+        commands.append(["systemctl", *where, verb, name])
     if f"{name} now" in changes:
-        ran.append(["systemctl", live, name])
-    for command in ran:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        commands.append(["systemctl", live, name])
+    for command in commands:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            why = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
             return {**ret, "changes": {}, "result": False, "comment": f"{' '.join(command)}: {why}"}
     after = _state(name)
     if after not in wanted:
-        return {**ret, "changes": {}, "result": False, "comment": f"{name} is {after} after {verb}"}
+        # a masked unit shows only now what it is
+        why = f": {NOT_ENABLED[after]}" if verb == "enable" and after in NOT_ENABLED else ""
+        return {**ret, "changes": {}, "result": False, "comment": f"{name} is {after} after {verb}{why}"}
     return {**ret, "comment": f"{name} is {after}"}
 
 
 def _running():
-    """Is systemd in charge here? In a chroot it is not."""
+    """Does systemd run here? In a chroot it does not."""
     return Path("/run/systemd/system").is_dir()
 
 
 def _state(name):
-    """enabled, disabled, masked, static … or not-found."""
+    """What `systemctl is-enabled` prints, or not-found."""
     return _ask("is-enabled", name) or "not-found"
 
 
@@ -112,17 +124,17 @@ def _ask(verb, name):
 
 
 def _at_rest(name):
-    """A unit that did its work and ended, or whose condition was asked and did not hold, need not run."""
+    """Did the unit do its work and end, or was it skipped by a condition? Then it need not run."""
     ran = subprocess.run(
         ["systemctl", "show", "-p", "Type,Result,ConditionResult,ConditionTimestampMonotonic,ActiveState", name],
         capture_output=True,
         text=True,
         check=False,
     )
-    said = dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
-    if said.get("ActiveState") == "failed":
+    shown = dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
+    if shown.get("ActiveState") == "failed":
         return False
-    # a unit that nobody has tried to start says no, too, at time 0
-    asked = said.get("ConditionTimestampMonotonic", "0") != "0"
-    skipped = said.get("Result") == "exec-condition" or (asked and said.get("ConditionResult") == "no")
-    return said.get("Type") == "oneshot" or skipped
+    # ConditionResult is "no" also for a unit that was never started; the time stamp is 0 then
+    tried = shown.get("ConditionTimestampMonotonic", "0") != "0"
+    skipped = shown.get("Result") == "exec-condition" or (tried and shown.get("ConditionResult") == "no")
+    return shown.get("Type") == "oneshot" or skipped

@@ -8,6 +8,17 @@ image:
   cache_gib: 40
   # where the builder fetches an archive from, by its name; empty: what this machine's apt uses, else the source's mirror
   mirrors: {}
+  # keys that sign the distributions' archives: the builder takes them from locks/keyrings/, the box from its own packages
+  keyrings:
+    /usr/share/keyrings/debian-archive-keyring.gpg:
+      - B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8   # Debian Archive Automatic Signing Key (12/bookworm)
+      - 05AB90340C0C5E797F44A8C8254CF3B5AEC0A8F0   # Debian Security Archive Automatic Signing Key (12/bookworm)
+      - 4D64FEC119C2029067D6E791F8D2585B8783D481   # Debian Stable Release Key (12/bookworm)
+      - 04B54C3CDCA79751B16BC6B5225629DF75B188BD   # Debian Archive Automatic Signing Key (13/trixie)
+      - 5E04A1E3223A19A20706E20F9904613D4CCE68C6   # Debian Security Archive Automatic Signing Key (13/trixie)
+      - 41587F7DB8C774BCCF131416762F67A0B2C39DE4   # Debian Stable Release Key (13/trixie)
+    /usr/share/keyrings/ubuntu-archive-keyring.gpg:
+      - F6ECB3762474EDA9D21B7022871920D1991BC93C   # Ubuntu Archive Automatic Signing Key (2018)
   root_packages: [python3, python3-venv, ca-certificates]
   salt:
     requirements: [salt==3008.3, nvidia-ml-py==13.615.71, pydantic==2.14.3, pygal==3.1.3, rich==15.0.0, uv==0.13.9]
@@ -153,7 +164,6 @@ driver:
   generation: null
   held: []
   repositories: []
-  fallbacks: []
   cuda: null
   persistence: false
   load: []
@@ -191,6 +201,8 @@ frameworks:
       VLLM_NO_USAGE_STATS: '1'
       DO_NOT_TRACK: '1'
       HF_HUB_OFFLINE: '1'
+      # FlashInfer's sampler is compiled by nvcc when the service starts, and nvcc is not on the service's PATH
+      VLLM_USE_FLASHINFER_SAMPLER: '0'
   gates: {gpus: 0, import_s: 120}
 
 validation:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# image.sh TARGET LOCKED: nothing where the image is what its inputs say; else Packer runs the stages that are missing,
-# and where Packer cannot be had, one salt-call runs the same ones.
+# image.sh TARGET LOCKED: if the image is not up to date, run the missing stages with Packer, or with one salt-call if
+# this machine's archive has no Packer.
 set -eu
 target=$1 locked=$2
 status=0
@@ -14,10 +14,10 @@ case $status in
   *) exit 1 ;;
 esac
 scripts/apt.sh iproute2 mmdebstrap openssh-client
-if command -v packer >/dev/null || scripts/apt.sh packer 2>/dev/null; then
+if scripts/packer.sh; then
   set -- packer build -color=false -var target="$target" -var locked="$locked" packer/demo-box.pkr.hcl
 else
-  echo "Packer cannot be installed here: one salt-call runs the same stages" >&2
+  echo "without Packer, one salt-call runs the same stages" >&2
   set -- .venv/bin/salt-call --out-file=/dev/null image.build target="$target" locked="$locked"
 fi
 status=0

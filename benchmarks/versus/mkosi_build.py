@@ -29,7 +29,7 @@ from typing import Any
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.layers import chroot, repository
-from vault_cube.image.locks import aptlock, pylock
+from vault_cube.image.locks import aptlock, mirrors, pylock
 from vault_cube.image.store import Store, sha256_of
 from vault_cube.image.workspace import default_cache, sweep
 
@@ -125,7 +125,9 @@ def mkosi_tree(tree: Path, log: Path) -> Path:
     """A Debian 13 with mkosi and what it calls; made by this machine's mmdebstrap when it is not there."""
     if (tree / "usr/bin/mkosi").exists():
         return tree
-    mirror = aptlock.machine_mirrors().get("debian", "http://ftp.debian.org/debian")
+    mirror = next(
+        (entry.uri for entry in mirrors.of_machine() if entry.label == "Debian"), "http://ftp.debian.org/debian"
+    )
     options = ["--mode=root", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
     command = ["mmdebstrap", *options, "--include=" + ",".join(TOOLS), SUITE, str(tree), mirror]
     with log.open("wb") as out:

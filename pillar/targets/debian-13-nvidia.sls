@@ -37,6 +37,13 @@ base:
   # here docker.io is the engine alone, and docker-cli the command
   packages:
     - linux-image-amd64
+    # what a workstation's processor and its wired network cards need
+    - amd64-microcode
+    - intel-microcode
+    - firmware-bnx2x
+    - firmware-intel-misc
+    - firmware-misc-nonfree
+    - firmware-realtek
     - initramfs-tools
     - zstd
     - systemd-sysv
@@ -81,27 +88,52 @@ driver:
   branch: '550'
   modules: open
   generation: ada
-  held: [linux-image-amd64, linux-headers-amd64, nvidia-open-kernel-dkms, nvidia-smi, libcuda1, nvidia-persistenced]
-  # TensorFlow's own libraries: CUDA 12, which every driver from 525 on runs
+  held: [linux-image-amd64, linux-headers-amd64, nvidia-open-kernel-dkms, nvidia-smi, libcuda1, libnvidia-cfg1,
+         nvidia-persistenced, nvidia-modprobe]
+  # the newest of the environments: TensorFlow's 12.9; PyTorch's and vLLM's are 12.8
   cuda: {toolkit: '12.9', cudnn: '9.28'}
   persistence: true
   load: [nvidia, nvidia_uvm]
   blocked: [nouveau, nova_core]
   gates: {gpus: 1, memory_mib: 1, pcie_generation: 4, pcie_width: 16, idle_celsius: 60}
 
+runtime:
+  # Debian has no NVIDIA Container Toolkit; its Docker 26 reads CDI specifications
+  provider: vault-cube
+  mode: cdi
+  cgroup_driver: systemd
+  gates: {gpus: 1, together: 1}
+
 frameworks:
+  # Triton compiles the launcher of each kernel on the box, with Python's headers; torch.compile needs g++
+  packages: [gcc, g++, python3-dev]
   environments:
-    # today's PyTorch and vLLM are built for CUDA 13, which driver 550 does not run
+    # the last releases built for CUDA 12: PyTorch from 2.11 and vLLM from 0.20 on ask for CUDA 13, and so for driver 580
+    pytorch:
+      requirements: [torch==2.10.0, torchvision==0.25.0, numpy]
+      overrides: []
+      excluded: []
     tensorflow:
       requirements: ['tensorflow[and-cuda]==2.21.0']
       overrides: []
       excluded: []
+    vllm:
+      # transformers: the newest that was there when vLLM 0.19.1 was released
+      requirements: [vllm==0.19.1, torch==2.10.0, transformers==5.7.0]
+      overrides: []
+      excluded: []
     # a viewer under the GPL: a program of its own, which nothing here imports
     nvitop: {requirements: [nvitop==1.7.2], overrides: [], excluded: []}
-  checks: {tensorflow: tensorflow}
+  checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
   commands:
+    python-pytorch: [pytorch, python]
+    torchrun: [pytorch, torchrun]
     python-tensorflow: [tensorflow, python]
+    python-vllm: [vllm, python]
+    vllm: [vllm, vllm]
     nvitop: [nvitop, nvitop]
+  vllm:
+    environment: vllm
   gates: {gpus: 1}
 
 validation:

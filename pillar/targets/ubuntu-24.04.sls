@@ -38,6 +38,7 @@ base:
   packages:
     - linux-image-generic
     - amd64-microcode
+    - intel-microcode
     - initramfs-tools
     - zstd
     - systemd-sysv
@@ -76,10 +77,7 @@ driver:
   branch: '580'
   modules: open
   generation: blackwell
-  held: [linux-image-generic, linux-headers-generic, linux-modules-nvidia-580-open-generic, nvidia-headless-no-dkms-580-open, nvidia-utils-580]
-  fallbacks:
-    - branch: '595'
-      packages: [linux-modules-nvidia-595-open-generic, nvidia-headless-no-dkms-595-open, nvidia-utils-595]
+  held: [linux-image-generic, linux-modules-nvidia-580-open-generic, nvidia-headless-no-dkms-580-open, nvidia-utils-580]
   cuda: {toolkit: '13.0', cudnn: '9.20'}
   persistence: true
   load: [nvidia, nvidia_uvm]
@@ -113,6 +111,8 @@ runtime:
   gates: {gpus: 4, together: 2}
 
 frameworks:
+  # Triton compiles the launcher of each kernel on the box, with Python's headers; nvcc needs g++
+  packages: [gcc, g++, python3-dev]
   environments:
     pytorch:
       requirements: [torch==2.13.0, torchvision==0.28.0, numpy]
@@ -123,7 +123,10 @@ frameworks:
       overrides: []
       excluded: []
     vllm:
-      requirements: [vllm==0.32.0, torch==2.13.0]
+      # nvcc and CCCL of the CUDA release that torch brings the runtime of: others do not compile with its headers, and
+      # driver 580 does not read their PTX. Without cuda-python's version uv takes one from before cuda-bindings, and
+      # both bring the same modules
+      requirements: [vllm==0.32.0, torch==2.13.0, 'cuda-toolkit[nvcc,cccl]==13.0.3', cuda-python==13.0.3]
       overrides: []
       excluded: []
     # a viewer under the GPL: a program of its own, which nothing here imports
@@ -142,4 +145,5 @@ frameworks:
   gates: {gpus: 4}
 
 validation:
-  packages: [htop, nvtop, smartmontools, prometheus-node-exporter]
+  # no nvtop: here it lies in multiverse; nvitop of the frameworks shows the same
+  packages: [htop, smartmontools, prometheus-node-exporter]

@@ -1,8 +1,9 @@
 # cloud-init brings ssh keys (and what its user asks for) from a CIDATA stick, disk or partition; it owns nothing that
-# a state owns
+# a state owns. The last file wins, in byte order: Ubuntu's package writes 90_dpkg.cfg, its installers write 99-installer.cfg,
+# curtin-*.cfg and subiquity-*.cfg
 cloud-init looks for a CIDATA medium and nowhere else:
   file.managed:
-    - name: /etc/cloud/cloud.cfg.d/90-vault-cube.cfg
+    - name: /etc/cloud/cloud.cfg.d/zz-vault-cube.cfg
     - mode: '0644'
     - contents: |
         # written by salt/base/cloud.sls
@@ -22,7 +23,7 @@ cloud-init looks for a CIDATA medium and nowhere else:
             name: {{ pillar.base.users | first }}
             lock_passwd: true
             no_create_home: true
-            sudo: null   # /etc/sudoers.d/60-… is salt/base/users.sls'
+            sudo: null   # /etc/sudoers.d/99-… is salt/base/users.sls'
         users: [default]
     - require:
       - sls: base.packages

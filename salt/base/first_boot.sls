@@ -23,6 +23,8 @@ the root partition takes the whole disk:
         [Partition]
         Type=root-x86-64
 
+# not before ssh.socket, which basic.target waits for and this service waits for basic.target: the socket starts ssh.service
+# with the first connection, and that waits for the keys
 each box makes its own ssh host keys:
   file.managed:
     - name: /etc/systemd/system/ssh-host-keys.service
@@ -31,7 +33,7 @@ each box makes its own ssh host keys:
         # written by salt/base/first_boot.sls
         [Unit]
         Description=Make this machine's ssh host keys
-        Before=ssh.service ssh.socket
+        Before=ssh.service
         ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 
         [Service]

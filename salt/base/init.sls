@@ -3,6 +3,7 @@ include:
   - base.users
   - base.packages
   - base.kernel
+  - base.initramfs
   - base.ssh
   - base.firewall
   - base.fail2ban

@@ -33,9 +33,10 @@ the kernel is held:
       - sls: base.packages
 
 # the hold is on the package that names the newest kernel; a rebuild under the same name would slip through
+# (of two pins for a package the first counts: 00- comes before any other file)
 no archive offers another kernel:
   file.managed:
-    - name: /etc/apt/preferences.d/vault-cube-kernel
+    - name: /etc/apt/preferences.d/00-vault-cube-kernel
     - mode: '0644'
     - contents: |
         # written by salt/base/kernel.sls

@@ -1,8 +1,9 @@
 {% set logs = pillar.base.logs %}
 
+# the last file wins: zz- comes after Debian's syslog.conf
 the journal is kept, within limits:
   file.managed:
-    - name: /etc/systemd/journald.conf.d/60-vault-cube.conf
+    - name: /etc/systemd/journald.conf.d/zz-vault-cube.conf
     - mode: '0644'
     - makedirs: True
     - contents: |

@@ -1,6 +1,8 @@
+# the first file that matches a port wins: 70- comes before the distribution's 80-*, and after files that an owner or netplan
+# names 10- or so
 every wired port asks for an address:
   file.managed:
-    - name: /etc/systemd/network/80-vault-cube.network
+    - name: /etc/systemd/network/70-vault-cube.network
     - mode: '0644'
     - contents: |
         # written by salt/base/network.sls

@@ -16,9 +16,10 @@ the box's apt sources:
 {%- endfor %}
 {%- endfor %}
 
+# the last file wins: 99v comes after Ubuntu's 99update-notifier
 apt installs no recommended packages:
   file.managed:
-    - name: /etc/apt/apt.conf.d/60vault-cube
+    - name: /etc/apt/apt.conf.d/99vault-cube
     - mode: '0644'
     - contents: |
         // written by salt/base/packages.sls: what is installed is what the pillar lists

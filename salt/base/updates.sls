@@ -3,7 +3,7 @@
 # the package's own 50unattended-upgrades is read first; lists add up in apt, so ours begins by clearing them
 security updates come by themselves, and nothing else:
   file.managed:
-    - name: /etc/apt/apt.conf.d/60unattended-upgrades
+    - name: /etc/apt/apt.conf.d/99vault-cube-updates
     - mode: '0644'
     - contents: |
         // written by salt/base/updates.sls
@@ -27,7 +27,7 @@ security updates come by themselves, and nothing else:
 
 they come daily:
   file.managed:
-    - name: /etc/apt/apt.conf.d/60periodic
+    - name: /etc/apt/apt.conf.d/99vault-cube-periodic
     - mode: '0644'
     - contents: |
         // written by salt/base/updates.sls

@@ -50,10 +50,11 @@ system user {{ name }} has its fixed id:
 {%- endfor %}
 
 {% if 'sudo' in user.groups %}
-# there is no password that sudo could ask for. checked before it is put there: a broken file would end sudo for everybody
+# there is no password that sudo could ask for. The last rule wins: 99- comes after cloud-init's 90-cloud-init-users. The file is
+# checked before it is installed: a broken one would end sudo for everybody
 {{ name }} may become root:
   file.managed:
-    - name: /etc/sudoers.d/60-{{ name }}
+    - name: /etc/sudoers.d/99-{{ name }}
     - mode: '0440'
     - makedirs: True
     - dir_mode: '0750'
@@ -64,7 +65,7 @@ system user {{ name }} has its fixed id:
 {% else %}
 {{ name }} may not become root:
   file.absent:
-    - name: /etc/sudoers.d/60-{{ name }}
+    - name: /etc/sudoers.d/99-{{ name }}
 {% endif %}
 
 # beside authorized_keys, which is cloud-init's; a key that leaves the pillar leaves the box

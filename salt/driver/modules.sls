@@ -1,3 +1,5 @@
+{% from 'driver/card.jinja' import needs_card %}
+
 include:
   - driver.packages
 
@@ -51,11 +53,23 @@ the driver is kept loaded where there is a GPU:
     - name: /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf
     - makedirs: True
     - mode: '0644'
-    # the PCI vendor: the card is there long before its driver is
     - contents: |
         # written by salt/driver/modules.sls
+        {%- if driver.provider == 'ubuntu' %}
+        # Ubuntu's unit is started by udev only, stops when no unit needs it, and leaves persistence mode off
+        [Unit]
+        StopWhenUnneeded=no
+        {%- endif %}
+
         [Service]
-        ExecCondition=/bin/sh -c 'grep -qsx 0x10de /sys/bus/pci/devices/*/vendor'
+        {{ needs_card }}
+        {%- if driver.provider == 'ubuntu' %}
+        ExecStart=
+        ExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --persistence-mode --verbose
+
+        [Install]
+        WantedBy=multi-user.target
+        {%- endif %}
   cmd.run:
     - name: systemctl daemon-reload
     - onlyif: test -d /run/systemd/system

@@ -1,3 +1,4 @@
+{% from 'driver/card.jinja' import needs_card %}
 {% set power = pillar.driver.power %}
 
 {% if power.limit_w %}
@@ -11,9 +12,9 @@ GPUs draw no more than the supply gives:
         Description=Power cap of {{ power.limit_w }} W for each GPU
         After=nvidia-persistenced.service
         Wants=nvidia-persistenced.service
-        ConditionPathExists=/dev/nvidiactl
 
         [Service]
+        {{ needs_card }}
         Type=oneshot
         RemainAfterExit=yes
         ExecStart=/usr/bin/nvidia-smi --power-limit={{ power.limit_w }}
@@ -29,15 +30,16 @@ power cap is set at boot:
 {% endif %}
 
 {% if power.pcie_aspm == 'performance' %}
+# of two lines for a path the first counts
 PCIe links do not sleep:
   file.managed:
-    - name: /etc/tmpfiles.d/vault-cube-pcie.conf
+    - name: /etc/tmpfiles.d/00-vault-cube-pcie.conf
     - mode: '0644'
     - contents:
       - '# written by salt/driver/power.sls'
       - w /sys/module/pcie_aspm/parameters/policy - - - - performance
   cmd.run:
-    - name: systemd-tmpfiles --create /etc/tmpfiles.d/vault-cube-pcie.conf
+    - name: systemd-tmpfiles --create /etc/tmpfiles.d/00-vault-cube-pcie.conf
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: PCIe links do not sleep

@@ -1,3 +1,5 @@
+{% from 'driver/card.jinja' import needs_card %}
+
 include:
   - runtime.packages
 
@@ -31,10 +33,11 @@ containers keep their GPUs when systemd reloads:
     - require:
       - cmd: Docker gives out GPUs
 
-# runc asks udev's /dev/char for a device's rule; the driver makes no such links (nvidia-container-toolkit issue 48)
+# runc asks udev's /dev/char for a device's rule; the driver makes no such links (nvidia-container-toolkit issue 48).
+# 99-: a later rule could clear RUN
 GPU devices are found by number:
   file.managed:
-    - name: /etc/udev/rules.d/71-vault-cube-nvidia.rules
+    - name: /etc/udev/rules.d/99-vault-cube-nvidia.rules
     - mode: '0644'
     - contents:
       - '# written by salt/runtime/docker.sls'
@@ -43,11 +46,31 @@ GPU devices are found by number:
         RUN+="/usr/bin/nvidia-ctk system create-dev-char-symlinks --create-all"
 
 {% if runtime.mode == 'cdi' %}
-CDI specification follows the driver:
+# the package enables it; without a card nvidia-smi fails, and so would the unit
+CDI specification is made where there is a GPU:
+  file.managed:
+    - name: /etc/systemd/system/nvidia-cdi-refresh.service.d/vault-cube.conf
+    - makedirs: True
+    - mode: '0644'
+    - contents: |
+        # written by salt/runtime/docker.sls
+        [Service]
+        {{ needs_card }}
+  cmd.run:
+    - name: systemctl daemon-reload
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: CDI specification is made where there is a GPU
+
+# at boot by the service, after a change of the driver by the path
+{% for unit in ('nvidia-cdi-refresh.service', 'nvidia-cdi-refresh.path') %}
+CDI specification follows the driver, {{ unit }}:
   unit.enabled:
-    - name: nvidia-cdi-refresh.path
+    - name: {{ unit }}
     - require:
       - sls: runtime.packages
+      - cmd: CDI specification is made where there is a GPU
+{% endfor %}
 {% endif %}
 
 Docker reads its configuration again:
@@ -57,7 +80,7 @@ Docker reads its configuration again:
     - onchanges:
       - cmd: Docker gives out GPUs
       - file: containers keep their GPUs when systemd reloads
-{% else %}
+{% elif runtime.provider == 'none' %}
 containers get no GPU on this target:
   test.nop: []
 {% endif %}

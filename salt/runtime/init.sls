@@ -4,3 +4,6 @@ include:
   - runtime.repositories
   - runtime.packages
   - runtime.docker
+{%- if pillar.runtime.provider == 'vault-cube' %}
+  - runtime.cdi
+{%- endif %}

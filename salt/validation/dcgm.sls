@@ -1,3 +1,4 @@
+{% from 'driver/card.jinja' import needs_card %}
 {% set dcgm = pillar.validation.monitoring.dcgm %}
 {% set unit = 'vault-cube-dcgm-exporter.service' %}
 
@@ -14,9 +15,9 @@ dcgm-exporter is a service:
         Documentation=file://{{ pillar.validation.checkout }}/salt/validation/README.md
         After=docker.service nvidia-persistenced.service
         Requires=docker.service
-        ConditionPathExists=/dev/nvidiactl
 
         [Service]
+        {{ needs_card }}
         ExecStart=/usr/bin/docker run --rm --name vault-cube-dcgm-exporter \
           {{ '--device nvidia.com/gpu=all' if pillar.runtime.mode == 'cdi' else '--gpus all' }} --cap-add SYS_ADMIN \
           --publish 127.0.0.1:{{ dcgm.port }}:9400 {{ dcgm.image }}

@@ -4,10 +4,13 @@ VAULT_CUBE_IMAGE names the image (default: the newest of dist/), VAULT_CUBE_TARG
 """
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+import stand_in_gpu
 import testinfra
+from fake_nvml import FakeNvml
 
 from vault_cube.image.guest.cases import Expected
 from vault_cube.image.guest.machine import guest
@@ -18,6 +21,7 @@ from vault_cube.image.workspace import Workspace
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[2]
+CUDA_SOURCE = TOP / "tests/nvml/fake_cuda.c"
 TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
 
 
@@ -96,3 +100,20 @@ def host(box):
         ssh_identity_file=str(box.seed.key),
         ssh_extra_args="-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentityAgent=none",
     )
+
+
+@pytest.fixture(scope="module")
+def two_gpus(nvml_library, tmp_path_factory):
+    """What the stand-in driver says of its GPUs: two cards."""
+    fake = FakeNvml(tmp_path_factory.mktemp("nvml") / "gpus.state", nvml_library)
+    del fake.state["gpus"][len(stand_in_gpu.NODES) :]
+    fake.save()
+    return fake
+
+
+@pytest.fixture(scope="session")
+def cuda(nvml_library, tmp_path_factory):
+    """A libcuda.so.1 that can be loaded, and computes nothing."""
+    file = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
+    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", file, CUDA_SOURCE], check=True)
+    return file

@@ -1,4 +1,4 @@
-"""A stand-in for NVIDIA's driver in a guest that has no GPU: nodes, NVML, `nvidia-smi`, CDI specification, runtime.
+"""A stand-in for NVIDIA's driver in a guest without a GPU: nodes, libraries, `nvidia-smi`, CDI specification, runtime.
 
 It is no GPU, and says so by its name. A node counts as a GPU when it opens, which is what a container's device rules
 decide; the nodes are those of devices that Docker gives to nobody (fuse and the loop control).
@@ -8,6 +8,17 @@ import base64
 import json
 
 NODES = {"0": (10, 229), "1": (10, 237)}
+# prints the numbers of the nodes that open
+OPENS = "for n in 0 1; do (: </dev/nvidia$n) 2>/dev/null && echo $n; done; true"
+SMI_PATH = "/usr/local/bin/nvidia-smi"
+LIBRARY = "/opt/stand-in/libnvidia-ml.so.1"
+CUDA_LIBRARY = "/opt/stand-in/libcuda.so.1"
+# path on the box → path in a container
+MOUNTS = {
+    LIBRARY: "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
+    CUDA_LIBRARY: "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
+    SMI_PATH: SMI_PATH,
+}
 
 # what a container asks
 SMI = r"""#!/bin/sh
@@ -33,13 +44,14 @@ if "--bundle" in sys.argv:
             made = {{**node, "path": "/dev/nvidia" + name, "fileMode": 0o666}}
             config["linux"].setdefault("devices", []).append(made)
             config["linux"]["resources"]["devices"].append({{**node, "allow": True, "access": "rw"}})
+    if wanted:
+        for source, path in {MOUNTS!r}.items():
+            config["mounts"].append({{"source": source, "destination": path, "options": ["ro", "bind"]}})
     with open(file, "w") as handle:
         json.dump(config, handle)
 os.execvp("runc", ["runc", *sys.argv[1:]])
 """
 RUNTIME_PATH = "/usr/local/bin/nvidia-container-runtime"
-SMI_PATH = "/usr/local/bin/nvidia-smi"
-LIBRARY = "/opt/stand-in/libnvidia-ml.so.1"
 STATE = "/opt/stand-in/gpus.state"
 # a command with these in front finds the fake NVML
 ENVIRONMENT = f"env LD_LIBRARY_PATH=/opt/stand-in FAKE_NVML={STATE}"
@@ -52,28 +64,42 @@ def specification():
             for n, (major, minor) in NODES.items()}  # fmt: skip
     devices = [{"name": n, "containerEdits": {"deviceNodes": [node[n]]}} for n in NODES]
     devices.append({"name": "all", "containerEdits": {"deviceNodes": list(node.values())}})
-    library = {"hostPath": LIBRARY, "containerPath": LIBRARY, "options": ["ro", "bind"]}
+    mounts = [{"hostPath": source, "containerPath": path, "options": ["ro", "bind"]} for source, path in MOUNTS.items()]
     return {
         "cdiVersion": "0.5.0",
         "kind": "nvidia.com/gpu",
         "devices": devices,
-        "containerEdits": {"mounts": [library]},
+        "containerEdits": {"mounts": mounts},
     }
 
 
-def install(box, nvml):
-    """Put the stand-in into a guest; nvml: a FakeNvml of this machine, for as many GPUs as there are nodes."""
+def install(box, nvml, cuda):
+    """Put the stand-in into a guest. nvml: a FakeNvml of as many GPUs as there are nodes; cuda: a file for libcuda."""
     nodes = " && ".join(
         f"rm -f /dev/nvidia{n} && mknod -m 666 /dev/nvidia{n} c {major} {minor}"
         for n, (major, minor) in NODES.items()
     )  # fmt: skip
     box.ssh(f"sudo -n sh -c 'modprobe -a fuse loop; {nodes}; mkdir -p /etc/cdi /opt/stand-in'")
-    library = base64.b64encode(nvml.library.read_bytes()).decode()
-    box.ssh(f"base64 -d | sudo -n tee {LIBRARY} >/dev/null", stdin=library)
+    copy(box, nvml.library, LIBRARY)
+    copy(box, cuda, CUDA_LIBRARY)
     box.ssh(f"sudo -n tee {STATE} >/dev/null", stdin=nvml.file.read_text())
     for path, program in ((SMI_PATH, SMI), (RUNTIME_PATH, RUNTIME)):
         box.ssh(f"sudo -n tee {path} >/dev/null && sudo -n chmod 755 {path}", stdin=program)
     box.ssh(f"sudo -n tee {SPECIFICATION} >/dev/null", stdin=json.dumps(specification()))
+
+
+def copy(box, file, path):
+    """Copy a binary file of this machine into the guest."""
+    content = base64.b64encode(file.read_bytes()).decode()
+    box.ssh(f"base64 -d | sudo -n tee {path} >/dev/null", stdin=content)
+
+
+def verdicts(box):
+    """layer.check runtime: {case: (status, evidence)} and its exit code."""
+    call = "salt-call --local --log-level=quiet --out=json layer.check runtime"
+    done = box.ssh(f"sudo -n {ENVIRONMENT} {call}", timeout_s=1800, check=False)
+    cases = json.loads(done.stdout)["local"]["cases"]
+    return {case["case"]: (case["status"], case["evidence"]) for case in cases}, done.returncode
 
 
 def remove(box):

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import stand_in_gpu
-from fake_nvml import FakeNvml
+from stand_in_gpu import OPENS, verdicts
 
 from vault_cube.image.guest.cases import IMPORT, TAG
 
@@ -22,7 +22,6 @@ KEYS = {
     "cdi": {"features": {"cdi": True}},
     "runtime": {"runtimes": {"nvidia": {"path": stand_in_gpu.RUNTIME_PATH}}},
 }
-OPENS = "for n in 0 1; do (: </dev/nvidia$n) 2>/dev/null && echo $n; done; true"
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +31,10 @@ def mode(box):
 
 
 @pytest.fixture(scope="module")
-def nvml(nvml_library, tmp_path_factory):
-    """What the driver says of its GPUs, two cards."""
-    fake = FakeNvml(tmp_path_factory.mktemp("nvml") / "gpus.state", nvml_library)
-    del fake.state["gpus"][len(stand_in_gpu.NODES) :]
-    fake.save()
-    return fake
-
-
-@pytest.fixture(scope="module")
-def gpus(box, mode, nvml):
+def gpus(box, mode, two_gpus, cuda):
     """The box with the stand-in driver, its Docker and its pillar told of it."""
     before = box.ssh(f"cat {DAEMON}").stdout
-    stand_in_gpu.install(box, nvml)
+    stand_in_gpu.install(box, two_gpus, cuda)
     merged = json.loads(before) | KEYS[mode["mode"]] | {"exec-opts": [f"native.cgroupdriver={mode['cgroup_driver']}"]}
     box.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=json.dumps(merged))
     box.ssh(f"sudo -n tee {LOCAL} >/dev/null", stdin=json.dumps({"runtime": {**CHOSEN, **mode}}))
@@ -70,14 +60,6 @@ def seen(box, options=""):
     return box.ssh(run, timeout_s=900).stdout.split()
 
 
-def verdicts(box):
-    """layer.check runtime: {case: (status, evidence)} and its exit code."""
-    call = "salt-call --local --log-level=quiet --out=json layer.check runtime"
-    done = box.ssh(f"sudo -n {stand_in_gpu.ENVIRONMENT} {call}", timeout_s=1800, check=False)
-    cases = json.loads(done.stdout)["local"]["cases"]
-    return {case["case"]: (case["status"], case["evidence"]) for case in cases}, done.returncode
-
-
 def test_the_user_gives_a_container_the_gpus_that_he_asks_for(gpus, mode):
     assert gpus.ssh("id -u").stdout.strip() != "0"
     assert seen(gpus) == []
@@ -87,8 +69,10 @@ def test_the_user_gives_a_container_the_gpus_that_he_asks_for(gpus, mode):
 
 def test_a_container_cannot_make_itself_another_gpu(gpus, mode):
     major, minor = stand_in_gpu.NODES["1"]
-    steal = f"/usr/bin/mknod /dev/nvidia1 c {major} {minor} && : </dev/nvidia1"
-    options = f"--volume /usr:/usr:ro {given(mode, '0')}"
+    # not at /usr: there Docker makes the mount points of the driver's files
+    mknod = "LD_LIBRARY_PATH=/box/lib/x86_64-linux-gnu /box/bin/mknod"
+    steal = f"{mknod} /dev/nvidia1 c {major} {minor} && : </dev/nvidia1"
+    options = f"--volume /usr:/box:ro {given(mode, '0')}"
     run = f"docker run --rm --network none {options} {TAG} /bin/sh -c '{steal}'"
     done = gpus.ssh(run, timeout_s=1800, check=False)
     assert done.returncode != 0
@@ -109,7 +93,12 @@ def test_a_running_container_keeps_its_gpus_when_systemd_reloads(gpus, mode):
 
 def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
     cases, status = verdicts(gpus)
-    wanted = ["Docker's configuration", "GPUs in a container", "one GPU each, together"]
+    wanted = [
+        "Docker's configuration",
+        "GPUs in a container",
+        "CUDA's library in a container",
+        "one GPU each, together",
+    ]
     wanted += ["CDI specification"] if mode is CDI else []
     assert {case: cases[case][0] for case in wanted} == dict.fromkeys(wanted, "passed"), cases
     assert status == 0
@@ -129,7 +118,7 @@ def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
     ],
     ids=["no specification", "a stale specification", "CDI is off", "no runtime", "no runtime's entry"],
 )  # fmt: skip
-def test_what_is_broken_is_told(gpus, nvml, mode, on, harm, tells):
+def test_what_is_broken_is_told(gpus, two_gpus, cuda, mode, on, harm, tells):
     if on is not mode:
         pytest.skip(f"this image's Docker gives GPUs by {mode['mode']}")
     before = gpus.ssh(f"cat {DAEMON}").stdout
@@ -141,6 +130,6 @@ def test_what_is_broken_is_told(gpus, nvml, mode, on, harm, tells):
             assert cases[case][0] == "failed", cases
             assert says in cases[case][1]
     finally:
-        stand_in_gpu.install(gpus, nvml)
+        stand_in_gpu.install(gpus, two_gpus, cuda)
         gpus.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=before)
     assert seen(gpus, given(mode, "all")) == ["0", "1"]

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import json
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -96,24 +98,30 @@ class Gpg:
 
 @pytest.fixture(scope="session")
 def salt_of(tmp_path_factory):
-    """salt_of(target) is Salt as a box of that target has it: .states, .modules, .pillar."""
+    """salt_of(target, local) is Salt as a box of that target has it, with a local.sls: .states, .modules, .pillar."""
     made = {}
 
-    def load(target):
-        if target not in made:
-            made[target] = Loaders(options(target, tmp_path_factory.mktemp(f"salt-{target}")))
-        return made[target]
+    def load(target, local=None):
+        key = target, json.dumps(local)
+        if key not in made:
+            made[key] = Loaders(options(target, tmp_path_factory.mktemp(f"salt-{target}"), local))
+        return made[key]
 
     return load
 
 
-def options(target, folder):
+def options(target, folder, local=None):
     """A minion's options: the checkout's, with the target's grains and with folders of the test's own."""
+    pillar = TOP / "pillar"
+    if local is not None:
+        pillar = folder / "pillar"
+        shutil.copytree(TOP / "pillar", pillar, ignore=shutil.ignore_patterns("local.sls"))
+        (pillar / "local.sls").write_text(yaml.safe_dump(local))
     chosen = yaml.safe_load((TOP / "pillar/targets" / f"{target}.sls").read_text())["target"]
     own = {name: str(folder / name) for name in ("root_dir", "cachedir", "pki_dir", "sock_dir", "extension_modules")}
     own |= {"include": str(TOP / "conf/common.conf"), "id": "test", "log_file": str(folder / "log")}
     own |= {"vault_cube": {"target": target, "checkout": str(TOP)}}
-    own |= {"file_roots": {"base": [str(TOP / "salt")]}, "pillar_roots": {"base": [str(TOP / "pillar")]}}
+    own |= {"file_roots": {"base": [str(TOP / "salt")]}, "pillar_roots": {"base": [str(pillar)]}}
     own |= {f"{kind}_dirs": [str(TOP / f"_{name}")] for kind, name in
             (("module", "modules"), ("states", "states"), ("grains", "grains"), ("pillar", "pillar"))}  # fmt: skip
     own["grains"] = {"os": chosen["os"], "os_family": "Debian", "osrelease": chosen["release"]}

@@ -83,7 +83,7 @@ def test_sudo_parses_and_asks_nothing(box, base):
     assert "parsed OK" in box.sh("visudo -c")
     name = next(iter(base.users))
     assert box.sh(f"su -s /bin/sh {name} -c 'sudo -n id -u'") == "0"
-    assert box.sh("stat -c '%a %U' /etc/sudoers.d/60-*") == "440 root"
+    assert box.sh("stat -c '%a %U' /etc/sudoers.d/99-*") == "440 root"
 
 
 # ---- ssh
@@ -266,7 +266,7 @@ def test_the_layer_keeps_its_promises(box):
 # ---- drift and other pillars: these change the tree, and come last
 
 DRIFT = {
-    "vaultadmin may become root": "printf 'vaultadmin ALL=(ALL) ALL\\n' > /etc/sudoers.d/60-vaultadmin",
+    "vaultadmin may become root": "printf 'vaultadmin ALL=(ALL) ALL\\n' > /etc/sudoers.d/99-vaultadmin",
     "ssh accepts keys only": "rm /etc/ssh/sshd_config.d/00-vault-cube.conf",
     "ufw is on at boot": "sed -i s/ENABLED=yes/ENABLED=no/ /etc/ufw/ufw.conf",
     "nothing comes in, everything goes out": "sed -i s/DROP/ACCEPT/ /etc/default/ufw",

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.box import Place, command, last_line, read_json
+from vault_cube.box.initrd import MICROCODE, early_files
 from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 SHADOW = Path("/etc/shadow")
 SSHD = Path("/usr/sbin/sshd")
+BOOT = Path("/boot")
 LIVE_CASES = ("the firewall in force", "the ssh jail", "Docker answers", "failed units")
 
 
@@ -27,6 +29,7 @@ def cases(place: Place) -> Iterator[Verdict]:
     yield updates(base["updates"])
     yield units(base)
     yield held(base["kernel"]["package"])
+    yield microcode(base["packages"], BOOT)
     if not place.live:
         for case in LIVE_CASES:
             yield not_applicable(case, "needs a running system")
@@ -146,9 +149,9 @@ def updates(chosen: dict[str, Any]) -> Verdict:
 
 
 def units(base: dict[str, Any]) -> Verdict:
-    """Units that are on at boot, and those that are not."""
+    """Check that the pillar's units start at boot, and the others do not. A static unit does not start by itself."""
     states = {name: command(["systemctl", "is-enabled", name], 30).stdout.strip() for name in base["units"]}
-    wrong = [f"{name} is {state or 'missing'}" for name, state in states.items() if state not in ("enabled", "static")]
+    wrong = [f"{name} is {state or 'missing'}" for name, state in states.items() if state != "enabled"]
     for name in base["units_off"]:
         state = command(["systemctl", "is-enabled", name], 30).stdout.strip()
         if state.startswith("enabled"):
@@ -160,6 +163,21 @@ def held(package: str) -> Verdict:
     """apt leaves the kernel alone."""
     names = command(["apt-mark", "showhold"], 30).stdout.split()
     return verdict("the kernel is held", package in names, " ".join(names) or "nothing is held", "base:kernel:package")
+
+
+def microcode(packages: Sequence[str], boot: Path) -> Verdict:
+    """Check that every initial RAM disk has the microcode of all vendors, whatever processor the builder has.
+
+    packages: the pillar's base:packages. boot: the folder with the initial RAM disks.
+    """
+    case = "microcode for any processor"
+    wanted = {MICROCODE[name] for name in packages if name in MICROCODE}
+    if not wanted:
+        return not_applicable(case, "base:packages names no microcode")
+    disks = sorted(boot.glob("initrd.img-*"))
+    missing = [f"{disk.name} lacks {name}" for disk in disks for name in sorted(wanted - early_files(disk))]
+    evidence = "; ".join(missing) or f"{len(disks)} initial RAM disk(s)"
+    return verdict(case, bool(disks) and not missing, evidence, "base:packages")
 
 
 def firewall(ports: list[int]) -> Verdict:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from vault_cube.box import Place, command, last_line
 from vault_cube.gpu.health.validate import verdicts
 from vault_cube.gpu.nvml.session import Session
+from vault_cube.settings.compatibility import ARCHITECTURE
 from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 # the driver's own error lines; Xid is NVIDIA's code for a GPU error (docs.nvidia.com/deploy/xid-errors)
@@ -42,18 +45,19 @@ def cases(place: Place) -> Iterator[Verdict]:
         yield not_applicable("driver", "this target has no GPU driver (pillar driver:provider)")
         return
     yield from in_tree(driver)
-    if not place.live:
-        for name in ("GPUs as expected", "kernel log", "nvcc"):
+    yield held(driver, place.pillar["base"]["kernel"]["package"], place.live)
+    if place.live:
+        with Session(place.pillar["gpu"]["answer_s"]) as session:
+            yield from verdicts(session, place.pillar, load=True)
+        yield kernel_log()
+    else:
+        for name in ("GPUs as expected", "kernel log"):
             yield not_applicable(name, "needs a running system")
-        return
-    with Session(place.pillar["gpu"]["answer_s"]) as session:
-        yield from verdicts(session, place.pillar, load=True)
-    yield kernel_log()
     yield nvcc(place)
 
 
 def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
-    """What can be seen without running anything: modules for the kernel, one version, held packages."""
+    """Check without a running driver that every kernel has modules of the right branch."""
     kernels = sorted(path.name for path in Path("/lib/modules").glob("*") if (path / "modules.dep").is_file())
     for kernel in kernels:
         tried = [command(["modinfo", "-k", kernel, "-F", "version", name], 30) for name in MODULES]
@@ -65,15 +69,29 @@ def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
         )
     if not kernels:
         yield verdict("module", False, "there is no kernel in /lib/modules", "one kernel")
-    if driver["held"]:
-        held = set(command(["apt-mark", "showhold"], 30).stdout.split())
-        loose = sorted(set(driver["held"]) - held)
-        yield verdict(
-            "held together",
-            not loose,
-            f"not held: {', '.join(loose)}" if loose else f"{len(held)} packages",
-            "driver:held",
-        )
+
+
+def held(driver: dict[str, Any], kernel: str, live: bool) -> Verdict:
+    """Check that the pillar's packages are installed and held, and that an image holds no other.
+
+    kernel: the name in base:kernel:package. live: on a box the owner may hold more.
+    """
+    # "hi" is hold, installed (dpkg-query(1)); apt-mark showhold would also list what is not installed
+    ran = command(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n"], 30)
+    states = dict(line.split()[:2] for line in ran.stdout.splitlines() if len(line.split()) > 1)
+    wanted = {*driver["held"], kernel}
+    wrong = [f"{name} is {_hold_state(states.get(name))}" for name in sorted(wanted) if states.get(name) != "hi"]
+    if not live:
+        others = sorted(name for name, state in states.items() if state.startswith("h") and name not in wanted)
+        wrong += [f"{name} is held, and not in the pillar" for name in others]
+    evidence = "; ".join(wrong) or f"{len(wanted)} packages"
+    return verdict("held together", not wrong, evidence, "driver:held, base:kernel:package")
+
+
+def _hold_state(abbreviation: str | None) -> str:
+    if abbreviation is None or abbreviation[1:2] != "i":
+        return "not installed"
+    return "not held"
 
 
 def kernel_log() -> Verdict:
@@ -90,24 +108,44 @@ def kernel_log() -> Verdict:
 
 
 def nvcc(place: Place) -> Verdict:
-    """The CUDA compiler makes a program that runs; it comes with an environment, or lies on PATH."""
-    folder = Path(place.pillar.get("frameworks", {}).get("folder", "/"))
-    found = sorted(folder.glob("*/lib/python3*/site-packages/nvidia/*/bin/nvcc"))
-    compiler = str(found[0]) if found else "nvcc"
+    """Compile a program with the CUDA compiler of an environment, or of PATH, and run it on a GPU.
+
+    Without a GPU the program is compiled for the target's own (driver:generation): a compiler that cannot work fails
+    anywhere, and one that can is not applicable, since nothing ran.
+    """
+    threshold = "compiles and runs"
+    folder = Path(place.pillar["frameworks"]["folder"])
+    compilers = sorted(folder.glob("*/lib/python3*/site-packages/nvidia/*/bin/nvcc"))
+    compiler = compilers[0] if compilers else Path(shutil.which("nvcc") or "")
+    if not compiler.name:
+        return not_applicable("nvcc", "no CUDA compiler is installed (an environment with nvidia-cuda-nvcc brings one)")
+    generation = place.pillar["driver"]["generation"]
+    gpus = place.gpus if place.live else 0
     with tempfile.TemporaryDirectory() as work:
         source, program = Path(work) / "add.cu", Path(work) / "add"
         source.write_text(PROGRAM)
-        made = command([compiler, "-o", str(program), str(source)], 300)
-        if made.returncode == 127:
-            return not_applicable(
-                "nvcc", "no CUDA compiler is installed (an environment with nvidia-cuda-nvcc brings one)"
-            )
-        if made.returncode:
-            return verdict("nvcc", False, last_line(made.stderr), "compiles and runs")
+        # by default nvcc emits machine code for sm_75 and PTX for all newer GPUs
+        architecture = "native" if gpus else ARCHITECTURE[generation]
+        # its own settings name lib64, and the wheels have lib
+        libraries = compiler.resolve().parents[1] / "lib"
+        words = [str(compiler), f"-arch={architecture}", "-L", str(libraries), "-o", str(program), str(source)]
+        compiled = command(words, 300)
+        if compiled.returncode:
+            # gcc, which it runs, says last only that it stopped
+            return verdict("nvcc", False, first_error(compiled.stderr), threshold)
+        if not gpus:
+            return not_applicable("nvcc", f"compiles for {architecture} ({generation}); no GPU runs the program")
         ran = command([str(program)], 60)
-        return verdict(
-            "nvcc",
-            ran.returncode == 0 and ran.stdout == "496",
-            f"sum {ran.stdout or last_line(ran.stderr)}",
-            "compiles and runs",
-        )
+        good = ran.returncode == 0 and ran.stdout == "496"
+        return verdict("nvcc", good, f"sum {ran.stdout}" if good else failure(ran), threshold)
+
+
+def first_error(stderr: str) -> str:
+    """The first line of a compiler's output that names an error, or its last line."""
+    return next((line.strip()[:300] for line in stderr.splitlines() if "error" in line.lower()), last_line(stderr))
+
+
+def failure(ran: subprocess.CompletedProcess[str]) -> str:
+    """How the compiled program failed, in words."""
+    step = {2: "no memory on the GPU, or no driver", 3: "the GPU did not run the kernel", 4: "wrong sum"}
+    return step.get(ran.returncode) or last_line(ran.stderr) or f"exit code {ran.returncode}"

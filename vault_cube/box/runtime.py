@@ -15,10 +15,16 @@ import yaml
 from vault_cube.box import Place, command, last_line, read_json
 from vault_cube.verdicts import Verdict, not_applicable, verdict
 
-IMAGE = "vault-cube-check:1"
+IMAGE = "vault-cube-check:2"
 DAEMON = Path("/etc/docker/daemon.json")
 KIND = "nvidia.com/gpu"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# by pillar runtime:provider: what writes the CDI specification again
+REFRESH = {"nvidia": "systemctl restart nvidia-cdi-refresh", "vault-cube": "systemctl restart vault-cube-cdi"}
+LINKER = "/lib64/ld-linux-x86-64.so.2"
+# what the check's image has of the box: a shell, `sleep`, and the C library's parts that the driver's files need
+PROGRAMS = ("/usr/bin/sh", "/usr/bin/sleep")
+LIBRARIES = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1")
 
 
 def cases(place: Place) -> Iterator[Verdict]:
@@ -33,10 +39,11 @@ def cases(place: Place) -> Iterator[Verdict]:
         if runtime["mode"] == "cdi":
             yield not_applicable("CDI specification", "needs a running system")
         yield not_applicable("GPUs in a container", "needs a running system")
+        yield not_applicable("CUDA's library in a container", "needs a running system")
         yield not_applicable("one GPU each, together", "needs a running system")
         return
     if runtime["mode"] == "cdi":
-        yield specification(cdi_folders(), gates["gpus"])
+        yield specification(cdi_folders(), gates["gpus"], runtime["provider"])
     if not place.gpus:
         yield not_applicable("GPUs in a container", "the driver shows no GPU: see layer.check driver")
         return
@@ -49,6 +56,7 @@ def cases(place: Place) -> Iterator[Verdict]:
         f"{seen} {last_line(ran.stderr)}".strip(),
         f"{gates['gpus']} (runtime:gates:gpus)",
     )
+    yield cuda_library(runtime)
     yield together(runtime, gates["together"])
 
 
@@ -78,10 +86,11 @@ def cdi_folders() -> list[Path] | str:
     return [Path(folder) for folder in folders] if folders else "Docker looks for none: features.cdi is not on"
 
 
-def specification(folders: list[Path] | str, gpus: int) -> Verdict:
-    """The CDI specification names every GPU, and all that it hands into a container is still there.
+def specification(folders: list[Path] | str, gpus: int, provider: str) -> Verdict:
+    """Check that the CDI specification has a device for every GPU, and that each path in it still exists.
 
-    A driver that was replaced leaves a specification behind that names files which are gone.
+    After a driver update an old specification may list files that have been removed. provider: pillar runtime:provider,
+    which decides how the specification is written again.
     """
     case, threshold = "CDI specification", f"all and each of {gpus} (runtime:gates:gpus), nothing of them missing"
     if isinstance(folders, str):
@@ -94,13 +103,13 @@ def specification(folders: list[Path] | str, gpus: int) -> Verdict:
                 shared = paths(spec.get("containerEdits"))
                 found |= {str(one["name"]): shared + paths(one["containerEdits"]) for one in spec["devices"]}
         except (OSError, yaml.YAMLError, TypeError, KeyError):
-            return verdict(case, False, f"{file} is no CDI specification: make it again", threshold)
+            return verdict(case, False, f"{file} is no CDI specification: {REFRESH[provider]}", threshold)
     missing = [name for name in ("all", *map(str, range(gpus))) if name not in found]
     if missing:
         where = ", ".join(map(str, folders))
-        return verdict(case, False, f"no device {KIND}={missing[0]} in {where}: nvidia-ctk cdi generate", threshold)
+        return verdict(case, False, f"no device {KIND}={missing[0]} in {where}: {REFRESH[provider]}", threshold)
     gone = sorted({path for needed in found.values() for path in needed if not Path(path).exists()})
-    evidence = f"{gone[0]} is gone: nvidia-ctk cdi generate" if gone else f"{KIND}: {', '.join(sorted(found))}"
+    evidence = f"{gone[0]} is gone: {REFRESH[provider]}" if gone else f"{KIND}: {', '.join(sorted(found))}"
     return verdict(case, not gone, evidence, threshold)
 
 
@@ -112,17 +121,35 @@ def paths(edits: dict[str, Any] | None) -> list[str]:
 
 
 def image() -> None:
-    """Make an image that borrows the box's own /usr when it runs, so that no registry is asked."""
+    """Import a container image of the box's own shell and C library, so that no registry is needed.
+
+    It has nothing of the driver: what a container shows of the GPUs came in through Docker's `--device` or runtime.
+    """
     if command(["docker", "image", "inspect", IMAGE], 30).returncode == 0:
         return
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as tar:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
         for name in ("bin", "lib", "lib64", "sbin"):
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
             tar.addfile(link)
+        for path in (*PROGRAMS, f"/usr{LINKER}", *(f"/usr/lib/x86_64-linux-gnu/{name}" for name in LIBRARIES)):
+            if Path(path).exists():
+                tar.add(path)
     subprocess.run(
-        ["docker", "import", "-", IMAGE], input=held.getvalue(), capture_output=True, timeout=60, check=False
+        ["docker", "import", "-", IMAGE], input=archive.getvalue(), capture_output=True, timeout=60, check=False
+    )
+
+
+def cuda_library(runtime: dict[str, Any]) -> Verdict:
+    """Check that the dynamic linker of a container with the GPUs finds libcuda.so.1 and all that it needs."""
+    ran = command(run_words(runtime, "all", f"{LINKER} --preload libcuda.so.1 --list /bin/sh"), 120)
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    paths = [words[2] for words in lines if words[:2] == ["libcuda.so.1", "=>"]]
+    return verdict(
+        "CUDA's library in a container",
+        ran.returncode == 0 and bool(paths) and "not found" not in ran.stdout + ran.stderr,
+        paths[0] if paths else last_line(ran.stderr) or "libcuda.so.1 is not found",
     )
 
 
@@ -139,8 +166,6 @@ def run_words(runtime: dict[str, Any], gpu: str, words: str) -> list[str]:
         "--network",
         "none",
         *devices,
-        "--volume",
-        "/usr:/usr:ro",
         IMAGE,
         "/bin/sh",
         "-c",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vault_cube.image.layers import tools
-from vault_cube.image.locks import aptlock, pylock, vendors
+from vault_cube.image.locks import mirrors, pylock, vendors
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Failure, Store, Unavailable, Wanted
 from vault_cube.image.workspace import Workspace
@@ -14,11 +14,17 @@ from vault_cube.settings.image import Source
 
 def wanted_debs(lock: AptLock, sources: Sequence[Source], configured: dict[str, str]) -> list[Wanted]:
     """The lock's packages, with the places that may serve them."""
-    bases: dict[str, list[str]] = {}
-    for source in sources:
-        bases.setdefault(source.archive, aptlock.mirrors(source, configured, lock.date))
+    architecture = next((deb.architecture for deb in lock.debs if deb.architecture != "all"), "")
+    places = {
+        archive: mirrors.all_places(
+            [source for source in sources if source.archive == archive], configured, architecture, lock.date
+        )
+        for archive in {source.archive for source in sources}
+    }
     return [
-        Wanted(deb.sha256, deb.filename, deb.size, tuple(f"{base}/{deb.path}" for base in bases.get(deb.archive, [])))
+        Wanted(
+            deb.sha256, deb.filename, deb.size, tuple(f"{place}/{deb.path}" for place in places.get(deb.archive, []))
+        )
         for deb in lock.debs
     ]
 
@@ -31,7 +37,7 @@ def wanted_wheels(space: Workspace, store: Store, environments: Iterable[list[py
         with space.scratch("locate") as work:
             places = pylock.locate(space.settings, space.uv, wheels, work)
         missing += [
-            Wanted(wheel.sha256, wheel.file, 0, (places[wheel.sha256],) if wheel.sha256 in places else ())
+            Wanted(wheel.sha256, wheel.file, wheel.size, (places[wheel.sha256],) if wheel.sha256 in places else ())
             for wheel in wheels
         ]
     return missing

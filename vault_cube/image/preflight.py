@@ -13,9 +13,9 @@ from pathlib import Path
 import requests
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image import needs
 from vault_cube.image.layers import chroot, tools
-from vault_cube.image.locks import aptlock, pylock
+from vault_cube.image.locks import mirrors, pylock, wheel_rules
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -31,13 +31,6 @@ COMMANDS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
-
-# of the packages' size, measured: a disk takes four times that, its forms two; the trees of all layers and the disk
-# that is kept take eight more, where they are not there yet
-DISK = 6
-TREES = 8
-# the wheels of debian-12's environments are 50 to 600 MiB each
-UNKNOWN_ENVIRONMENT = 512 << 20
 
 
 def check(space: Workspace) -> list[str]:
@@ -88,12 +81,12 @@ def can_overlay(space: Workspace) -> str:
 
 
 def has_locks(space: Workspace) -> str:
-    """All locks are there and readable, and hold every package that the pillar names."""
+    """All locks are there and readable, hold every package that the pillar names, and fit together."""
     debs = [*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs]
-    wheels = sum(
-        len(pylock.read(space.locks / f"python-{name}.lock"))
+    wheels = {
+        name: pylock.read(space.locks / f"python-{name}.lock")
         for name in ("salt", *space.settings.frameworks.environments)
-    )
+    }
     locked = {(deb.layer if deb.layer == tools.LAYER else "", deb.name) for deb in debs}
     settings = space.settings
     named = {"image:root_packages": settings.image.root_packages}
@@ -104,7 +97,8 @@ def has_locks(space: Workspace) -> str:
         raise VaultCubeError(
             f"{space.locks}: the pillar names what is not locked: {', '.join(lacking[:5])}: run `make lock`"
         )
-    return f"has locks: {len(debs)} packages, {wheels} wheels"
+    wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
+    return f"has locks: {len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
@@ -118,25 +112,19 @@ def has_time(space: Workspace) -> str:
 
 
 def has_room(space: Workspace) -> str:
-    """There is room for the store, the layers and the image."""
-    store = Store(space.store)
+    """There is room for the downloads, the layers and the image."""
     try:
-        size = sum(deb.size for deb in AptLock.read(space.locks / "apt.lock").debs)
-        for name in ("salt", *space.settings.frameworks.environments):
-            wheels = pylock.read(space.locks / f"python-{name}.lock")
-            there = [store.path(wheel.sha256).stat().st_size for wheel in wheels if store.has(wheel.sha256)]
-            # a lock of wheels names no sizes
-            size += sum(there) if len(there) == len(wheels) else UNKNOWN_ENVIRONMENT
+        needed = needs.of(space)
     except VaultCubeError:
-        return "room is judged by the lock"
-    trees = all(layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values())
-    needed = size * (DISK if trees else DISK + TREES)
+        return "room is checked once there are locks"
     free = shutil.disk_usage(existing(space.cache)).free
-    if free < needed:
+    disk, download = needs.gigabytes(needed.disk), needs.gigabytes(needed.download)
+    if free < needed.disk:
         raise VaultCubeError(
-            f"{space.cache}: {needed >> 20} MiB needed, {free >> 20} MiB free: make room, or set VAULT_CUBE_CACHE"
+            f"{space.cache}: {disk} needed, {download} of it for downloads, {needs.gigabytes(free)} free: "
+            "make room, or set VAULT_CUBE_CACHE"
         )
-    return f"has room: {free >> 30} GiB free, {needed >> 30} GiB needed"
+    return f"has room: {needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
 
 
 def can_reach(space: Workspace) -> str:
@@ -145,7 +133,7 @@ def can_reach(space: Workspace) -> str:
     places: dict[str, list[str]] = {}
     """archive -> addresses of a signed index, one of which has to answer"""
     for source in settings.archive.sources:
-        found = aptlock.mirrors(source, settings.image.mirrors)
+        found = mirrors.live(source, settings.image.mirrors, settings.target.architecture)
         places.setdefault(source.archive, [f"{place}/dists/{source.suites[0]}/InRelease" for place in found])
     for vendor in [*settings.driver.repositories, *settings.runtime.repositories]:
         flat = vendor.suite.endswith("/")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.layers import repository
-from vault_cube.image.locks import aptlock, pylock, resolve, vendors
+from vault_cube.image.locks import pylock, resolve, resolver, vendors
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace, locks_digest
@@ -71,10 +71,10 @@ def _debs(space: Workspace, request: resolve.Request, gone: set[str], epoch: int
     repository.make(Store(space.store), kept, folder, request.codename)
     mirrors = space.settings.image.mirrors
     try:
-        return request.resolve(mirrors, epoch, aptlock.Kept(folder, kept)).text()
+        return request.resolve(mirrors, epoch, resolver.Kept(folder, kept)).text()
     except VaultCubeError:
         # a new package may need newer ones beside it
-        return request.resolve(mirrors, epoch, aptlock.Kept(folder, kept, pinned=False)).text()
+        return request.resolve(mirrors, epoch, resolver.Kept(folder, kept, pinned=False)).text()
 
 
 def _wheels(space: Workspace, name: str, environment: Environment, gone: set[str], folder: Path) -> str:

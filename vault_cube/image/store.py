@@ -42,7 +42,7 @@ class Wanted:
     sha256: str
     name: str
     size: int
-    """bytes; 0 where the lock does not say"""
+    """bytes"""
     places: tuple[str, ...]
 
 

@@ -50,7 +50,10 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
     Raises VaultCubeError when Packer is missing or a layer fails; what failed is in Packer's output, on stderr.
     """
     if not shutil.which("packer"):
-        raise VaultCubeError("packer is missing: install packer")
+        raise VaultCubeError(
+            "packer is missing: apt-get install packer, or where the archive has none (Debian 13, Ubuntu) install "
+            "HashiCorp's and run `packer init packer/plugins`"
+        )
     wanted, found = Expected.of(space.settings), Disk.of(image)
     with vanishing("vm") as work, seed(wanted.user, wanted.ssh_port) as key:
         shutil.copyfile(qemu.variables, work / "variables.fd")

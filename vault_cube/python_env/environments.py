@@ -110,17 +110,16 @@ def damage(folder: Path, *, contents: bool = True) -> Findings:
     contents: False compares the names only. Returns missing, altered and stray files, relative to the folder.
     """
     missing, altered = [], []
-    known = set()
-    for record in _records(folder):
-        for path, digest in _recorded(folder, record):
-            known.add(path)
-            file = folder / path
-            if _source_of(path):
-                continue  # byte code that a wheel brings is compiled anew with the rest
-            if not file.exists():
-                missing.append(path)
-            elif contents and digest and _sha256(file) != digest:
-                altered.append(path)
+    # of a file that several packages bring, the last package's content counts: see _to_reinstall
+    known = {path: digest for record in _records(folder) for path, digest in _recorded(folder, record)}
+    for path, digest in known.items():
+        file = folder / path
+        if _source_of(path):
+            continue  # byte code that a wheel brings is compiled again with the rest
+        if not file.exists():
+            missing.append(path)
+        elif contents and digest and _sha256(file) != digest:
+            altered.append(path)
     strays = []
     for path, status in _walk(folder):
         if path == STAMP or path in known or SKELETON.fullmatch(path) or stat.S_ISDIR(status.st_mode):
@@ -137,7 +136,7 @@ def make(
     python: Path,
     *,
     share_with: Sequence[Path],
-    indexes: Sequence[str],
+    indexes: Sequence[Sequence[str]],
     cache: Path | None = None,
 ) -> dict[str, int]:
     """Bring an environment to its lock: create, add, remove, repair, compile, share, stamp.
@@ -161,7 +160,10 @@ def make(
     sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
     sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
     sync += ["--python", str(folder / "bin" / "python"), str(lock)]
-    _uv(sync, folder, cache, [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes)
+    places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
+    _uv(sync, folder, cache, places)
+    for package in _to_reinstall(folder):
+        _uv([*sync, "--reinstall-package", package], folder, cache, places)
     _drop_install_times(folder)
     _drop(folder, damage(folder, contents=False).strays)  # what removed packages or an earlier Python left
     _drop_byte_code(folder)
@@ -242,6 +244,22 @@ def _recorded(folder: Path, record: Path) -> Iterator[tuple[str, str]]:
                 continue
             path = os.path.normpath(row[0] if row[0].startswith("/") else site / row[0])
             yield os.path.relpath(path, folder) if path.startswith("/") else path, row[1].removeprefix("sha256=")
+
+
+def _to_reinstall(folder: Path) -> list[str]:
+    """Packages to install once more, in this order, because they share files with others.
+
+    uv installs packages at the same time, so that chance decides whose content a file gets that two of them bring: the
+    last by name gets it. A package that uv removed took the files with it that it shared.
+    """
+    seen: dict[str, str] = {}
+    packages = []
+    for record in _records(folder):
+        recorded = {path: digest for path, digest in _recorded(folder, record) if digest and not _source_of(path)}
+        if any(seen.get(path, digest) != digest or not (folder / path).exists() for path, digest in recorded.items()):
+            packages.append(_name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0]))
+        seen |= recorded
+    return packages
 
 
 def _sha256(file: Path) -> str:

@@ -58,6 +58,17 @@ class Settings(Section):
             taken[port] = key
         return self
 
+    @model_validator(mode="after")
+    def _held_packages_are_installed(self) -> Settings:
+        # apt-mark hold fails with status 100 for a name that the build's local repository does not have
+        installed = {*self.base.packages, *self.driver.packages}
+        if missing := [name for name in self.driver.held if name not in installed]:
+            raise ValueError(
+                f"driver:held names {', '.join(missing)}, which is in neither driver:packages nor base:packages: "
+                "add it there, or do not hold it"
+            )
+        return self
+
 
 class PillarError(ValueError):
     """The pillar is not what the schema asks for; the message has one line per problem: file, key, what to do."""

@@ -11,13 +11,6 @@ from vault_cube.settings.strict import PackageName, Section
 Branch = Annotated[str, Field(pattern=r"^\d{3}$", description="driver branch, such as 580")]
 
 
-class Fallback(Section):
-    """Another driver to try when this one does not come up."""
-
-    branch: Branch
-    packages: list[PackageName] = Field(min_length=1)
-
-
 class Cuda(Section):
     """The CUDA toolkit and cuDNN that the box's environments carry."""
 
@@ -52,9 +45,10 @@ class Driver(Section):
     branch: Branch | None
     modules: Literal["open", "proprietary"] | None = Field(description="flavour of the kernel modules")
     generation: Literal["turing", "ampere", "ada", "hopper", "blackwell"] | None = Field(description="of the GPUs")
-    held: list[PackageName] = Field(description="one tuple with the kernel: no upgrade may part them")
+    held: list[PackageName] = Field(
+        description="apt never upgrades these: all of packages, and what has to match them, such as the kernel"
+    )
     repositories: list[Repository] = Field(description="the vendor's; only provider nvidia has one")
-    fallbacks: list[Fallback] = Field(description="tried in order by gpu.driver_fallback on a live box")
     cuda: Cuda | None
     persistence: bool = Field(description="keep the driver loaded while no client uses a GPU")
     load: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]] = Field(description="kernel modules loaded at boot")
@@ -65,7 +59,7 @@ class Driver(Section):
     @model_validator(mode="after")
     def _one_source(self) -> "Driver":
         if self.provider == "none":
-            for name in ("packages", "branch", "modules", "generation", "held", "repositories", "fallbacks", "cuda"):
+            for name in ("packages", "branch", "modules", "generation", "held", "repositories", "cuda"):
                 if getattr(self, name):
                     raise ValueError(f"provider none installs no driver: leave {name} empty")
             return self
@@ -73,32 +67,32 @@ class Driver(Section):
             raise ValueError(f"provider {self.provider} needs branch, modules and generation")
         if (self.provider == "nvidia") != bool(self.repositories):
             raise ValueError("NVIDIA's repository belongs to provider nvidia and to no other: two sources never mix")
-        for name in [*self.packages, *(name for fallback in self.fallbacks for name in fallback.packages)]:
+        for name in self.packages:
             source = _only_from(name)
             if source and source != self.provider:
                 raise ValueError(
                     f"{name} comes from provider {source}, not from {self.provider}: two sources never mix"
                 )
+        if loose := [name for name in self.packages if name not in self.held]:
+            raise ValueError(f"held leaves out {', '.join(loose)}: an upgrade would part it from the other packages")
         return self
 
     @model_validator(mode="after")
     def _versions_fit(self) -> "Driver":
-        branches = [branch for branch in (self.branch, *(fallback.branch for fallback in self.fallbacks)) if branch]
-        for branch in branches:
-            if self.generation and int(branch) < GENERATION_NEEDS[self.generation]:
-                raise ValueError(
-                    f"{self.generation} GPUs need driver {GENERATION_NEEDS[self.generation]} or newer, not {branch}"
-                )
-            if self.cuda:
-                major = int(self.cuda.toolkit.split(".")[0])
-                need = CUDA_NEEDS.get(major)
-                if need is None:
-                    raise ValueError(f"CUDA {self.cuda.toolkit} is not in the table of known toolkits ({CUDA_NEEDS})")
-                if int(branch) < need:
-                    raise ValueError(f"CUDA {self.cuda.toolkit} needs driver {need} or newer, not {branch}")
-                cudnn = tuple(int(part) for part in self.cuda.cudnn.split("."))
-                if major >= 13 and cudnn < CUDNN_FOR_CUDA_13:
-                    raise ValueError(f"CUDA {self.cuda.toolkit} needs cuDNN 9.12 or newer, not {self.cuda.cudnn}")
+        if self.branch and self.generation and int(self.branch) < GENERATION_NEEDS[self.generation]:
+            raise ValueError(
+                f"{self.generation} GPUs need driver {GENERATION_NEEDS[self.generation]} or newer, not {self.branch}"
+            )
+        if self.branch and self.cuda:
+            major = int(self.cuda.toolkit.split(".")[0])
+            need = CUDA_NEEDS.get(major)
+            if need is None:
+                raise ValueError(f"CUDA {self.cuda.toolkit} is not in the table of known toolkits ({CUDA_NEEDS})")
+            if int(self.branch) < need:
+                raise ValueError(f"CUDA {self.cuda.toolkit} needs driver {need} or newer, not {self.branch}")
+            cudnn = tuple(int(part) for part in self.cuda.cudnn.split("."))
+            if major >= 13 and cudnn < CUDNN_FOR_CUDA_13:
+                raise ValueError(f"CUDA {self.cuda.toolkit} needs cuDNN 9.12 or newer, not {self.cuda.cudnn}")
         if self.generation in OPEN_ONLY and self.modules != "open":
             raise ValueError(f"{self.generation} GPUs run on the open kernel modules only")
         return self

@@ -6,9 +6,12 @@ from uuid import UUID
 from pydantic import Field, field_validator
 
 from vault_cube.settings.environment import Environment
-from vault_cube.settings.strict import HttpUrl, PackageName, Section
+from vault_cube.settings.repository import Fingerprint
+from vault_cube.settings.strict import AbsolutePath, HttpUrl, PackageName, Section
 
 Uuid = Annotated[UUID, Field(strict=False)]
+
+ARCHIVE = "name of the archive, key of image:mirrors; Debian's and Ubuntu's: the Label of the Release file, lower case"
 
 
 class Target(Section):
@@ -26,7 +29,7 @@ class Target(Section):
 class Source(Section):
     """One apt source: `deb <mirror> <suite> <components>`."""
 
-    archive: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description="name of the archive, key of image:mirrors")]
+    archive: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description=ARCHIVE)]
     mirror: HttpUrl = Field(description="what the box uses; the builder, too, when nothing nearer is configured")
     snapshot: HttpUrl | None = Field(description="dated copy of the archive, `{date}` standing for 20261124T000000Z")
     suites: list[str] = Field(min_length=1)
@@ -71,6 +74,9 @@ class Image(Section):
     formats: list[Literal["qcow2", "raw.zst"]] = Field(min_length=1)
     keep: Annotated[int, Field(ge=1, description="how many finished images of a target stay in dist/")]
     mirrors: dict[str, HttpUrl] = Field(description="the builder's own mirrors by archive name; not part of any image")
+    keyrings: dict[AbsolutePath, list[Fingerprint]] = Field(
+        description="keyrings of archive:sources that locks/keyrings/ carries, and all keys that each holds"
+    )
     root_packages: list[PackageName] = Field(description="what Salt needs to run, beside essential and required")
     salt: Environment = Field(description="Salt's own Python environment on the box, /opt/vault-cube/salt")
     cache_gib: Annotated[

@@ -19,7 +19,10 @@ class Runtime(Section):
     """Layer 3."""
 
     packages: list[PackageName]
-    provider: Literal["nvidia", "none"] = Field(description="nvidia: the Container Toolkit from NVIDIA's repository")
+    provider: Literal["nvidia", "vault-cube", "none"] = Field(
+        description="nvidia: the Container Toolkit from NVIDIA's repository; vault-cube: a CDI specification of the "
+        "installed driver, written at boot, without the toolkit"
+    )
     mode: Literal["cdi", "runtime"] | None = Field(description="cdi where Docker is 25 or newer, else a runtime entry")
     cgroup_driver: Literal["systemd", "cgroupfs"] | None = Field(
         description="cgroupfs keeps a container's GPUs when systemd reloads (nvidia-container-toolkit issue 48)"
@@ -34,6 +37,8 @@ class Runtime(Section):
             raise ValueError(f"provider none configures nothing: leave {', '.join(set_keys) or 'repositories'} empty")
         if self.provider == "nvidia" and (self.mode is None or self.cgroup_driver is None or not self.packages):
             raise ValueError("provider nvidia needs packages, mode and cgroup_driver")
+        if self.provider == "vault-cube" and (self.mode != "cdi" or self.cgroup_driver is None or self.repositories):
+            raise ValueError("provider vault-cube needs mode cdi and cgroup_driver, and no repositories")
         if self.mode == "runtime" and self.cgroup_driver == "systemd":
             raise ValueError("mode runtime loses its GPUs on daemon-reload under cgroup_driver systemd: use cgroupfs")
         return self

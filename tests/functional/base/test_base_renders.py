@@ -47,8 +47,9 @@ def test_no_state_lies_in_a_chroot(low, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_commands_run_only_on_a_live_box(low, target):
-    # the hold is dpkg's, in the tree itself
-    commands = [chunk for chunk in low(target) if chunk["state"] == "cmd" and "apt-mark" not in chunk["name"]]
+    # these change files of the tree only
+    in_tree = ("apt-mark hold ", "update-initramfs ")
+    commands = [chunk for chunk in low(target) if chunk["state"] == "cmd" and not chunk["name"].startswith(in_tree)]
     assert commands
     for chunk in commands:
         assert "/run/systemd/system" in chunk["onlyif"] or "systemctl --quiet is-active" in chunk["onlyif"], chunk
@@ -80,7 +81,7 @@ def test_ubuntu_has_its_own_names(low):
     assert "ssh.service" not in on
     again = next(chunk["name"] for chunk in chunks if chunk["__id__"] == "sshd reads its configuration again")
     assert again == "sshd -t && systemctl daemon-reload && systemctl restart ssh.socket ssh.service"
-    updates = named(chunks, "/etc/apt/apt.conf.d/60unattended-upgrades")["contents"]
+    updates = named(chunks, "/etc/apt/apt.conf.d/99vault-cube-updates")["contents"]
     assert '"origin=Ubuntu,archive=${distro_codename}-security,label=Ubuntu"' in updates
     assert "Debian" not in updates
     sources = "\n".join(named(chunks, "/etc/apt/sources.list")["contents"])
@@ -95,3 +96,37 @@ def test_unit_is_a_state_of_salt_s(salt_of, target):
     states = salt_of(target).states
     assert states.unit.disabled("vault-cube-no-such.service").changes == {}
     assert {"enabled", "disabled", "masked"} <= {name.partition(".")[2] for name in states if name.startswith("unit.")}
+
+
+MICROCODE = {
+    "/etc/default/amd64-microcode": ["AMD64UCODE_INITRAMFS=early"],
+    "/etc/default/intel-microcode": ["IUCODE_TOOL_INITRAMFS=early", "IUCODE_TOOL_SCANCPUS=no"],
+}
+
+
+@pytest.mark.parametrize("target", ["ubuntu-24.04", "debian-13-nvidia"])
+def test_microcode_does_not_depend_on_the_builder_s_processor(low, target):
+    chunks = sorted(low(target), key=lambda chunk: chunk["order"])
+    places = {chunk["name"]: place for place, chunk in enumerate(chunks)}
+    packages = next(chunk["pkgs"] for chunk in chunks if chunk["fun"] == "installed")
+    made = named(chunks, "update-initramfs -u -k all")
+    for file, lines in MICROCODE.items():
+        assert file.rpartition("/")[2] in packages
+        assert named(chunks, file)["contents"][1:] == lines
+        assert places[file] < places["update-initramfs -u -k all"]
+        assert {"file": named(chunks, file)["__id__"]} in made["onchanges"]
+
+
+def test_a_target_without_microcode_makes_its_initial_ram_disk_once(low):
+    names = {chunk["name"] for chunk in low("debian-12")}
+    assert not names & {*MICROCODE, "update-initramfs -u -k all"}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_initial_ram_disk_takes_nothing_from_the_builder(low, target):
+    chunks = low(target)
+    settings = named(chunks, "/etc/initramfs-tools/conf.d/zz-vault-cube")
+    assert settings["contents"][1:] == ["MODULES=most", "RESUME=none"]
+    # the kernel's package makes the disk
+    installed = next(chunk for chunk in chunks if chunk["fun"] == "installed")
+    assert settings["require_in"] == [{"pkg": installed["__id__"]}]

@@ -95,6 +95,10 @@ FAULTS = {
     "no container device description": (
         both(pillar("runtime:provider", "nvidia"), pillar("runtime:mode", "cdi")), only("containers", "fault", "box"),
     ),
+    "no CDI specification of the driver": (
+        both(pillar("runtime:provider", "vault-cube"), pillar("runtime:mode", "cdi")),
+        only("containers", "fault", "box"),
+    ),
     # one GPU
     "lost": (change(error=15), only("answers", "fault")),
     "needs a reset": (change(error=16), only("answers", "fault")),

@@ -10,7 +10,7 @@ from archive import Archive
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe, relock
 from vault_cube.image.cache import keys
-from vault_cube.image.locks import aptlock, pylock, resolve
+from vault_cube.image.locks import locktext, mirrors, pylock, resolve
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Unavailable
 from vault_cube.image.workspace import LAYERS
@@ -25,9 +25,9 @@ def archive(tmp_path, gpg, wheels):
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
-    """This machine's proxies do not lead to itself, and its apt knows nothing of our archive."""
+    """This machine's proxies do not lead to itself, and its apt has no copy of our archive."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(aptlock, "machine_mirrors", dict)
+    monkeypatch.setattr(mirrors, "of_machine", tuple)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_lock_holds_each_package_in_its_layer_and_suite(space):
 
 def test_nothing_moved(space):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
-    assert resolve.make(space) == ["nothing moved"]
+    assert resolve.make(space).moved == []
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
@@ -98,20 +98,20 @@ def test_what_moved_is_told_a_line_a_package(space, archive):
     archive.deb("toolpkg", "2:3.0~rc1-1+b2")
     archive.wheel("beta", "2.0")
     archive.publish()
-    assert resolve.make(space) == [
+    assert resolve.make(space).moved == [
         "locks/tools.lock: toolpkg:amd64 1.0 → 2:3.0~rc1-1+b2",
         "debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)",
         "debian-12/apt.lock: extra:amd64 – → 0.1",  # noqa: RUF001
         "debian-12/python-salt.lock: beta 1.0 → 2.0",
     ]
-    assert resolve.make(space) == ["nothing moved"]
+    assert resolve.make(space).moved == []
 
 
 def test_a_package_that_moves_to_another_layer_or_is_built_again_is_told_so(space, make, archive):
     archive.drop("lib")
     archive.deb("lib", essential=False, depends="essential")
     archive.publish()
-    moved = resolve.make(make(lambda pillar: pillar["image"]["root_packages"].append("app")))
+    moved = resolve.make(make(lambda pillar: pillar["image"]["root_packages"].append("app"))).moved
     assert moved == [
         "debian-12/apt.lock: app:amd64 1.0: from layer base to root",
         "debian-12/apt.lock: lib:amd64 1.0: another file of the same version",
@@ -122,10 +122,48 @@ def test_a_damaged_lock_is_written_anew(space):
     file = space.locks / "apt.lock"
     whole = file.read_text()
     file.write_text(whole.replace("app 1.0", "app 9.9"))
-    assert resolve.make(space) == ["debian-12/apt.lock: app:amd64 9.9 → 1.0"]
+    assert resolve.make(space).moved == ["debian-12/apt.lock: app:amd64 9.9 → 1.0"]
     file.write_text("\0\n" + file.read_text())
-    assert resolve.make(space) == ["debian-12/apt.lock: was damaged"]
+    assert resolve.make(space).moved == ["debian-12/apt.lock: was damaged or of an older format, written again"]
     assert versions(space)["app"] == "1.0"
+
+
+def test_a_new_lock_is_one_line_not_one_per_package(make):
+    space = make()
+    for file in space.locks.glob("*.lock"):
+        file.unlink()
+    assert resolve.make(space).moved[1:] == [
+        "debian-12/apt.lock: new, 4 entries",
+        "debian-12/python-salt.lock: new, 2 entries",
+    ]
+
+
+def test_a_lock_of_the_format_without_sizes_is_written_again(space):
+    file = space.locks / "python-salt.lock"
+    whole = file.read_text()
+    old = "".join(line.rpartition(" ")[0] + "\n" for line in whole.splitlines()[:-1])
+    file.write_text(locktext.closed(old))
+    moved = resolve.make(space).moved
+    assert moved == ["debian-12/python-salt.lock: was damaged or of an older format, written again"]
+    assert file.read_text() == whole
+
+
+def test_sizes_are_those_of_the_files_though_the_index_names_none(space, archive):
+    sizes = {wheel.file: wheel.size for wheel in pylock.read(space.locks / "python-salt.lock")}
+    assert sizes == {file.name: file.stat().st_size for file in archive.wheels.folder.glob("*.whl")}
+
+
+def test_a_wheel_whose_size_nobody_says_is_one_line_with_the_remedy(space, archive):
+    archive.wheel("beta", "2.0")
+    archive.publish()
+    archive.mirror.answers["wheels/beta-2.0-py3-none-any.whl"] = [servers.status(403)] * 9
+    with pytest.raises(VaultCubeError, match=r"cannot find out its size .*archive:wheel_index") as caught:
+        resolve.make(space)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_component_is_the_index_s_not_the_pool_path_s(space):
+    assert set(resolve.make(space).packages.components.values()) == {"main"}
 
 
 @pytest.mark.parametrize("spoil", ["signature", "package", "mirror", "wheel"])
@@ -145,9 +183,8 @@ def test_nothing_is_written_when_anything_cannot_be_resolved(space, archive, mak
     with pytest.raises(VaultCubeError) as caught:
         resolve.make(space)
     assert "\n" not in str(caught.value)
-    assert {"signature": "apt-get update", "package": "lib", "mirror": "apt-get update", "wheel": "beta"}[spoil] in str(
-        caught.value
-    )
+    reason = {"signature": "is not signed by", "package": "lib", "mirror": "500  Internal", "wheel": "beta"}[spoil]
+    assert reason in str(caught.value)
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
@@ -335,9 +372,8 @@ def test_locked_does_not_see_it_and_ends_it(moved, make):
 
 
 def test_a_new_lock_ends_it(moved):
-    assert resolve.make(type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)) == [
-        "debian-12/apt.lock: app:amd64 1.0 → 1.1"
-    ]
+    held = type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)
+    assert resolve.make(held).moved == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
     assert relock.moved(moved) == []
     assert moved.locks == moved.checkout / "locks/debian-12"
 

@@ -10,7 +10,7 @@ from test_vendor_repository import Vendor
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import keys
-from vault_cube.image.locks import aptlock, vendors
+from vault_cube.image.locks import resolver, vendors
 from vault_cube.image.store import Store
 from vault_cube.settings.image import Source
 from vault_cube.settings.repository import Repository
@@ -75,7 +75,7 @@ def resolved(space, distribution, folder, packages):
         keyring=str(distribution.key),
     )  # fmt: skip
     pins = vendors.preferences(vendors.repositories(space))
-    lock = aptlock.resolve(
+    lock = resolver.resolve(
         [("root", []), ("runtime", packages)], [own, *vendors.sources(space, folder)], {}, "amd64", 0, pins=pins
     )
     return {deb.name: (deb.version, deb.archive, deb.layer) for deb in lock.debs}

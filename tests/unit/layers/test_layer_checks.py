@@ -1,7 +1,9 @@
 """layer.check: verdicts held against the pillar's gates, on machines that answer as told."""
 
+import io
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -139,8 +141,10 @@ def test_a_cdi_specification_names_what_is_there(tmp_path, spec, status, says):
     (tmp_path / "cdi").mkdir()
     if spec:
         (tmp_path / "cdi/nvidia.yaml").write_text(json.dumps(spec(tmp_path / "libcuda.so")))
-    said = runtime.specification([tmp_path / "cdi", tmp_path / "nowhere"], 2)
-    assert (said.status, says in said.evidence) == (status, True), said
+    for provider, unit in (("nvidia", "nvidia-cdi-refresh"), ("vault-cube", "vault-cube-cdi")):
+        said = runtime.specification([tmp_path / "cdi", tmp_path / "nowhere"], 2, provider)
+        assert (said.status, says in said.evidence) == (status, True), said
+        assert (unit in said.evidence) is (status == checks.FAILED)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +159,35 @@ def test_where_docker_looks_for_cdi(box, answer, found):
     box.answers["docker"] = answer
     said = runtime.cdi_folders()
     assert said == found or str(said).startswith(str(found))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "evidence"),
+    [
+        ((0, "\tlibcuda.so.1 => /lib/libcuda.so.1 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)"), checks.PASSED, "/lib/"),
+        ((0, "\tlibcuda.so.1 => /lib/libcuda.so.1 (0x1)\n\tlibm.so.6 => not found"), checks.FAILED, "/lib/"),
+        ((0, "ERROR: ld.so: object 'libcuda.so.1' from --preload cannot be preloaded"), checks.FAILED, "cannot be"),
+        ((0, ""), checks.FAILED, "not found"),
+        ((125, "docker: unresolvable CDI devices nvidia.com/gpu=all"), checks.FAILED, "unresolvable"),
+    ],
+    ids=["loads", "needs something else", "is not there", "nothing is said", "no such device"],
+)
+def test_cuda_s_library_loads_in_a_container(box, answer, status, evidence):
+    box.answers["docker"] = answer
+    said = runtime.cuda_library(box(4).pillar["runtime"])
+    assert (said.status, evidence in said.evidence) == (status, True), said
+
+
+def test_the_check_s_image_has_a_shell_and_nothing_of_a_driver(box, monkeypatch):
+    archives = []
+    box.answers["docker"] = (1, "no such image")
+    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, input, **__: archives.append(input))
+    runtime.image()
+    with tarfile.open(fileobj=io.BytesIO(archives[0])) as tar:
+        names = set(tar.getnames())
+        assert {"bin", "lib64", "usr/bin/sh", "usr/lib64/ld-linux-x86-64.so.2"} <= names
+        assert all(entry.isfile() for entry in tar if entry.name.startswith("usr/"))
+    assert not [name for name in names if "nvidia" in name or "cuda" in name]
 
 
 @pytest.mark.parametrize(
@@ -229,3 +262,78 @@ def test_a_long_last_line_keeps_its_end_for_there_stands_the_cause():
     assert len(said) == 300
     assert checks.last_line("one\n two \n") == "two"
     assert checks.last_line("\n") == ""
+
+
+HELD = {"held": ["linux-image-generic", "nvidia-utils-580"]}
+BOTH = "linux-image-generic hi \nnvidia-utils-580 hi \nlibc6 ii \n"
+
+
+@pytest.mark.parametrize(
+    ("listed", "live", "wrong"),
+    [
+        (BOTH, False, None),
+        (BOTH.replace("580 hi", "580 ii"), False, "nvidia-utils-580 is not held"),
+        ("linux-image-generic hi \n", False, "nvidia-utils-580 is not installed"),
+        (BOTH.replace("580 hi", "580 hn"), False, "nvidia-utils-580 is not installed"),
+        (BOTH.replace("580 hi", "580 rc"), False, "nvidia-utils-580 is not installed"),
+        (BOTH + "docker.io hi \n", False, "docker.io is held, and not in the pillar"),
+        (BOTH + "docker.io hi \n", True, None),
+        ("", True, "linux-image-generic is not installed; nvidia-utils-580 is not installed"),
+    ],
+)
+def test_what_the_pillar_holds_is_installed_and_held(box, listed, live, wrong):
+    box.answers["dpkg-query"] = (0, listed)
+    verdict = driver.held(HELD, "linux-image-generic", live)
+    assert (verdict.status, verdict.evidence) == (checks.FAILED, wrong) if wrong else (checks.PASSED, "2 packages")
+
+
+def test_the_kernel_is_held_even_if_driver_held_leaves_it_out(box):
+    box.answers["dpkg-query"] = (0, "nvidia-utils-580 hi \nlinux-image-generic ii \n")
+    assert driver.held({"held": ["nvidia-utils-580"]}, "linux-image-generic", True).evidence == (
+        "linux-image-generic is not held"
+    )
+
+
+def cpio(*names, padding=0):
+    """A newc archive as an initramfs hook makes it, each file with some bytes, and zeros after it."""
+    archive = b""
+    for name in (*names, "TRAILER!!!"):
+        data = b"" if name == "TRAILER!!!" else b"070701 microcode"
+        numbers = [0, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
+        for part in (b"070701" + b"".join(b"%08x" % number for number in numbers) + name.encode() + b"\0", data):
+            archive += part + bytes(-len(part) % 4)
+    return archive + bytes(padding)
+
+
+AMD, INTEL = "kernel/x86/microcode/AuthenticAMD.bin", "kernel/x86/microcode/GenuineIntel.bin"
+BOTH_PACKAGES = ["amd64-microcode", "intel-microcode", "zstd"]
+
+
+@pytest.mark.parametrize(
+    ("packages", "initrd", "status", "evidence"),
+    [
+        (BOTH_PACKAGES, cpio(AMD, padding=380) + cpio(INTEL) + b"\x28\xb5\x2f\xfd", checks.PASSED, "1 initial"),
+        (BOTH_PACKAGES, cpio(INTEL, "kernel", AMD) + cpio("main"), checks.PASSED, "1 initial"),
+        (["intel-microcode"], cpio(INTEL), checks.PASSED, "1 initial"),
+        # what amd64-microcode's hook makes on a builder from Intel, and intel-microcode's on one from AMD
+        (BOTH_PACKAGES, cpio(INTEL, padding=8), checks.FAILED, f"initrd.img-6 lacks {AMD}"),
+        (BOTH_PACKAGES, cpio(AMD), checks.FAILED, f"initrd.img-6 lacks {INTEL}"),
+        (BOTH_PACKAGES, b"\x28\xb5\x2f\xfd" + cpio(AMD, INTEL), checks.FAILED, AMD),
+        (BOTH_PACKAGES, b"", checks.FAILED, AMD),
+        (BOTH_PACKAGES, cpio(AMD, INTEL)[:60], checks.FAILED, AMD),
+        (BOTH_PACKAGES, None, checks.FAILED, "0 initial"),
+        (["zstd"], b"", checks.NOT_APPLICABLE, "no microcode"),
+    ],
+)
+def test_microcode_is_there_for_any_processor(tmp_path, packages, initrd, status, evidence):
+    if initrd is not None:
+        (tmp_path / "initrd.img-6").write_bytes(initrd)
+    verdict = base.microcode(packages, tmp_path)
+    assert (verdict.status, evidence in verdict.evidence) == (status, True), verdict
+
+
+@pytest.mark.parametrize("state", ["static", "indirect", "alias", "disabled", "enabled-runtime", "generated", ""])
+def test_a_unit_that_does_not_start_at_boot_fails(monkeypatch, state):
+    monkeypatch.setattr(base, "command", lambda words, _: subprocess.CompletedProcess(words, 0, f"{state}\n", ""))
+    verdict = base.units({"units": ["ssh.socket"], "units_off": []})
+    assert (verdict.status, verdict.evidence) == (checks.FAILED, f"ssh.socket is {state or 'missing'}")

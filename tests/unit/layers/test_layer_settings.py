@@ -7,6 +7,8 @@ import pytest
 from vault_cube.settings import PillarError, check
 
 TARGETS = sorted(file.stem if file.suffix == ".sls" else file.name for file in Path("pillar/targets").glob("*.sls"))
+HELD = ["linux-image-generic", "linux-modules-nvidia-580-open-generic", "nvidia-headless-no-dkms-580-open",
+        "nvidia-utils-580"]  # fmt: skip
 CUDA_REPOSITORY = {
     "name": "cuda",
     "uri": "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2404/x86_64/",
@@ -31,11 +33,7 @@ def test_every_target_is_valid(pillar, target):
     ("target", "section", "changes", "says"),
     [
         ("ubuntu-24.04", "driver", {"branch": "570"}, "CUDA 13.0 needs driver 580 or newer, not 570"),
-        (
-            "ubuntu-24.04", "driver",
-            {"fallbacks": [{"branch": "570", "packages": ["nvidia-utils-570"]}]},
-            "CUDA 13.0 needs driver 580 or newer, not 570",
-        ),
+        ("ubuntu-24.04", "driver", {"fallbacks": []}, "driver:fallbacks: no such key"),
         ("ubuntu-24.04", "driver", {"branch": "550", "cuda": None}, "blackwell GPUs need driver 570 or newer, not 550"),
         ("ubuntu-24.04", "driver", {"modules": "proprietary"}, "open kernel modules only"),
         ("ubuntu-24.04", "driver", {"cuda": {"toolkit": "13.0", "cudnn": "9.8"}}, "needs cuDNN 9.12 or newer, not 9.8"),
@@ -43,12 +41,24 @@ def test_every_target_is_valid(pillar, target):
         ("ubuntu-24.04", "driver", {"repositories": [CUDA_REPOSITORY]}, "two sources never mix"),
         ("ubuntu-24.04", "driver", {"packages": ["nvidia-utils-580", "nvidia-open"]}, "comes from provider nvidia"),
         ("ubuntu-24.04", "driver", {"provider": "nvidia", "packages": ["nvidia-open"]}, "two sources never mix"),
+        (
+            "ubuntu-24.04", "driver", {"held": [*HELD, "linux-headers-generic"]},
+            "driver:held names linux-headers-generic, which is in neither driver:packages nor base:packages",
+        ),
+        ("ubuntu-24.04", "driver", {"held": ["linux-image-amd64", *HELD, "nvidia-settings"]},
+         "driver:held names linux-image-amd64, nvidia-settings, which"),
+        ("ubuntu-24.04", "driver", {"held": HELD[:-1]}, "driver: held leaves out nvidia-utils-580"),
+        ("debian-13-nvidia", "driver", {"held": ["linux-image-amd64"]}, "held leaves out linux-headers-amd64, "),
+        ("debian-13-nvidia", "driver", {"packages": ["nvidia-smi"]}, "driver:held names linux-headers-amd64, "),
         ("debian-13-nvidia", "driver", {"packages": ["nvidia-utils-580"]}, "comes from provider ubuntu"),
         ("debian-12", "driver", {"packages": ["nvidia-smi"]}, "provider none installs no driver: leave packages empty"),
         ("debian-12", "driver", {"surprise": 1}, "driver:surprise: no such key"),
         ("ubuntu-24.04", "runtime", {"mode": "runtime", "cgroup_driver": "systemd"}, "use cgroupfs"),
         ("ubuntu-24.04", "runtime", {"packages": []}, "needs packages, mode and cgroup_driver"),
         ("debian-12", "runtime", {"mode": "cdi"}, "provider none configures nothing"),
+        ("debian-13-nvidia", "runtime", {"mode": "runtime", "cgroup_driver": "cgroupfs"}, "needs mode cdi"),
+        ("debian-13-nvidia", "runtime", {"cgroup_driver": None}, "needs mode cdi and cgroup_driver"),
+        ("debian-13-nvidia", "runtime", {"repositories": [CUDA_REPOSITORY]}, "and no repositories"),
         ("debian-12", "frameworks", {"checks": {"jax": "jax"}}, "no such environment: jax"),
         ("debian-12", "frameworks", {"kernels": ["pytorch"]}, "does not require ipykernel"),
         ("debian-12", "frameworks", {"vllm": {"host": "0.0.0.0"}}, "frameworks:vllm:host"),
@@ -63,9 +73,17 @@ def test_what_does_not_belong_together_is_refused(pillar, target, section, chang
     assert any(says in line for line in lines), lines
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_held_is_installed_and_what_the_driver_installs_is_held(pillar, target):
+    chosen = pillar(target)
+    installed = {*chosen["base"]["packages"], *chosen["driver"]["packages"]}
+    assert {*chosen["driver"]["packages"]} <= {*chosen["driver"]["held"]} <= installed
+    assert chosen["base"]["kernel"]["package"] in installed
+
+
 def test_nvidia_s_own_repository_is_a_provider(pillar):
     driver = {
-        "provider": "nvidia", "packages": ["nvidia-open"], "held": ["nvidia-open"], "fallbacks": [],
+        "provider": "nvidia", "packages": ["nvidia-open"], "held": ["nvidia-open"],
         "repositories": [CUDA_REPOSITORY],
     }  # fmt: skip
     settings = check(pillar("ubuntu-24.04", {"driver": driver}))

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[3]
-packer = pytest.mark.skipif(not shutil.which("packer"), reason="packer is not installed (make test installs it)")
+packer = pytest.mark.skipif(
+    not shutil.which("packer"), reason="Packer is not installed: this machine's archive may not have it"
+)
 
 
 def run(*words, **options):

@@ -188,17 +188,17 @@ def peer_path(seen: Seen) -> Finding:
 
 
 def containers(seen: Seen) -> Finding:
-    """Is what containers get of the GPUs complete and of today's driver?"""
+    """Is the CDI specification that containers get the GPUs by complete, and of the installed driver?"""
     runtime = seen.pillar["runtime"]
     if runtime["provider"] == "none" or runtime["mode"] != "cdi":
         return lacking("containers get no GPU by CDI here (pillar runtime:mode)")
-    from vault_cube.box.runtime import specification
+    from vault_cube.box.runtime import REFRESH, specification
 
     folders = [seen.machine.root / "etc/cdi", seen.machine.root / "var/run/cdi"]
-    said = specification([Path(folder) for folder in folders], len(seen.cards))
+    said = specification([Path(folder) for folder in folders], len(seen.cards), runtime["provider"])
     if said.status == "passed":
         return ok(said.evidence)
-    return Finding(FAULT, said.evidence, "`systemctl restart nvidia-cdi-refresh` or `nvidia-ctk cdi generate`")
+    return Finding(FAULT, said.evidence, f"`{REFRESH[runtime['provider']]}`")
 
 
 CHECKS = (

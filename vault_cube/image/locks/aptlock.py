@@ -1,4 +1,4 @@
-"""`apt.lock`: every .deb of a target, resolved by apt against signed indexes, a line each, in the layer that brings it.
+"""`apt.lock`: every .deb of a target, one line per package, with the layer that brings it. `resolver.py` makes it.
 
 The lock names no host: a file is its sha256, and its path within an archive that the pillar (or the machine) locates.
 """
@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import datetime
 import re
-import subprocess
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields, replace
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from urllib.parse import unquote
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import locktext
-from vault_cube.settings.image import Source
 
 HEADER = "# vault-cube apt.lock 1"
 
@@ -47,6 +42,8 @@ class AptLock:
 
     epoch: int
     debs: tuple[Deb, ...]
+    components: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """sha256 of a .deb -> the component whose index lists it; empty when the lock was read from a file"""
 
     def upto(self, layer: str, order: Sequence[str]) -> list[Deb]:
         """What is installed once `layer` is."""
@@ -62,7 +59,7 @@ class AptLock:
         return datetime.datetime.fromtimestamp(self.epoch, datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
 
     def text(self) -> str:
-        columns = [field.name for field in fields(Deb)]
+        columns = [column.name for column in fields(Deb)]
         lines = [HEADER, f"# epoch {self.epoch}", "# " + " ".join(columns)]
         body = [*lines, *(" ".join(map(str, astuple(deb))) for deb in sorted(self.debs))]
         return locktext.closed("\n".join(body) + "\n")
@@ -84,175 +81,3 @@ class AptLock:
             debs.append(Deb(*parts[:6], int(parts[6]), *parts[7:]))  # type: ignore[arg-type, call-arg]
         locktext.hold(file, text)
         return cls(int(lines[1].split()[2]), tuple(debs))
-
-
-@lru_cache(maxsize=1)
-def machine_mirrors() -> dict[str, str]:
-    """The archives that this machine's apt is configured with, by the last part of their path (`debian` …)."""
-    try:
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {uri.rstrip("/").rsplit("/", 1)[1]: uri.rstrip("/") for uri in reversed(listed.split())}
-
-
-def mirrors(source: Source, configured: dict[str, str], date: str | None = None) -> list[str]:
-    """Where an archive is looked for, best first: the pillar's, the machine's, the source's own, the snapshot."""
-    found = [configured.get(source.archive), machine_mirrors().get(source.archive), source.mirror]
-    if date and source.snapshot:
-        found.append(source.snapshot.format(date=date))
-    return list(dict.fromkeys(place for place in found if place))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a lock holds on to while the rest of it is resolved anew."""
-
-    folder: Path
-    """a flat repository of the packages"""
-    debs: Sequence[Deb]
-    pinned: bool = True
-    """False: newer ones of the archive may take their place"""
-
-    def preferences(self) -> str:
-        """apt's preferences that hold them; the first that fits a package counts, so these stand before others."""
-        pins = [f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 1001\n\n" for deb in self.debs]
-        return "".join(pins) if self.pinned else ""
-
-
-class Resolver:
-    """apt over an empty root: what would be installed, from which signed index."""
-
-    def __init__(
-        self,
-        root: Path,
-        sources: Iterable[Source],
-        configured: dict[str, str],
-        architecture: str,
-        *,
-        pins: str = "",
-        kept: Kept | None = None,
-    ) -> None:
-        self._options = {
-            "Dir::State": f"{root}/state",
-            "Dir::State::status": f"{root}/status",
-            "Dir::Cache": f"{root}/cache",
-            "Dir::Etc::SourceList": f"{root}/sources.list",
-            "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::Etc::Preferences": f"{root}/preferences",
-            "Dir::Etc::PreferencesParts": "/dev/null",
-            "APT::Architecture": architecture,
-            "APT::Architectures": architecture,
-            "APT::Install-Recommends": "false",
-            "APT::Sandbox::User": "root",
-            "Acquire::GzipIndexes": "false",
-            "Acquire::Languages": "none",
-            "Acquire::ForceHash": "SHA256",
-            "Acquire::Retries": "3",
-        }
-        for folder in ("state/lists/partial", "cache/archives/partial"):
-            (root / folder).mkdir(parents=True)
-        (root / "status").touch()
-        (root / "preferences").write_text((kept.preferences() if kept else "") + pins)
-        self._kept = {deb.sha256: deb for deb in kept.debs} if kept else {}
-        self._lists = root / "state/lists"
-        self._archive_of: dict[str, str] = {}
-        lines = []
-        for source in sources:
-            # apt spells a local address without the slashes of a host
-            place = re.sub("^file://", "file:", mirrors(source, configured)[0])
-            self._archive_of[place] = source.archive
-            if not Path(source.keyring).exists():
-                raise VaultCubeError(f"{source.keyring}: no such keyring: install the package that brings it")
-            lines += [
-                f"deb [signed-by={source.keyring}] {place} {suite} {' '.join(source.components)}"
-                for suite in source.suites
-            ]
-        if kept:
-            # its files are the lock's, verified by their sums
-            lines.append(f"deb [trusted=yes] file:{kept.folder} ./")
-        (root / "sources.list").write_text("\n".join(lines) + "\n")
-        self._apt("update", "--error-on=any")
-        self._suites = self._read_suites()
-
-    def _apt(self, *arguments: str) -> str:
-        options = [f"-o{key}={value}" for key, value in self._options.items()]
-        ran = subprocess.run(["apt-get", "-qq", *options, *arguments], capture_output=True, text=True, check=False)
-        if ran.returncode == 0:
-            return ran.stdout
-        errors = [line for line in ran.stderr.splitlines() if line.startswith("E:")] or ran.stderr.splitlines()
-        # which packages do not fit together it says only when it is less quiet
-        told = subprocess.run(["apt-get", "-q", *options, *arguments], capture_output=True, text=True, check=False)
-        unmet = [" ".join(line.split()) for line in told.stdout.splitlines() if re.match(r" \S+ : ", line)]
-        raise VaultCubeError(f"apt-get {arguments[0]}: " + "; ".join((unmet or errors)[:3]))
-
-    def _read_suites(self) -> dict[str, tuple[str, str]]:
-        """sha256 of each .deb → (suite, version); apt names list files after their address."""
-        found: dict[str, tuple[str, str]] = {}
-        for file in sorted(self._lists.glob("*_Packages")):
-            match = re.search(r"_dists_([^_]+)_", file.name)
-            suite = match.group(1) if match else "-"
-            version = ""
-            for line in file.open(encoding="utf-8"):
-                if line.startswith("Version: "):
-                    version = line[9:].strip()
-                elif line.startswith("SHA256: "):
-                    found.setdefault(line[8:].strip(), (suite, version))
-        return found
-
-    def resolve(self, layer: str, packages: Sequence[str]) -> list[Deb]:
-        """Everything that installing `packages` on nothing brings, essential and required packages included."""
-        uris = self._apt("--print-uris", "install", "?essential", "?priority(required)", *packages)
-        debs = []
-        for line in uris.splitlines():
-            match = re.fullmatch(r"'(\S+)' (\S+)_(\S+)_(\S+)\.deb (\d+) SHA256:([0-9a-f]{64})", line)
-            if not match:
-                raise VaultCubeError(f"apt-get --print-uris: cannot read «{line}»")
-            uri, name, _, architecture, size, sha256 = match.groups()
-            if sha256 in self._kept:
-                debs.append(replace(self._kept[sha256], layer=layer))
-                continue
-            place = max((known for known in self._archive_of if uri.startswith(known + "/")), key=len)
-            suite, version = self._suites[sha256]
-            path = unquote(uri[len(place) + 1 :])
-            debs.append(
-                Deb(layer, name, version, architecture, suite, self._archive_of[place], int(size), sha256, path)
-            )
-        return debs
-
-
-def resolve(
-    layers: Sequence[tuple[str, Sequence[str]]],
-    sources: Sequence[Source],
-    configured: dict[str, str],
-    architecture: str,
-    epoch: int,
-    *,
-    pins: str = "",
-    kept: Kept | None = None,
-) -> AptLock:
-    """Resolve layer upon layer; a package belongs to the first layer that needs it.
-
-    layers: (name, packages) from the bottom up. epoch: seconds since 1970 for SOURCE_DATE_EPOCH. pins: apt's
-    preferences.
-    """
-    with tempfile.TemporaryDirectory(prefix="vault-cube-apt-") as root:
-        resolver = Resolver(Path(root), sources, configured, architecture, pins=pins, kept=kept)
-        debs: dict[str, Deb] = {}
-        wanted: list[str] = []
-        for layer, packages in layers:
-            wanted += packages
-            for deb in resolver.resolve(layer, wanted):
-                debs.setdefault(deb.sha256, deb)
-    names: dict[tuple[str, str], Deb] = {}
-    for deb in debs.values():
-        other = names.setdefault((deb.name, deb.architecture), deb)
-        if other is not deb:
-            raise VaultCubeError(
-                f"{deb.name}: layer {other.layer} wants {other.version}, layer {deb.layer} {deb.version}: "
-                f"name the package in pillar key {other.layer}:packages"
-            )
-    return AptLock(epoch, tuple(sorted(debs.values())))

@@ -1,6 +1,7 @@
-"""`python-<name>.lock`: the wheels of one environment, one hash each, in requirements form without any index line.
+"""`python-<name>.lock`: the wheels of one environment in requirements form, without any index line.
 
-uv resolves; the one file that the target's Python would install is chosen here, so that a lock names exact bytes.
+uv resolves; the one file that the target's Python would install is chosen here, so that a lock names exact bytes. A
+line is `name==version --hash=sha256:…  # file size`, the size in bytes; pip and uv take the end for a comment.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import requests
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
@@ -29,6 +32,9 @@ GLIBC = {"bookworm": 36, "trixie": 41, "noble": 39}
 # the newest that uv knows by name; what is chosen among the files found is decided here, by the release's own
 UV_GLIBC = 40
 
+REQUESTS = 8
+"""requests for sizes at the same time, where an index names none"""
+
 
 @dataclass(frozen=True)
 class Wheel:
@@ -38,6 +44,8 @@ class Wheel:
     version: str
     sha256: str
     file: str
+    size: int
+    """bytes"""
 
 
 def read(file: Path) -> list[Wheel]:
@@ -47,18 +55,26 @@ def read(file: Path) -> list[Wheel]:
     for number, line in enumerate(body.splitlines(), 1):
         if line.startswith(locktext.MARK):
             continue
-        match = re.fullmatch(r"([a-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})  # ([^\s/]+)", line)
+        match = re.fullmatch(r"([a-z0-9._-]+)==(\S+) --hash=sha256:([0-9a-f]{64})  # ([^\s/]+) (\d+)", line)
         if not match:
-            raise VaultCubeError(f"{file}: line {number}: not a requirement with a hash: restore the file")
-        wheels.append(Wheel(*match.groups()))
+            raise VaultCubeError(
+                f"{file}: line {number}: not a requirement with a hash, a file and its size: "
+                "restore the file, or run `make lock`"
+            )
+        name, version, sha256, wheel, size = match.groups()
+        wheels.append(Wheel(name, version, sha256, wheel, int(size)))
     locktext.hold(file, body)
     return wheels
 
 
 def text(wheels: Sequence[Wheel]) -> str:
+    """Write a lock's text."""
     ordered = sorted(wheels, key=lambda wheel: wheel.name)
     return locktext.closed(
-        "".join(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}  # {wheel.file}\n" for wheel in ordered)
+        "".join(
+            f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}  # {wheel.file} {wheel.size}\n"
+            for wheel in ordered
+        )
     )
 
 
@@ -170,19 +186,47 @@ def resolve(
     accepted = {
         tag: rank for rank, tag in reversed(list(enumerate(tags(settings.target.python, settings.target.codename))))
     }
-    wheels = []
+    wheels, files = [], []
     for package in _compile(settings, uv, work, "\n".join(environment.requirements), arguments):
         if (package["name"], package["version"]) in locked:
             wheels.append(locked[package["name"], package["version"]])
             continue
-        files = _candidates(package, accepted)
-        if not files:
+        candidates = _candidates(package, accepted)
+        if not candidates:
             raise VaultCubeError(
                 f"{package['name']} {package['version']}: no file fits Python {settings.target.python}"
             )
-        best = files[0][1]
-        wheels.append(Wheel(package["name"], package["version"], best["hashes"]["sha256"], filename(best)))
+        files.append((package, candidates[0][1]))
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        sizes = pool.map(lambda pair: _size(pair[1], work), files)
+        wheels += [
+            Wheel(package["name"], package["version"], file["hashes"]["sha256"], filename(file), size)
+            for (package, file), size in zip(files, sizes, strict=True)
+        ]
     return wheels
+
+
+def _place(file: dict[str, Any], work: Path) -> str:
+    """The address of a file in a pylock.toml. work: the folder of that pylock.toml."""
+    return str(file.get("url") or (work / file["path"]).resolve().as_uri())
+
+
+def _size(file: dict[str, Any], work: Path) -> int:
+    """The size of a file in a pylock.toml, bytes: what the index says, else what the file's own server says."""
+    if "size" in file:
+        return int(file["size"])
+    place = _place(file, work)
+    if place.startswith("file:"):
+        return Path(unquote(urlparse(place).path)).stat().st_size
+    try:
+        # compressed on the way it would have another length
+        answer = requests.head(place, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
+        answer.raise_for_status()
+        return int(answer.headers["Content-Length"])
+    except (requests.RequestException, KeyError, ValueError) as err:
+        raise VaultCubeError(
+            f"{place}: cannot find out its size ({err}): name an index with sizes in pillar key archive:wheel_index"
+        ) from None
 
 
 def locate(settings: Settings, uv: Path, wheels: Sequence[Wheel], work: Path) -> dict[str, str]:
@@ -200,5 +244,5 @@ def locate(settings: Settings, uv: Path, wheels: Sequence[Wheel], work: Path) ->
         return {sha256: place for part in parts for sha256, place in locate(settings, uv, part, work).items()}
     for package in packages:
         for file in [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]:
-            found[file["hashes"]["sha256"]] = file.get("url") or (work / file["path"]).resolve().as_uri()
+            found[file["hashes"]["sha256"]] = _place(file, work)
     return found

@@ -1,16 +1,17 @@
-"""`make lock`: resolve everything anew, and say in words what moved."""
+"""`make lock`: resolve every package again, write the locks, and report the result."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache.keys import KEYRINGS, ROOT
-from vault_cube.image.locks import aptlock, locktext, pylock, vendors
+from vault_cube.image.locks import keyrings, locktext, pylock, resolver, vendors, wheel_rules
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import step
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -18,34 +19,50 @@ from vault_cube.settings.environment import Environment
 from vault_cube.settings.image import Source
 
 
-def make(space: Workspace) -> list[str]:
+@dataclass(frozen=True)
+class Resolved:
+    """What `make lock` found."""
+
+    moved: list[str]
+    """one line per change against the locks that were there before; empty: nothing changed"""
+    packages: AptLock
+    """of the target, without the tools tree"""
+    wheels: dict[str, list[pylock.Wheel]]
+    """by environment"""
+
+
+def make(space: Workspace) -> Resolved:
     """Resolve the target's packages, its Python environments and the tools tree; write the locks all together.
 
-    Returns what moved, a line each. Nothing is written when anything cannot be resolved.
+    Nothing is written when anything cannot be resolved or breaks a rule of wheel_rules, or when nothing changed.
     """
     settings, committed = space.settings, space.checkout / "locks"
     # later than the files of every package that can be had, earlier than every build: newer times are clamped to it
     epoch = int(time.time())
     texts: dict[Path, str] = {}
-    keyrings = vendors.lock(space)
-    if keyrings:
-        texts[committed / space.target / KEYRINGS] = vendors.text(keyrings)
+    packages: dict[str, AptLock] = {}
+    wheels: dict[str, list[pylock.Wheel]] = {}
+    vendor_keys = vendors.lock(space)
+    if vendor_keys:
+        texts[committed / space.target / KEYRINGS] = vendors.text(vendor_keys)
     with space.scratch("lock") as work:
-        vendors.lay_out(Store(space.store), keyrings, work / "keyrings")
-        for wanted in (of_tools(space), of_target(space, work / "keyrings")):
+        vendors.lay_out(Store(space.store), vendor_keys, work / "keyrings")
+        target = of_target(space, work / "keyrings")
+        for wanted in (of_tools(space), target):
             with step(wanted.file):
-                texts[committed / wanted.file] = wanted.resolve(settings.image.mirrors, epoch).text()
+                packages[wanted.file] = wanted.resolve(settings.image.mirrors, epoch)
+                texts[committed / wanted.file] = packages[wanted.file].text()
         for name, environment in environments(space).items():
             named = f"{space.target}/python-{name}.lock"
             with step(named):
-                texts[committed / named] = pylock.text(pylock.resolve(settings, space.uv, environment, work))
+                wheels[name] = pylock.resolve(settings, space.uv, environment, work)
+                texts[committed / named] = pylock.text(wheels[name])
+        wheel_rules.check(settings, wheels, {deb.name for deb in packages[target.file].debs})
     moved = [line for file, text in texts.items() for line in difference(file, text)]
     own = committed / space.target
     gone = {*own.glob("python-*.lock"), *own.glob(KEYRINGS)} - set(texts)
     moved += [f"{file.parent.name}/{file.name}: gone, nothing needs it" for file in sorted(gone)]
     # an unchanged lock keeps its moment: a new one would rebuild everything for nothing
-    if not moved:
-        return ["nothing moved"]
     for file, text in texts.items():
         if difference(file, text):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +70,7 @@ def make(space: Workspace) -> list[str]:
             file.with_suffix(".new").replace(file)
     for file in gone:
         file.unlink()
-    return moved
+    return Resolved(moved, packages[target.file], wheels)
 
 
 @dataclass(frozen=True)
@@ -67,29 +84,48 @@ class Request:
     sources: Sequence[Source]
     architecture: str
     codename: str
+    named: Mapping[str, Sequence[str]]
+    """pillar key -> packages that it names; the archive must have each, also those that no layer installs"""
     pins: str = ""
     """apt's preferences"""
+    kernel: str | None = None
+    """the pillar's kernel package; None: no kernel is wanted"""
 
-    def resolve(self, mirrors: dict[str, str], epoch: int, kept: aptlock.Kept | None = None) -> aptlock.AptLock:
-        """What apt makes of it today."""
-        return aptlock.resolve(
-            self.layers, self.sources, mirrors, self.architecture, epoch, pins=self.pins, kept=kept
-        )  # fmt: skip
+    def resolve(self, mirrors: dict[str, str], epoch: int, kept: resolver.Kept | None = None) -> AptLock:
+        """Resolve it with apt against today's archives. Raises VaultCubeError naming the lock."""
+        try:
+            return resolver.resolve(
+                self.layers, self.sources, mirrors, self.architecture, epoch,
+                pins=self.pins, kept=kept, named=self.named, kernel=self.kernel,
+            )  # fmt: skip
+        except VaultCubeError as err:
+            raise VaultCubeError(f"locks/{self.file}: {err}") from None
 
 
 def of_tools(space: Workspace) -> Request:
     """The tools tree's lock; one serves all targets."""
-    made = space.settings.image.tools
-    return Request("tools.lock", [("tools", made.packages)], made.sources, "amd64", made.codename)
+    tools = space.settings.image.tools
+    sources, named = keyrings.sources(space, tools.sources), {"image:tools:packages": tools.packages}
+    return Request("tools.lock", [("tools", tools.packages)], sources, "amd64", tools.codename, named)
 
 
-def of_target(space: Workspace, keyrings: Path) -> Request:
-    """The lock of a target's root and layers. keyrings: the folder with the vendors' keys."""
+def of_target(space: Workspace, vendor_keys: Path) -> Request:
+    """The lock of a target's root and layers. vendor_keys: the folder with the vendors' keys."""
     settings, target = space.settings, space.settings.target
     layers = [(ROOT, settings.image.root_packages), *((name, getattr(settings, name).packages) for name in LAYERS)]
-    sources = [*settings.archive.sources, *vendors.sources(space, keyrings)]
-    pins = vendors.preferences(vendors.repositories(space))
-    return Request(f"{target.name}/apt.lock", layers, sources, target.architecture, target.codename, pins)
+    named = {f"{name}:packages": packages for name, packages in layers if name != ROOT}
+    named |= {"image:root_packages": settings.image.root_packages, "driver:held": settings.driver.held}
+    kernel = settings.base.kernel.package
+    return Request(
+        f"{target.name}/apt.lock",
+        layers,
+        [*keyrings.sources(space, settings.archive.sources), *vendors.sources(space, vendor_keys)],
+        target.architecture,
+        target.codename,
+        named,
+        vendors.preferences(vendors.repositories(space)),
+        kernel if any(kernel in names for _, names in layers) else None,
+    )
 
 
 def environments(space: Workspace) -> dict[str, Environment]:
@@ -98,21 +134,38 @@ def environments(space: Workspace) -> dict[str, Environment]:
 
 
 def difference(file: Path, text: str) -> list[str]:
-    """What a new lock changes, a line a package: `pytorch: torch 2.12.0 → 2.13.0`; security updates are marked."""
-    was = file.read_text(errors="replace") if file.exists() else ""
-    before, after = (_versions(file.name, body) for body in (was, text))
-    where = f"{file.parent.name}/{file.name}"
+    """Compare a new lock with the file in its place.
+
+    Returns one line per package that changed, `pytorch: torch 2.12.0 → 2.13.0`, security updates marked; for a lock
+    that is new one line in all; empty: nothing changed.
+    """
+    where, after = f"{file.parent.name}/{file.name}", _versions(file.name, text)
+    if not file.exists():
+        return [f"{where}: new, {len(after)} entries"]
+    before = _versions(file.name, file.read_text(errors="replace"))
     lines = []
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if old == new:
             continue
         lines.append(f"{where}: {name} {_change(old, new)}")
-    try:
-        locktext.hold(file, locktext.read(file))
-    except VaultCubeError:
-        lines = lines or [f"{where}: was damaged"]
+    if not lines and not _readable(file):
+        return [f"{where}: was damaged or of an older format, written again"]
     return lines
+
+
+def _readable(file: Path) -> bool:
+    """Whether a lock can be read as it is."""
+    try:
+        if file.name.startswith("python-"):
+            pylock.read(file)
+        elif file.name == KEYRINGS:
+            locktext.hold(file, locktext.read(file))
+        else:
+            AptLock.read(file)
+    except VaultCubeError:
+        return False
+    return True
 
 
 def _change(old: Locked | None, new: Locked | None) -> str:

@@ -26,7 +26,7 @@ DEBS = (
     Deb("root", "bash", "5.2.15-2+b7", "amd64", "bookworm", "debian", 1, "a" * 64, "pool/main/b/bash/bash.deb"),
     Deb("base", "sudo", "1.9.13p3-1+deb12u1", "amd64", "bookworm", "debian", 1, "b" * 64, "pool/main/s/sudo/sudo.deb"),
 )
-WHEEL = "numpy==2.1.0 --hash=sha256:{}  # numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl\n"
+WHEEL = "numpy==2.1.0 --hash=sha256:{}  # numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl 16000000\n"
 
 
 @pytest.fixture

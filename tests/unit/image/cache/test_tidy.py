@@ -64,7 +64,7 @@ def space(tmp_path, store):
     for file, digest in ((locks / "tools.lock", "a"), (locks / "debian-12/apt.lock", "b")):
         deb = Deb("root", "bash", "1", "amd64", "bookworm", "debian", 1, digest * 64, "pool/b.deb")
         file.write_text(AptLock(1, (deb,)).text())
-    (locks / "debian-12/python-salt.lock").write_text(pylock.text([pylock.Wheel("salt", "1", "c" * 64, "salt.whl")]))
+    (locks / "debian-12/python-salt.lock").write_text(pylock.text([pylock.Wheel("salt", "1", "c" * 64, "salt.whl", 1)]))
     root = tmp_path / "cache"
     settings = SimpleNamespace(image=SimpleNamespace(cache_gib=1))
     return SimpleNamespace(

@@ -51,7 +51,7 @@ def space(tmp_path, packages):
     locks.mkdir(parents=True)
     (locks / "apt.lock").write_text(AptLock(1, debs).text())
     for environment, version in (("salt", "3.1"), ("pytorch", "2.13.0+cpu"), ("vllm", "2.13.0+cpu")):
-        wheel = pylock.Wheel("jinja2" if environment == "salt" else "torch", version, "c" * 64, "x.whl")
+        wheel = pylock.Wheel("jinja2" if environment == "salt" else "torch", version, "c" * 64, "x.whl", 1)
         (locks / f"python-{environment}.lock").write_text(pylock.text([wheel]))
     target = SimpleNamespace(os="Debian", release="12", codename="bookworm")
     frameworks = SimpleNamespace(environments={"pytorch": 1, "vllm": 2})

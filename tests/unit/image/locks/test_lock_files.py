@@ -1,6 +1,8 @@
 """Locks as text: what cannot be read is one line with file and line number; a flipped bit anywhere is found."""
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,10 @@ DEBS = (
     Deb("base", "zlib1g", "1:1.2.13-1", "amd64", "bookworm", "debian", 86, "a" * 64, "pool/z/zlib1g_1.2.13-1.deb"),
     Deb("root", "apt", "2.6.1", "amd64", "bookworm-security", "debian-security", 7, "b" * 64, "pool/a/apt_2.6.1.deb"),
 )  # fmt: skip
-WHEELS = [Wheel("a-b", "1.0", "c" * 64, "a_b-1.0-py3-none-any.whl"), Wheel("z", "2+cpu", "d" * 64, "z-2+cpu.tar.gz")]
+WHEELS = [
+    Wheel("a-b", "1.0", "c" * 64, "a_b-1.0-py3-none-any.whl", 7),
+    Wheel("z", "2+cpu", "d" * 64, "z-2+cpu.tar.gz", 86),
+]
 
 
 def read(file):
@@ -63,6 +68,26 @@ def test_the_checkout_s_locks_are_whole(file):
     assert read(file)
 
 
+def test_a_python_lock_without_sizes_is_refused_with_the_remedy(python):
+    """The format before sizes were added."""
+    lines = [line.rpartition(" ")[0] + "\n" for line in python.read_text().splitlines()[:-1]]
+    python.write_text(locktext.closed("".join(lines)))
+    assert refused(python).endswith("restore the file, or run `make lock`")
+
+
+def test_pip_reads_a_python_lock(tmp_path, python):
+    """The file's name and size are a comment to pip."""
+    ran = subprocess.run(
+        [sys.executable, "-c", "import sys\n"
+         "from pip._internal.network.session import PipSession\n"
+         "from pip._internal.req.req_file import parse_requirements\n"
+         "for r in parse_requirements(sys.argv[1], PipSession()): print(r.requirement, r.options)", python],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == ["a-b==1.0", "z==2+cpu"]
+    assert "c" * 64 in ran.stdout
+
+
 def test_the_checkout_s_locks_name_no_host():
     for file in LOCKS:
         assert "://" not in file.read_text(), file
@@ -97,6 +122,10 @@ def test_a_bad_line_of_an_apt_lock(apt, old, new, line):
         ("z==2+cpu", "z>=2", 2),
         ("c" * 64, "c" * 65, 1),
         ("  # a_b", " a_b", 1),
+        (".whl 7", ".whl", 1),
+        (".whl 7", ".whl many", 1),
+        (".whl 7", ".whl -7", 1),
+        (".tar.gz 86", ".tar.gz", 2),
         ("a-b==", "../a==", 1),
         ("z==", "\nz==", 2),
     ],

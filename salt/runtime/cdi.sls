@@ -1,0 +1,86 @@
+# GPUs for containers without NVIDIA's Container Toolkit: vault_cube/gpu/cdi.py writes the CDI specification
+{% set runtime = pillar.runtime %}
+
+Docker reads CDI specifications:
+  file.serialize:
+    - name: /etc/docker/daemon.json
+    - dataset:
+        features: {cdi: true}
+        exec-opts: [native.cgroupdriver={{ runtime.cgroup_driver }}]
+    - serializer: json
+    - merge_if_exists: True
+  cmd.run:
+    - name: systemctl restart docker.service
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: Docker reads CDI specifications
+
+# before Docker, which starts containers again that ran before the reboot; at rest where there is no GPU
+CDI specification is written at boot:
+  file.managed:
+    - name: /etc/systemd/system/vault-cube-cdi.service
+    - mode: '0644'
+    - contents: |
+        # written by salt/runtime/cdi.sls
+        [Unit]
+        Description=CDI specification of the GPUs
+        Documentation=file:///opt/vault-cube/checkout/salt/runtime/README.md
+        After=systemd-modules-load.service nvidia-persistenced.service
+        Before=docker.service
+        # every run of ldconfig starts it
+        StartLimitIntervalSec=0
+
+        [Service]
+        Type=oneshot
+        # the PCI vendor: the card is there long before its driver is
+        ExecCondition=/bin/sh -c 'grep -qsx 0x10de /sys/bus/pci/devices/*/vendor'
+        # NVML makes the other nodes itself
+        ExecStartPre=-/usr/bin/nvidia-modprobe -c 0 -u
+        ExecStart=/opt/vault-cube/salt/bin/python -m vault_cube.gpu.cdi /run/cdi/nvidia.yaml
+        TimeoutStartSec=120
+        RuntimeDirectory=cdi
+        RuntimeDirectoryPreserve=yes
+        NoNewPrivileges=yes
+        ProtectSystem=strict
+        ProtectHome=yes
+        PrivateTmp=yes
+        PrivateNetwork=yes
+
+        [Install]
+        WantedBy=multi-user.target
+
+# ldconfig runs whenever a package brings or removes a library, and its cache is what the specification is made from
+CDI specification follows the installed libraries:
+  file.managed:
+    - name: /etc/systemd/system/vault-cube-cdi.path
+    - mode: '0644'
+    - contents: |
+        # written by salt/runtime/cdi.sls
+        [Unit]
+        Description=CDI specification of the GPUs, after a change of libraries
+
+        [Path]
+        PathChanged=/etc/ld.so.cache
+
+        [Install]
+        WantedBy=multi-user.target
+
+# unit.enabled leaves a oneshot service that has ended alone
+CDI specification is written now:
+  cmd.run:
+    - name: systemctl daemon-reload && systemctl start vault-cube-cdi.service
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: CDI specification is written at boot
+      - file: CDI specification follows the installed libraries
+
+{% for kind in ('service', 'path') %}
+vault-cube-cdi.{{ kind }} starts at boot:
+  unit.enabled:
+    - name: vault-cube-cdi.{{ kind }}
+    - require:
+      - file: Docker reads CDI specifications
+      - file: CDI specification is written at boot
+      - file: CDI specification follows the installed libraries
+      - cmd: CDI specification is written now
+{% endfor %}

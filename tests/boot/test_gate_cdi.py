@@ -1,0 +1,149 @@
+"""The CDI specification that the box writes itself, read by its Docker, with a stand-in for GPUs and NVML.
+
+The driver's libraries are the image's own if it has a driver (`make test-slow TARGET=debian-13-nvidia`), else stand-ins
+(`TARGET=debian-13`). Needs Docker 25 or newer.
+"""
+
+import json
+import time
+
+import pytest
+import stand_in_gpu
+from stand_in_gpu import OPENS, verdicts
+
+from vault_cube.image.guest.cases import IMPORT, TAG
+
+pytestmark = pytest.mark.slow
+
+DAEMON = "/etc/docker/daemon.json"
+LOCAL = "/opt/vault-cube/checkout/pillar/local.sls"
+FILE = "/run/cdi/nvidia.yaml"
+UNIT = "vault-cube-cdi.service"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d"
+FOLDER = "/usr/lib/x86_64-linux-gnu"
+SMI = "/usr/bin/nvidia-smi"
+CHOSEN = {
+    "provider": "vault-cube", "mode": "cdi", "cgroup_driver": "systemd", "packages": [],
+    "gates": {"gpus": 2, "together": 2},
+}  # fmt: skip
+# the condition asks for a PCI card, which the guest has not
+STAND_IN = f"""[Service]
+ExecCondition=
+Environment=LD_LIBRARY_PATH=/opt/stand-in FAKE_NVML={stand_in_gpu.STATE}
+"""
+
+
+@pytest.fixture(scope="module")
+def driver_version(box, two_gpus, cuda):
+    """The version of the driver's libraries in the guest; stand-ins are installed where it has none."""
+    # module: the fake NVML gets its state before the guest does
+    real = box.ssh(f"readlink -f {FOLDER}/libcuda.so.1").stdout.strip().rpartition(".so.")[2]
+    if real[0].isdigit() and "." in real:
+        yield real
+        return
+    version = two_gpus.state["driver_version"]
+    for name, file in (("libcuda", cuda), ("libnvidia-ml", two_gpus.library)):
+        stand_in_gpu.copy(box, file, f"{FOLDER}/{name}.so.{version}")
+    box.ssh("sudo -n ldconfig", timeout_s=600)
+    yield version
+    box.ssh(f"sudo -n sh -c 'rm -f {FOLDER}/libcuda.so* {FOLDER}/libnvidia-ml.so*; ldconfig'", timeout_s=600)
+
+
+@pytest.fixture(scope="module")
+def applied(box):
+    """The box with the states of provider vault-cube, and no card: what `systemctl start` says of the unit."""
+    if int(box.ssh("docker version --format '{{.Server.Version}}'").stdout.split(".")[0]) < 25:
+        pytest.skip("this image's Docker has no CDI")
+    before = box.ssh(f"cat {DAEMON}").stdout
+    owned = box.ssh(f"systemctl is-enabled {UNIT}", check=False).stdout.strip() == "enabled"
+    box.ssh(f"sudo -n tee {LOCAL} >/dev/null", stdin=json.dumps({"runtime": CHOSEN}))
+    apply = "sudo -n salt-call --local --log-level=quiet --retcode-passthrough state.apply runtime.cdi"
+    box.ssh(apply, timeout_s=1800)
+    yield box.ssh(f"sudo -n systemctl start {UNIT}", timeout_s=300, check=False)
+    box.ssh(f"sudo -n rm -f {LOCAL}")
+    if not owned:
+        box.ssh("sudo -n systemctl disable --now vault-cube-cdi.path vault-cube-cdi.service", timeout_s=300)
+        box.ssh("sudo -n rm -f /etc/systemd/system/vault-cube-cdi.path /etc/systemd/system/vault-cube-cdi.service")
+        box.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=before)
+        box.ssh("sudo -n sh -c 'systemctl daemon-reload; systemctl restart docker'", timeout_s=900)
+
+
+@pytest.fixture(scope="module")
+def written(box, applied, driver_version, two_gpus, cuda):
+    """The box once its unit has written the specification of the stand-in's two GPUs."""
+    two_gpus.set(driver_version=driver_version)
+    stand_in_gpu.install(box, two_gpus, cuda)
+    # two specifications of one device are a conflict
+    box.ssh(f"sudo -n rm {stand_in_gpu.SPECIFICATION}")
+    nodes = "mknod -m 666 /dev/nvidiactl c 1 3; mknod -m 666 /dev/nvidia-uvm c 1 5"
+    smi = f"[ ! -e {SMI} ] || mv {SMI} {SMI}.real; cp {stand_in_gpu.SMI_PATH} {SMI}"
+    box.ssh(f"sudo -n sh -c '{nodes}; {smi}; mkdir -p {DROP_IN}'")
+    box.ssh(f"sudo -n tee {DROP_IN}/stand-in.conf >/dev/null", stdin=STAND_IN)
+    box.ssh(f"sudo -n sh -c 'systemctl daemon-reload; systemctl start {UNIT}'", timeout_s=600)
+    box.ssh(IMPORT, timeout_s=900)
+    yield box
+    stand_in_gpu.remove(box)
+    smi = f"rm -f {SMI}; [ ! -h {SMI}.real -a ! -e {SMI}.real ] || mv {SMI}.real {SMI}"
+    box.ssh(f"sudo -n sh -c 'rm -rf {FILE} {DROP_IN} /dev/nvidiactl /dev/nvidia-uvm; {smi}; systemctl daemon-reload'")
+    box.ssh(f"docker rmi -f {TAG}", timeout_s=900)
+
+
+def opened(box, *names):
+    """The stand-in GPUs that open in a container which the user starts with these CDI devices."""
+    devices = " ".join(f"--device nvidia.com/gpu={name}" for name in names)
+    run = f"docker run --rm --network none {devices} {TAG} /bin/sh -c '{OPENS}'"
+    return box.ssh(run, timeout_s=900).stdout.split()
+
+
+def test_without_a_card_the_unit_rests_and_the_box_runs(box, applied):
+    assert applied.returncode == 0, applied.stderr
+    assert box.ssh(f"systemctl is-failed {UNIT}", check=False).stdout.strip() == "inactive"
+    assert box.ssh("systemctl is-active vault-cube-cdi.path").stdout.strip() == "active"
+    assert box.ssh("systemctl is-system-running", check=False).stdout.strip() == "running"
+    assert box.ssh(f"test -e {FILE}", check=False).returncode != 0
+
+
+def test_the_user_s_containers_get_the_gpus_by_index_and_by_uuid(written, two_gpus):
+    second = two_gpus.state["gpus"][1]["uuid"]
+    assert opened(written) == []
+    assert opened(written, "0") == ["0"]
+    assert opened(written, second) == ["1"]
+    assert opened(written, "0", second) == ["0", "1"]
+    assert opened(written, "all") == ["0", "1"]
+
+
+def test_layer_check_passes_with_the_specification_of_the_box_s_own(written):
+    cases, status = verdicts(written)
+    wanted = ["Docker's configuration", "CDI specification", "GPUs in a container", "CUDA's library in a container"]
+    wanted += ["one GPU each, together"]
+    assert {case: cases[case][0] for case in wanted} == dict.fromkeys(wanted, "passed"), cases
+    assert status == 0
+
+
+def test_a_library_that_is_installed_later_reaches_containers(written, driver_version, cuda):
+    stand_in_gpu.copy(written, cuda, f"{FOLDER}/libnvidia-later.so.{driver_version}")
+    link = f"ln -s libnvidia-later.so.{driver_version} {FOLDER}/libnvidia-later.so.1"
+    try:
+        written.ssh(f"sudo -n sh -c '{link}; ldconfig'", timeout_s=600)
+        for _ in range(60):
+            if written.ssh(f"grep -q libnvidia-later {FILE}", check=False).returncode == 0:
+                break
+            time.sleep(2)
+        run = f"docker run --rm --network none --device nvidia.com/gpu=0 {TAG} /bin/cat {FOLDER}/libnvidia-later.so.1"
+        assert written.ssh(f"{run} | wc -c", timeout_s=900).stdout.strip() == str(cuda.stat().st_size)
+    finally:
+        written.ssh(f"sudo -n sh -c 'rm -f {FOLDER}/libnvidia-later.so*; ldconfig'", timeout_s=600)
+
+
+def test_a_driver_that_stopped_answering_leaves_no_specification(written, two_gpus):
+    two_gpus.set(error={"nvmlInitWithFlags": 18})
+    try:
+        written.ssh(f"sudo -n tee {stand_in_gpu.STATE} >/dev/null", stdin=two_gpus.file.read_text())
+        assert written.ssh(f"sudo -n systemctl start {UNIT}", timeout_s=600, check=False).returncode != 0
+        assert written.ssh(f"test -e {FILE}", check=False).returncode != 0
+        assert "reboot" in written.ssh(f"sudo -n journalctl -u {UNIT} -n 20 -o cat").stdout
+    finally:
+        two_gpus.set(error={"nvmlInitWithFlags": None})
+        written.ssh(f"sudo -n tee {stand_in_gpu.STATE} >/dev/null", stdin=two_gpus.file.read_text())
+        written.ssh(f"sudo -n systemctl start {UNIT}", timeout_s=600)
+    assert opened(written, "all") == ["0", "1"]
