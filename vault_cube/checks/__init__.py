@@ -42,7 +42,7 @@ class Place:
         from vault_cube.gpu.facts import facts
         from vault_cube.gpu.session import Session
 
-        with Session() as session:
+        with Session(self.pillar["gpu"]["answer_s"]) as session:
             return sum("problem" not in one for one in facts(session)["devices"])
 
 
