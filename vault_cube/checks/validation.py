@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.checks import Place, Verdict, not_applicable, read_json, verdict
+from vault_cube.paths import CHECKOUT
 
 
 def cases(place: Place) -> Iterator[Verdict]:
@@ -19,7 +20,7 @@ def cases(place: Place) -> Iterator[Verdict]:
     want = {"name": pillar["image"]["name"], "version": pillar["image"]["version"], "target": pillar["target"]["name"]}
     wrong = [f"{key} is {manifest.get(key)}" for key, value in want.items() if manifest.get(key) != value]
     yield verdict("manifest", not wrong, "; ".join(wrong) or f"{want['name']} {want['version']}", "image, target")
-    checkout = Path(pillar["validation"]["checkout"])
+    checkout = Path(CHECKOUT)
     parts = [
         "conf/common.conf",
         "salt/top.sls",
@@ -28,12 +29,7 @@ def cases(place: Place) -> Iterator[Verdict]:
         "vault_cube/__init__.py",
     ]
     missing = [part for part in parts if not (checkout / part).is_file()]
-    yield verdict(
-        "own checkout",
-        not missing,
-        f"missing: {', '.join(missing)}" if missing else str(checkout),
-        "validation:checkout",
-    )
+    yield verdict("own checkout", not missing, f"missing: {', '.join(missing)}" if missing else str(checkout))
     yield from monitoring(place)
 
 

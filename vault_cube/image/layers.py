@@ -15,7 +15,8 @@ from vault_cube.image import cache, chroot, keys, repository, root, seal, vendor
 from vault_cube.image.aptlock import AptLock, Deb
 from vault_cube.image.progress import log_tail
 from vault_cube.image.store import Store
-from vault_cube.image.workspace import SALT, STAGED, Workspace
+from vault_cube.image.workspace import STAGED, Workspace
+from vault_cube.paths import SALT
 
 # apt in a build: the local repository, and nothing of its bookkeeping in the tree
 APT_CONF = """\

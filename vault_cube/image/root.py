@@ -9,7 +9,8 @@ from vault_cube import bytecode
 from vault_cube.image import cache, chroot, keys, pylock, repository, seal, tools
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store
-from vault_cube.image.workspace import CHECKOUT, SALT, Workspace
+from vault_cube.image.workspace import Workspace
+from vault_cube.paths import CHECKOUT, SALT
 
 
 def make(space: Workspace, key: keys.Key) -> cache.Entry:

@@ -20,7 +20,7 @@ from vault_cube.image.boot_cases import Expected
 from vault_cube.image.progress import step
 from vault_cube.image.qemu import Disk, Hardware, Qemu
 from vault_cube.image.seed import seed, vanishing
-from vault_cube.image.workspace import CHECKOUT, Workspace
+from vault_cube.image.workspace import Workspace
 
 
 def base_image(space: Workspace) -> Path:
@@ -66,7 +66,6 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
         variables = {
             "target": space.target,
             "layers": json.dumps(list(layers)),
-            "checkout": CHECKOUT,
             "ssh_user": wanted.user,
             "vm_ssh_port": str(wanted.ssh_port),
             "ssh_key": str(key.key),
