@@ -20,6 +20,7 @@ class Target(Section):
     codename: str = Field(description="code name of the release, as the archive spells it")
     architecture: Literal["amd64"] = Field(description="Debian's name of the processor architecture")
     python: Annotated[str, Field(pattern=r"^3\.\d+$", description="the distribution's Python, major.minor")]
+    glibc: Annotated[str, Field(pattern=r"^2\.\d+$", description="version of the C library, major.minor")]
     accelerator: Literal["cpu", "nvidia"] = Field(description="which builds of the frameworks are installed")
 
 
