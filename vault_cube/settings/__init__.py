@@ -20,6 +20,7 @@ from vault_cube.settings.frameworks import Frameworks
 from vault_cube.settings.gpu import Gpu
 from vault_cube.settings.image import Archive, Image, Target
 from vault_cube.settings.runtime import Runtime
+from vault_cube.settings.schema import suggestion
 from vault_cube.settings.strict import Section
 from vault_cube.settings.validation import Validation
 
@@ -77,8 +78,10 @@ def check(pillar: Mapping[str, Any], files: Sequence[Path] = (), target: str | N
         lines = []
         for problem in err.errors(include_url=False):
             key = [str(part) for part in (*problem["loc"], *problem.get("ctx", {}).get("below", ()))]
+            # a missing key is missing from the file that sets the rest of its section
+            where = _origin(key[:-1] if problem["type"] == "missing" else key, files)
             # a rule over several sections has no key of its own, and names theirs
-            lines.append(": ".join(filter(None, (_origin(key, files), ":".join(key), _sentence(problem)))))
+            lines.append(": ".join(filter(None, (where, ":".join(key), _sentence(problem, key)))))
         raise PillarError("\n".join(lines)) from None
     if target is not None and settings.target.name != target:
         raise PillarError(
@@ -92,15 +95,14 @@ shortened = Repr()
 shortened.maxstring = shortened.maxother = 80
 
 
-def _sentence(problem: Any) -> str:
-    said = {
-        "extra_forbidden": "no such key; see the schema in vault_cube/settings/",
-        "missing": "this key is missing",
-    }.get(problem["type"])
-    if said:
-        return said
+def _sentence(problem: Any, key: list[str]) -> str:
+    if problem["type"] == "extra_forbidden":
+        meant = suggestion(Settings, key)
+        return f"no such key; did you mean {meant}?" if meant else "no such key; docs/pillar.md lists them all"
+    if problem["type"] == "missing":
+        return "this key is missing"
     text = str(problem["msg"]).removeprefix("Value error, ")
-    # a rule over several keys, which the text names; or a value that is nobody's to read
+    # a rule over several keys has no one value to show, and a secret must not be shown
     if isinstance(problem["input"], Mapping) or problem["type"] == "secret":
         return text
     return f"{text[0].lower()}{text[1:]}, found {shortened.repr(problem['input'])}"

@@ -1,5 +1,6 @@
 """The base of every pillar model: unknown keys and wrong types are errors, and there are no defaults in code."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,13 @@ class Section(BaseModel):
     """A mapping in the pillar. What is chosen stands in the pillar: fields carry types and meaning, not values."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a number, for docs/pillar.md; needed where the key's name does not end in it."""
+
+    name: str
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
