@@ -17,7 +17,7 @@ ANY_NAME, EACH = "<name>", "<n>"
 """Parts of a path: any key of a mapping, and any number of a list."""
 
 SUFFIX_UNITS = {
-    "_gb_s": "GB/s", "_per_s": "1/s", "_s": "s", "seconds": "s", "minutes": "min", "_hours": "h", "_days": "d",
+    "_gb_s": "GB/s", "tokens_per_s": "tokens/s", "_s": "s", "seconds": "s", "minutes": "min", "_hours": "h", "_days": "d",
     "_mb": "MB", "_mib": "MiB", "_gib": "GiB", "_w": "W", "celsius": "°C", "_tflops": "TFLOP/s",
 }  # fmt: skip
 """Units that the end of a key's name tells."""

@@ -19,7 +19,7 @@ class Unit:
     name: str
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1), Unit("share")]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\s]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
