@@ -28,7 +28,7 @@ class Runtime(Section):
         description="How Docker passes GPUs on: cdi needs Docker 25; runtime adds an entry to daemon.json"
     )
     cgroup_driver: Literal["systemd", "cgroupfs"] | None = Field(
-        description="Docker's cgroup driver; under systemd, a daemon-reload takes GPUs away (nvidia-container-toolkit issue 48)"
+        description="Docker's cgroup driver; systemd loses GPUs on daemon-reload (nvidia-container-toolkit issue 48)"
     )
     repositories: list[Repository] = Field(description="apt repositories of the vendor")
     gates: RuntimeGates

@@ -17,7 +17,8 @@ ANY_NAME, EACH = "<name>", "<n>"
 """Parts of a path: any key of a mapping, and any number of a list."""
 
 SUFFIX_UNITS = {
-    "_gb_s": "GB/s", "tokens_per_s": "tokens/s", "_s": "s", "seconds": "s", "minutes": "min", "_hours": "h", "_days": "d",
+    "_gb_s": "GB/s", "tokens_per_s": "tokens/s", "_s": "s", "seconds": "s", "minutes": "min",
+    "_hours": "h", "_days": "d",
     "_mb": "MB", "_mib": "MiB", "_gib": "GiB", "_w": "W", "celsius": "°C", "_tflops": "TFLOP/s",
 }  # fmt: skip
 """Units that the end of a key's name tells."""
@@ -28,10 +29,13 @@ class Key:
     """One key of the pillar."""
 
     path: tuple[str, ...]
+    model: str
+    """Name of the model class that the key is a field of."""
     type: str
     unit: str
     limits: str
     description: str
+    is_section: bool
 
     @property
     def name(self) -> str:
@@ -47,8 +51,12 @@ def keys(model: type[Section], path: tuple[str, ...] = (), unit: str = "") -> It
     for name, field in model.model_fields.items():
         here = (*path, name)
         own_unit = _unit(name, field) or unit
-        yield Key(here, _type(field.annotation), _shown_unit(field, own_unit), _limits(field), _description(field))
-        for part, section in _sections(field.annotation):
+        below = list(_sections(field.annotation))
+        yield Key(
+            here, model.__name__, _type(field.annotation), _shown_unit(field, own_unit), _limits(field),
+            _description(field), bool(below),
+        )  # fmt: skip
+        for part, section in below:
             yield from keys(section, (*here, *part), own_unit)
 
 
