@@ -49,7 +49,9 @@ class Quiet(Section):
     gpu_utilisation: Fraction = Field(
         description="GPU utilisation above which a benchmark does not start; force=True overrides it"
     )
-    load_per_core: Positive = Field(description="Load average of 1 minute, per core, above which a result is marked noisy")
+    load_per_core: Positive = Field(
+        description="Load average of 1 minute, per core, above which a result is marked noisy"
+    )
     spread: Fraction = Field(description="Coefficient of variation above which a number is marked noisy")
 
 
