@@ -17,7 +17,7 @@ BUILDER := iproute2 mmdebstrap openssh-client
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint lock verify benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs-reference lock verify benchmark bundle clean-cache clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -48,7 +48,7 @@ test-slow: $(STAMP) ## what takes long: kills, wrong input to whole builds, Pack
 	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
-lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
+lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck, generated pages
 	@scripts/apt.sh $(TESTER)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -56,6 +56,11 @@ lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck
 	@# 214: a target is named like its release, ubuntu-24.04, and included by path
 	$(VENV)/bin/salt-lint -x 214 $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
 	shellcheck $$(git ls-files '*.sh' .ci/run)
+	@# no page in docs/ that is generated is older than its sources
+	$(VENV)/bin/python scripts/reference.py --check
+
+docs-reference: $(STAMP) ## write docs/pillar.md from the schema and docs/commands.md from the docstrings
+	@$(VENV)/bin/python scripts/reference.py
 
 lock: $(STAMP) ## resolve every package of TARGET again; reports what moved, what to download, and what comes next
 	@$(SALT_CALL) image.lock target=$(TARGET)

@@ -59,7 +59,7 @@ build {
   }
   provisioner "shell" {
     script           = "packer/apply.sh"
-    environment_vars = ["TARGET=${var.target}", "CHECKOUT=${var.checkout}", "LAYERS=${join(" ", var.layers)}"]
+    environment_vars = ["TARGET=${var.target}", "LAYERS=${join(" ", var.layers)}"]
     execute_command  = "sudo env {{ .Vars }} sh -eu {{ .Path }}"
   }
 }

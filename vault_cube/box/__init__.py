@@ -27,7 +27,7 @@ class Place:
         from vault_cube.gpu.nvml.session import Session
         from vault_cube.gpu.read.facts import facts
 
-        with Session() as session:
+        with Session(self.pillar["gpu"]["answer_s"]) as session:
             return sum("problem" not in one for one in facts(session)["devices"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.box import Place, read_json
+from vault_cube.paths import CHECKOUT
 from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 
@@ -20,7 +21,7 @@ def cases(place: Place) -> Iterator[Verdict]:
     want = {"name": pillar["image"]["name"], "version": pillar["image"]["version"], "target": pillar["target"]["name"]}
     wrong = [f"{key} is {manifest.get(key)}" for key, value in want.items() if manifest.get(key) != value]
     yield verdict("manifest", not wrong, "; ".join(wrong) or f"{want['name']} {want['version']}", "image, target")
-    checkout = Path(pillar["validation"]["checkout"])
+    checkout = Path(CHECKOUT)
     parts = [
         "conf/common.conf",
         "salt/top.sls",
@@ -29,12 +30,7 @@ def cases(place: Place) -> Iterator[Verdict]:
         "vault_cube/__init__.py",
     ]
     missing = [part for part in parts if not (checkout / part).is_file()]
-    yield verdict(
-        "own checkout",
-        not missing,
-        f"missing: {', '.join(missing)}" if missing else str(checkout),
-        "validation:checkout",
-    )
+    yield verdict("own checkout", not missing, f"missing: {', '.join(missing)}" if missing else str(checkout))
     yield from monitoring(place)
 
 

@@ -21,7 +21,7 @@ from vault_cube.image.guest.seed import seed, vanishing
 from vault_cube.image.layers import chroot
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import step
-from vault_cube.image.workspace import CHECKOUT, Workspace
+from vault_cube.image.workspace import Workspace
 
 
 def base_image(space: Workspace) -> Path:
@@ -70,7 +70,6 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
         variables = {
             "target": space.target,
             "layers": json.dumps(list(layers)),
-            "checkout": CHECKOUT,
             "ssh_user": wanted.user,
             "vm_ssh_port": str(wanted.ssh_port),
             "ssh_key": str(key.key),

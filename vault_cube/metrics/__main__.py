@@ -15,8 +15,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="vault_cube.metrics", description="write readings for the node exporter")
     parser.add_argument("what", choices=["gpus", "disks"])
     parser.add_argument("folder", type=Path, help="the node exporter's textfile folder")
+    parser.add_argument("--answer-s", type=float, help="gpus: time limit for an answer of the driver, seconds")
     parser.add_argument("--beside-dcgm", action="store_true", help="leave out what dcgm-exporter says")
     chosen = parser.parse_args(arguments)
+    if chosen.what == "gpus" and chosen.answer_s is None:
+        parser.error("gpus needs --answer-s, the pillar's gpu:answer_s")
     try:
         if chosen.what == "disks":
             families = disks.families()
@@ -25,7 +28,7 @@ def main(arguments: list[str]) -> int:
             from vault_cube.gpu.nvml.session import Session
             from vault_cube.metrics import gpus
 
-            with Session() as session:
+            with Session(chosen.answer_s) as session:
                 families = gpus.families(session, beside_dcgm=chosen.beside_dcgm)
         exposition.write(chosen.folder, f"vault-cube-{chosen.what}", families)
     except VaultCubeError as err:

@@ -214,7 +214,7 @@ def test_a_missing_environment_says_what_to_do(pillar):
 
 
 def test_a_box_that_does_not_know_what_it_is_fails(pillar, tmp_path):
-    changed = pillar("debian-12", {"validation": {"manifest": str(tmp_path / "m.json"), "checkout": str(tmp_path)}})
+    changed = pillar("debian-12", {"validation": {"manifest": str(tmp_path / "m.json")}})
     place = boxes.Place(changed, live=False)
     assert checks.PASSED not in {one.status for one in validation.cases(place)}
     (tmp_path / "m.json").write_text(

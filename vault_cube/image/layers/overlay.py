@@ -17,7 +17,8 @@ from vault_cube.image.locks import vendors
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.progress import log_tail
 from vault_cube.image.store import Store
-from vault_cube.image.workspace import SALT, STAGED, Workspace
+from vault_cube.image.workspace import STAGED, Workspace
+from vault_cube.paths import SALT
 
 # apt in a build: the local repository, and nothing of its bookkeeping in the tree
 APT_CONF = """\

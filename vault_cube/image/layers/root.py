@@ -10,7 +10,8 @@ from vault_cube.image.layers import chroot, repository, seal, tools
 from vault_cube.image.locks import pylock
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
-from vault_cube.image.workspace import CHECKOUT, SALT, Workspace
+from vault_cube.image.workspace import Workspace
+from vault_cube.paths import CHECKOUT, SALT
 from vault_cube.python_env import bytecode
 
 

@@ -26,10 +26,7 @@ from vault_cube.image.locks import locktext
 from vault_cube.settings import Settings
 from vault_cube.settings.environment import Environment
 
-# the C library of each release, which decides what manylinux wheels it can load
-GLIBC = {"bookworm": 36, "trixie": 41, "noble": 39}
-
-# the newest that uv knows by name; what is chosen among the files found is decided here, by the release's own
+# The newest manylinux platform that uv knows by name. uv only resolves: `tags` chooses among the files that it lists.
 UV_GLIBC = 40
 
 REQUESTS = 8
@@ -78,13 +75,21 @@ def text(wheels: Sequence[Wheel]) -> str:
     )
 
 
-def tags(python: str, codename: str) -> list[Tag]:
-    """The wheel tags that a target's Python accepts, best first."""
+def tags(python: str, glibc: str) -> list[Tag]:
+    """List the wheel tags that a target accepts, best first.
+
+    python: version of its Python, major.minor. glibc: version of its C library, major.minor.
+    """
     major, minor = (int(part) for part in python.split("."))
-    platforms = [f"manylinux_2_{glibc}_x86_64" for glibc in range(GLIBC[codename], 4, -1)]
+    platforms = [f"manylinux_2_{release}_x86_64" for release in range(_release(glibc), 4, -1)]
     platforms[-1:] = ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
     accepted = list(cpython_tags((major, minor), platforms=platforms))
     return accepted + list(compatible_tags((major, minor), f"cp{major}{minor}", platforms))
+
+
+def _release(glibc: str) -> int:
+    """The number after `2.`, which is what manylinux tags differ in (PEP 600)."""
+    return int(glibc.removeprefix("2."))
 
 
 def machine_indexes() -> list[str]:
@@ -117,7 +122,7 @@ def _compile(
         ran = subprocess.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
              "--python-version", settings.target.python,
-             "--python-platform", f"x86_64-manylinux_2_{min(GLIBC[settings.target.codename], UV_GLIBC)}",
+             "--python-platform", f"x86_64-manylinux_2_{min(_release(settings.target.glibc), UV_GLIBC)}",
              "--index-strategy", "unsafe-best-match", *indexes, *arguments, work / "requirements.in"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -184,7 +189,7 @@ def resolve(
         arguments += ["--constraint", str(work / "constraints.txt")]
     arguments += [part for name in environment.excluded for part in ("--no-emit-package", name)]
     accepted = {
-        tag: rank for rank, tag in reversed(list(enumerate(tags(settings.target.python, settings.target.codename))))
+        tag: rank for rank, tag in reversed(list(enumerate(tags(settings.target.python, settings.target.glibc))))
     }
     wheels, files = [], []
     for package in _compile(settings, uv, work, "\n".join(environment.requirements), arguments):
