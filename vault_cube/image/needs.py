@@ -24,8 +24,8 @@ class Growth:
 
 # Measured. cpu: debian-12's 182 MB of packages hold 719 MB, and with its 968 MB of wheels they make a disk of 5.39 GB
 # and forms of 1.59 and 1.33 GB (benchmarks/results/2026-11-27-mkosi.md). nvidia: debian-13-nvidia's 428 MB of packages
-# hold 1,391 MB, its 3,488 MB of wheels 6,621 MB; the content of the five largest wheels, packed by zstd, takes 0.96 of
-# the wheels' size.
+# hold 1,391 MB; 8,634 MB of wheels (PyTorch 2.10, TensorFlow 2.21, vLLM 0.19.1) hold 17,058 MB, 329 MB of them Python
+# sources; what is in the five largest wheels of TensorFlow's takes 0.96 of their size once zstd has packed it.
 GROWTH = {
     "cpu": {"debs": Growth(tree=4.0, form=1.3), "wheels": Growth(tree=4.8, form=1.3)},
     "nvidia": {"debs": Growth(tree=3.3, form=1.3), "wheels": Growth(tree=2.1, form=1.05)},

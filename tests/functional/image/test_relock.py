@@ -130,9 +130,10 @@ def test_a_damaged_lock_is_written_anew(space):
 
 def test_a_new_lock_is_one_line_not_one_per_package(make):
     space = make()
-    for file in space.locks.glob("*.lock"):
+    for file in (space.tools_lock, *space.locks.glob("*.lock")):
         file.unlink()
-    assert resolve.make(space).moved[1:] == [
+    assert locks.make(space).moved == [
+        "locks/tools.lock: new, 2 entries",
         "debian-12/apt.lock: new, 4 entries",
         "debian-12/python-salt.lock: new, 2 entries",
     ]
@@ -151,15 +152,6 @@ def test_a_lock_of_the_format_without_sizes_is_written_again(space):
 def test_sizes_are_those_of_the_files_though_the_index_names_none(space, archive):
     sizes = {wheel.file: wheel.size for wheel in pylock.read(space.locks / "python-salt.lock")}
     assert sizes == {file.name: file.stat().st_size for file in archive.wheels.folder.glob("*.whl")}
-
-
-def test_a_wheel_whose_size_nobody_says_is_one_line_with_the_remedy(space, archive):
-    archive.wheel("beta", "2.0")
-    archive.publish()
-    archive.mirror.answers["wheels/beta-2.0-py3-none-any.whl"] = [servers.status(403)] * 9
-    with pytest.raises(VaultCubeError, match=r"cannot find out its size .*archive:wheel_index") as caught:
-        resolve.make(space)
-    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_component_is_the_index_s_not_the_pool_path_s(space):

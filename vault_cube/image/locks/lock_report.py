@@ -19,9 +19,9 @@ def lines(space: Workspace, resolved: Resolved, expected: Contract | None) -> li
     environments = {name: len(wheels) for name, wheels in resolved.wheels.items()}
     files = {wheel.sha256 for wheels in resolved.wheels.values() for wheel in wheels}
     report = [
+        *(f"moved: {line}" for line in resolved.moved or ["nothing"]),
         f"resolved: {len(resolved.packages.debs)} packages ({_counts({name: layers[name] for name in ORDER})})",
         f"resolved: {len(files)} wheels ({_counts(environments)}; a wheel of several counts once)",
-        *(f"moved: {line}" for line in resolved.moved or ["nothing"]),
     ]
     if expected:
         differences = contract.differences(expected, resolved.packages)

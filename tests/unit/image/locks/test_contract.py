@@ -8,9 +8,11 @@ import pytest
 from copied import chosen, merged
 
 from vault_cube.errors import VaultCubeError
+from vault_cube.image.cache import keys
 from vault_cube.image.locks import contract
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.locks.contract import Contract
+from vault_cube.image.workspace import locks_digest
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[4]
@@ -168,6 +170,15 @@ def test_a_file_that_is_no_json_is_one_line(tmp_path, text):
 
 def test_a_target_without_a_contract_has_none(workspace):
     assert contract.of(workspace("debian-12")) is None
+
+
+def test_the_file_is_in_no_layer_key_and_in_no_image(workspace):
+    space = workspace("debian-12")
+    before = keys.layer_keys(space), locks_digest(space.checkout / "locks", space.target)
+    (space.locks / contract.FILE).write_bytes(FILE.read_bytes())
+    assert (keys.layer_keys(space), locks_digest(space.checkout / "locks", space.target)) == before
+    assert contract.FILE not in {file.name for file in keys.carried_files(space)}
+    assert contract.of(space) == contract.read(FILE)
 
 
 # ---- the archive
