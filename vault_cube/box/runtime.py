@@ -35,18 +35,16 @@ def cases(place: Place) -> Iterator[Verdict]:
         return
     yield configured(runtime, read_json(DAEMON))
     gates = runtime["gates"]
-    if not place.live:
-        if runtime["mode"] == "cdi":
-            yield not_applicable("CDI specification", "needs a running system")
-        yield not_applicable("GPUs in a container", "needs a running system")
-        yield not_applicable("CUDA's library in a container", "needs a running system")
-        yield not_applicable("one GPU each, together", "needs a running system")
+    needs_gpu = ["GPUs in a container", "CUDA's library in a container", "one GPU each, together"]
+    if runtime["mode"] == "cdi":
+        needs_gpu.insert(0, "CDI specification")
+    if not place.live or not place.gpus:
+        why = "the driver shows no GPU: see layer.check driver" if place.live else "needs a running system"
+        for case in needs_gpu:
+            yield not_applicable(case, why)
         return
     if runtime["mode"] == "cdi":
         yield specification(cdi_folders(), gates["gpus"], runtime["provider"])
-    if not place.gpus:
-        yield not_applicable("GPUs in a container", "the driver shows no GPU: see layer.check driver")
-        return
     image()
     ran = command(run_words(runtime, "all", "nvidia-smi -L"), 120)
     seen = ran.stdout.count("UUID:")

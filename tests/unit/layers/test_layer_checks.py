@@ -106,6 +106,17 @@ def test_docker_s_configuration(pillar, daemon, status):
     assert runtime.configured(pillar("ubuntu-24.04")["runtime"], daemon).status == status
 
 
+@pytest.mark.parametrize("place", [{"cards": 0}, {"cards": 4, "live": False}], ids=["no card", "a tree"])
+@pytest.mark.parametrize("target", ["ubuntu-24.04", "debian-13-nvidia"])
+def test_without_a_gpu_its_way_into_containers_is_not_tried(box, pillar, place, target):
+    place = box(**place)
+    place.pillar["runtime"].update(pillar(target)["runtime"])
+    said = by_case(runtime.cases(place))
+    del said["Docker's configuration"]
+    assert {"CDI specification", "GPUs in a container", "one GPU each, together"} < set(said)
+    assert {one.status for one in said.values()} == {checks.NOT_APPLICABLE}
+
+
 def test_a_runtime_entry_is_asked_for_where_docker_has_no_cdi(pillar):
     chosen = {**pillar("ubuntu-24.04")["runtime"], "mode": "runtime", "cgroup_driver": "cgroupfs"}
     daemon = {
