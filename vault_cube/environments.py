@@ -160,7 +160,7 @@ def make(
     sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
     sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
     sync += ["--python", str(folder / "bin" / "python"), str(lock)]
-    places = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
+    places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
     _uv(sync, folder, cache, places)
     for package in _to_reinstall(folder):
         _uv([*sync, "--reinstall-package", package], folder, cache, places)
