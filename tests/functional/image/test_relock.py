@@ -126,25 +126,45 @@ def test_a_damaged_lock_is_written_anew(space):
     assert versions(space)["app"] == "1.0"
 
 
-@pytest.mark.parametrize("spoil", ["signature", "package", "mirror", "wheel"])
+SPOILT = {
+    "signature": "is not signed by a key of",
+    "package": "lib",
+    "mirror": "500  Internal",
+    "suite": "has no suite stable-security",
+    "component": "has no component restricted",
+    "name": "no such package in vault-cube-test stable stable-security (main): app (base:packages)",
+    "keyring": "keyring of archive vault-cube-test is missing on this machine",
+    "wheel": "beta",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
 def test_nothing_is_written_when_anything_cannot_be_resolved(space, archive, make, spoil):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
     archive.deb("app", "1.1", depends="lib")
-    if spoil == "package":
+    if spoil in ("package", "name"):
         archive.drop("lib")
+    if spoil == "name":
+        archive.drop("app")
+        archive.drop("app", "1.1")
     archive.publish()
     if spoil == "signature":
         file = archive.top / "dists/stable/InRelease"
         file.write_text(file.read_text().replace("Origin: Test", "Origin: Evil"))
     elif spoil == "mirror":
         archive.mirror.answers["debian/dists/stable/InRelease"] = [servers.status(500)]
+    elif spoil == "suite":
+        archive.mirror.answers["debian/dists/stable-security/InRelease"] = [servers.status(404)]
+    elif spoil == "component":
+        space = make(lambda pillar: pillar["archive"]["sources"][0]["components"].append("restricted"))
+    elif spoil == "keyring":
+        archive.key.unlink()
     elif spoil == "wheel":
         archive.mirror.answers["simple/beta/"] = [servers.status(404)]
     with pytest.raises(VaultCubeError) as caught:
         locks.make(space)
     assert "\n" not in str(caught.value)
-    reason = {"signature": "is not signed by", "package": "lib", "mirror": "500  Internal", "wheel": "beta"}[spoil]
-    assert reason in str(caught.value)
+    assert SPOILT[spoil] in str(caught.value)
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
