@@ -1,4 +1,6 @@
 # GPUs for containers without NVIDIA's Container Toolkit: vault_cube/gpu/cdi.py writes the CDI specification
+{% from 'base/paths.jinja' import checkout, salt_environment %}
+{% from 'driver/card.jinja' import needs_card %}
 {% set runtime = pillar.runtime %}
 
 Docker reads CDI specifications:
@@ -24,7 +26,7 @@ CDI specification is written at boot:
         # written by salt/runtime/cdi.sls
         [Unit]
         Description=CDI specification of the GPUs
-        Documentation=file:///opt/vault-cube/checkout/salt/runtime/README.md
+        Documentation=file://{{ checkout }}/salt/runtime/README.md
         After=systemd-modules-load.service nvidia-persistenced.service
         Before=docker.service
         # every run of ldconfig starts it
@@ -32,11 +34,10 @@ CDI specification is written at boot:
 
         [Service]
         Type=oneshot
-        # the PCI vendor: the card is there long before its driver is
-        ExecCondition=/bin/sh -c 'grep -qsx 0x10de /sys/bus/pci/devices/*/vendor'
+        {{ needs_card }}
         # NVML makes the other nodes itself
         ExecStartPre=-/usr/bin/nvidia-modprobe -c 0 -u
-        ExecStart=/opt/vault-cube/salt/bin/python -m vault_cube.gpu.cdi /run/cdi/nvidia.yaml
+        ExecStart={{ salt_environment }}/bin/python -m vault_cube.gpu.cdi /run/cdi/nvidia.yaml
         TimeoutStartSec=120
         RuntimeDirectory=cdi
         RuntimeDirectoryPreserve=yes

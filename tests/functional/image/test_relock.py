@@ -10,7 +10,7 @@ from archive import Archive
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe, relock
 from vault_cube.image.cache import keys
-from vault_cube.image.locks import locktext, mirrors, pylock, resolve
+from vault_cube.image.locks import mirrors, pylock, resolve
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Unavailable
 from vault_cube.image.workspace import LAYERS

@@ -61,12 +61,12 @@ def test_all_unknown_names_are_listed_with_their_keys_and_where_they_were_looked
         "base:packages": ["app"],
         "validation:packages": ["nvtop", "htop"],
         "driver:held": ["htop", "app"],
-        "driver:fallbacks": ["linux-modules-nvidia-595-open-generic"],
+        "driver:packages": ["linux-modules-nvidia-595-open-generic"],
     }
     message = refused(archive.source(components=["main", "universe"]), ["app"], named=named)
     assert message.startswith("no such package in ubuntu noble noble-updates noble-security (main universe): ")
     assert (
-        "htop (validation:packages, driver:held), linux-modules-nvidia-595-open-generic (driver:fallbacks), " in message
+        "htop (validation:packages, driver:held), linux-modules-nvidia-595-open-generic (driver:packages), " in message
     )
     assert "nvtop (validation:packages): correct the name in the pillar" in message
     assert "app" not in message.partition("): ")[2].split(": correct")[0].split(", ")

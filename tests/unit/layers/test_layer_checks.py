@@ -344,12 +344,12 @@ def test_a_package_that_is_missing_is_named(monkeypatch, said, status, evidence)
 
 def test_a_long_last_line_keeps_its_end_for_there_stands_the_cause():
     path = "/run/containerd/" + "5" * 400
-    said = checks.last_line(f"a warning\ndocker: {path}: fork/exec /usr/bin/nvidia-container-runtime: no such file\n\n")
+    said = boxes.last_line(f"a warning\ndocker: {path}: fork/exec /usr/bin/nvidia-container-runtime: no such file\n\n")
     assert said.startswith("docker: /run/containerd/5")
     assert said.endswith(" fork/exec /usr/bin/nvidia-container-runtime: no such file")
     assert len(said) == 300
-    assert checks.last_line("one\n two \n") == "two"
-    assert checks.last_line("\n") == ""
+    assert boxes.last_line("one\n two \n") == "two"
+    assert boxes.last_line("\n") == ""
 
 
 HELD = {"held": ["linux-image-generic", "nvidia-utils-580"]}

@@ -12,7 +12,7 @@ TOP = Path(__file__).parents[3]
 @pytest.fixture
 def machine(tmp_path):
     """machine(candidate, installed) runs the script; its output, its status, and what it had installed."""
-    (tmp_path / "checkout/packaging").mkdir(parents=True)
+    (tmp_path / "checkout/scripts").mkdir(parents=True)
     script = tmp_path / "checkout/scripts/packer.sh"
     script.write_bytes((TOP / "scripts/packer.sh").read_bytes())
 

@@ -29,7 +29,7 @@ def settings(target="ubuntu-24.04", **driver):
 
 def wheels(**versions):
     return [
-        Wheel(name.replace("_", "-"), version, "0" * 64, f"{name}-{version}-py3-none-any.whl")
+        Wheel(name.replace("_", "-"), version, "0" * 64, f"{name}-{version}-py3-none-any.whl", 1)
         for name, version in versions.items()
     ]
 
@@ -217,4 +217,4 @@ def test_a_target_with_wheels_locked_and_no_packages_asks_for_make_lock(space):
     with pytest.raises(VaultCubeError) as caught:
         preflight.has_locks(space)
     assert str(caught.value) == f"{space.locks}/apt.lock: there is no such lock yet: run `make lock`"
-    assert preflight.has_room(space) == "room is judged by the lock"
+    assert preflight.has_room(space) == "room is checked once there are locks"
