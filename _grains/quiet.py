@@ -16,10 +16,13 @@ warnings.filterwarnings("ignore", "'crypt' is deprecated", DeprecationWarning)
 
 
 def writable_cache():
-    """Stop with one line if this user may not write Salt's cache; Salt itself would fail with a traceback later.
+    """Stop salt-call with one line if this user may not write Salt's cache; Salt would fail with a traceback later.
 
     Returns an empty dictionary. Raises SystemExit.
     """
+    # a minion or a master that loads this file is not stopped
+    if Path(sys.argv[0]).name != "salt-call":
+        return {}
     cache = Path(__opts__["cachedir"])
     # os.path and glob, because pathlib raises for a folder that this user may not enter; these take it for absent
     nearest = next(folder for folder in (cache, *cache.parents) if os.path.exists(folder))  # noqa: PTH110

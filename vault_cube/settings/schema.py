@@ -21,7 +21,7 @@ SUFFIX_UNITS = {
     "_hours": "h", "_days": "d",
     "_mb": "MB", "_mib": "MiB", "_gib": "GiB", "_w": "W", "celsius": "°C", "_tflops": "TFLOP/s",
 }  # fmt: skip
-"""Units that the end of a key's name tells."""
+"""Units by the end of a key's name."""
 
 
 @dataclass(frozen=True)

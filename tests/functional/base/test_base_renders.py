@@ -130,3 +130,30 @@ def test_the_initial_ram_disk_takes_nothing_from_the_builder(low, target):
     # the kernel's package makes the disk
     installed = next(chunk for chunk in chunks if chunk["fun"] == "installed")
     assert settings["require_in"] == [{"pkg": installed["__id__"]}]
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("sshd:x:104:65534::/run/sshd:/usr/sbin/nologin", True),
+        ("sshd:x:6100:65534::/run/sshd:/usr/sbin/nologin", True),
+        ("sshd:x:61:65534::/run/sshd:/usr/sbin/nologin", True),
+        ("sshd:x:610:65534::/run/sshd:/bin/bash", False),  # its own id: the rest is repaired
+        ("sshd2:x:104:65534::/run/sshd:/usr/sbin/nologin", False),
+        ("root:x:0:0:root:/root:/bin/bash", False),  # the account does not exist
+    ],
+)
+def test_an_account_that_has_another_id_is_left_alone(low, salt_of, tmp_path, line, kept):
+    (condition,) = named([chunk for chunk in low("debian-12") if chunk["state"] == "user"], "sshd")["unless"]
+    assert (condition["fun"], condition["args"][0]) == ("file.search", "/etc/passwd")
+    (tmp_path / "passwd").write_text(f"daemon:x:1:1::/:/bin/sh\n{line}\n")
+    assert salt_of("debian-12").modules.file.search(str(tmp_path / "passwd"), condition["args"][1]) is kept
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_condition_runs_under_a_shell_that_is_no_shell(low, target):
+    """Salt runs a command in `unless` and `onlyif` with the state's own `shell`."""
+    for chunk in low(target):
+        if "shell" in chunk:
+            conditions = [*chunk.get("unless", []), *chunk.get("onlyif", [])]
+            assert all(isinstance(condition, dict) for condition in conditions), chunk["__id__"]

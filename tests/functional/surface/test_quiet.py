@@ -63,7 +63,8 @@ def test_a_dry_run_prints_no_warning(salt_call, states):
 
 
 @pytest.fixture
-def nobody():
+def nobody(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/salt-call", "test.ping"])
     if os.geteuid():
         pytest.skip("needs root to become another user")
     os.seteuid(NOBODY)
@@ -113,6 +114,14 @@ def test_a_cache_in_a_folder_that_may_not_be_entered_is_one_line(cache, nobody):
     os.seteuid(NOBODY)
     with pytest.raises(SystemExit, match=f"cannot write {folder} as user nobody"):
         writable_cache(cache)
+
+
+def test_a_minion_is_not_stopped(cache, nobody, monkeypatch):
+    os.seteuid(0)
+    os.chown(cache, 0, 0)
+    os.seteuid(NOBODY)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/salt-minion"])
+    assert writable_cache(cache) == {}
 
 
 def test_an_own_cache_and_one_that_is_not_there_yet_are_well(cache, nobody):
