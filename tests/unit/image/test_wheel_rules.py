@@ -215,5 +215,7 @@ def test_a_target_with_wheels_locked_and_no_packages_asks_for_make_lock(space):
     (space.locks / "apt.lock").unlink(missing_ok=True)
     with pytest.raises(VaultCubeError) as caught:
         preflight.has_locks(space)
-    assert str(caught.value) == f"{space.locks}/apt.lock: there is no such lock yet: run `make lock`"
+    assert (
+        str(caught.value) == f"{space.locks}/apt.lock: there is no such lock yet: run `make lock TARGET=ubuntu-24.04`"
+    )
     assert preflight.has_room(space) == "room is judged by the lock"
