@@ -95,7 +95,8 @@ def has_locks(space: Workspace) -> str:
     lacking += [f"{name} (image:tools)" for name in settings.image.tools.packages if (tools.LAYER, name) not in locked]
     if lacking:
         raise VaultCubeError(
-            f"{space.locks}: the pillar names what is not locked: {', '.join(lacking[:5])}: run `make lock`"
+            f"{space.locks}: the pillar names what is not locked: {', '.join(lacking[:5])}: "
+            f"run `make lock TARGET={space.target}`"
         )
     wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
     return f"has locks: {len(debs)} packages, {sum(map(len, wheels.values()))} wheels"

@@ -58,7 +58,7 @@ class Archive:
             (dist / "InRelease").write_bytes(signed)
         shutil.rmtree(self.mirror.folder / "simple", ignore_errors=True)
         for wheel in sorted(self.wheels.folder.glob("*.whl")):
-            page = self.mirror.folder / "simple" / wheel.name.partition("-")[0] / "index.html"
+            page = self.mirror.folder / "simple" / wheel.name.partition("-")[0].replace("_", "-") / "index.html"
             page.parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
             before = page.read_text() if page.exists() else "<!DOCTYPE html><html><body>"

@@ -118,6 +118,17 @@ def test_a_package_that_moves_to_another_layer_or_is_built_again_is_told_so(spac
     ]
 
 
+def test_wheels_that_do_not_fit_together_change_no_lock(space, make, archive):
+    before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
+    archive.wheel("cuda_python", "12.6.0")
+    archive.wheel("cuda_bindings", "13.0.3")
+    archive.publish()
+    wanted = ["alpha", "cuda-python", "cuda-bindings"]
+    with pytest.raises(VaultCubeError, match=r"^salt: cuda-python 12\.6\.0 and cuda-bindings 13\.0\.3 both bring"):
+        locks.make(make(lambda pillar: pillar["image"]["salt"].update(requirements=wanted)))
+    assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
+
+
 def test_a_damaged_lock_is_written_anew(space):
     file = space.locks / "apt.lock"
     whole = file.read_text()

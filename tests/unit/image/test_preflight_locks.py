@@ -34,7 +34,7 @@ def test_the_committed_locks_hold_what_the_pillar_names(space):
 def test_a_package_that_is_named_and_not_locked_is_one_line_with_its_key(space, section):
     with pytest.raises(VaultCubeError) as told:
         preflight.has_locks(space(section, ["not-locked-yet"]))
-    assert f"not-locked-yet ({section}:packages): run `make lock`" in str(told.value)
+    assert f"not-locked-yet ({section}:packages): run `make lock TARGET=debian-12`" in str(told.value)
     assert len(str(told.value).splitlines()) == 1
 
 

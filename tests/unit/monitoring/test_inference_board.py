@@ -17,11 +17,9 @@ def versions():
     for file in sorted((TOP / "pillar/targets").glob("*.sls")):
         frameworks = merged(*chosen(file.stem))["frameworks"]
         environment = frameworks["environments"].get(frameworks["vllm"]["environment"], {"requirements": []})
-        pins |= {
-            file.stem: match[1]
-            for wanted in environment["requirements"]
-            if (match := re.fullmatch(r"vllm(?:-cpu)?==(\S+)", wanted))
-        }
+        for wanted in environment["requirements"]:
+            if match := re.fullmatch(r"vllm(?:-cpu)?==(\S+)", wanted):
+                pins[file.stem] = match[1]
     return pins
 
 

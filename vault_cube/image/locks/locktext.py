@@ -15,15 +15,20 @@ def closed(text: str) -> str:
     return f"{text}{MARK}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
+def make_lock(file: Path) -> str:
+    """The command that makes a lock: without a target `make` takes the default one."""
+    return "`make lock`" if file.parent.name == "locks" else f"`make lock TARGET={file.parent.name}`"
+
+
 def read(file: Path) -> str:
     """The text of a lock, whatever its last line says. Raises VaultCubeError when there is none, or it is not text."""
     try:
         return file.read_text()
     except FileNotFoundError:
-        raise VaultCubeError(f"{file}: there is no such lock yet: run `make lock`") from None
+        raise VaultCubeError(f"{file}: there is no such lock yet: run {make_lock(file)}") from None
     except UnicodeDecodeError as err:
         line = file.read_bytes()[: err.start].count(b"\n") + 1
-        raise VaultCubeError(f"{file}: line {line}: not text: restore the file, or run `make lock`") from None
+        raise VaultCubeError(f"{file}: line {line}: not text: restore the file, or run {make_lock(file)}") from None
 
 
 def hold(file: Path, text: str) -> None:
@@ -31,5 +36,6 @@ def hold(file: Path, text: str) -> None:
     body, mark, _ = text.rpartition(MARK)
     if not mark or closed(body) != text:
         raise VaultCubeError(
-            f"{file}: damaged, or changed by hand (its last line is not its sha256): restore it, or run `make lock`"
+            f"{file}: damaged, or changed by hand (its last line is not its sha256): "
+            f"restore it, or run {make_lock(file)}"
         )

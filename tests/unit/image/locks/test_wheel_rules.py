@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 from copied import chosen, merged
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight
@@ -55,6 +58,18 @@ def locks_of(target, wanted):
 def test_the_committed_locks_break_no_rule(target):
     wanted = settings(target)
     wheel_rules.check(wanted, locks_of(target, wanted), wanted.frameworks.packages)
+
+
+@pytest.mark.parametrize("target", ["debian-12", "debian-13", *GPU_TARGETS])
+def test_the_committed_locks_hold_the_versions_that_the_pillar_pins(target):
+    wanted = settings(target)
+    locked = locks_of(target, wanted)
+    for name, environment in [("salt", wanted.image.salt), *wanted.frameworks.environments.items()]:
+        versions = {wheel.name: Version(wheel.version) for wheel in locked[name]}
+        for requirement in map(Requirement, environment.requirements):
+            package = canonicalize_name(requirement.name)
+            assert package in versions, f"{target} {name}: {package} is not locked: run `make lock TARGET={target}`"
+            assert versions[package] in requirement.specifier, f"{target} {name}: {package} {versions[package]}"
 
 
 @pytest.mark.parametrize("target", GPU_TARGETS)
@@ -216,5 +231,7 @@ def test_a_target_with_wheels_locked_and_no_packages_asks_for_make_lock(space):
     (space.locks / "apt.lock").unlink(missing_ok=True)
     with pytest.raises(VaultCubeError) as caught:
         preflight.has_locks(space)
-    assert str(caught.value) == f"{space.locks}/apt.lock: there is no such lock yet: run `make lock`"
+    assert (
+        str(caught.value) == f"{space.locks}/apt.lock: there is no such lock yet: run `make lock TARGET=ubuntu-24.04`"
+    )
     assert preflight.has_room(space) == "room is checked once there are locks"
