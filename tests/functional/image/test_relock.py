@@ -125,7 +125,7 @@ def test_wheels_that_do_not_fit_together_change_no_lock(space, make, archive):
     archive.publish()
     wanted = ["alpha", "cuda-python", "cuda-bindings"]
     with pytest.raises(VaultCubeError, match=r"^salt: cuda-python 12\.6\.0 and cuda-bindings 13\.0\.3 both bring"):
-        locks.make(make(lambda pillar: pillar["image"]["salt"].update(requirements=wanted)))
+        resolve.make(make(lambda pillar: pillar["image"]["salt"].update(requirements=wanted)))
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
