@@ -24,15 +24,16 @@ HERE = Path(__file__).parent
 TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP), str(HERE), str(HERE.parent)]
 
+# ruff: isort: off
 import mirror
 import noble_packages
 from copied import chosen, merged
 from noble_deb import Deb, Parts, build
-
 from vault_cube import openpgp
-from vault_cube.image import aptlock, fetch
+from vault_cube.image import fetch, resolver
 from vault_cube.image.aptlock import AptLock
 from vault_cube.image.store import Store
+from vault_cube.image.workspace import default_cache
 from vault_cube.settings import Settings, check
 
 LOCK = HERE / "debian.lock"
@@ -54,10 +55,11 @@ def debian() -> Settings:
 
 def resolve() -> AptLock:
     """Today's Debian packages for the archive."""
-    plain, sources = check(merged(*chosen("debian-13"))), debian().archive.sources
+    plain, keyring = check(merged(*chosen("debian-13"))), str(TOP / "locks/keyrings/debian-archive-keyring.asc")
+    sources = [source.model_copy(update={"keyring": keyring}) for source in debian().archive.sources]
     names = [*plain.image.root_packages, *plain.base.packages, *plain.validation.packages, *MORE]
     layers = [("archive", names), ("parts", DRIVER_PARTS)]
-    lock = aptlock.resolve(layers, sources, {}, "amd64", int(time.time()))
+    lock = resolver.resolve(layers, sources, {}, "amd64", int(time.time()))
     wanted = tuple(deb for deb in lock.debs if deb.layer == "archive" or deb.name in DRIVER_PARTS)
     return AptLock(lock.epoch, wanted)
 
@@ -86,8 +88,8 @@ class Signer:
 
 
 def gpg(home: Path, *words: str) -> bytes:
-    command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--yes", "--passphrase", "", "--digest-algo", "SHA512"]
-    return subprocess.run([*command, *words], capture_output=True, check=True).stdout
+    options = ["--batch", "--quiet", "--yes", "--passphrase", "", "--digest-algo", "SHA512"]
+    return subprocess.run(["gpg", "--homedir", str(home), *options, *words], capture_output=True, check=True).stdout
 
 
 @contextmanager
@@ -97,7 +99,8 @@ def signer(name: str):
         home = Path(folder)
         home.chmod(0o700)
         try:
-            gpg(home, "--pinentry-mode", "loopback", "--quick-gen-key", f"{name} (test stand-in)", "rsa3072", "sign", "1y")
+            owner = f"{name} (test stand-in)"
+            gpg(home, "--pinentry-mode", "loopback", "--quick-gen-key", owner, "rsa3072", "sign", "1y")
             yield Signer(home, gpg(home, "--export"))
         finally:
             subprocess.run(["gpgconf", "--homedir", folder, "--kill", "all"], check=False)
@@ -185,7 +188,7 @@ def make(root: Path, store: Store) -> None:
         (part / "lagging/ubuntu/pool").symlink_to("../../ubuntu/pool")
         (part / "security").mkdir()
         (part / "security/ubuntu").symlink_to("../ubuntu")
-        (part / "ubuntu-archive-keyring.gpg").write_bytes(ubuntu.public)
+        (part / "ubuntu-archive-keyring.asc").write_bytes(gpg(ubuntu.home, "--armor", "--export"))
         vendor(part / "libnvidia-container", made["nvidia"], nvidia)
         foreign(part / "docker/linux/ubuntu", made["docker"], docker)
     shutil.rmtree(root, ignore_errors=True)
@@ -210,9 +213,7 @@ def same(lock: AptLock, parts: Parts, archive: Path, replaced: set[str]) -> list
 def packed(debs: list[Deb], archive: Path) -> list[Listed]:
     """Build the packages that were reshaped into the pool."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(
-            pool.map(lambda deb: listed(build(deb, archive / "pool"), archive, deb.component, deb.suite), debs)
-        )
+        return list(pool.map(lambda deb: listed(build(deb, archive / "pool"), archive, deb.component, deb.suite), debs))
 
 
 def vendor(folder: Path, debs: list[Deb], key: Signer) -> None:
@@ -248,8 +249,6 @@ def ready(folder: Path) -> Path:
 
 def store_folder() -> Path:
     """Where Debian's packages are kept: the builder's own store."""
-    from vault_cube.image.workspace import default_cache
-
     return Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
 
 
@@ -265,6 +264,7 @@ def local_pillar(root: Path, url: str, archive: str = "ubuntu") -> dict:
     (fingerprint,) = openpgp.primary_keys((root / "libnvidia-container/gpgkey").read_bytes())
     (repository,) = pillar["runtime"]["repositories"]
     keyring = {"url": f"{url}/libnvidia-container/gpgkey", "sha256": None, "fingerprint": fingerprint}
+    signed_by = pillar["archive"]["sources"][0]["keyring"]
     return {
         "image": {
             "name": "noble-stand-in",
@@ -272,6 +272,7 @@ def local_pillar(root: Path, url: str, archive: str = "ubuntu") -> dict:
                 "ubuntu": f"{url}/{archive}",
                 repository["name"]: f"{url}/libnvidia-container/stable/deb/amd64",
             },
+            "keyrings": {signed_by: openpgp.primary_keys((root / "ubuntu-archive-keyring.asc").read_bytes())},
         },
         # Debian 13's, which the stand-in is made of
         "target": {"python": "3.13"},

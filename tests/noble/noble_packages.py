@@ -78,7 +78,8 @@ def release_names(parts: Parts) -> None:
     base.write(
         "/usr/lib/os-release",
         'PRETTY_NAME="Ubuntu 24.04 LTS (stand-in made of Debian 13 packages)"\nNAME="Ubuntu"\nVERSION_ID="24.04"\n'
-        'VERSION="24.04 LTS (Noble Numbat)"\nVERSION_CODENAME=noble\nID=ubuntu\nID_LIKE=debian\nUBUNTU_CODENAME=noble\n',
+        'VERSION="24.04 LTS (Noble Numbat)"\nVERSION_CODENAME=noble\n'
+        "ID=ubuntu\nID_LIKE=debian\nUBUNTU_CODENAME=noble\n",
     )
     base.write(
         "/etc/lsb-release",
@@ -239,14 +240,14 @@ def driver(parts: Parts, abi: str) -> None:
     shutil.copy(parts.tree("nvidia-persistenced") / program, daemon.path(program))
     daemon.write(
         "/usr/lib/systemd/system/nvidia-persistenced.service",
-        "[Unit]\nDescription=NVIDIA Persistence Daemon\nStopWhenUnneeded=true\nBefore=systemd-backlight@backlight:nvidia_0.service\n\n"
+        "[Unit]\nDescription=NVIDIA Persistence Daemon\nStopWhenUnneeded=true\n\n"
         "[Service]\nType=forking\n"
         "ExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --no-persistence-mode --verbose\n"
         "ExecStopPost=/bin/rm -rf /var/run/nvidia-persistenced\n",
     )
     daemon.script(
         "postinst",
-        "if [ \"$1\" = configure ] && ! getent passwd nvidia-persistenced >/dev/null; then\n"
+        'if [ "$1" = configure ] && ! getent passwd nvidia-persistenced >/dev/null; then\n'
         "  adduser --system --group --home /nonexistent --no-create-home --gecos 'NVIDIA Persistence Daemon' "
         "nvidia-persistenced\nfi",
     )
