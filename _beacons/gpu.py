@@ -2,34 +2,44 @@
 
 
 def validate(config):
-    """The configuration is a list; `interval`, seconds between two looks, is Salt's own."""
+    """Check the configuration: a list with `answer_s` and, for Salt itself, `interval`, both in seconds."""
     if not isinstance(config, list):
         return False, "beacon gpu: its configuration is a list, such as [{interval: 15}]"
-    known = {"interval", "enabled", "disable_during_state_run", "beacon_module", "_beacon_name"}
+    known = {"answer_s", "interval", "enabled", "disable_during_state_run", "beacon_module", "_beacon_name"}
     unknown = sorted({key for one in config for key in one} - known)
     if unknown:
         return False, f"beacon gpu: no such setting: {', '.join(unknown)}"
+    seconds = [setting["answer_s"] for setting in config if "answer_s" in setting]
+    if not seconds or not isinstance(seconds[0], int | float) or seconds[0] <= 0:
+        return False, "beacon gpu: answer_s: give the time limit for an answer of the driver, in seconds"
     return True, "beacon gpu: well configured"
 
 
 def beacon(config):
     """
-    Look at the GPUs and tell what is new; the first look begins to listen.
+    Report what is new at the GPUs; the first call starts to listen for XIDs.
 
-    Events are named ``salt/beacon/<minion>/gpu/xid``, ``…/lost`` and ``…/back``. A machine without a driver has none.
+    The events are ``salt/beacon/<minion>/gpu/xid``, ``…/lost`` and ``…/back``; a machine without a driver sends none.
+
+    interval
+        time between two calls, seconds
+
+    answer_s
+        time limit for an answer of the driver, seconds; on a box the pillar's gpu:answer_s
 
     .. code-block:: yaml
 
         beacons:
           gpu:
             - interval: 15
+            - answer_s: 10
     """
-    from vault_cube.gpu.session import Session
+    from vault_cube.gpu.nvml.session import Session
     from vault_cube.gpu.watch import Watch
 
     if "gpu_watch" not in __context__:
-        # the minion waits meanwhile: a driver that hangs must not hold it for long
-        __context__["gpu_watch"] = Watch(Session(answer_s=3))
+        answer_s = next(setting["answer_s"] for setting in config if "answer_s" in setting)
+        __context__["gpu_watch"] = Watch(Session(answer_s))
     return __context__["gpu_watch"].look()
 
 

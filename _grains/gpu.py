@@ -4,11 +4,11 @@
 def _begun():
     """A session that opens NVML meanwhile; nothing where there is no driver, which most machines have not."""
     try:
-        from vault_cube.gpu.nvml import absent
+        from vault_cube.gpu.nvml.device import absent
 
         if absent():
             return None
-        from vault_cube.gpu.session import Session
+        from vault_cube.gpu.nvml.session import Session
 
         session = Session()
         session.begin()
@@ -38,13 +38,13 @@ def gpu():
     """
     try:
         if _SESSION is None:
-            from vault_cube.gpu.failures import nothing
-            from vault_cube.gpu.nvml import absent
+            from vault_cube.gpu.nvml.device import absent
+            from vault_cube.gpu.nvml.failures import nothing
 
             if problem := absent():
                 return {"gpu": nothing(problem)}
-        from vault_cube.gpu.facts import facts
-        from vault_cube.gpu.session import Session
+        from vault_cube.gpu.nvml.session import Session
+        from vault_cube.gpu.read.facts import facts
 
         with _SESSION or Session() as session:
             return {"gpu": facts(session)}

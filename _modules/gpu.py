@@ -10,7 +10,7 @@ def detect():
     Exit code 1 where the target wants GPUs and one of them does not answer.
 
     Returns a table; with --out=json or --out=yaml the fields (the grain `gpu`, and for each device those of
-    vault_cube.gpu.detail).
+    vault_cube.gpu.read.detail).
 
     CLI Example:
 
@@ -74,8 +74,8 @@ def monitor(once=False, every_s=1):
     every_s
         time between two readings, in seconds
 
-    Returns the last view; with --out=json or --out=yaml one view's fields: gpus (as vault_cube.gpu.readings has them),
-    processes, problem.
+    Returns the last view; with --out=json or --out=yaml one view's fields: gpus (as in
+    vault_cube.gpu.read.readings), processes, problem.
 
     CLI Example:
 
@@ -222,15 +222,16 @@ def _asked(verb, **kwargs):
     """Run a verb of vault_cube.gpu: a table for a person, the fields for a program, its exit code."""
     from salt.exceptions import CommandExecutionError
 
-    from vault_cube import checks
-    from vault_cube.gpu import tables, verbs
+    from vault_cube import verdicts as outcome
+    from vault_cube.gpu import verbs
+    from vault_cube.gpu.show import tables
 
     if "gpu" not in __pillar__:
         raise CommandExecutionError("; ".join(__pillar__.get("_errors", ["the pillar has no section gpu"])))
     found, __context__["retcode"] = getattr(verbs, verb)(__pillar__, **kwargs)
     if not _for_a_person():
         return found
-    return checks.table(found) if verb == "validate" else getattr(tables, verb)(found)
+    return outcome.table(found) if verb == "validate" else getattr(tables, verb)(found)
 
 
 def _for_a_person():

@@ -90,12 +90,12 @@ def lock_(target=None):
 
         salt-call image.lock target=debian-13
     """
-    from vault_cube.image import contract, lock_report, locks
+    from vault_cube.image.locks import contract, lock_report, resolve
 
     space = _space(target, locked=True)
     # read before anything is resolved: a malformed file must not cost minutes
     expected = contract.of(space)
-    return lock_report.lines(space, locks.make(space), expected)
+    return lock_report.lines(space, resolve.make(space), expected)
 
 
 @_spoken
@@ -128,7 +128,7 @@ def current(target=None, locked=False):
 
         salt-call image.current target=debian-12
     """
-    from vault_cube.image import build as recipe
+    from vault_cube.image import recipe
     from vault_cube.image.progress import note
 
     manifest = recipe.current(_space(target, locked))
@@ -184,7 +184,7 @@ def layer(name="validation", target=None):
 
         salt-call image.layer base target=debian-12
     """
-    from vault_cube.image.keys import ORDER
+    from vault_cube.image.cache.keys import ORDER
 
     if name not in ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(ORDER)}")
@@ -235,11 +235,11 @@ def boot(target=None, image=None):
 
         salt-call image.boot target=debian-12
     """
-    from vault_cube.image import boot as guests
-    from vault_cube.image import build as recipe
-    from vault_cube.image import tools
-    from vault_cube.image.boot_cases import Expected
-    from vault_cube.image.qemu import Hardware, Qemu
+    from vault_cube.image import recipe
+    from vault_cube.image.guest import machine as guests
+    from vault_cube.image.guest.cases import Expected
+    from vault_cube.image.guest.qemu import Hardware, Qemu
+    from vault_cube.image.layers import tools
 
     space = _space(target)
     wanted = Expected.of(space.settings)
@@ -270,9 +270,9 @@ def vm(layers="validation", target=None):
 
         salt-call image.vm layers=driver,runtime
     """
-    from vault_cube.image import tools
     from vault_cube.image import vm as guests
-    from vault_cube.image.qemu import Hardware, Qemu
+    from vault_cube.image.guest.qemu import Hardware, Qemu
+    from vault_cube.image.layers import tools
 
     space = _space(target)
     with space.exclusive():
@@ -284,7 +284,7 @@ def vm(layers="validation", target=None):
 
 def _stage(name, target, locked=False, *args):
     """One stage of the recipe, alone in its target."""
-    from vault_cube.image import build as recipe
+    from vault_cube.image import recipe
 
     space = _space(target, locked)
     with space.exclusive():
@@ -306,7 +306,7 @@ def why(name, target=None):
 
         salt-call image.why validation
     """
-    from vault_cube.image import keys
+    from vault_cube.image.cache import keys
 
     if name not in keys.ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(keys.ORDER)}")
@@ -327,7 +327,7 @@ def build(target=None, locked=False):
 
         salt-call image.build target=debian-12 locked=True
     """
-    from vault_cube.image import build as recipe
+    from vault_cube.image import recipe
 
     return recipe.build(_space(target, locked))
 
@@ -349,8 +349,8 @@ def sign(key, target=None, bundle=False):
 
         salt-call image.sign ~/.ssh/id_ed25519 target=debian-12
     """
-    from vault_cube.image import build as recipe
-    from vault_cube.image import signature
+    from vault_cube.image import recipe
+    from vault_cube.image.attest import signature
 
     space = _space(target)
     sums = f"{recipe.basename(space)}{'.bundle' if bundle else ''}.SHA256SUMS"
@@ -374,7 +374,7 @@ def check(file, signers=None):
 
         salt-call image.check dist/vault-cube-demo-box-1.0.0-debian-12.qcow2 signers=maintainer.pub
     """
-    from vault_cube.image import check
+    from vault_cube.image.inspect import check
 
     return check.check(Path(file), Path(signers).expanduser() if signers else None)
 
@@ -393,7 +393,7 @@ def diff(one, two):
 
         salt-call image.diff dist/old.qcow2 dist/new.qcow2
     """
-    from vault_cube.image import diff
+    from vault_cube.image.inspect import diff
 
     found = diff.diff(_space(), Path(one), Path(two))
     if found:
@@ -449,9 +449,9 @@ def clean_cache():
 
         salt-call image.clean_cache
     """
-    from vault_cube.image import tidy
+    from vault_cube.image.cache import evict
 
-    return tidy.clean(_space())
+    return evict.clean(_space())
 
 
 @_spoken
@@ -518,6 +518,6 @@ def vulnerabilities(data=None, target=None):
 
         salt-call image.vulnerabilities data=tracker.json target=debian-12
     """
-    from vault_cube.image import vulnerabilities
+    from vault_cube.image.inspect import vulnerabilities
 
     return vulnerabilities.report(_space(target), Path(data).expanduser() if data else None)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from salt.exceptions import SaltException, SaltRenderError
 
-from vault_cube import checks
+from vault_cube import box
+from vault_cube import verdicts as outcome
 
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 
@@ -33,22 +34,22 @@ def check(layer):
     if layer not in LAYERS:
         __context__["retcode"] = 1
         return f"{layer}: no such layer: take one of {', '.join(LAYERS)}"
-    place = checks.Place(pillar=__pillar__, live=Path("/run/systemd/system").is_dir())
+    place = box.Place(pillar=__pillar__, live=Path("/run/systemd/system").is_dir())
     verdicts = [*_declared(layer), *_computed(layer, place)]
-    found = checks.summary(layer, verdicts)
-    __context__["retcode"] = int(found["verdict"] == checks.FAILED)
-    return checks.table(found) if __opts__.get("output") in (None, "nested", "highstate", "txt") else found
+    found = outcome.summary(layer, verdicts)
+    __context__["retcode"] = int(found["verdict"] == outcome.FAILED)
+    return outcome.table(found) if __opts__.get("output") in (None, "nested", "highstate", "txt") else found
 
 
 def _computed(layer, place):
     try:
-        module = importlib.import_module(f"vault_cube.checks.{layer}")
+        module = importlib.import_module(f"vault_cube.box.{layer}")
     except ModuleNotFoundError:
         return []
     try:
         return list(module.cases(place))
     except KeyError as err:
-        return [checks.verdict("pillar", False, f"the pillar has no key {err}: see vault_cube/settings/{layer}.py")]
+        return [outcome.verdict("pillar", False, f"the pillar has no key {err}: see vault_cube/settings/{layer}.py")]
 
 
 def _declared(layer):
@@ -65,7 +66,7 @@ def _declared(layer):
         try:
             cases = __salt__["slsutil.renderer"](path=str(file.resolve()), default_renderer="jinja|yaml")
         except SaltRenderError as err:
-            verdicts.append(checks.verdict("saltcheck", False, f"{file} does not render: {err}"))
+            verdicts.append(outcome.verdict("saltcheck", False, f"{file} does not render: {err}"))
             continue
         for case, test in cases.items():
             try:
@@ -73,7 +74,7 @@ def _declared(layer):
             except SaltException as err:
                 status = str(err)  # what it asks about is not there at all
             if status == "Skip":
-                verdicts.append(checks.not_applicable(case, "needs a running system"))
+                verdicts.append(outcome.not_applicable(case, "needs a running system"))
             else:
-                verdicts.append(checks.verdict(case, status == "Pass", "" if status == "Pass" else status))
+                verdicts.append(outcome.verdict(case, status == "Pass", "" if status == "Pass" else status))
     return verdicts

@@ -35,6 +35,9 @@ def ext_pillar(minion_id, pillar, **kwargs):
 
     for source in sorted((Path(vault_cube.__file__).parent / "settings").glob("*.py")):
         digest.update(source.read_bytes())
+    target = __opts__.get("vault_cube", {}).get("target")
+    # a digest of the values alone would accept a copy of another target's file
+    digest.update(str(target).encode())
     verdict = Path(__opts__["cachedir"]) / "vault_cube_pillar_ok"
     try:
         if verdict.read_text() == digest.hexdigest():
@@ -44,7 +47,7 @@ def ext_pillar(minion_id, pillar, **kwargs):
     from vault_cube.settings import PillarError, check
 
     try:
-        check(pillar, _files())
+        check(pillar, _files(), target)
     except PillarError as err:
         # an exception would log a traceback; this key is where Salt itself keeps a pillar's errors
         return {"_errors": str(err).splitlines()}

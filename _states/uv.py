@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from vault_cube import environments
 from vault_cube.errors import VaultCubeError
+from vault_cube.python_env import environments
 
 
 def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None):  # noqa: PLR0917 Salt binds no keyword-only arguments

@@ -30,8 +30,9 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
-from vault_cube.image import chroot, pylock, repository, root, tools  # noqa: E402
-from vault_cube.image.aptlock import AptLock  # noqa: E402
+from vault_cube.image.layers import chroot, repository, root, tools  # noqa: E402
+from vault_cube.image.locks import pylock  # noqa: E402
+from vault_cube.image.locks.aptlock import AptLock  # noqa: E402
 from vault_cube.image.store import Store  # noqa: E402
 from vault_cube.image.workspace import default_cache  # noqa: E402
 

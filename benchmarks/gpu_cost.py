@@ -117,8 +117,8 @@ def main() -> None:
         return
     from fake_nvml import FakeNvml, compile_library
 
-    from vault_cube.bench.hardware import open_hardware
-    from vault_cube.bench.machine import describe
+    from vault_cube.bench.run.hardware import open_hardware
+    from vault_cube.bench.run.machine import describe
 
     # on a box the byte code is there
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

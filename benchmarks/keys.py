@@ -27,7 +27,7 @@ def one(target: str) -> None:
     import salt.loader
     from salt.pillar import get_pillar
 
-    from vault_cube.image import keys
+    from vault_cube.image.cache import keys
     from vault_cube.image.workspace import Workspace
     from vault_cube.settings import check
 
@@ -51,7 +51,7 @@ def main() -> None:
         one(chosen.target)
         return
 
-    from vault_cube.bench.machine import describe
+    from vault_cube.bench.run.machine import describe
 
     call = [sys.executable, __file__, "--one", "--target", chosen.target]
     samples = [

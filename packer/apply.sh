@@ -1,11 +1,12 @@
 #!/bin/sh
 # Runs on the machine, as root: put the copied checkout in its place and apply LAYERS from it.
-# TARGET: a name in pillar/targets/. CHECKOUT: where the box has its copy. LAYERS: names, in order.
-# ARCHIVE, SALT: what was copied, and Salt's environment.
+# TARGET: a name in pillar/targets/. LAYERS: names, in order.
+# Only tests set the rest. ARCHIVE: the copied checkout. CHECKOUT, SALT: the paths of vault_cube/paths.py.
 set -eu
 archive=${ARCHIVE:-/tmp/vault-cube-checkout.tar.gz}
+CHECKOUT=${CHECKOUT:-/opt/vault-cube/checkout}
 salt=${SALT:-/opt/vault-cube/salt}
-: "${TARGET:?}" "${CHECKOUT:?}" "${LAYERS:?}"
+: "${TARGET:?}" "${LAYERS:?}"
 
 # beside it first, then in its place: an interrupted copy leaves the box its old checkout
 rm -rf "$CHECKOUT.new" "$CHECKOUT.old"

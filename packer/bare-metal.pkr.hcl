@@ -22,7 +22,7 @@ build {
   sources = ["source.null.bare_metal"]
 
   provisioner "shell-local" {
-    inline = ["mkdir -p build && exec sh packer/carry.sh ${local.carried}"]
+    inline = ["mkdir -p build && exec python3 -m vault_cube.carried ${local.carried} ${var.target}"]
   }
   provisioner "file" {
     source      = local.carried
@@ -31,7 +31,7 @@ build {
   }
   provisioner "shell" {
     script           = "packer/apply.sh"
-    environment_vars = ["TARGET=${var.target}", "CHECKOUT=${var.checkout}", "LAYERS=${join(" ", var.layers)}"]
+    environment_vars = ["TARGET=${var.target}", "LAYERS=${join(" ", var.layers)}"]
     execute_command  = "sudo env {{ .Vars }} sh -eu {{ .Path }}"
   }
 }

@@ -8,12 +8,6 @@ variable "layers" {
   default     = ["validation"]
 }
 
-variable "checkout" {
-  type        = string
-  description = "Where a box has its copy of the checkout."
-  default     = "/opt/vault-cube/checkout"
-}
-
 variable "ssh_user" {
   type        = string
   description = "The pillar's user, who may use sudo without a password."

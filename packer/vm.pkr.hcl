@@ -50,7 +50,7 @@ build {
     inline = ["cloud-init status --wait >/dev/null || true", "systemctl is-system-running --wait || true"]
   }
   provisioner "shell-local" {
-    inline = ["exec sh packer/carry.sh ${var.vm_work}/checkout.tar.gz"]
+    inline = ["exec python3 -m vault_cube.carried ${var.vm_work}/checkout.tar.gz ${var.target}"]
   }
   provisioner "file" {
     source      = "${var.vm_work}/checkout.tar.gz"
@@ -59,7 +59,7 @@ build {
   }
   provisioner "shell" {
     script           = "packer/apply.sh"
-    environment_vars = ["TARGET=${var.target}", "CHECKOUT=${var.checkout}", "LAYERS=${join(" ", var.layers)}"]
+    environment_vars = ["TARGET=${var.target}", "LAYERS=${join(" ", var.layers)}"]
     execute_command  = "sudo env {{ .Vars }} sh -eu {{ .Path }}"
   }
 }

@@ -207,7 +207,6 @@ frameworks:
 
 validation:
   packages: [htop, smartmontools, prometheus-node-exporter]
-  checkout: /opt/vault-cube/checkout
   manifest: /etc/vault-cube/image.json
   monitoring:
     user: prometheus   # the packages' own; its id is fixed before they come

@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vault_cube import carried
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[1]
 SOURCES = (
-    "_grains", "_modules", "_pillar", "_states", "benchmarks", "conf", "locks", "pillar", "salt", "vault_cube",
-    "Saltfile", "pyproject.toml", "README.md", "Makefile",
-)  # fmt: skip
+    *(name for name in carried.FOLDERS if "/" not in name),
+    *carried.FILES,
+    "docs",
+    "locks",
+    "README.md",
+    "Makefile",
+)
 
 
 def merged(*parts):

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import aptlock, chroot, mirrors, pylock, repository
+from vault_cube.image.layers import chroot, repository
+from vault_cube.image.locks import aptlock, mirrors, pylock
 from vault_cube.image.store import Store, sha256_of
 from vault_cube.image.workspace import default_cache, sweep
 

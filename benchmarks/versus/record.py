@@ -19,7 +19,8 @@ from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP))
-from vault_cube.bench import interval, machine  # noqa: E402 the checkout's own
+from vault_cube.bench.judge import interval  # noqa: E402 the checkout's own
+from vault_cube.bench.run import machine  # noqa: E402 the checkout's own
 
 CHECKOUT = "/run/vault-cube/checkout"
 LEAST = 0.97

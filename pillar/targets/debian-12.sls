@@ -6,6 +6,7 @@ target:
   codename: bookworm
   architecture: amd64
   python: '3.11'
+  glibc: '2.36'
   accelerator: cpu
 
 archive:

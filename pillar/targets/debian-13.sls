@@ -6,6 +6,7 @@ target:
   codename: trixie
   architecture: amd64
   python: '3.13'
+  glibc: '2.41'
   accelerator: cpu
 
 archive:

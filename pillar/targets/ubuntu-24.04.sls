@@ -6,6 +6,7 @@ target:
   codename: noble
   architecture: amd64
   python: '3.12'
+  glibc: '2.39'
   accelerator: nvidia
 
 archive:

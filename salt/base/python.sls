@@ -1,7 +1,9 @@
+{% from 'base/paths.jinja' import salt_environment %}
+
 # uv and Salt come with the root tree, in Salt's own environment
 {% for command in ('uv', 'salt-call') %}
 {{ command }} is on the path:
   file.symlink:
     - name: /usr/local/bin/{{ command }}
-    - target: /opt/vault-cube/salt/bin/{{ command }}
+    - target: {{ salt_environment }}/bin/{{ command }}
 {% endfor %}

@@ -1,3 +1,5 @@
+{% from 'base/paths.jinja' import checkout %}
+
 a box applies its own states:
   file.managed:
     - name: /etc/salt/minion
@@ -5,12 +7,12 @@ a box applies its own states:
     - makedirs: True
     - contents: |
         # written by salt/base/salt.sls: masterless, from the box's copy of the checkout
-        include: /opt/vault-cube/checkout/conf/common.conf
-        vault_cube: {target: {{ pillar.target.name }}, checkout: /opt/vault-cube/checkout}
-        file_roots: {base: [/opt/vault-cube/checkout/salt]}
-        pillar_roots: {base: [/opt/vault-cube/checkout/pillar]}
-        module_dirs: [/opt/vault-cube/checkout/_modules]
-        states_dirs: [/opt/vault-cube/checkout/_states]
-        grains_dirs: [/opt/vault-cube/checkout/_grains]
-        pillar_dirs: [/opt/vault-cube/checkout/_pillar]
-        beacons_dirs: [/opt/vault-cube/checkout/_beacons]
+        include: {{ checkout }}/conf/common.conf
+        vault_cube: {target: {{ pillar.target.name }}, checkout: {{ checkout }}}
+        file_roots: {base: [{{ checkout }}/salt]}
+        pillar_roots: {base: [{{ checkout }}/pillar]}
+        module_dirs: [{{ checkout }}/_modules]
+        states_dirs: [{{ checkout }}/_states]
+        grains_dirs: [{{ checkout }}/_grains]
+        pillar_dirs: [{{ checkout }}/_pillar]
+        beacons_dirs: [{{ checkout }}/_beacons]

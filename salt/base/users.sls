@@ -1,5 +1,5 @@
-# before any package: ids that packages would hand out depend on the order in which they are unpacked. An account that is
-# there already keeps its ids (`unless`): files belong to them
+# Created before any package, because the ids that packages assign depend on the order of unpacking. An account that
+# already exists with another id keeps it (`unless`), because files belong to that id.
 {% for name, gid in pillar.base.system_groups.items() %}
 group {{ name }} has its fixed id:
   group.present:
@@ -19,7 +19,10 @@ system user {{ name }} has its fixed id:
     - shell: /usr/sbin/nologin
     - createhome: False
     - system: True
-    - unless: getent passwd {{ name }}
+    # a function, not a command: Salt would run a command with the account's own shell, nologin, which always fails
+    - unless:
+      - fun: file.search
+        args: [/etc/passwd, '^{{ name }}:[^:]*:(?!{{ user.uid }}:)']
     - require:
 {%- for group in pillar.base.system_groups %}
       - group: group {{ group }} has its fixed id
@@ -38,7 +41,6 @@ system user {{ name }} has its fixed id:
     - uid: {{ user.uid }}
     - gid: {{ user.gid }}
     - groups: {{ user.groups | json }}
-    - optional_groups: {{ user.groups | json }}
     - remove_groups: False
     - shell: {{ user.shell }}
     - home: /home/{{ name }}

@@ -23,7 +23,8 @@ models have a folder:
     - name: {{ vllm.models }}
     - makedirs: True
     - user: root
-    - group: {{ vllm.user }}
+    # by id: with test=True, Salt warns about a name that an earlier state would create
+    - group: {{ vllm.uid }}
     - mode: '0755'
     - require:
       - user: vLLM runs as a user of its own

@@ -9,3 +9,4 @@ a minion tells of XIDs and lost GPUs:
         beacons:
           gpu:
             - interval: {{ pillar.validation.monitoring.beacon_every_s }}
+            - answer_s: {{ pillar.gpu.answer_s }}

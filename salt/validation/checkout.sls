@@ -1,5 +1,7 @@
+{% from 'base/paths.jinja' import checkout %}
+
 box carries the states that it is made of:
   checkout.installed:
-    - name: {{ pillar.validation.checkout }}
+    - name: {{ checkout }}
     - source: {{ opts.vault_cube.checkout }}
     - target: {{ pillar.target.name }}

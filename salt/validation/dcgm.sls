@@ -1,3 +1,4 @@
+{% from 'base/paths.jinja' import checkout %}
 {% from 'driver/card.jinja' import needs_card %}
 {% set dcgm = pillar.validation.monitoring.dcgm %}
 {% set unit = 'vault-cube-dcgm-exporter.service' %}
@@ -12,7 +13,7 @@ dcgm-exporter is a service:
         # written by salt/validation/dcgm.sls
         [Unit]
         Description=NVIDIA's dcgm-exporter, on loopback
-        Documentation=file://{{ pillar.validation.checkout }}/salt/validation/README.md
+        Documentation=file://{{ checkout }}/salt/validation/README.md
         After=docker.service nvidia-persistenced.service
         Requires=docker.service
 

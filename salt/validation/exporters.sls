@@ -23,8 +23,9 @@ readings have a folder:
   file.directory:
     - name: {{ monitoring.textfiles }}
     - makedirs: True
-    - user: {{ monitoring.user }}
-    - group: {{ monitoring.user }}
+    # by id: with test=True, Salt warns about a name that an earlier state would create
+    - user: {{ monitoring.uid }}
+    - group: {{ monitoring.uid }}
     - mode: '0755'
     - require:
       - pkg: tools to look at a box are installed

@@ -1,3 +1,4 @@
+{% from 'base/paths.jinja' import checkout %}
 {% set stress = pillar.benchmark.stress %}
 
 a long burn runs as a service:
@@ -8,7 +9,7 @@ a long burn runs as a service:
         # written by salt/validation/stress.sls
         [Unit]
         Description=Burn-in of all GPUs (gpu.stress)
-        Documentation=file://{{ pillar.validation.checkout }}/salt/validation/README.md
+        Documentation=file://{{ checkout }}/salt/validation/README.md
         After=multi-user.target nvidia-persistenced.service
         # gpu.stress makes this file, and removes it with its verdict: a burn goes on after a reboot, and no longer
         ConditionPathExists={{ pillar.benchmark.results }}/unfinished

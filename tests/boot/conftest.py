@@ -12,11 +12,11 @@ import stand_in_gpu
 import testinfra
 from fake_nvml import FakeNvml
 
-from vault_cube.image import tools
-from vault_cube.image.boot import guest
-from vault_cube.image.boot_cases import Expected
-from vault_cube.image.qemu import Hardware, Qemu
-from vault_cube.image.seed import seed
+from vault_cube.image.guest.cases import Expected
+from vault_cube.image.guest.machine import guest
+from vault_cube.image.guest.qemu import Hardware, Qemu
+from vault_cube.image.guest.seed import seed
+from vault_cube.image.layers import tools
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings import check
 
@@ -112,8 +112,19 @@ def two_gpus(nvml_library, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cuda(nvml_library, tmp_path_factory):
-    """A libcuda.so.1 that can be loaded, and computes nothing."""
-    file = tmp_path_factory.mktemp("cuda") / "libcuda.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", file, CUDA_SOURCE], check=True)
-    return file
+def stand_in_library(nvml_library, tmp_path_factory):
+    """stand_in_library(soname) compiles a library that can be loaded, and computes nothing."""
+    folder = tmp_path_factory.mktemp("libraries")
+
+    def make(soname):
+        file = folder / soname
+        # ldconfig links by the soname, not by the file's name
+        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", file, CUDA_SOURCE], check=True)
+        return file
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cuda(stand_in_library):
+    return stand_in_library("libcuda.so.1")

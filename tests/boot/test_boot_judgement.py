@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from vault_cube.image import vm
-from vault_cube.image.boot_test import CASES
+from vault_cube.image.guest.boot_check import CASES
 
 
 def digest(path):

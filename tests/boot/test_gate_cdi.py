@@ -11,7 +11,7 @@ import pytest
 import stand_in_gpu
 from stand_in_gpu import OPENS, verdicts
 
-from vault_cube.image.boot_cases import IMPORT, TAG
+from vault_cube.image.guest.cases import IMPORT, TAG
 
 pytestmark = pytest.mark.slow
 
@@ -120,17 +120,17 @@ def test_layer_check_passes_with_the_specification_of_the_box_s_own(written):
     assert status == 0
 
 
-def test_a_library_that_is_installed_later_reaches_containers(written, driver_version, cuda):
-    stand_in_gpu.copy(written, cuda, f"{FOLDER}/libnvidia-later.so.{driver_version}")
-    link = f"ln -s libnvidia-later.so.{driver_version} {FOLDER}/libnvidia-later.so.1"
+def test_a_library_that_is_installed_later_reaches_containers(written, driver_version, stand_in_library):
+    library = stand_in_library("libnvidia-later.so.1")
+    stand_in_gpu.copy(written, library, f"{FOLDER}/libnvidia-later.so.{driver_version}")
     try:
-        written.ssh(f"sudo -n sh -c '{link}; ldconfig'", timeout_s=600)
+        written.ssh("sudo -n ldconfig", timeout_s=600)
         for _ in range(60):
-            if written.ssh(f"grep -q libnvidia-later {FILE}", check=False).returncode == 0:
+            if written.ssh(f"grep -q libnvidia-later.so.1 {FILE}", check=False).returncode == 0:
                 break
             time.sleep(2)
         run = f"docker run --rm --network none --device nvidia.com/gpu=0 {TAG} /bin/cat {FOLDER}/libnvidia-later.so.1"
-        assert written.ssh(f"{run} | wc -c", timeout_s=900).stdout.strip() == str(cuda.stat().st_size)
+        assert written.ssh(f"{run} | wc -c", timeout_s=900).stdout.strip() == str(library.stat().st_size)
     finally:
         written.ssh(f"sudo -n sh -c 'rm -f {FOLDER}/libnvidia-later.so*; ldconfig'", timeout_s=600)
 

@@ -9,7 +9,7 @@ import pytest
 import stand_in_gpu
 from stand_in_gpu import OPENS, verdicts
 
-from vault_cube.image.boot_cases import IMPORT, TAG
+from vault_cube.image.guest.cases import IMPORT, TAG
 
 pytestmark = pytest.mark.slow
 

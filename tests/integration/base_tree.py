@@ -10,8 +10,10 @@ from pathlib import Path
 import yaml
 from copied import chosen, merged
 
-from vault_cube.image import build, cache, chroot, keys, layers, root, tools
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image import recipe
+from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.layers import chroot, overlay, root, tools
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.workspace import SALT, STAGED, Workspace
 from vault_cube.settings import check
 
@@ -49,9 +51,9 @@ def built(space):
     """The trees of a target's finished layers, bottom first, by name; those that are there."""
     found = {}
     wanted = keys.layer_keys(space)
-    waited(lambda: cache.find(space.layers, wanted[keys.ORDER[-1]].key))
+    waited(lambda: layer_cache.find(space.layers, wanted[keys.ORDER[-1]].key))
     for name, key in wanted.items():
-        entry = cache.find(space.layers, key.key)
+        entry = layer_cache.find(space.layers, key.key)
         if entry is None:
             break
         found[name] = entry.tree
@@ -61,14 +63,14 @@ def built(space):
 def root_tree(space):
     """The finished root tree, from the cache or made now."""
     wanted = keys.layer_keys(space)[keys.ROOT].key
-    found = waited(lambda: cache.find(space.layers, wanted))
+    found = waited(lambda: layer_cache.find(space.layers, wanted))
     if found:
         return found.tree
     with space.exclusive():
-        build.make_fetch(space)
+        recipe.make_fetch(space)
         if tools.find(space) is None:
             tools.make(space)
-        return build.make_layers(space, keys.ROOT)[-1].tree
+        return recipe.make_layers(space, keys.ROOT)[-1].tree
 
 
 class Box:
@@ -80,7 +82,7 @@ class Box:
         for name in ("upper", "work", "merged", "vault-cube"):
             (folder / name).mkdir()
         self.overlay = chroot.Overlay([root_tree(space)], folder / "upper", folder / "work")
-        layers.stage(space, layer, self.lock, folder / "vault-cube")
+        overlay.stage(space, layer, self.lock, folder / "vault-cube")
         policy = folder / "upper/usr/sbin/policy-rc.d"
         policy.parent.mkdir(parents=True)
         policy.write_text("#!/bin/sh\nexit 101\n")

@@ -4,7 +4,8 @@ import pytest
 from base_tree import waited, workspace
 from copied import checkout  # noqa: F401 a fixture
 
-from vault_cube.image import build, tools
+from vault_cube.image import recipe
+from vault_cube.image.layers import tools
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +14,6 @@ def space():
     found = workspace()
     if waited(lambda: tools.find(found)) is None:
         with found.exclusive():
-            build.make_fetch(found)
+            recipe.make_fetch(found)
             tools.make(found)
     return found

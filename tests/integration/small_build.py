@@ -63,7 +63,7 @@ def small(checkout):
         shutil.rmtree((checkout / "salt" / name).parent)
         (checkout / "salt" / name).parent.mkdir()
         (checkout / "salt" / name).write_text(text)
-    from vault_cube.image.aptlock import AptLock
+    from vault_cube.image.locks.aptlock import AptLock
 
     file = checkout / "locks/debian-12/apt.lock"
     lock = AptLock.read(file)
@@ -74,7 +74,7 @@ def small(checkout):
 def workspace(checkout, cache, store):
     import base_tree
 
-    from vault_cube.image import keys
+    from vault_cube.image.cache import keys
 
     keys.LAYERS, keys.ORDER = LAYERS, (keys.ROOT, *LAYERS)
     space = base_tree.workspace()
@@ -86,17 +86,17 @@ def workspace(checkout, cache, store):
 
 
 if __name__ == "__main__":
-    from vault_cube.image import build
+    from vault_cube.image import recipe
 
     space = workspace(*(Path(argument) for argument in sys.argv[1:4]))
     with space.exclusive():
-        build.make_fetch(space)
-        build.make_tools(space)
+        recipe.make_fetch(space)
+        recipe.make_tools(space)
         if sys.argv[4:] == ["root"]:
-            made = {"root": build.make_layers(space, "root")[0].meta["digest"]}
+            made = {"root": recipe.make_layers(space, "root")[0].meta["digest"]}
         else:
-            build.make_layers(space, LAYERS[-1])
-            manifest = build.make_disk(space)
+            recipe.make_layers(space, LAYERS[-1])
+            manifest = recipe.make_disk(space)
             made = {"raw": manifest["raw_sha256"]}
             made |= {name: file["sha256"] for name, file in manifest["files"].items()}
     print(json.dumps(made))

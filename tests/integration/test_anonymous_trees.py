@@ -5,7 +5,7 @@ import os
 import pytest
 from base_tree import root_tree, workspace
 
-from vault_cube.image import tools
+from vault_cube.image.layers import tools
 
 pytestmark = [
     pytest.mark.chroot,

@@ -15,7 +15,7 @@ import pytest
 from base_tree import built, chosen_workspace
 from copied import chosen, merged
 
-from vault_cube.bench import result
+from vault_cube.bench.judge import result
 
 TOP = Path(__file__).parents[2]
 TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
@@ -52,7 +52,7 @@ def left():
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if "/opt/vault-cube/checkout/benchmarks/" in line:
+        if "/opt/vault-cube/checkout/workloads/" in line:
             found.append(line)
     return found
 
@@ -147,7 +147,7 @@ def test_it_told_how_far_it_was_and_left_a_report(ran):
 
 BENCHMARK = "salt-call --local --retcode-passthrough --log-level=quiet --out=json gpu.benchmark ddp quick=True"
 # anchored: the shell's own command line holds these words, too
-WORKER = "'^[^ ]*python[^ ]* -u .*benchmarks/ddp.py'"
+WORKER = "'^[^ ]*python[^ ]* -u .*workloads/ddp.py'"
 WHEN_BOTH_TRAIN = f"until [ $(pgrep -fc {WORKER}) -ge 2 ]; do sleep 0.2; done; sleep 5"
 
 
@@ -171,7 +171,7 @@ def test_ctrl_c_through_salt_keeps_what_there_is():
 # one value of the 10th product is off by a tenth: an error of the machine, as the burn sees it
 PLANT = """
 from pathlib import Path
-burn = Path("/opt/vault-cube/checkout/benchmarks/burn.py")
+burn = Path("/opt/vault-cube/checkout/workloads/burn.py")
 honest = "    torch.mm(a, b, out=out)\\n"
 text = burn.read_text()
 assert text.count(honest) == 1

@@ -7,7 +7,8 @@ import subprocess
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import chroot, diff, tools
+from vault_cube.image.inspect import diff
+from vault_cube.image.layers import chroot, tools
 
 pytestmark = [
     pytest.mark.chroot,

@@ -10,7 +10,9 @@ from pathlib import Path
 import last_layer
 import pytest
 
-from vault_cube.image import chroot, disk, ext4_changes, forms, manifest, seal, tools
+from vault_cube.image.cache import tree_manifest
+from vault_cube.image.disk import ext4_changes, formats, raw_disk
+from vault_cube.image.layers import chroot, seal, tools
 
 pytestmark = [
     pytest.mark.chroot,
@@ -29,7 +31,7 @@ make() {
 BOTH = f"""\
 {MAKE}
 make /run/below disk.raw
-( {disk.LAST} )
+( {raw_disk.LAST} )
 mv disk.raw written.raw
 make /run/tree whole.raw
 e2fsck -f -n 'whole.raw?offset=1048576'
@@ -99,7 +101,7 @@ def test_every_entry_is_what_mke2fs_makes_of_it(both):
 
 
 def test_every_file_has_its_content_and_no_other_file_is_there(both):
-    found = manifest.differences(manifest.entries(both / "written"), manifest.entries(both / "whole"))
+    found = tree_manifest.differences(tree_manifest.entries(both / "written"), tree_manifest.entries(both / "whole"))
     # rdump gives links today's times
     assert found == ["~ becomes-link: mtime", "~ link: mtime"]
 
@@ -115,7 +117,7 @@ def test_capabilities_and_attributes_are_there(both):
 def test_it_is_written_the_same_each_time(space, both, tmp_path):
     binds = [chroot.Bind(both / "below", "/run/below"), chroot.Bind(both / "top", "/run/top")]
     tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
-    in_tools(space, tmp_path, f"{MAKE}\nmake /run/below disk.raw\n{disk.LAST}", tree, binds)
+    in_tools(space, tmp_path, f"{MAKE}\nmake /run/below disk.raw\n{raw_disk.LAST}", tree, binds)
     assert (tmp_path / "disk.raw").read_bytes() == (both / "written.raw").read_bytes()
 
 
@@ -125,12 +127,12 @@ def test_a_disk_that_is_too_small_is_an_error_of_the_build(space, both, tmp_path
     tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
     small = MAKE.replace("16384", "2600")
     with pytest.raises(chroot.CommandFailed, match="block"):
-        in_tools(space, tmp_path, f"{small}\nmake /run/below disk.raw\n{disk.LAST}", tree, binds)
+        in_tools(space, tmp_path, f"{small}\nmake /run/below disk.raw\n{raw_disk.LAST}", tree, binds)
 
 
 def test_qemu_reads_the_qcow2_and_zstd_the_raw_zst(space, both, tmp_path):
-    files = {form: tmp_path / f"disk.{form}" for form in forms.FORMS}
-    forms.make(both / "written.raw", files, {}, tmp_path / "notes.json", tmp_path / "log")
+    files = {form: tmp_path / f"disk.{form}" for form in formats.FORMS}
+    formats.make(both / "written.raw", files, {}, tmp_path / "notes.json", tmp_path / "log")
     in_tools(
         space,
         tmp_path,
@@ -149,9 +151,9 @@ def test_a_sparse_file_is_copied_with_its_holes(tmp_path):
             out.seek(number * (100 << 20))
             out.write(os.urandom((65 << 20) + number))
         out.truncate(400 << 20)
-    disk.copy_sparse(source, tmp_path / "target")
+    raw_disk.copy_sparse(source, tmp_path / "target")
     assert (tmp_path / "target").stat().st_size == 400 << 20
-    assert len({line.split(" ")[6] for line in manifest.entries(tmp_path)[1:]}) == 1
+    assert len({line.split(" ")[6] for line in tree_manifest.entries(tmp_path)[1:]}) == 1
     assert (tmp_path / "target").stat().st_blocks <= source.stat().st_blocks + 64
 
 
@@ -159,15 +161,15 @@ def test_a_disk_that_fills_up_while_it_is_copied_is_told(tmp_path):
     with (tmp_path / "source").open("wb") as out:
         out.write(os.urandom(5 << 20))
     script = (
-        "import sys; from pathlib import Path; from vault_cube.image import disk\n"
-        "try: disk.copy_sparse(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "import sys; from pathlib import Path; from vault_cube.image.disk import raw_disk\n"
+        "try: raw_disk.copy_sparse(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "except OSError as err: print(err.errno)"
     )
     (tmp_path / "small").mkdir()
     mount = f'mount -t tmpfs -o size=4000k tmpfs {tmp_path}/small && exec "$@"'
     said = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script, "source", "small/target"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(disk.__file__).parents[2])}, capture_output=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(raw_disk.__file__).parents[3])}, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
     assert said.stdout == f"{errno.ENOSPC}\n"

@@ -17,7 +17,9 @@ import base_tree
 import pytest
 import small_build
 
-from vault_cube.image import build, keys, tools
+from vault_cube.image import recipe
+from vault_cube.image.cache import keys
+from vault_cube.image.layers import tools
 from vault_cube.image.workspace import default_cache
 
 pytestmark = [
@@ -179,7 +181,7 @@ def finished():
     space = base_tree.workspace()
     root = base_tree.root_tree(space)
     with space.exclusive():
-        made = build.make_tools(space)
+        made = recipe.make_tools(space)
     assert made.tree == tools.tree(space)
     return [made.folder, root.parent]
 

@@ -15,8 +15,9 @@ import yaml
 from base_tree import built, chosen_workspace
 from copied import merged
 
-from vault_cube.image import chroot, keys, layers, root
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image.cache import keys
+from vault_cube.image.layers import chroot, overlay, root
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.workspace import LAYERS, SALT, STAGED
 
 TOP = Path(__file__).parents[2]
@@ -94,7 +95,7 @@ def apply(inside, space, tmp_path):
 
     def run(layer, **changes):
         shutil.rmtree(folder, ignore_errors=True)
-        layers.stage(space, layer, lock, folder)
+        overlay.stage(space, layer, lock, folder)
         seen = merged(keys.visible_pillar(space, layer), changes)
         (folder / "pillar/seen.sls").write_text("#!yaml\n" + yaml.safe_dump(seen))
         binds = [chroot.Bind(folder, "/run/vault-cube", writable=True)]

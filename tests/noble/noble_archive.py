@@ -25,18 +25,21 @@ TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP), str(HERE), str(HERE.parent)]
 
 # ruff: isort: off
+# ruff: noqa: E402 the path comes first
 import mirror
 import noble_packages
 from copied import chosen, merged
 from noble_deb import Deb, Parts, build
 from vault_cube import openpgp
-from vault_cube.image import fetch, resolver
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image import fetch
+from vault_cube.image.locks import contract, resolver
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import default_cache
 from vault_cube.settings import Settings, check
 
 LOCK = HERE / "debian.lock"
+CONTRACT = TOP / "locks/ubuntu-24.04/contract.json"
 SUITES = ("noble", "noble-updates", "noble-security")
 COMPONENTS = ("main", "restricted", "universe", "multiverse")
 # noble's names of what the target asks for come from its pillar; these are Debian's names of the same things
@@ -179,10 +182,11 @@ def make(root: Path, store: Store) -> None:
         signer("Docker") as docker,
     ):
         parts = Parts(debian_packages(store, lock, Path(work) / "debs"), Path(work))
-        made = noble_packages.reshape(parts, ubuntu.public)
+        names = components()
+        made = noble_packages.reshape(parts, ubuntu.public, names)
         archive = part / "ubuntu"
         replaced = {deb.name for deb in made["ubuntu"]} | {*noble_packages.REPLACED, *DRIVER_PARTS}
-        common = same(lock, parts, archive, replaced) + packed(made["ubuntu"], archive)
+        common = same(lock, parts, archive, replaced, names) + packed(made["ubuntu"], archive)
         for state, folder in (("current", archive), ("lagging", part / "lagging/ubuntu")):
             write_suites(folder, common + packed(made[state], archive), ubuntu)
         (part / "lagging/ubuntu/pool").symlink_to("../../ubuntu/pool")
@@ -195,13 +199,19 @@ def make(root: Path, store: Store) -> None:
     part.rename(root)
 
 
-def same(lock: AptLock, parts: Parts, archive: Path, replaced: set[str]) -> list[Listed]:
+def components() -> dict[str, str]:
+    """The component of each package that the target's contract knows; every other package is in main."""
+    known = contract.read(CONTRACT)
+    return {package.name: package.component for package in (*known.packages, *known.elsewhere) if package.component}
+
+
+def same(lock: AptLock, parts: Parts, archive: Path, replaced: set[str], names: dict[str, str]) -> list[Listed]:
     """Put the packages that are taken as they are into the pool."""
     found = []
     for deb in lock.debs:
         if deb.name in replaced:
             continue
-        component = noble_packages.COMPONENTS.get(deb.name, "main")
+        component = names.get(deb.name, "main")
         file = archive / "pool" / component / deb.filename
         file.parent.mkdir(parents=True, exist_ok=True)
         parts.debs[deb.name].rename(file)
@@ -237,7 +247,7 @@ def foreign(archive: Path, debs: list[Deb], key: Signer) -> None:
 def ready(folder: Path) -> Path:
     """The archive below a folder, made now unless it is there; named after all that it is made of."""
     digest = hashlib.sha256()
-    for file in sorted([LOCK, *HERE.glob("noble_*.py"), noble_packages.CTK]):
+    for file in sorted([LOCK, CONTRACT, *HERE.glob("noble_*.py"), noble_packages.CTK]):
         digest.update(file.read_bytes())
     root = folder / f"noble-{digest.hexdigest()[:16]}"
     if not root.exists():

@@ -50,7 +50,7 @@ def without_frameworks(file: Path) -> None:
 def store(folder: Path) -> Path:
     """A store that holds nothing but the files of the tools tree's lock, as links into this machine's store."""
     folder.mkdir(parents=True)
-    from vault_cube.image.aptlock import AptLock
+    from vault_cube.image.locks.aptlock import AptLock
     from vault_cube.image.store import Store
 
     mine, own = Store(noble_archive.store_folder()), Store(folder)

@@ -7,7 +7,7 @@ from fake_host import FakeHost
 from salt.utils.dictupdate import merge
 
 from vault_cube.gpu.health import health
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
 from vault_cube.settings import check
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from vault_cube.gpu.host import Host, sysfs
+from vault_cube.gpu.read.host import Host, sysfs
 
 OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22-I3)"
 CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 10:11:16 UTC 2025"

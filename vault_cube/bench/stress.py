@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vault_cube.bench import burn_verdict, machine
-from vault_cube.bench.hardware import Hardware
-from vault_cube.bench.process import Leashed, environment_for
+from vault_cube.bench.judge import burn_verdict
+from vault_cube.bench.run import machine
+from vault_cube.bench.run.hardware import Hardware
+from vault_cube.bench.run.process import Leashed, environment_for
+from vault_cube.bench.run.suites import WORKLOADS
 from vault_cube.bench.store import Store, write_whole
-from vault_cube.bench.suites import WORKLOADS
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
 

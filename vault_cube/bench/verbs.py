@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vault_cube.bench import compare as comparison
-from vault_cube.bench import report as pages
-from vault_cube.bench import result, runner
 from vault_cube.bench import stress as burning
-from vault_cube.bench.hardware import open_hardware
+from vault_cube.bench.judge import compare as comparison
+from vault_cube.bench.judge import result
+from vault_cube.bench.report import pages
+from vault_cube.bench.run import runner
+from vault_cube.bench.run.hardware import open_hardware
 from vault_cube.bench.store import Store
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings

@@ -2,36 +2,38 @@
 
 NVML may be missing, lie, hang or crash, so it is only ever called in a child process with a time limit::
 
-    from vault_cube.gpu.session import Session
-    from vault_cube.gpu.facts import facts
-    from vault_cube.gpu.readings import readings
-    from vault_cube.gpu.events import xids
+    from vault_cube.gpu.nvml.session import Session
+    from vault_cube.gpu.read.facts import facts
+    from vault_cube.gpu.read.readings import readings
+    from vault_cube.gpu.read.events import xids
 
     with Session(answer_s=10) as gpus:   # nothing is opened yet, and nothing is raised by opening later
         found = facts(gpus)              # what there is: the grain `gpu`; found["problem"] says why it is empty
         now = readings(gpus)             # what each GPU does now, one dict a GPU; again and again in one session
         told = xids(gpus)                # XIDs since the last call: [{"index", "xid", "means", "todo"}]
 
-========== ==========================================================================================================
-session    `Session`: `problem()`, `ask(question)`, `each(question)`, `simulated`; a hung or dead child is ended and,
-           at the next question, replaced
-failures   `Problem(kind, said, todo)`: every way in which NVML fails, in words; `NvmlProblem` is the exception
-nvml       in the child: `Nvml`, `Device.ask("nvmlDeviceGetName")` → value, or None with the reason kept
-facts      `facts`: identity and versions
-readings   `readings`: utilisation, memory, power, temperature, clocks, throttle reasons, PCIe, processes
-throttle   names and weight of the throttle reasons' bits
-sampling   `throttle_masks`: the reasons sampled over a while
-xid        meaning of each XID code, and what to do
-events     `xids`: those that the driver told since the last call; `logged`: those in the kernel's log
-host       what the kernel says without NVML: modules, PCI, IOMMU, Secure Boot; takes the root to look below
-topology   links, NUMA nodes, processors near a GPU, P2P, what NCCL will use
-detail     `details`: all that NVML says of each GPU, for gpu.detect and gpu.health
-kernel_log the kernel's log of this boot, and its XIDs
-health     `health(gpus, pillar)`: a small check a question → {"verdict", "counts", "checks": [{"check", "gpu" (absent:
-           the box), "verdict", "evidence", "todo"}]}; verdicts "ok", "warning", "fault", "not applicable"
-validate   the checks of health that hold a GPU against the pillar's expectation, as layer.check's verdicts
-verbs      what `_modules/gpu.py` calls; tables: what it shows a person
-========== ==========================================================================================================
+=============== =====================================================================================================
+nvml.session    `Session`: `problem()`, `ask(question)`, `each(question)`, `simulated`; a child that hung or died is
+                ended, and replaced at the next question
+nvml.failures   `Problem(kind, said, todo)`: every way in which NVML fails; `NvmlProblem` is the exception
+nvml.device     runs in the child: `Nvml`, `Device.ask("nvmlDeviceGetName")` → value, or None with the reason
+read.facts      `facts`: identity and versions
+read.readings   `readings`: utilisation, memory, power, temperature, clocks, throttle reasons, PCIe, processes
+read.throttle   names and weights of the throttle reasons' bits
+read.sampling   `throttle_masks`: throttle reasons sampled over a time window
+read.xid        meaning of each Xid code, and what to do
+read.events     `xids`: Xids since the last call; `logged`: Xids in the kernel's log
+read.host       facts from the kernel without NVML: modules, PCI, IOMMU, Secure Boot; takes the root directory to read
+read.topology   links, NUMA nodes, processors near a GPU, P2P, the transport that NCCL will use
+read.detail     `details`: everything NVML reports about each GPU, for gpu.detect and gpu.health
+read.kernel_log the kernel's log of this boot, and its Xids
+health          `health(gpus, pillar)`: one small check per question → {"verdict", "counts", "checks": [{"check",
+                "gpu" (absent: the box), "verdict", "evidence", "todo"}]}; verdicts "ok", "warning", "fault",
+                "not applicable"
+health.validate the checks of health that compare a GPU with the pillar, as layer.check's verdicts
+show            tables and the live monitor
+verbs           the functions behind `_modules/gpu.py`
+=============== =====================================================================================================
 
 A field that a device lacks is absent, never 0. `problem` in a device's dict says in one line why it did not answer;
 `errors` names the functions that failed while the rest went on. All that was read from a test's library, not from

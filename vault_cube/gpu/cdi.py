@@ -20,10 +20,10 @@ from typing import Any
 import yaml
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.gpu.facts import versions
-from vault_cube.gpu.host import Host
-from vault_cube.gpu.nvml import Device
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.device import Device
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.facts import versions
+from vault_cube.gpu.read.host import Host
 
 KIND = "nvidia.com/gpu"
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vault_cube import checks
-from vault_cube.gpu import detail, facts
+from vault_cube import verdicts as outcome
 from vault_cube.gpu import health as judging
-from vault_cube.gpu import topology as placing
-from vault_cube.gpu.failures import NvmlProblem
-from vault_cube.gpu.host import Host
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.failures import NvmlProblem
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read import detail, facts
+from vault_cube.gpu.read import topology as placing
+from vault_cube.gpu.read.host import Host
 
 Answer = tuple[dict[str, Any], int]
 CODES = {judging.NOT_APPLICABLE: 0, judging.OK: 0, judging.WARNING: 1, judging.FAULT: 2}
@@ -49,19 +49,19 @@ def health(pillar: Mapping[str, Any], *, load: bool, window_s: float | None, cac
 
 def validate(pillar: Mapping[str, Any], *, load: bool) -> Answer:
     """The pillar's expectations; exit code 1 when one is not met."""
-    from vault_cube.gpu.validate import verdicts
+    from vault_cube.gpu.health.validate import verdicts
 
     with Session(pillar["gpu"]["answer_s"]) as session:
-        found = checks.summary("gpu.validate", verdicts(session, pillar, load=load))
+        found = outcome.summary("gpu.validate", verdicts(session, pillar, load=load))
         if session.simulated:
             found["simulated"] = True
-    return found, int(found["verdict"] == checks.FAILED)
+    return found, int(found["verdict"] == outcome.FAILED)
 
 
 def monitor(pillar: Mapping[str, Any], *, every_s: float | None) -> Answer:
     """One view, or many in the terminal until q, every_s seconds apart; exit code as detect's."""
     # rich takes a tenth of a second
-    from vault_cube.gpu.monitor import live, once
+    from vault_cube.gpu.show.monitor import live, once
 
     with Session(pillar["gpu"]["answer_s"]) as session:
         view = (

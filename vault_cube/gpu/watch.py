@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vault_cube.gpu.events import xids
-from vault_cube.gpu.failures import NvmlProblem
-from vault_cube.gpu.readings import readings
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.failures import NvmlProblem
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.events import xids
+from vault_cube.gpu.read.readings import readings
 
 # a machine that never had a driver has lost nothing
 NEVER_THERE = ("no library", "no driver")

@@ -1,1 +1,1 @@
-"""From a checkout to a golden image; `build.py` is the recipe, read it first."""
+"""From a checkout to a golden image; `recipe.py` names the steps, read it first."""

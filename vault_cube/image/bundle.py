@@ -1,7 +1,7 @@
 """`make bundle`: the checkout with all that `make image` fetches, in one archive, for a machine without a network.
 
 Below `carried/` lie the store's files that the target's locks name, the wheels of the checkout's own environment, and
-a repository of the few packages that `make` installs on the machine itself. The Makefile and packaging/*.sh use them
+a repository of the few packages that `make` installs on the machine itself. The Makefile and scripts/*.sh use them
 where they lie. The receiving machine needs the same release of the same distribution, `make` and root.
 """
 
@@ -20,8 +20,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, checkout, pylock, repository, store, tools, vendors
-from vault_cube.image.aptlock import AptLock, Deb
+from vault_cube.image import checkout, recipe, store
+from vault_cube.image.layers import repository, tools
+from vault_cube.image.locks import pylock, vendors
+from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.progress import note, step
 from vault_cube.image.store import Store, Wanted
 from vault_cube.image.workspace import Workspace
@@ -32,10 +34,10 @@ def make(space: Workspace, packages: Sequence[str]) -> Path:
 
     packages: what `make` installs on a machine with apt.
     """
-    name = build.basename(space)
+    name = recipe.basename(space)
     file = space.dist / f"{name}.bundle.tar"
     with space.exclusive(), space.scratch("bundle") as work:
-        build.make_fetch(space)
+        recipe.make_fetch(space)
         top = work / name
         checkout.copy(space.checkout, top)
         with step("bundle: wheels of the checkout's environment"):

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from vault_cube.image import provenance
+from vault_cube.image.attest import provenance
 
 MADE = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, cache, chroot, keys
+from vault_cube.image import recipe
+from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.layers import chroot
 from vault_cube.image.progress import note
 from vault_cube.image.workspace import STAGED, Workspace
 
@@ -67,13 +69,13 @@ def tree(space: Workspace) -> list[Path]:
 
     Raises VaultCubeError when neither is there.
     """
-    found = [cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()]
+    found = [layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()]
     if not all(found):
         try:
-            made = json.loads((space.dist / f"{build.basename(space)}.manifest.json").read_text())["layers"]
+            made = json.loads((space.dist / f"{recipe.basename(space)}.manifest.json").read_text())["layers"]
         except (OSError, ValueError, KeyError):
             made = {}
-        found = [cache.find(space.layers, made[name]) for name in keys.ORDER if name in made]
+        found = [layer_cache.find(space.layers, made[name]) for name in keys.ORDER if name in made]
         if len(found) == len(keys.ORDER) and all(found):
             note("the checkout has changed since: this is the tree of the image in dist/")
     if len(found) != len(keys.ORDER) or not all(found):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vault_cube.image import mirrors, pylock, tools, vendors
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image.layers import tools
+from vault_cube.image.locks import mirrors, pylock, vendors
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Failure, Store, Unavailable, Wanted
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings.image import Source

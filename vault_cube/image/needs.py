@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vault_cube.image import cache, keys, pylock, tools
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.layers import tools
+from vault_cube.image.locks import pylock
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 
@@ -22,8 +24,8 @@ class Growth:
 
 # Measured. cpu: debian-12's 182 MB of packages hold 719 MB, and with its 968 MB of wheels they make a disk of 5.39 GB
 # and forms of 1.59 and 1.33 GB (benchmarks/results/2026-11-27-mkosi.md). nvidia: debian-13-nvidia's 428 MB of packages
-# hold 1,391 MB, its 3,488 MB of wheels 6,621 MB; the content of the five largest wheels, packed by zstd, takes 0.96 of
-# the wheels' size.
+# hold 1,391 MB; 8,634 MB of wheels (PyTorch 2.10, TensorFlow 2.21, vLLM 0.19.1) hold 17,058 MB, 329 MB of them Python
+# sources; what is in the five largest wheels of TensorFlow's takes 0.96 of their size once zstd has packed it.
 GROWTH = {
     "cpu": {"debs": Growth(tree=4.0, form=1.3), "wheels": Growth(tree=4.8, form=1.3)},
     "nvidia": {"debs": Growth(tree=3.3, form=1.3), "wheels": Growth(tree=2.1, form=1.05)},
@@ -62,7 +64,7 @@ def of(space: Workspace) -> Needs:
     forms = len(settings.image.formats) * sum(size * each.form for size, each in packed)
     # the disk is as large as the tree, and is there while its forms are packed
     disk = download + tree + forms
-    if not all(cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()):
+    if not all(layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()):
         # the layers, and the disk of the layers below the last one, which is kept
         disk += 2 * tree
     if tools.find(space) is None:

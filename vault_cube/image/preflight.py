@@ -13,8 +13,10 @@ from pathlib import Path
 import requests
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import chroot, mirrors, needs, pylock, tools, wheel_rules
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image import needs
+from vault_cube.image.layers import chroot, tools
+from vault_cube.image.locks import mirrors, pylock, wheel_rules
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
 

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import locks, pylock, repository, resolver, vendors
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image.layers import repository
+from vault_cube.image.locks import pylock, resolve, resolver, vendors
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace, locks_digest
 from vault_cube.settings.environment import Environment
@@ -46,11 +47,11 @@ def renew(space: Workspace, gone: set[str]) -> list[str]:
         texts = {str(file.relative_to(space.lock_root)): file.read_text() for file in files}
         texts |= {
             request.file: _debs(space, request, gone, epoch, work / request.file)
-            for request in (locks.of_tools(space), locks.of_target(space, work / "keyrings"))
+            for request in (resolve.of_tools(space), resolve.of_target(space, work / "keyrings"))
         }
-        for name, environment in locks.environments(space).items():
+        for name, environment in resolve.environments(space).items():
             texts[f"{target}/python-{name}.lock"] = _wheels(space, name, environment, gone, work / f"python-{name}")
-        lines = [line for file, text in texts.items() for line in locks.difference(committed / file, text)]
+        lines = [line for file, text in texts.items() for line in resolve.difference(committed / file, text)]
         for file, text in texts.items():
             (work / "locks" / file).parent.mkdir(parents=True, exist_ok=True)
             (work / "locks" / file).write_text(text)
@@ -61,7 +62,7 @@ def renew(space: Workspace, gone: set[str]) -> list[str]:
     return lines
 
 
-def _debs(space: Workspace, request: locks.Request, gone: set[str], epoch: int, folder: Path) -> str:
+def _debs(space: Workspace, request: resolve.Request, gone: set[str], epoch: int, folder: Path) -> str:
     """The text of an apt lock without the files that are gone."""
     lock = AptLock.read(space.lock_root / request.file)
     kept = [deb for deb in lock.debs if deb.sha256 not in gone]

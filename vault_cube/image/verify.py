@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, cache, checkout, diff, keys, store
+from vault_cube.image import checkout, recipe, store
+from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inspect import diff
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
 
@@ -79,12 +81,12 @@ def verify(space: Workspace) -> dict[str, Any]:
 
 def _first(space: Workspace) -> Built:
     """The image that is to be proven, made now where it is missing."""
-    finished = build.current(space)
+    finished = recipe.current(space)
     if finished:
         return Built(finished, space.dist, space.layers)
-    build.make_fetch(space)
-    build.make_tools(space)
-    return Built(build.make_disk(space), space.build / "image", space.layers)
+    recipe.make_fetch(space)
+    recipe.make_tools(space)
+    return Built(recipe.make_disk(space), space.build / "image", space.layers)
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
@@ -222,7 +224,7 @@ def differences(space: Workspace, first: Built, second: Built) -> list[str]:
     said = []
     for name in keys.ORDER:
         wanted = [built.manifest["layers"][name] for built in (first, second)]
-        one, two = (cache.find(built.layers, key) for built, key in zip((first, second), wanted, strict=True))
+        one, two = (layer_cache.find(built.layers, key) for built, key in zip((first, second), wanted, strict=True))
         if wanted[0] != wanted[1]:
             said.append(f"layer {name}: the keys differ: its inputs are not the same")
         elif one and two and one.meta["digest"] != two.meta["digest"]:

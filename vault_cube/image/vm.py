@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build as recipe
-from vault_cube.image import chroot, disk, forms
-from vault_cube.image.aptlock import AptLock
-from vault_cube.image.boot import choose_accelerator, lives_under_kvm
-from vault_cube.image.boot_cases import Expected
+from vault_cube.image import recipe
+from vault_cube.image.disk import formats, raw_disk
+from vault_cube.image.guest.cases import Expected
+from vault_cube.image.guest.machine import choose_accelerator, lives_under_kvm
+from vault_cube.image.guest.qemu import Disk, Hardware, Qemu
+from vault_cube.image.guest.seed import seed, vanishing
+from vault_cube.image.layers import chroot
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import step
-from vault_cube.image.qemu import Disk, Hardware, Qemu
-from vault_cube.image.seed import seed, vanishing
-from vault_cube.image.workspace import CHECKOUT, Workspace
+from vault_cube.image.workspace import Workspace
 
 
 def base_image(space: Workspace) -> Path:
@@ -31,9 +32,9 @@ def base_image(space: Workspace) -> Path:
     if image.exists():
         return image
     with space.scratch("vm") as work, step("vm: the disk of layer 1"):
-        disk.make(space, entries, AptLock.read(space.locks / "apt.lock").epoch, work)
+        raw_disk.make(space, entries, AptLock.read(space.locks / "apt.lock").epoch, work)
         packed = work / "disk.qcow2"
-        forms.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json", space.logs / "disk.log")
+        formats.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json", space.logs / "disk.log")
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("base-*.qcow2"):
             old.unlink()
@@ -69,7 +70,6 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
         variables = {
             "target": space.target,
             "layers": json.dumps(list(layers)),
-            "checkout": CHECKOUT,
             "ssh_user": wanted.user,
             "vm_ssh_port": str(wanted.ssh_port),
             "ssh_key": str(key.key),

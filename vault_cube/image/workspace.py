@@ -16,12 +16,8 @@ from typing import Any
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
 
-CHECKOUT = "/opt/vault-cube/checkout"
-"""where a box has its copy of the checkout"""
 STAGED = "/run/vault-cube/checkout"
 """where a layer's part of the checkout is seen while the layer is built"""
-SALT = "/opt/vault-cube/salt"
-"""Salt's own Python environment on a box"""
 
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 

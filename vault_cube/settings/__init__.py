@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
@@ -20,6 +20,7 @@ from vault_cube.settings.frameworks import Frameworks
 from vault_cube.settings.gpu import Gpu
 from vault_cube.settings.image import Archive, Image, Target
 from vault_cube.settings.runtime import Runtime
+from vault_cube.settings.schema import suggestion
 from vault_cube.settings.strict import Section
 from vault_cube.settings.validation import Validation
 
@@ -74,43 +75,51 @@ class PillarError(ValueError):
     """The pillar is not what the schema asks for; the message has one line per problem: file, key, what to do."""
 
 
-def check(pillar: Mapping[str, Any], files: list[Path] = []) -> Settings:  # noqa: B006 never written to
+def check(pillar: Mapping[str, Any], files: Sequence[Path] = (), target: str | None = None) -> Settings:
     """Check a merged pillar against the schema.
 
     pillar: the merged pillar, without Salt's own keys.
-    files: the files it came from, the one with the last word last; used to say where a wrong value stands.
+    files: the files it came from, in the order in which they are merged; errors name the one that sets the value.
+    target: the target that was asked for, which is the name of its file; None: not compared with target:name.
     Returns the settings. Raises PillarError.
     """
     try:
-        return Settings.model_validate(dict(pillar))
+        settings = Settings.model_validate(dict(pillar))
     except ValidationError as err:
         lines = []
         for problem in err.errors(include_url=False):
             key = [str(part) for part in (*problem["loc"], *problem.get("ctx", {}).get("below", ()))]
+            # a missing key is missing from the file that sets the rest of its section
+            where = _origin(key[:-1] if problem["type"] == "missing" else key, files)
             # a rule over several sections has no key of its own, and names theirs
-            lines.append(": ".join(filter(None, (_origin(key, files), ":".join(key), _sentence(problem)))))
+            lines.append(": ".join(filter(None, (where, ":".join(key), _sentence(problem, key)))))
         raise PillarError("\n".join(lines)) from None
+    if target is not None and settings.target.name != target:
+        raise PillarError(
+            f"{_origin(['target', 'name'], files)}: target:name: must be the name of the target's file, {target}, "
+            f"found {shortened.repr(settings.target.name)}"
+        )
+    return settings
 
 
 shortened = Repr()
 shortened.maxstring = shortened.maxother = 80
 
 
-def _sentence(problem: Any) -> str:
-    said = {
-        "extra_forbidden": "no such key; see the schema in vault_cube/settings/",
-        "missing": "this key is missing",
-    }.get(problem["type"])
-    if said:
-        return said
+def _sentence(problem: Any, key: list[str]) -> str:
+    if problem["type"] == "extra_forbidden":
+        meant = suggestion(Settings, key)
+        return f"no such key; did you mean {meant}?" if meant else "no such key; docs/pillar.md lists them all"
+    if problem["type"] == "missing":
+        return "this key is missing"
     text = str(problem["msg"]).removeprefix("Value error, ")
-    # a rule over several keys, which the text names; or a value that is nobody's to read
+    # a rule over several keys has no one value to show, and a secret must not be shown
     if isinstance(problem["input"], Mapping) or problem["type"] == "secret":
         return text
     return f"{text[0].lower()}{text[1:]}, found {shortened.repr(problem['input'])}"
 
 
-def _origin(key: list[str], files: list[Path]) -> str:
+def _origin(key: list[str], files: Sequence[Path]) -> str:
     """The file that sets a key, or the deepest part of it; the last in the merge order wins."""
     best, depth = (_shown(files[0]) if files else "pillar"), 0
     for file in files:

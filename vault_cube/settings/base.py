@@ -1,4 +1,4 @@
-"""Pillar section `base`: the box before any GPU: users, ssh, firewall, Docker, time, logs, updates, first boot."""
+"""Pillar section `base`: users, ssh, firewall, Docker, time, logs, updates and first boot."""
 
 import re
 import zoneinfo
@@ -56,71 +56,78 @@ Algorithm = Annotated[str, Field(pattern=r"^[a-z0-9@.-]+$"), AfterValidator(_mod
 
 
 class User(Section):
-    """A person's account; it has no password, and nothing can give it one here."""
+    """A person's account, which has no password."""
 
-    uid: PersonId
-    gid: PersonId
-    groups: list[Name] = Field(description="further groups, such as sudo and docker; both are root's equals")
-    shell: AbsolutePath
-    ssh_keys: list[PublicKey] = Field(description="baked in; the published image holds none: cloud-init brings them")
+    uid: PersonId = Field(description="User id")
+    gid: PersonId = Field(description="Id of the group of the same name")
+    groups: list[Name] = Field(description="Further groups. A member of sudo or docker can become root")
+    shell: AbsolutePath = Field(description="Login shell")
+    ssh_keys: list[PublicKey] = Field(
+        description="Public keys in the image; the published image has none, and cloud-init adds them at first boot"
+    )
 
 
 class SystemUser(Section):
-    """An account that a package would make, made before it under a fixed id."""
+    """A system account, created with a fixed id before its package is installed."""
 
-    uid: SystemId
-    group: Name = Field(description="its own, from system_groups, or nogroup")
-    home: AbsolutePath
+    uid: SystemId = Field(description="User id")
+    group: Name = Field(description="Primary group: one of system_groups, or nogroup")
+    home: AbsolutePath = Field(description="Home directory")
 
 
 class Ssh(Section):
-    """sshd: keys only."""
+    """The ssh server, which accepts keys only."""
 
-    port: Port
-    service: Literal["ssh.service", "ssh.socket"] = Field(description="the unit that listens: Ubuntu 24.04: ssh.socket")
-    max_auth_tries: Annotated[int, Field(ge=1, le=6, description="tries a connection; OpenSSH's own default is 6")]
-    banner: str = Field(min_length=1, description="shown before login")
-    host_key_algorithms: list[Algorithm] = Field(min_length=1)
-    key_exchange: list[Algorithm] = Field(min_length=1)
-    ciphers: list[Algorithm] = Field(min_length=1)
-    macs: list[Algorithm] = Field(min_length=1)
+    port: Port = Field(description="Port of sshd")
+    service: Literal["ssh.service", "ssh.socket"] = Field(description="Unit that listens; ssh.socket on Ubuntu 24.04")
+    max_auth_tries: Annotated[
+        int,
+        Field(ge=1, le=6, description="MaxAuthTries: authentication attempts per connection (OpenSSH's default is 6)"),
+    ]
+    banner: str = Field(min_length=1, description="Text shown before login")
+    host_key_algorithms: list[Algorithm] = Field(min_length=1, description="HostKeyAlgorithms, see sshd_config(5)")
+    key_exchange: list[Algorithm] = Field(min_length=1, description="KexAlgorithms, see sshd_config(5)")
+    ciphers: list[Algorithm] = Field(min_length=1, description="Ciphers, see sshd_config(5)")
+    macs: list[Algorithm] = Field(min_length=1, description="MACs, see sshd_config(5)")
 
 
 class Firewall(Section):
-    """ufw: nothing comes in but these."""
+    """The firewall (ufw), which denies all other incoming connections."""
 
-    allow_tcp: list[Port]
+    allow_tcp: list[Port] = Field(description="TCP ports that are open")
 
 
 class Fail2ban(Section):
-    """Who fails at ssh is shut out."""
+    """Ban of addresses that repeatedly fail to log in over ssh."""
 
-    failures: Annotated[int, Field(ge=1)]
-    within_s: Annotated[int, Field(ge=60, description="failures are counted over this time, s")]
-    ban_s: Annotated[int, Field(ge=60, description="a ban lasts this long, s")]
+    failures: Annotated[int, Field(ge=1, description="Failed logins that lead to a ban (maxretry)")]
+    within_s: Annotated[int, Field(ge=60, description="Time over which failures are counted (findtime)")]
+    ban_s: Annotated[int, Field(ge=60, description="Length of a ban (bantime)")]
 
 
 class Docker(Section):
-    """Docker Engine of the distribution."""
+    """Docker Engine, the distribution's package."""
 
-    log_size_mb: Annotated[int, Field(ge=1, description="a container's log file is rotated at this size, MB")]
-    log_files: Annotated[int, Field(ge=1)]
-    publish_address: Annotated[str, AfterValidator(_address)] = Field(description="where -p binds by default, IPv4")
+    log_size_mb: Annotated[int, Field(ge=1, description="Size at which a container's log file is rotated")]
+    log_files: Annotated[int, Field(ge=1, description="Number of log files kept per container")]
+    publish_address: Annotated[str, AfterValidator(_address)] = Field(
+        description="IPv4 address that published ports bind to by default"
+    )
 
 
 class Logs(Section):
-    """The journal's limits."""
+    """Limits of the journal."""
 
-    journal_mb: Annotated[int, Field(ge=16, description="disk space of the journal, MB")]
-    journal_days: Annotated[int, Field(ge=1)]
+    journal_mb: Annotated[int, Field(ge=16, description="Disk space of the journal (SystemMaxUse)")]
+    journal_days: Annotated[int, Field(ge=1, description="Age at which entries are deleted (MaxRetentionSec)")]
 
 
 class Updates(Section):
-    """Unattended upgrades: security only, no reboot."""
+    """Unattended upgrades: security updates only, without a reboot."""
 
-    origins: list[OneLine] = Field(min_length=1, description="patterns of Unattended-Upgrade::Origins-Pattern")
+    origins: list[OneLine] = Field(min_length=1, description="Patterns of Unattended-Upgrade::Origins-Pattern")
     never: list[Annotated[OneLine, AfterValidator(_regular_expression)]] = Field(
-        min_length=1, description="regular expressions of package names that are left alone, matched from the start"
+        min_length=1, description="Regular expressions of package names that are never upgraded, matched from the start"
     )
 
     @model_validator(mode="after")
@@ -134,11 +141,11 @@ class Updates(Section):
 
 
 class Kernel(Section):
-    """The kernel, which changes with the image and by nothing else."""
+    """The kernel, which only a new image changes."""
 
-    package: PackageName
-    modules: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]] = Field(description="loaded at boot")
-    sysctl: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.*/-]+$")], OneLine]
+    package: PackageName = Field(description="Package of the kernel; also in base:packages")
+    modules: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]] = Field(description="Modules loaded at boot")
+    sysctl: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.*/-]+$")], OneLine] = Field(description="sysctl settings")
 
     @model_validator(mode="after")
     def _containers_keep_their_network(self) -> "Kernel":
@@ -149,15 +156,19 @@ class Kernel(Section):
 
 
 class Base(Section):
-    """Layer 1."""
+    """Layer 1: the operating system, without GPUs."""
 
-    packages: list[PackageName] = Field(min_length=1)
-    hostname: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-    timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+/-]+$"), AfterValidator(_known_timezone)]
-    locale: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]+$")]
-    system_groups: dict[Name, SystemId] = Field(description="ids of groups that packages would make")
-    system_users: dict[Name, SystemUser] = Field(description="ids of users that packages would make")
-    users: dict[Name, User] = Field(min_length=1, description="persons; the first is the one whom cloud-init lets in")
+    packages: list[PackageName] = Field(min_length=1, description="Packages of the layer, with the kernel")
+    hostname: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Host name")]
+    timezone: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_+/-]+$", description="Time zone"), AfterValidator(_known_timezone)
+    ]
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]+$", description="Locale (LANG)")]
+    system_groups: dict[Name, SystemId] = Field(description="Ids of the groups that packages would otherwise create")
+    system_users: dict[Name, SystemUser] = Field(description="Ids of the accounts that packages would otherwise create")
+    users: dict[Name, User] = Field(
+        min_length=1, description="Accounts of persons; cloud-init adds its ssh key to the first"
+    )
     ssh: Ssh
     firewall: Firewall
     fail2ban: Fail2ban
@@ -165,8 +176,8 @@ class Base(Section):
     logs: Logs
     updates: Updates
     kernel: Kernel
-    units: list[Unit] = Field(description="units that are on at boot")
-    units_off: list[Unit] = Field(description="units that never start by themselves")
+    units: list[Unit] = Field(description="Units that are enabled")
+    units_off: list[Unit] = Field(description="Units that are disabled")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,58 +1,70 @@
-"""Pillar section `driver`: which kernel driver and user space the accelerator needs, and from where."""
+"""Pillar section `driver`: the NVIDIA driver, its source, and the settings of the GPUs."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vault_cube.driver.needs import CUDA_NEEDS, CUDNN_FOR_CUDA_13, GENERATION_NEEDS, OPEN_ONLY
+from vault_cube.settings.compatibility import CUDA_NEEDS, CUDNN_FOR_CUDA_13, GENERATION_NEEDS, OPEN_ONLY
 from vault_cube.settings.repository import Repository
 from vault_cube.settings.strict import PackageName, Section
 
-Branch = Annotated[str, Field(pattern=r"^\d{3}$", description="driver branch, such as 580")]
+Branch = Annotated[str, Field(pattern=r"^\d{3}$", description="Driver branch, such as 580")]
 
 
 class Cuda(Section):
-    """The CUDA toolkit and cuDNN that the box's environments carry."""
+    """The CUDA toolkit and cuDNN of the Python environments; the driver must be new enough for them."""
 
-    toolkit: Annotated[str, Field(pattern=r"^\d+\.\d+$", description="CUDA toolkit, major.minor")]
-    cudnn: Annotated[str, Field(pattern=r"^\d+\.\d+$", description="cuDNN, major.minor")]
+    toolkit: Annotated[str, Field(pattern=r"^\d+\.\d+$", description="Version of the CUDA toolkit, major.minor")]
+    cudnn: Annotated[str, Field(pattern=r"^\d+\.\d+$", description="Version of cuDNN, major.minor")]
 
 
 class Power(Section):
-    """What the supply and the slots stand."""
+    """Limits that the power supply and the slots impose."""
 
-    limit_w: Annotated[int, Field(ge=100, le=1000)] | None = Field(description="cap per GPU, W; null: the card's own")
-    pcie_aspm: Literal["default", "performance"] = Field(description="performance: links never sleep, where some drop")
+    limit_w: Annotated[int, Field(ge=100, le=1000)] | None = Field(
+        description="Power limit of each GPU; null: the card's default"
+    )
+    pcie_aspm: Literal["default", "performance"] = Field(
+        description="ASPM policy of the kernel; performance keeps PCIe links awake if some drop"
+    )
 
 
 class DriverGates(Section):
-    """What `layer.check driver` measures against on a live box."""
+    """Thresholds of `layer.check driver` on a live box."""
 
-    gpus: Annotated[int, Field(ge=0, description="how many GPUs the box has")]
-    memory_mib: Annotated[int, Field(ge=0, description="memory of each GPU, MiB, as nvidia-smi says")]
-    pcie_generation: Annotated[int, Field(ge=0, le=7, description="under load; idle cards drop to 1")]
-    pcie_width: Annotated[int, Field(ge=0, le=16, description="lanes of each GPU, under load")]
-    idle_celsius: Annotated[int, Field(ge=0, le=100, description="each GPU stays below this while idle, °C")]
+    gpus: Annotated[int, Field(ge=0, description="Number of GPUs")]
+    memory_mib: Annotated[int, Field(ge=0, description="Memory of each GPU, as nvidia-smi shows it")]
+    pcie_generation: Annotated[
+        int, Field(ge=0, le=7, description="PCIe generation of each GPU under load; an idle card may drop to 1")
+    ]
+    pcie_width: Annotated[int, Field(ge=0, le=16, description="PCIe lanes of each GPU under load")]
+    idle_celsius: Annotated[int, Field(ge=0, le=100, description="Upper limit of each GPU's temperature while idle")]
 
 
 class Driver(Section):
-    """Layer 2."""
+    """Layer 2: the NVIDIA driver."""
 
-    packages: list[PackageName]
+    packages: list[PackageName] = Field(description="Packages of the driver")
     provider: Literal["ubuntu", "nvidia", "debian", "none"] = Field(
-        description="ubuntu: prebuilt signed modules; nvidia: the CUDA repository; debian: non-free with DKMS; none"
+        description="Source: ubuntu (signed modules), nvidia (the CUDA repository), debian (non-free, DKMS), or none"
     )
-    branch: Branch | None
-    modules: Literal["open", "proprietary"] | None = Field(description="flavour of the kernel modules")
-    generation: Literal["turing", "ampere", "ada", "hopper", "blackwell"] | None = Field(description="of the GPUs")
+    branch: Branch | None = Field(description="Driver branch, such as 580; null: no driver")
+    modules: Literal["open", "proprietary"] | None = Field(description="Flavour of the kernel modules")
+    generation: Literal["turing", "ampere", "ada", "hopper", "blackwell"] | None = Field(
+        description="Architecture of the GPUs"
+    )
     held: list[PackageName] = Field(
-        description="apt never upgrades these: all of packages, and what has to match them, such as the kernel"
+        description="Packages on hold: all of packages, and those that must match them, such as the kernel"
     )
-    repositories: list[Repository] = Field(description="the vendor's; only provider nvidia has one")
+    repositories: list[Repository] = Field(description="apt repositories of the vendor; for provider nvidia only")
     cuda: Cuda | None
-    persistence: bool = Field(description="keep the driver loaded while no client uses a GPU")
-    load: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]] = Field(description="kernel modules loaded at boot")
-    blocked: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]] = Field(description="kernel modules never loaded")
+    persistence: bool = Field(
+        description="Whether nvidia-persistenced keeps the GPUs initialised while no process uses them"
+    )
+    load: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]] = Field(description="Kernel modules loaded at boot")
+    blocked: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]] = Field(
+        description="Kernel modules never loaded (blacklist)"
+    )
     power: Power
     gates: DriverGates
 

@@ -6,8 +6,8 @@ from vault_cube.settings.strict import Section
 
 
 class Environment(Section):
-    """What goes into an environment; `image.lock` turns it into a lock with every version and hash."""
+    """A Python environment; `image.lock` resolves it to exact versions and hashes."""
 
-    requirements: list[str] = Field(min_length=1, description="what is wanted, as requirement specifiers")
-    overrides: list[str] = Field(description="versions that win over what packages ask for")
-    excluded: list[str] = Field(description="packages that are left out although something asks for them")
+    requirements: list[str] = Field(min_length=1, description="Requirement specifiers (PEP 508)")
+    overrides: list[str] = Field(description="Requirement specifiers that replace what packages themselves require")
+    excluded: list[str] = Field(description="Packages to leave out although another package requires them")

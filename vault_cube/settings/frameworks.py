@@ -1,4 +1,4 @@
-"""Pillar section `frameworks`: one Python environment a framework, and the vLLM service."""
+"""Pillar section `frameworks`: one Python environment per framework, and the vLLM service."""
 
 from typing import Annotated
 
@@ -11,39 +11,48 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 
 
 class Service(Section):
-    """vLLM as a systemd service with OpenAI's API on loopback."""
+    """The vLLM service, with the OpenAI API on loopback."""
 
-    environment: Name | None = Field(description="the environment that has vLLM; null: this target has none")
-    enabled: bool = Field(description="started at boot; needs a model in the model folder")
-    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")]
-    uid: Annotated[int, Field(ge=100, lt=1000, description="fixed, so that every image is the same")]
-    models: AbsolutePath = Field(description="folder with one folder per model")
-    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", description="the folder below `models` that is served")]
-    host: Annotated[str, Field(pattern=r"^127\.\d+\.\d+\.\d+$", description="loopback only; publish through a proxy")]
-    port: Port = Field(description="of the first replica; replica n listens on port + n")
-    replicas: Annotated[int, Field(ge=1, le=16, description="one process each, on one GPU each where there are GPUs")]
-    arguments: list[str] = Field(description="appended to the server's command line")
-    settings: dict[Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")], str] = Field(description="environment variables")
+    environment: Name | None = Field(description="Environment with vLLM; null: the target has no vLLM")
+    enabled: bool = Field(description="Whether the service starts at boot; it needs a model")
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$", description="Account of the service")]
+    uid: Annotated[int, Field(ge=100, lt=1000, description="User and group id of the account")]
+    models: AbsolutePath = Field(description="Folder with one subfolder per model")
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", description="Subfolder of the model to serve")]
+    host: Annotated[
+        str,
+        Field(
+            pattern=r"^127\.\d+\.\d+\.\d+$", description="Address to listen on; loopback only, a proxy makes it public"
+        ),
+    ]
+    port: Port = Field(description="Port of replica 0; replica n listens on port + n")
+    replicas: Annotated[
+        int, Field(ge=1, le=16, description="Number of server processes, each on one GPU if the target has GPUs")
+    ]
+    arguments: list[str] = Field(description="Further arguments of the server")
+    settings: dict[Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")], str] = Field(description="Environment variables")
 
 
 class FrameworkGates(Section):
-    """What `layer.check frameworks` measures against."""
+    """Thresholds of `layer.check frameworks`."""
 
-    gpus: Annotated[int, Field(ge=0, description="GPUs each framework sees and computes on; 0: it computes on the CPU")]
-    import_s: Annotated[int, Field(ge=1, description="a framework's import and one computation take at most this, s")]
+    gpus: Annotated[int, Field(ge=0, description="Number of GPUs that each framework sees and computes on; 0: the CPU")]
+    import_s: Annotated[int, Field(ge=1, description="Time limit for a framework's import and one computation")]
 
 
 class Frameworks(Section):
-    """Layer 4."""
+    """Layer 4: Python environments of the frameworks."""
 
-    packages: list[PackageName]
-    folder: AbsolutePath = Field(description="where the environments lie, one folder each")
-    environments: dict[Name, Environment]
-    checks: dict[Name, Name] = Field(description="environment -> the framework that must import and compute in it")
-    commands: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], list[str]] = Field(
-        description="wrappers on PATH: name -> environment, program and fixed arguments"
+    packages: list[PackageName] = Field(description="Debian packages that the frameworks need")
+    folder: AbsolutePath = Field(description="Folder of the environments")
+    environments: dict[Name, Environment] = Field(description="Python environments by name")
+    checks: dict[Name, Name] = Field(
+        description="Framework that is checked in each environment: environment to framework"
     )
-    kernels: list[Name] = Field(description="environments that are offered as Jupyter kernels")
+    commands: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], list[str]] = Field(
+        description="Commands on PATH: name to environment, program and fixed arguments"
+    )
+    kernels: list[Name] = Field(description="Environments that are Jupyter kernels")
     vllm: Service
     gates: FrameworkGates
 

@@ -1,12 +1,12 @@
-"""Pillar section `gpu`: which GPUs the box has, and what health means. Counts and links stand in driver:gates."""
+"""Pillar section `gpu`: the expected GPUs and the thresholds of `gpu.health`; their number is in driver:gates."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vault_cube.settings.strict import Fraction, Section
+from vault_cube.settings.strict import Fraction, Section, Unit
 
-Celsius = Annotated[int, Field(ge=30, le=120)]
+Celsius = Annotated[int, Field(ge=30, le=120), Unit("°C")]
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0, strict=False)]
 Reason = Literal[
@@ -16,11 +16,11 @@ Reason = Literal[
 
 
 class Warmth(Section):
-    """Temperatures of the GPU itself; a card's own lower limits count, too."""
+    """Temperature limits of the GPU core; the card's own limits apply if they are lower."""
 
-    warning: Celsius = Field(description="from here on it is too warm, °C")
-    fault: Celsius = Field(description="from here on it is in danger, °C")
-    fan: Celsius = Field(description="from here on a fan that stands still is broken, °C")
+    warning: Celsius = Field(description="Temperature from which a GPU is a warning")
+    fault: Celsius = Field(description="Temperature from which a GPU is a fault")
+    fan: Celsius = Field(description="Temperature from which a fan at 0 % is a fault")
 
     @model_validator(mode="after")
     def _warned_before(self) -> "Warmth":
@@ -30,20 +30,26 @@ class Warmth(Section):
 
 
 class Health(Section):
-    """What `gpu.health` judges by."""
+    """Thresholds of `gpu.health`."""
 
-    window_s: Seconds = Field(description="throttle reasons are sampled so long, seconds; `window_s=` overrules")
-    load_s: Seconds = Field(description="`load=True` keeps the PCIe links busy so long, seconds")
+    window_s: Seconds = Field(
+        description="Time over which throttle reasons are sampled; the argument window_s overrides it"
+    )
+    load_s: Seconds = Field(description="Time for which load=True keeps the PCIe links busy")
     celsius: Warmth
     throttle_share: dict[Reason, Fraction] = Field(
-        description="throttle reason -> share of samples that is well; else 0"
+        description="Share of samples in which a throttle reason may be active; 0 for one that is not named"
     )
-    ecc_corrected: Count = Field(description="corrected memory errors since the driver was loaded that are well")
-    pcie_replays: Count = Field(description="PCIe replays since the driver was loaded that are well")
-    pcie_corrected: Count = Field(description="corrected PCIe errors (AER) since boot that are well")
-    xid_hours: Seconds = Field(description="how long an XID of a program is news; one of the hardware stays it, hours")
-    held_mib: Count = Field(description="memory that a process outside container and service may hold, MiB")
-    accepted: dict[str, str] = Field(description="check -> reason why its warning or fault is accepted on this box")
+    ecc_corrected: Count = Field(description="Corrected memory errors since the driver was loaded that are accepted")
+    pcie_replays: Count = Field(description="PCIe replays since the driver was loaded that are accepted")
+    pcie_corrected: Count = Field(description="Corrected PCIe errors (AER) since boot that are accepted")
+    xid_hours: Seconds = Field(
+        description="Time for which an XID of an application is a warning; a hardware XID always is one"
+    )
+    held_mib: Count = Field(description="GPU memory that a process outside containers and services may use")
+    accepted: dict[str, str] = Field(
+        description="Checks whose warning or fault is accepted on this box: name to reason"
+    )
 
     @field_validator("accepted")
     @classmethod
@@ -57,10 +63,12 @@ class Health(Section):
 
 
 class Gpu(Section):
-    """`gpu.detect`, `gpu.topology`, `gpu.health`, `gpu.validate`."""
+    """The expected GPUs, for `gpu.detect`, `gpu.topology`, `gpu.health` and `gpu.validate`."""
 
-    answer_s: Seconds = Field(description="a driver that takes longer for an answer hangs, seconds")
-    model: str | None = Field(description="part of every GPU's name as NVML gives it; null: any")
-    compute_mode: Literal["default", "exclusive_process", "prohibited"]
-    mig: bool = Field(description="whether the GPUs are meant to be split")
+    answer_s: Seconds = Field(
+        description="Time limit for an answer of the driver; the grains, which precede the pillar, use 10 s"
+    )
+    model: str | None = Field(description="Text that every GPU's name in NVML contains; null: any name")
+    compute_mode: Literal["default", "exclusive_process", "prohibited"] = Field(description="Compute mode of each GPU")
+    mig: bool = Field(description="Whether the GPUs must be in MIG mode")
     health: Health

@@ -1,4 +1,4 @@
-"""Pillar sections `target`, `archive` and `image`: what is built, from where, into which files."""
+"""Pillar sections `target`, `archive` and `image`: what is built, from which archives, into which files."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -11,76 +11,91 @@ from vault_cube.settings.strict import AbsolutePath, HttpUrl, PackageName, Secti
 
 Uuid = Annotated[UUID, Field(strict=False)]
 
-ARCHIVE = "name of the archive, key of image:mirrors; Debian's and Ubuntu's: the Label of the Release file, lower case"
+ARCHIVE = "Name of the archive, a key of image:mirrors; of Debian and Ubuntu the lower-case Label of the Release file"
 
 
 class Target(Section):
-    """One kind of box. A target is one pillar file, `pillar/targets/<name>.sls`."""
+    """The kind of box that is built; one file `pillar/targets/<name>.sls` per target."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9.-]+$", description="the file's name")]
-    os: Literal["Debian", "Ubuntu"] = Field(description="Salt's grain `os` of the box")
-    release: str = Field(description="version of the distribution, as its VERSION_ID says")
-    codename: str = Field(description="code name of the release, as the archive spells it")
-    architecture: Literal["amd64"] = Field(description="Debian's name of the processor architecture")
-    python: Annotated[str, Field(pattern=r"^3\.\d+$", description="the distribution's Python, major.minor")]
-    accelerator: Literal["cpu", "nvidia"] = Field(description="which builds of the frameworks are installed")
+    name: Annotated[
+        str, Field(pattern=r"^[a-z0-9.-]+$", description="Name of the target, which is the name of its file")
+    ]
+    os: Literal["Debian", "Ubuntu"] = Field(description="Distribution, as in Salt's grain `os`")
+    release: str = Field(description="Version of the distribution, as in VERSION_ID of os-release(5)")
+    codename: str = Field(description="Code name of the release, as the archive spells it")
+    architecture: Literal["amd64"] = Field(description="Processor architecture, as Debian names it")
+    python: Annotated[str, Field(pattern=r"^3\.\d+$", description="Version of the distribution's Python, major.minor")]
+    glibc: Annotated[str, Field(pattern=r"^2\.\d+$", description="Version of the C library; decides which wheels fit")]
+    accelerator: Literal["cpu", "nvidia"] = Field(description="Builds of the frameworks to install")
 
 
 class Source(Section):
-    """One apt source: `deb <mirror> <suite> <components>`."""
+    """An apt source: `deb <mirror> <suite> <components>`."""
 
     archive: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description=ARCHIVE)]
-    mirror: HttpUrl = Field(description="what the box uses; the builder, too, when nothing nearer is configured")
-    snapshot: HttpUrl | None = Field(description="dated copy of the archive, `{date}` standing for 20261124T000000Z")
-    suites: list[str] = Field(min_length=1)
-    components: list[str] = Field(min_length=1)
-    keyring: Annotated[str, Field(pattern=r"^/.+\.(gpg|pgp|asc)$", description="the keyring its signature must match")]
+    mirror: HttpUrl = Field(
+        description="Mirror for the box, and for the builder if image:mirrors and its own apt name none"
+    )
+    snapshot: HttpUrl | None = Field(
+        description="URL of a dated copy of the archive; `{date}` becomes a date such as 20261124T000000Z"
+    )
+    suites: list[str] = Field(min_length=1, description="Suites, such as bookworm-updates")
+    components: list[str] = Field(min_length=1, description="Components, such as main")
+    keyring: Annotated[
+        str, Field(pattern=r"^/.+\.(gpg|pgp|asc)$", description="Keyring that verifies the archive's signature")
+    ]
 
 
 class Archive(Section):
-    """Where the box gets packages from; a vendor's apt sources stand in the layer that needs them."""
+    """The archives of packages; a vendor's apt repositories are in the section of the layer that needs them."""
 
-    sources: list[Source] = Field(min_length=1)
-    wheel_index: HttpUrl | None = Field(description="Python index; null: what pip on the building machine uses")
-    extra_wheel_indexes: list[HttpUrl] = Field(description="further indexes, such as PyTorch's own for CPU builds")
+    sources: list[Source] = Field(min_length=1, description="apt sources of the box")
+    wheel_index: HttpUrl | None = Field(
+        description="Index of Python packages; null: the one that pip uses on the building machine"
+    )
+    extra_wheel_indexes: list[HttpUrl] = Field(description="Further indexes, such as PyTorch's for CPU builds")
 
 
 class Tools(Section):
-    """The tools tree: a small pinned Debian 13 whose mkfs, ukify and qemu make and boot the disk on any machine."""
+    """The tools tree: a locked Debian whose mkfs, ukify and QEMU make and boot the disk."""
 
-    sources: list[Source] = Field(min_length=1)
-    codename: str
-    packages: list[PackageName] = Field(min_length=1)
+    sources: list[Source] = Field(min_length=1, description="apt sources of the tools tree")
+    codename: str = Field(description="Code name of its Debian release")
+    packages: list[PackageName] = Field(min_length=1, description="Packages of the tools tree")
 
 
 class Disk(Section):
-    """GPT with an EFI system partition and one ext4 root, all identifiers fixed so that the bytes are, too."""
+    """The disk: GPT, an EFI system partition and an ext4 root; fixed identifiers make its bytes reproducible."""
 
-    esp_mib: Annotated[int, Field(ge=64, description="size of the EFI system partition, MiB")]
-    spare_mib: Annotated[int, Field(ge=64, description="free space left in the root file system as shipped, MiB")]
-    disk_uuid: Uuid
-    esp_uuid: Uuid
-    root_uuid: Uuid
-    filesystem_uuid: Uuid
-    hash_seed: Uuid
-    kernel_cmdline: str = Field(description="appended to root=PARTUUID=… ro")
+    esp_mib: Annotated[int, Field(ge=64, description="Size of the EFI system partition")]
+    spare_mib: Annotated[int, Field(ge=64, description="Free space in the root file system of the image")]
+    disk_uuid: Uuid = Field(description="UUID of the partition table")
+    esp_uuid: Uuid = Field(description="PARTUUID of the EFI system partition")
+    root_uuid: Uuid = Field(description="PARTUUID of the root partition")
+    filesystem_uuid: Uuid = Field(description="UUID of the root file system")
+    hash_seed: Uuid = Field(description="ext4's seed for directory hashes (mke2fs -E hash_seed)")
+    kernel_cmdline: str = Field(description="Kernel command line after root=PARTUUID=… ro")
 
 
 class Image(Section):
-    """The golden image's name and form."""
+    """The golden image: its name, version, formats and contents below the layers."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$", description="SemVer of the image")]
-    formats: list[Literal["qcow2", "raw.zst"]] = Field(min_length=1)
-    keep: Annotated[int, Field(ge=1, description="how many finished images of a target stay in dist/")]
-    mirrors: dict[str, HttpUrl] = Field(description="the builder's own mirrors by archive name; not part of any image")
-    keyrings: dict[AbsolutePath, list[Fingerprint]] = Field(
-        description="keyrings of archive:sources that locks/keyrings/ carries, and all keys that each holds"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description="Name of the image, the start of its files' names")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$", description="Version of the image (SemVer)")]
+    formats: list[Literal["qcow2", "raw.zst"]] = Field(min_length=1, description="Formats to write; qcow2 is required")
+    keep: Annotated[int, Field(ge=1, description="Number of finished images of a target to keep in dist/")]
+    mirrors: dict[str, HttpUrl] = Field(
+        description="Mirrors of the builder by name of the archive; none: those of the machine's apt"
     )
-    root_packages: list[PackageName] = Field(description="what Salt needs to run, beside essential and required")
-    salt: Environment = Field(description="Salt's own Python environment on the box, /opt/vault-cube/salt")
+    keyrings: dict[AbsolutePath, list[Fingerprint]] = Field(
+        description="Keyrings of archive:sources that locks/keyrings/ carries, with the fingerprints of all their keys"
+    )
+    root_packages: list[PackageName] = Field(
+        description="Packages of the root tree besides those of priority essential and required"
+    )
+    salt: Environment = Field(description="Python environment of Salt on the box")
     cache_gib: Annotated[
-        int, Field(ge=1, description="layers, and the store: least recently used go beyond this, GiB each")
+        int, Field(ge=1, description="Size of the store, and of the layer cache; the least recently used are evicted")
     ]
     tools: Tools
     disk: Disk
@@ -89,5 +104,5 @@ class Image(Section):
     @classmethod
     def _boots(cls, formats: list[str]) -> list[str]:
         if "qcow2" not in formats:
-            raise ValueError("qcow2 must be among them: it is the form that is booted and proven")
+            raise ValueError("qcow2 must be among them: it is the format that is booted and verified")
         return formats

@@ -1,10 +1,10 @@
-"""Pillar section `validation:monitoring`: what is measured all the time, who may read it, and when it is an alert."""
+"""Pillar section `validation:monitoring`: exporters, who may read them, and the thresholds of alerts."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from vault_cube.settings.strict import AbsolutePath, Port, Section
+from vault_cube.settings.strict import AbsolutePath, Port, Section, Unit
 
 Seconds = Annotated[int, Field(ge=1)]
 Minutes = Annotated[int, Field(ge=0)]
@@ -13,62 +13,70 @@ Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")]
 
 
 class Alert(Section):
-    """A value above which somebody should know, once it has lasted."""
+    """The threshold of an alert."""
 
-    above: Annotated[float, Field(ge=0, strict=False)]
-    minutes: Minutes = Field(description="how long the value must stay above")
+    above: Annotated[float, Field(ge=0, strict=False, description="Value above which the alert fires")]
+    minutes: Minutes = Field(description="Time for which the value must stay above it")
 
 
 class Alerts(Section):
-    """The thresholds of the alert rules and of the boards' colours."""
+    """Thresholds of the alert rules and of the dashboards' colours."""
 
-    gpu_warm: Alert = Field(description="GPU temperature, °C: warning")
-    gpu_hot: Alert = Field(description="GPU temperature, °C: critical")
-    gpu_memory: Alert = Field(description="used share of a GPU's memory, 0 to 1")
-    gpu_throttled: Alert = Field(description="share of the last 5 minutes slowed by heat or the supply, 0 to 1")
-    gpu_power: Alert = Field(description="draw of one GPU, W")
-    box_power: Alert = Field(description="draw of all GPUs together, W")
-    disk_filling: Alert = Field(description="used share of a file system, 0 to 1: warning")
-    disk_full: Alert = Field(description="used share of a file system, 0 to 1: critical")
-    memory: Alert = Field(description="used share of the box's memory, 0 to 1")
-    nvme_hot: Alert = Field(description="temperature of an NVMe, °C")
-    nvme_worn: Alert = Field(description="used share of an NVMe's rated endurance, 0 to 1")
-    xid_minutes: Minutes = Field(description="an XID of the hardware is an alert so long, minutes")
-    down_minutes: Minutes = Field(description="a box, service or GPU may be away so long, minutes")
-    stale_minutes: Minutes = Field(description="beyond two intervals, a collector may be silent so long, minutes")
+    gpu_warm: Annotated[Alert, Unit("°C")] = Field(description="GPU temperature: warning")
+    gpu_hot: Annotated[Alert, Unit("°C")] = Field(description="GPU temperature: critical")
+    gpu_memory: Annotated[Alert, Unit("share")] = Field(description="Used share of a GPU's memory")
+    gpu_throttled: Annotated[Alert, Unit("share")] = Field(
+        description="Share of the last 5 minutes in which heat or the power supply slowed a GPU"
+    )
+    gpu_power: Annotated[Alert, Unit("W")] = Field(description="Power draw of one GPU")
+    box_power: Annotated[Alert, Unit("W")] = Field(description="Power draw of all GPUs together")
+    disk_filling: Annotated[Alert, Unit("share")] = Field(description="Used share of a file system: warning")
+    disk_full: Annotated[Alert, Unit("share")] = Field(description="Used share of a file system: critical")
+    memory: Annotated[Alert, Unit("share")] = Field(description="Used share of the box's memory")
+    nvme_hot: Annotated[Alert, Unit("°C")] = Field(description="Temperature of an NVMe drive")
+    nvme_worn: Annotated[Alert, Unit("share")] = Field(description="Used share of an NVMe drive's rated endurance")
+    xid_minutes: Minutes = Field(description="Time for which a hardware XID stays an alert")
+    down_minutes: Minutes = Field(
+        description="Time for which a box, a service or a GPU may be unavailable before it is an alert"
+    )
+    stale_minutes: Minutes = Field(description="Time, after two missed intervals, until stale readings are an alert")
 
 
 class Dcgm(Section):
-    """NVIDIA's dcgm-exporter, as a container of the runtime layer."""
+    """NVIDIA's dcgm-exporter, in a container."""
 
     image: Annotated[str, Field(pattern=r"^\S+@sha256:[0-9a-f]{64}$")] | None = Field(
-        description="image with its digest; null: not used"
+        description="Container image with its digest; null: not used"
     )
-    port: Port = Field(description="on loopback")
+    port: Port = Field(description="Port on loopback")
 
 
 class Prometheus(Section):
-    """The server that keeps the numbers and evaluates the rules."""
+    """A Prometheus server on the box, which stores the readings and evaluates the alert rules."""
 
-    enabled: bool
-    port: Port = Field(description="on loopback")
-    every_s: Seconds = Field(description="time between two scrapes, seconds")
-    retention_days: Annotated[int, Field(ge=1)]
-    alertmanagers: list[Annotated[str, Field(pattern=r"^[\w.:\[\]-]+:\d+$")]] = Field(description="host:port of each")
+    enabled: bool = Field(description="Whether the server runs; its package must be in validation:packages")
+    port: Port = Field(description="Port on loopback")
+    every_s: Seconds = Field(description="Time between two scrapes")
+    retention_days: Annotated[int, Field(ge=1, description="Age at which readings are deleted")]
+    alertmanagers: list[Annotated[str, Field(pattern=r"^[\w.:\[\]-]+:\d+$")]] = Field(
+        description="Alertmanagers, host:port"
+    )
 
 
 class Monitoring(Section):
-    """Exporters, rules, boards and the beacon of layer 5."""
+    """Exporters, alert rules, dashboards and the Salt beacon."""
 
-    user: Name = Field(description="account of the exporters, as Debian's packages name it")
-    uid: Annotated[int, Field(ge=600, le=999)]
-    address: Address = Field(description="the node exporter listens here")
-    port: Port
-    textfiles: AbsolutePath = Field(description="the node exporter's textfile folder")
-    files: AbsolutePath = Field(description="rules, boards and Prometheus' configuration")
-    gpus_every_s: Seconds = Field(description="time between two readings of the GPUs, seconds")
-    disks_every_s: Seconds = Field(description="time between two readings of the disks' SMART data, seconds")
-    beacon_every_s: Seconds = Field(description="time between two looks of the Salt beacon, seconds")
+    user: Name = Field(description="Account of the exporters, as Debian's packages name it")
+    uid: Annotated[int, Field(ge=600, le=999, description="User and group id of the account")]
+    address: Address = Field(description="Address that the node exporter listens on")
+    port: Port = Field(description="Port of the node exporter")
+    textfiles: AbsolutePath = Field(description="The node exporter's textfile folder")
+    files: AbsolutePath = Field(
+        description="Folder of the alert rules, the dashboards and the configuration of Prometheus"
+    )
+    gpus_every_s: Seconds = Field(description="Time between two readings of the GPUs")
+    disks_every_s: Seconds = Field(description="Time between two readings of the disks' SMART data")
+    beacon_every_s: Seconds = Field(description="Time between two runs of the Salt beacon")
     dcgm: Dcgm
     prometheus: Prometheus
     alerts: Alerts

@@ -1,4 +1,4 @@
-"""A vendor's apt repository, as a deb822 source, the key it must be signed with, and what may come from it."""
+"""A vendor's apt repository: its deb822 source, its signing key, and the packages that may come from it."""
 
 from typing import Annotated
 
@@ -10,28 +10,28 @@ Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$", description="OpenP
 
 
 class Keyring(Section):
-    """The signing key: the fingerprint decides; the bytes are fetched, never kept in the tree."""
+    """The signing key, which is fetched and must have this fingerprint."""
 
-    url: HttpUrl = Field(description="where the vendor publishes the key")
-    sha256: Sha256 | None = Field(description="sha256 of the published file; null: the fingerprint alone decides")
+    url: HttpUrl = Field(description="URL at which the vendor publishes the key")
+    sha256: Sha256 | None = Field(description="SHA-256 of the published file; null: only the fingerprint is checked")
     fingerprint: Fingerprint
 
 
 class Pin(Section):
-    """Which packages the repository may give; everything else in it is refused (priority -1)."""
+    """The packages that may come from the repository; all others have apt priority -1."""
 
-    packages: list[str] = Field(min_length=1, description="package names, globs as apt_preferences(5) has them")
-    version: str | None = Field(description="exact version to stay at while a newer one is there; null: the newest")
-    origin: str = Field(description="host name of the repository, as apt's `origin` pin matches it; empty: a local one")
+    packages: list[str] = Field(min_length=1, description="Package names or globs, as in apt_preferences(5)")
+    version: str | None = Field(description="Exact version to stay at; null: the newest")
+    origin: str = Field(description="Host name that apt's `origin` pin matches; empty: a local repository")
 
 
 class Repository(Section):
-    """`/etc/apt/sources.list.d/<name>.sources` and `/etc/apt/preferences.d/<name>`."""
+    """An apt repository: `/etc/apt/sources.list.d/<name>.sources` and `/etc/apt/preferences.d/<name>`."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    uri: Annotated[str, Field(pattern=r"^(https?|file)://[^\s@]*$")]
-    suite: str = Field(description="suite; a flat repository ends in a slash")
-    components: list[str]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description="Name of the two files below /etc/apt")]
+    uri: Annotated[str, Field(pattern=r"^(https?|file)://[^\s@]*$", description="URI of the repository")]
+    suite: str = Field(description="Suite; it ends in a slash for a flat repository")
+    components: list[str] = Field(description="Components; empty for a flat repository")
     keyring: Keyring
     pin: Pin
 

@@ -1,4 +1,4 @@
-"""Pillar section `runtime`: how containers get the GPUs."""
+"""Pillar section `runtime`: GPUs in containers."""
 
 from typing import Annotated, Literal
 
@@ -9,25 +9,29 @@ from vault_cube.settings.strict import PackageName, Section
 
 
 class RuntimeGates(Section):
-    """What `layer.check runtime` measures against on a live box."""
+    """Thresholds of `layer.check runtime` on a live box."""
 
-    gpus: Annotated[int, Field(ge=0, description="GPUs that a container given all of them sees")]
-    together: Annotated[int, Field(ge=0, description="containers that hold one GPU each at the same time")]
+    gpus: Annotated[int, Field(ge=0, description="Number of GPUs that a container with all of them sees")]
+    together: Annotated[
+        int, Field(ge=0, description="Number of containers that run at the same time with one GPU each")
+    ]
 
 
 class Runtime(Section):
-    """Layer 3."""
+    """Layer 3: GPUs in containers."""
 
-    packages: list[PackageName]
+    packages: list[PackageName] = Field(description="Packages of the layer")
     provider: Literal["nvidia", "vault-cube", "none"] = Field(
-        description="nvidia: the Container Toolkit from NVIDIA's repository; vault-cube: a CDI specification of the "
-        "installed driver, written at boot, without the toolkit"
+        description="Source of GPUs in containers: nvidia (the Container Toolkit), vault-cube (a CDI specification "
+        "that the box writes at boot, without the toolkit), or none"
     )
-    mode: Literal["cdi", "runtime"] | None = Field(description="cdi where Docker is 25 or newer, else a runtime entry")
+    mode: Literal["cdi", "runtime"] | None = Field(
+        description="How Docker passes GPUs on: cdi needs Docker 25; runtime adds an entry to daemon.json"
+    )
     cgroup_driver: Literal["systemd", "cgroupfs"] | None = Field(
-        description="cgroupfs keeps a container's GPUs when systemd reloads (nvidia-container-toolkit issue 48)"
+        description="Docker's cgroup driver; systemd loses GPUs on daemon-reload (nvidia-container-toolkit issue 48)"
     )
-    repositories: list[Repository]
+    repositories: list[Repository] = Field(description="apt repositories of the vendor")
     gates: RuntimeGates
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The base of every pillar model: unknown keys and wrong types are errors, and there are no defaults in code."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a number, for docs/pillar.md; needed where the key's name does not end in it."""
+
+    name: str
+
+
+Fraction = Annotated[float, Field(ge=0, le=1), Unit("share")]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$")]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[^\s]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]

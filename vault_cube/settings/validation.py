@@ -1,4 +1,4 @@
-"""Pillar section `validation`: what the box carries to prove itself."""
+"""Pillar section `validation`: monitoring, and the record of the image."""
 
 from pydantic import Field, model_validator
 
@@ -7,11 +7,12 @@ from vault_cube.settings.strict import AbsolutePath, PackageName, Section
 
 
 class Validation(Section):
-    """Layer 5; the thresholds of a layer's checks stand in that layer's own `gates`."""
+    """Layer 5: monitoring, checks and benchmarks; the thresholds of a layer's checks are in its own `gates`."""
 
-    packages: list[PackageName]
-    checkout: AbsolutePath = Field(description="the box's own copy of states, pillar and modules")
-    manifest: AbsolutePath = Field(description="name, version and target of the image that the box was made from")
+    packages: list[PackageName] = Field(description="Packages of the layer")
+    manifest: AbsolutePath = Field(
+        description="File with name, version and target of the image that the box was made from"
+    )
     monitoring: Monitoring
 
     @model_validator(mode="after")

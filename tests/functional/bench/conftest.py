@@ -34,7 +34,7 @@ class Bench:
     def __init__(self, folder):
         self.folder, self.workloads = folder, folder / "workloads"
         self.workloads.mkdir()
-        shutil.copy(CHECKOUT / "benchmarks/workload.py", self.workloads)
+        shutil.copy(CHECKOUT / "workloads/workload.py", self.workloads)
         for name in ("pytorch", "tensorflow", "vllm"):
             python = folder / "envs" / name / "bin/python"
             python.parent.mkdir(parents=True)

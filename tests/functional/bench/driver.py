@@ -5,8 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from vault_cube.bench import runner, stress, verbs
-from vault_cube.bench.hardware import open_hardware
+from vault_cube.bench import stress, verbs
+from vault_cube.bench.run import runner
+from vault_cube.bench.run.hardware import open_hardware
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import check
 

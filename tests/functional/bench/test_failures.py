@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube.bench import runner
-from vault_cube.bench.hardware import Hardware
+from vault_cube.bench.run import runner
+from vault_cube.bench.run.hardware import Hardware
 from vault_cube.errors import VaultCubeError
 
 # a grandchild in a session of its own, as frameworks make them, that would outlive everything

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from vault_cube.bench import runner
-from vault_cube.bench.hardware import Hardware
+from vault_cube.bench.run import runner
+from vault_cube.bench.run.hardware import Hardware
 from vault_cube.settings import PillarError
 
 # a machine that is slower the second time; `late` happens then

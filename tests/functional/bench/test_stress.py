@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from vault_cube.bench import stress
-from vault_cube.bench.hardware import Hardware
+from vault_cube.bench.run.hardware import Hardware
 from vault_cube.errors import VaultCubeError
 
-# what benchmarks/burn.py says, without PyTorch; {each} runs every turn
+# what workloads/burn.py says, without PyTorch; {each} runs every turn
 BURN = """
 import json, sys, time
 turn = 0
@@ -221,7 +221,7 @@ burn.main()
 @pytest.mark.skipif(not TORCH, reason="needs PyTorch: VAULT_CUBE_TORCH=…/bin/python")
 @pytest.mark.parametrize(("turn", "said"), [(30, '"wrong": 1,'), (1, "the first product is off"), (0, '"wrong": 0,')])
 def test_the_real_burn_finds_one_wrong_value_among_a_million(bench, turn, said):
-    workloads = str(Path(__file__).resolve().parents[3] / "benchmarks")
+    workloads = str(Path(__file__).resolve().parents[3] / "workloads")
     script = bench.folder / "plant.py"
     script.write_text(PLANT.format(workloads=workloads, turn=turn))
     process = subprocess.Popen([TORCH, str(script)], stdout=subprocess.PIPE, text=True)

@@ -1,12 +1,13 @@
 """The beacon as a minion runs it: loaded by Salt, over the fake NVML, events with their tags."""
 
+import time
 from pathlib import Path
 
 import pytest
 import salt.beacons
 import salt.loader
 
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.watch import Watch
 
 TOP = Path(__file__).parents[3]
@@ -17,7 +18,7 @@ NAME = "salt/beacon/test/gpu/"
 def minion(salt_of):
     """minion() runs the configured beacons once: [(tag, data)]."""
     options = {**salt_of("debian-12").opts, "id": "test", "beacons_dirs": [str(TOP / "_beacons")]}
-    options["beacons"] = {"gpu": []}
+    options["beacons"] = {"gpu": [{"answer_s": 0.5}]}
     found = salt.beacons.Beacon(options, salt.loader.minion_mods(options))
 
     def run():
@@ -59,13 +60,30 @@ def test_a_lost_gpu_is_told_once_and_so_is_its_return(nvml, minion):
 
 @pytest.mark.parametrize(
     ("config", "says"),
-    [({"interval": 1}, "is a list"), ([{"intervall": 1}], "no such setting: intervall"), ([{"interval": 1}], "")],
+    [
+        ({"interval": 1}, "is a list"),
+        ([{"intervall": 1}], "no such setting: intervall"),
+        ([{"interval": 1}], "answer_s: give the time limit"),
+        ([{"answer_s": "ten"}], "answer_s: give the time limit"),
+        ([{"answer_s": 0}], "answer_s: give the time limit"),
+        ([{"interval": 1}, {"answer_s": 10}], ""),
+    ],
 )
 def test_a_configuration_that_is_wrong_is_said(salt_of, config, says):
     options = {**salt_of("debian-12").opts, "beacons_dirs": [str(TOP / "_beacons")]}
     good, why = salt.loader.beacons(options, {})["gpu.validate"](config)
     assert good == (not says)
     assert says in why
+
+
+def test_the_time_limit_is_the_configured_one(nvml, minion):
+    minion()
+    nvml.gpu(3, hang={"nvmlDeviceGetUtilizationRates": 1})
+    began = time.monotonic()
+    ((tag, data),) = minion()
+    assert tag == NAME + "lost"
+    assert "hangs" in data["problem"]
+    assert time.monotonic() - began < 5
 
 
 @pytest.fixture
@@ -76,7 +94,7 @@ def watch():
 
 
 def test_a_machine_that_never_had_a_driver_has_no_events(watch, monkeypatch):
-    monkeypatch.setattr("vault_cube.gpu.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
+    monkeypatch.setattr("vault_cube.gpu.nvml.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
     assert watch.look() == []
     assert watch.look() == []
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from smi import FIELDS, disagreements
 
-from vault_cube.gpu.detail import details
-from vault_cube.gpu.facts import facts
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.detail import details
+from vault_cube.gpu.read.facts import facts
 
 RECORDED = Path(__file__).parent / "recorded"
 

@@ -11,7 +11,7 @@ import yaml
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu import cdi
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
 
 TOP = Path(__file__).parents[3]
 VERSION = "580.95.05"  # the fake's

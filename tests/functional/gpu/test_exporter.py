@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from vault_cube.gpu import exporter
-from vault_cube.gpu.host import Host
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.host import Host
+from vault_cube.metrics import gpus
 
 TOP = Path(__file__).parents[3]
 SAME = ("UUID", "pci_bus_id", "device", "modelName")
@@ -23,7 +24,7 @@ def said(tmp_path):
     def ask(log="", **options):
         (tmp_path / "kernel.log").write_text(log)
         with Session(0.5) as session:
-            families = exporter.families(session, Host(tmp_path), **options)
+            families = gpus.families(session, Host(tmp_path), **options)
         return {
             one.name: {tuple(v for k, v in labels.items() if k not in SAME): value for labels, value in one.samples}
             for one in families if one.samples
@@ -98,7 +99,7 @@ def test_a_driver_that_hangs_costs_its_gpu_only(nvml, said):
 
 
 def test_without_a_driver_that_is_what_it_says(said, monkeypatch):
-    monkeypatch.setattr("vault_cube.gpu.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
+    monkeypatch.setattr("vault_cube.gpu.nvml.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
     assert said() == {
         "vault_cube_gpus": {(): 0}, "vault_cube_gpu_problem": {("no library",): 1}, "vault_cube_gpu_simulated": {(): 0},
     }  # fmt: skip
@@ -107,10 +108,33 @@ def test_without_a_driver_that_is_what_it_says(said, monkeypatch):
 @pytest.mark.parametrize("folder", ["nowhere", "file/below"])
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, folder):
     (tmp_path / "file").touch()
-    command = [sys.executable, "-m", "vault_cube.monitoring", "gpus", tmp_path / folder]
+    command = [sys.executable, "-m", "vault_cube.metrics", "gpus", tmp_path / folder, "--answer-s=1"]
     ran = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(TOP)}
     )
     assert ran.returncode == 1
     assert len(ran.stderr.splitlines()) == 1
     assert folder in ran.stderr
+
+
+@pytest.mark.parametrize("limit_s", ["0.3", "1"])
+def test_the_service_s_time_limit_is_the_one_it_is_given(nvml, tmp_path, limit_s):
+    nvml.gpu(3, hang={"nvmlDeviceGetTemperature": 1})
+    began = time.monotonic()
+    ran = readings(nvml, tmp_path, "--answer-s", limit_s)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert time.monotonic() - began < 8
+    assert 'gpu="2"' in (tmp_path / "vault-cube-gpus.prom").read_text()
+
+
+def test_the_service_without_a_time_limit_says_what_it_needs(nvml, tmp_path):
+    ran = readings(nvml, tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].endswith("gpus needs --answer-s, the pillar's gpu:answer_s")
+
+
+def readings(nvml, folder, *words):
+    return subprocess.run(
+        [sys.executable, "-m", "vault_cube.metrics", "gpus", folder, *words],
+        check=False, capture_output=True, text=True, cwd=TOP, env={**os.environ, **nvml.environment}, timeout=60,
+    )  # fmt: skip

@@ -4,7 +4,8 @@ import pytest
 from fake_box import Box
 from fake_host import CLOSED
 
-from vault_cube.gpu import sampling, tables
+from vault_cube.gpu.read import sampling
+from vault_cube.gpu.show import tables
 
 BUS = "00000000:51:00.0"  # GPU 2 of the fake
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vault_cube.gpu import monitor
-from vault_cube.gpu.facts import facts
-from vault_cube.gpu.host import Host
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.facts import facts
+from vault_cube.gpu.read.host import Host
+from vault_cube.gpu.show import monitor
 
 TOP = Path(__file__).parents[3]
 ALERTS = yaml.safe_load((TOP / "pillar/box.sls").read_text())["validation"]["monitoring"]["alerts"]
@@ -58,7 +58,7 @@ def test_a_lost_gpu_has_its_line_and_the_others_go_on(nvml, session):
 
 
 def test_without_a_driver_one_line(session, monkeypatch):
-    monkeypatch.setattr("vault_cube.gpu.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
+    monkeypatch.setattr("vault_cube.gpu.nvml.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
     said = monitor.text(monitor.once(session))
     assert said == "no NVIDIA driver is installed (libnvidia-ml-nowhere.so.1 is missing); on a box with a GPU: " + (
         "`salt-call --local state.apply driver`"

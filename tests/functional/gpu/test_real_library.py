@@ -39,8 +39,8 @@ def libraries(tmp_path_factory):
 
 
 ASK = """
-from vault_cube.gpu.facts import facts
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.read.facts import facts
+from vault_cube.gpu.nvml.session import Session
 with Session() as session:
     found = facts(session)
 print(found["problem_kind"], found["count"], "simulated" in found, found["problem"], sep="|")
@@ -76,7 +76,7 @@ def test_asking_makes_no_device_nodes(libraries):
 
 
 def test_cuda_says_that_there_is_no_gpu(libraries):
-    said, _ = ask(libraries, str(CHECKOUT / "vault_cube/gpu/copying.py"), "0.1", "0", "1")
+    said, _ = ask(libraries, str(CHECKOUT / "vault_cube/gpu/read/copying.py"), "0.1", "0", "1")
     assert said.splitlines() == ["0 cuInit: CUDA error 100", "1 cuInit: CUDA error 100"]
 
 

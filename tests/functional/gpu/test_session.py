@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube.gpu.events import xids
-from vault_cube.gpu.facts import facts
-from vault_cube.gpu.readings import readings
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.events import xids
+from vault_cube.gpu.read.facts import facts
+from vault_cube.gpu.read.readings import readings
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 HANG_S = 1.0
@@ -245,8 +245,8 @@ def test_xids_are_told_once(nvml, session):
 
 
 BROKEN = """
-from vault_cube.gpu.facts import facts
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.read.facts import facts
+from vault_cube.gpu.nvml.session import Session
 import sys
 with Session() as session:
     print(facts(session).get("problem_kind"), "pynvml" in sys.modules)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube.gpu import tables
-from vault_cube.gpu.session import Session
-from vault_cube.gpu.topology import topology
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.topology import topology
+from vault_cube.gpu.show import tables
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 # the checkout's pillar for the production box, without what needs root or Docker
@@ -139,7 +139,7 @@ def test_a_broken_result_is_no_grain(tmp_path, text):
 
 
 def test_the_grain_never_raises(nvml, tmp_path, monkeypatch):
-    monkeypatch.setattr("vault_cube.gpu.facts.facts", lambda session: 1 / 0)
+    monkeypatch.setattr("vault_cube.gpu.read.facts.facts", lambda session: 1 / 0)
     found = grain("gpu", tmp_path)()["gpu"]
     assert (found["count"], found["accelerator"]) == (0, "cpu")
     assert "ZeroDivisionError" in found["problem"]

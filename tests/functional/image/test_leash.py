@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube.image import chroot
+from vault_cube.image.layers import chroot
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 BUILDER = """\
 import subprocess, sys
-from vault_cube.image import chroot
+from vault_cube.image.layers import chroot
 subprocess.run([*chroot.unshare(False), "sh", "-c", "mount -t tmpfs tmpfs /mnt; echo up; exec sleep 1000.{tag}"])
 """
 

@@ -6,7 +6,7 @@ import mirror as servers
 import pytest
 from indexes import Indexes
 
-from vault_cube.image import mirrors
+from vault_cube.image.locks import mirrors
 from vault_cube.settings.image import Source
 
 UBUNTU = ("Ubuntu", "Ubuntu")

@@ -8,8 +8,10 @@ import pytest
 from archive import Archive
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, keys, locks, locktext, mirrors, pylock, relock
-from vault_cube.image.aptlock import AptLock
+from vault_cube.image import recipe, relock
+from vault_cube.image.cache import keys
+from vault_cube.image.locks import locktext, mirrors, pylock, resolve
+from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Unavailable
 from vault_cube.image.workspace import LAYERS
 
@@ -51,7 +53,7 @@ def space(make):
     space = make()
     for file in space.locks.glob("*.lock"):
         file.unlink()
-    locks.make(space)
+    resolve.make(space)
     return space
 
 
@@ -86,7 +88,7 @@ def test_a_lock_holds_each_package_in_its_layer_and_suite(space):
 
 def test_nothing_moved(space):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
-    assert locks.make(space).moved == []
+    assert resolve.make(space).moved == []
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
@@ -96,20 +98,20 @@ def test_what_moved_is_told_a_line_a_package(space, archive):
     archive.deb("toolpkg", "2:3.0~rc1-1+b2")
     archive.wheel("beta", "2.0")
     archive.publish()
-    assert locks.make(space).moved == [
+    assert resolve.make(space).moved == [
         "locks/tools.lock: toolpkg:amd64 1.0 → 2:3.0~rc1-1+b2",
         "debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)",
         "debian-12/apt.lock: extra:amd64 – → 0.1",  # noqa: RUF001
         "debian-12/python-salt.lock: beta 1.0 → 2.0",
     ]
-    assert locks.make(space).moved == []
+    assert resolve.make(space).moved == []
 
 
 def test_a_package_that_moves_to_another_layer_or_is_built_again_is_told_so(space, make, archive):
     archive.drop("lib")
     archive.deb("lib", essential=False, depends="essential")
     archive.publish()
-    moved = locks.make(make(lambda pillar: pillar["image"]["root_packages"].append("app"))).moved
+    moved = resolve.make(make(lambda pillar: pillar["image"]["root_packages"].append("app"))).moved
     assert moved == [
         "debian-12/apt.lock: app:amd64 1.0: from layer base to root",
         "debian-12/apt.lock: lib:amd64 1.0: another file of the same version",
@@ -120,17 +122,18 @@ def test_a_damaged_lock_is_written_anew(space):
     file = space.locks / "apt.lock"
     whole = file.read_text()
     file.write_text(whole.replace("app 1.0", "app 9.9"))
-    assert locks.make(space).moved == ["debian-12/apt.lock: app:amd64 9.9 → 1.0"]
+    assert resolve.make(space).moved == ["debian-12/apt.lock: app:amd64 9.9 → 1.0"]
     file.write_text("\0\n" + file.read_text())
-    assert locks.make(space).moved == ["debian-12/apt.lock: was damaged or of an older format, written again"]
+    assert resolve.make(space).moved == ["debian-12/apt.lock: was damaged or of an older format, written again"]
     assert versions(space)["app"] == "1.0"
 
 
 def test_a_new_lock_is_one_line_not_one_per_package(make):
     space = make()
-    for file in space.locks.glob("*.lock"):
+    for file in (space.tools_lock, *space.locks.glob("*.lock")):
         file.unlink()
-    assert locks.make(space).moved[1:] == [
+    assert locks.make(space).moved == [
+        "locks/tools.lock: new, 2 entries",
         "debian-12/apt.lock: new, 4 entries",
         "debian-12/python-salt.lock: new, 2 entries",
     ]
@@ -141,7 +144,7 @@ def test_a_lock_of_the_format_without_sizes_is_written_again(space):
     whole = file.read_text()
     old = "".join(line.rpartition(" ")[0] + "\n" for line in whole.splitlines()[:-1])
     file.write_text(locktext.closed(old))
-    moved = locks.make(space).moved
+    moved = resolve.make(space).moved
     assert moved == ["debian-12/python-salt.lock: was damaged or of an older format, written again"]
     assert file.read_text() == whole
 
@@ -151,17 +154,8 @@ def test_sizes_are_those_of_the_files_though_the_index_names_none(space, archive
     assert sizes == {file.name: file.stat().st_size for file in archive.wheels.folder.glob("*.whl")}
 
 
-def test_a_wheel_whose_size_nobody_says_is_one_line_with_the_remedy(space, archive):
-    archive.wheel("beta", "2.0")
-    archive.publish()
-    archive.mirror.answers["wheels/beta-2.0-py3-none-any.whl"] = [servers.status(403)] * 9
-    with pytest.raises(VaultCubeError, match=r"cannot find out its size .*archive:wheel_index") as caught:
-        locks.make(space)
-    assert len(str(caught.value).splitlines()) == 1
-
-
 def test_the_component_is_the_index_s_not_the_pool_path_s(space):
-    assert set(locks.make(space).packages.components.values()) == {"main"}
+    assert set(resolve.make(space).packages.components.values()) == {"main"}
 
 
 @pytest.mark.parametrize("spoil", ["signature", "package", "mirror", "wheel"])
@@ -179,7 +173,7 @@ def test_nothing_is_written_when_anything_cannot_be_resolved(space, archive, mak
     elif spoil == "wheel":
         archive.mirror.answers["simple/beta/"] = [servers.status(404)]
     with pytest.raises(VaultCubeError) as caught:
-        locks.make(space)
+        resolve.make(space)
     assert "\n" not in str(caught.value)
     reason = {"signature": "is not signed by", "package": "lib", "mirror": "500  Internal", "wheel": "beta"}[spoil]
     assert reason in str(caught.value)
@@ -190,7 +184,7 @@ def test_nothing_is_written_when_anything_cannot_be_resolved(space, archive, mak
 
 
 def test_all_is_served(space):
-    build.make_fetch(space)
+    recipe.make_fetch(space)
     assert relock.moved(space) == []
     assert not (space.build / "locks").exists()
 
@@ -203,7 +197,7 @@ def test_a_package_that_is_gone_is_resolved_anew_and_no_other(space, archive, ca
     archive.deb("rootpkg", "7.0")
     archive.wheel("beta", "7.0")
     archive.publish()
-    build.make_fetch(space)
+    recipe.make_fetch(space)
     assert relock.moved(space) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)"]
     said = capsys.readouterr().err
     assert "app_1.0_amd64.deb cannot be fetched" in said
@@ -222,7 +216,7 @@ def test_a_new_package_brings_what_it_needs(space, archive):
     archive.deb("lib", "2.0")
     archive.deb("fresh", "1.0")
     archive.publish()
-    build.make_fetch(space)
+    recipe.make_fetch(space)
     assert relock.moved(space) == [
         "debian-12/apt.lock: app:amd64 1.0 → 1.1",
         "debian-12/apt.lock: fresh:amd64 – → 1.0",  # noqa: RUF001
@@ -237,7 +231,7 @@ def test_a_package_of_the_tools_and_a_wheel(space, archive):
     archive.wheel("alpha", "1.5")
     archive.wheel("beta", "9.0")
     archive.publish()
-    build.make_fetch(space)
+    recipe.make_fetch(space)
     assert relock.moved(space) == [
         "locks/tools.lock: toolpkg:amd64 1.0 → 1.5",
         "debian-12/python-salt.lock: alpha 1.0 → 1.5",
@@ -249,14 +243,14 @@ def test_a_wheel_s_file_that_is_gone_while_its_version_is_listed(space, archive)
     archive.mirror.answers["wheels/beta-1.0-py3-none-any.whl"] = [servers.status(404)]
     archive.wheel("beta", "1.1")
     archive.publish()
-    build.make_fetch(space)
+    recipe.make_fetch(space)
     assert relock.moved(space) == ["debian-12/python-salt.lock: beta 1.0 → 1.1"]
 
 
 def test_an_index_that_lists_what_it_does_not_have(space, archive):
     archive.mirror.answers["wheels/beta-1.0-py3-none-any.whl"] = [servers.status(404)]
     with pytest.raises(VaultCubeError, match=r"beta-1\.0-py3-none-any\.whl"):
-        build.make_fetch(space)
+        recipe.make_fetch(space)
     assert not (space.build / "locks").exists()
 
 
@@ -270,7 +264,7 @@ def test_locked_it_is_an_error(held, archive, what):
         archive.wheel("beta", "1.1")
     archive.publish()
     with pytest.raises(Unavailable) as caught:
-        build.make_fetch(held)
+        recipe.make_fetch(held)
     assert {"deb": "app_1.0_amd64.deb cannot", "wheel": "beta-1.0-py3-none-any.whl cannot"}[what] in str(caught.value)
     assert not (held.build / "locks").exists()
 
@@ -279,7 +273,7 @@ def test_nothing_can_take_the_place(space, archive):
     archive.drop("app")
     archive.publish()
     with pytest.raises(VaultCubeError, match="app") as caught:
-        build.make_fetch(space)
+        recipe.make_fetch(space)
     assert "\n" not in str(caught.value)
     assert not (space.build / "locks").exists()
 
@@ -290,7 +284,7 @@ def test_a_pinned_wheel_has_no_successor(space, make, archive):
     archive.wheel("beta", "1.1")
     archive.publish()
     with pytest.raises(VaultCubeError, match=r"beta==1\.0") as caught:
-        build.make_fetch(pinned)
+        recipe.make_fetch(pinned)
     assert "\n" not in str(caught.value)
 
 
@@ -301,7 +295,7 @@ def test_what_is_broken_is_an_error_and_never_another_package(space, make, archi
     archive.publish()
     archive.mirror.answers["debian/pool/stable/app_1.0_amd64.deb"] = [answer]
     with pytest.raises(Unavailable, match=r"app_1\.0_amd64\.deb cannot be fetched"):
-        build.make_fetch(make(locked=locked))
+        recipe.make_fetch(make(locked=locked))
     assert not (space.build / "locks").exists()
 
 
@@ -312,7 +306,7 @@ def test_the_dated_snapshot_comes_last_and_keeps_the_lock(space, archive):
     (archive.top / "pool/stable/app_1.0_amd64.deb").rename(old / "app_1.0_amd64.deb")
     archive.deb("app", "1.1", depends="lib")
     archive.publish()
-    build.make_fetch(space)
+    recipe.make_fetch(space)
     assert relock.moved(space) == []
     asked = [path for path, _ in archive.mirror.asked if "app_1.0" in path]
     assert asked == ["debian/pool/stable/app_1.0_amd64.deb", f"snapshot/{date}/pool/stable/app_1.0_amd64.deb"]
@@ -323,7 +317,7 @@ def test_the_pillar_s_mirror_comes_first(space, make, archive):
     near.mkdir(parents=True)
     (near / "app_1.0_amd64.deb").write_bytes((archive.top / "pool/stable/app_1.0_amd64.deb").read_bytes())
     mirrors = {"vault-cube-test": f"{archive.mirror.url}/near"}
-    build.make_fetch(make(lambda pillar: pillar["image"].update(mirrors=mirrors)))
+    recipe.make_fetch(make(lambda pillar: pillar["image"].update(mirrors=mirrors)))
     asked = [path for path, _ in archive.mirror.asked]
     assert "near/pool/stable/app_1.0_amd64.deb" in asked
     assert "debian/pool/stable/app_1.0_amd64.deb" not in asked
@@ -340,13 +334,13 @@ def moved(space, archive):
     archive.drop("app")
     archive.deb("app", "1.1", depends="lib")
     archive.publish()
-    build.make_fetch(space)
+    recipe.make_fetch(space)
     archive.mirror.asked.clear()
     return space
 
 
 def test_the_next_run_asks_nobody(moved, archive):
-    build.make_fetch(moved)
+    recipe.make_fetch(moved)
     assert archive.mirror.asked == []
     assert relock.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
 
@@ -359,26 +353,26 @@ def test_what_moves_again_is_resolved_again_and_told_against_the_checkout_s_lock
     for deb in AptLock.read(moved.locks / "apt.lock").debs:
         if deb.name == "app":
             (store / deb.sha256[:2] / deb.sha256).unlink()
-    build.make_fetch(moved)
+    recipe.make_fetch(moved)
     assert relock.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.2"]
 
 
 def test_locked_does_not_see_it_and_ends_it(moved, make):
     with pytest.raises(Unavailable):
-        build.make_fetch(make(locked=True))
+        recipe.make_fetch(make(locked=True))
     assert relock.moved(moved) == []
 
 
 def test_a_new_lock_ends_it(moved):
     held = type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)
-    assert locks.make(held).moved == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
+    assert resolve.make(held).moved == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
     assert relock.moved(moved) == []
     assert moved.locks == moved.checkout / "locks/debian-12"
 
 
 def test_the_last_line_of_such_an_image(moved):
-    assert build.verdict({"matches_lock": True, "moved": []}) is None
-    line = build.verdict({"matches_lock": False, "moved": relock.moved(moved)})
+    assert recipe.verdict({"matches_lock": True, "moved": []}) is None
+    line = recipe.verdict({"matches_lock": False, "moved": relock.moved(moved)})
     assert "matches_lock: false" in line
     assert line.endswith("debian-12/apt.lock: app:amd64 1.0 → 1.1")
 
@@ -386,11 +380,11 @@ def test_the_last_line_of_such_an_image(moved):
 def test_an_image_made_of_it_is_not_current_once_the_lock_says_the_same(moved):
     """Its manifest says that it does not match a lock that it does match now."""
     manifest = {
-        "name": build.basename(moved), "key": build.image_key(moved, keys.layer_keys(moved)),
+        "name": recipe.basename(moved), "key": recipe.image_key(moved, keys.layer_keys(moved)),
         "moved": relock.moved(moved), "files": {},
     }  # fmt: skip
     moved.dist.mkdir()
     (moved.dist / f"{manifest['name']}.manifest.json").write_text(json.dumps(manifest))
-    assert build.current(moved) == manifest
+    assert recipe.current(moved) == manifest
     relock.forget(moved)
-    assert build.current(moved) is None
+    assert recipe.current(moved) is None

@@ -8,7 +8,7 @@ import pytest
 from indexes import Indexes
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import mirrors, resolver
+from vault_cube.image.locks import mirrors, resolver
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube import bytecode
+from vault_cube.python_env import bytecode
 
 # seen in a real package: constants that hold a string which another module has interned
 WORDS = 'import sys\ndef f(x):\n    return x in {"linux", "android"}\ndef g(x):\n    return x in {"linux", "android"}\n'

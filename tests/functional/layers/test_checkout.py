@@ -11,7 +11,7 @@ def checkout(tmp_path):
     for name in (
         "conf/common.conf", "salt/top.sls", "pillar/box.sls", "pillar/targets/one.sls", "pillar/targets/two.sls",
         "locks/one/python-a.lock", "locks/one/apt.lock", "locks/two/python-a.lock", "_states/unit.py",
-        "_states/__pycache__/unit.cpython-311.pyc", "vault_cube/__init__.py", "benchmarks/ddp.py",
+        "_states/__pycache__/unit.cpython-311.pyc", "vault_cube/__init__.py", "workloads/ddp.py",
         "benchmarks/results/r.json", "docs/runbooks/A.md", "docs/architecture.md",
         "tests/test_it.py", "Saltfile", "pyproject.toml", "Makefile",
     ):  # fmt: skip
@@ -31,7 +31,7 @@ def test_what_a_box_needs_and_no_more(checkout, load_state):
     assert done["result"] is True
     assert held(checkout) == {
         "conf/common.conf", "salt/top.sls", "pillar/box.sls", "pillar/targets/one.sls", "locks/one/python-a.lock",
-        "_states/unit.py", "vault_cube/__init__.py", "benchmarks/ddp.py", "docs/runbooks/A.md", "Saltfile",
+        "_states/unit.py", "vault_cube/__init__.py", "workloads/ddp.py", "docs/runbooks/A.md", "Saltfile",
         "pyproject.toml",
     }  # fmt: skip
     assert load_state("checkout").installed(**checkout)["changes"] == {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube import environments
+from vault_cube.python_env import environments
 
 PYTHON = Path("/usr/bin/python3")
 

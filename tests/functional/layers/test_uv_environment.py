@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube import environments
+from vault_cube.python_env import environments
 
 PYTHON = "/usr/bin/python3"
 TOP = Path(__file__).parents[3]

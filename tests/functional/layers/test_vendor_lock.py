@@ -9,7 +9,8 @@ import pytest
 from test_vendor_repository import Vendor
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import keys, resolver, vendors
+from vault_cube.image.cache import keys
+from vault_cube.image.locks import resolver, vendors
 from vault_cube.image.store import Store
 from vault_cube.settings.image import Source
 from vault_cube.settings.repository import Repository

@@ -31,7 +31,7 @@ class Box:
     def read_gpus(self, *options):
         """What the timer runs; returns the file it wrote."""
         environment = {**self.nvml.environment, "PATH": f"{self.programs}:/usr/bin:/bin", "PYTHONPATH": str(TOP)}
-        command = [sys.executable, "-m", "vault_cube.monitoring", "gpus", self.readings, *options]
+        command = [sys.executable, "-m", "vault_cube.metrics", "gpus", self.readings, *options]
         ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
         return (self.readings / "vault-cube-gpus.prom").read_text()

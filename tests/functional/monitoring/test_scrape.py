@@ -9,7 +9,7 @@ import pytest
 from fake_nvml import FakeNvml
 from server import Box, Server
 
-from vault_cube.monitoring import disks, exposition
+from vault_cube.metrics import disks, exposition
 
 TOP = Path(__file__).parents[3]
 DEMO_BOX = "ubuntu-24.04"

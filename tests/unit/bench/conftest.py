@@ -6,8 +6,8 @@ import pytest
 import yaml
 from salt.utils.dictupdate import merge
 
-from vault_cube.bench import judge, result
-from vault_cube.bench.result import Machine, Result, Suite
+from vault_cube.bench.judge import criteria, result
+from vault_cube.bench.judge.result import Machine, Result, Suite
 from vault_cube.settings import check
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -58,8 +58,8 @@ def machine(accelerator="nvidia"):
 
 
 def a_result(settings, suites, name="benchmark-a", accelerator="nvidia"):
-    derived = judge.derived(suites, settings.benchmark)
-    verdicts = judge.verdicts(suites, derived, machine(accelerator), accelerator, settings.benchmark)
+    derived = criteria.derived(suites, settings.benchmark)
+    verdicts = criteria.verdicts(suites, derived, machine(accelerator), accelerator, settings.benchmark)
     return Result(
         schema_version=1,
         name=name,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vault_cube.bench import burn_verdict
+from vault_cube.bench.judge import burn_verdict
 
 
 def day(**changes):

@@ -1,7 +1,7 @@
 """What changed, and what only wobbled."""
 
 from tests.unit.bench.conftest import a_result, metric, suite
-from vault_cube.bench.compare import compare
+from vault_cube.bench.judge.compare import compare
 
 FIRST = [100.0, 101.0, 99.0, 100.5, 99.5]
 

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from vault_cube.bench.interval import median_interval, permutation_p, variation
+from vault_cube.bench.judge.interval import median_interval, permutation_p, variation
 
 
 def test_fewer_than_five_samples_give_no_interval():

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.bench.conftest import a_result, machine, metric, suite
-from vault_cube.bench import judge
+from vault_cube.bench.judge import criteria
 
 
 def said(settings, suites, accelerator="nvidia"):
@@ -63,7 +63,7 @@ def test_ten_tokens_a_second_are_not_enough_on_a_fast_gpu(settings):
 
 def test_the_roofline_is_the_measured_bandwidths_where_there_is_one(settings):
     matmul = suite({f"copy_memory_{n}": metric(*[1500.0] * 5) for n in range(4)})
-    derived = judge.derived({"matmul": matmul, "vllm": vllm(90, 90, 90, 90, 90)}, settings.benchmark)
+    derived = criteria.derived({"matmul": matmul, "vllm": vllm(90, 90, 90, 90, 90)}, settings.benchmark)
     assert derived["vllm_roofline"].median == pytest.approx(100 / (1500e9 / 13e9))
 
 
@@ -73,7 +73,7 @@ BFLOAT16 = {"transformer": {"precision": "bfloat16 autocast"}}
 def test_mfu_against_the_vendors_peak_and_the_measured_product(settings):
     one = suite({"transformer_model_flops": metric(*[100.0] * 5)}, devices=4, models=BFLOAT16)
     matmul = suite({f"matmul_bfloat16_{n}": metric(*[200.0] * 5) for n in range(4)})
-    derived = judge.derived({"ddp": one, "matmul": matmul}, settings.benchmark)
+    derived = criteria.derived({"ddp": one, "matmul": matmul}, settings.benchmark)
     assert derived["transformer_mfu"].median == pytest.approx(100 / 209.5)
     assert derived["transformer_mfu_of_measured"].median == pytest.approx(0.5)
 
@@ -82,13 +82,13 @@ def test_an_unknown_device_has_no_vendors_peak(settings):
     one = suite(
         {"transformer_model_flops": metric(*[100.0] * 5)}, device="NVIDIA Unheard-of", devices=1, models=BFLOAT16
     )
-    assert judge.derived({"ddp": one}, settings.benchmark) == {}
+    assert criteria.derived({"ddp": one}, settings.benchmark) == {}
 
 
 def test_tensorflow_on_a_gpu_is_held_against_the_product_it_really_computes(settings):
     matmul = suite({"matmul_float32": metric(*[100.0] * 5), "matmul_tf32": metric(*[200.0] * 5)})
     one = suite({"model_flops": metric(*[150.0] * 5)}, devices=4, precision="tf32")
-    derived = judge.derived({"tensorflow": one, "matmul": matmul}, settings.benchmark)
+    derived = criteria.derived({"tensorflow": one, "matmul": matmul}, settings.benchmark)
     assert derived["tensorflow_mfu_of_measured"].median == pytest.approx(0.75)
     # TF32's mantissa has 10 bits: the vendor's bfloat16 peak is not its
     assert "tensorflow_mfu" not in derived
@@ -98,7 +98,7 @@ def test_two_workers_share_a_processors_product(settings):
     matmul = suite({"matmul_float32": metric(*[0.2] * 5)}, device="cpu")
     rate, models = {"resnet_model_flops": metric(*[0.05] * 5)}, {"resnet": {"precision": "float32"}}
     one = suite(rate, device="cpu", devices=2, models=models)
-    derived = judge.derived({"ddp": one, "matmul": matmul}, settings.benchmark)
+    derived = criteria.derived({"ddp": one, "matmul": matmul}, settings.benchmark)
     assert derived["resnet_mfu_of_measured"].median == pytest.approx(0.5)
 
 
@@ -109,7 +109,7 @@ def test_a_suite_that_failed_is_the_results_fault(settings):
 
 
 def test_a_box_without_its_gpus(settings):
-    found = judge.verdicts({}, {}, machine("cpu"), "nvidia", settings.benchmark)
+    found = criteria.verdicts({}, {}, machine("cpu"), "nvidia", settings.benchmark)
     assert [one.said for one in found] == ["fault"]
 
 

@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.unit.bench.conftest import a_result, metric, suite
-from vault_cube.bench import report, result, runner
+from vault_cube.bench.judge import result
+from vault_cube.bench.report import pages
+from vault_cube.bench.run import runner
 from vault_cube.bench.store import Store
 from vault_cube.errors import VaultCubeError
 
@@ -103,7 +105,7 @@ BURN = {
 
 
 def test_the_page_needs_nothing_else_and_says_what_is_missing(made, settings):
-    page, text = report.make(made, BURN, settings.benchmark)
+    page, text = pages.make(made, BURN, settings.benchmark)
     parsed = Page()
     parsed.feed(page)
     parsed.close()
@@ -130,7 +132,7 @@ def headings(page):
 
 
 def test_every_section_is_there(made, settings):
-    page, text = report.make(made, BURN, settings.benchmark)
+    page, text = pages.make(made, BURN, settings.benchmark)
     wanted = ["Verdict", "Machine", "Training: DDP", "Inference: vLLM", "Burn-in", "Not measured"]
     assert headings(page) == wanted
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == wanted
@@ -139,7 +141,7 @@ def test_every_section_is_there(made, settings):
 
 
 def test_a_burn_alone_says_on_which_machine(made, settings):
-    page, _ = report.make(None, BURN | {"machine": made.machine.model_dump(mode="json")}, settings.benchmark)
+    page, _ = pages.make(None, BURN | {"machine": made.machine.model_dump(mode="json")}, settings.benchmark)
     assert headings(page) == ["Verdict", "Machine", "Burn-in", "Not measured"]
     assert "a processor, 2 cores" in page
     assert "there is no result" in page
@@ -150,20 +152,20 @@ def test_four_devices_share_a_label_and_have_a_colour_each(settings):
         f"matmul_{kind}_{n}": metric(*[9.0] * 5, unit="TFLOP/s") for kind in ("tf32", "float8") for n in range(4)
     }
     metrics |= {f"copy_device_to_device_{n}_{3 - n}": metric(*[9.0] * 5, unit="GB/s") for n in range(4)}
-    page, _ = report.make(a_result(settings, {"matmul": suite(metrics, devices=4)}), None, settings.benchmark)
+    page, _ = pages.make(a_result(settings, {"matmul": suite(metrics, devices=4)}), None, settings.benchmark)
     assert page.count("<svg") == 1
     assert [f"device {n}" for n in range(4)] == re.findall(r">(device \d)<", page)
     assert "copy device to device 0 3" in page
 
 
 def test_the_same_result_makes_the_same_page(made, settings):
-    assert report.make(made, BURN, settings.benchmark) == report.make(made, BURN, settings.benchmark)
+    assert pages.make(made, BURN, settings.benchmark) == pages.make(made, BURN, settings.benchmark)
 
 
 def test_names_from_a_machine_cannot_break_the_page(made, settings):
     gpus = [{"index": 0, "name": "<script>alert(1)</script>|"}]
     sly = made.model_copy(update={"machine": made.machine.model_copy(update={"gpus": gpus})})
-    page, text = report.make(sly, None, settings.benchmark)
+    page, text = pages.make(sly, None, settings.benchmark)
     assert "<script" not in page
     assert "</script>\\|" in text
     assert "there is no finished burn" in page

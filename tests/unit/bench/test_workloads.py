@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+WORKLOADS = Path(__file__).resolve().parents[3] / "workloads"
 
 
 @pytest.fixture
 def load(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(WORKLOADS))
     yield importlib.import_module
     for name in ("ddp", "workload", "vllm_throughput"):
         sys.modules.pop(name, None)
@@ -96,7 +96,7 @@ def test_tokens_are_counted_and_not_assumed(load):
 def test_the_shape_of_llama_2_7b_weighs_what_it_weighs(load, tmp_path):
     import json
 
-    config = json.loads((BENCHMARKS / "models/llama-2-7b/config.json").read_text())
+    config = json.loads((WORKLOADS / "models/llama-2-7b/config.json").read_text())
     whole, read = load("vllm_throughput").weights_of(config, tmp_path, 2)
     # 6,738,415,616 parameters, as Touvron et al. 2023 and its model card have it
     assert whole == 2 * 6_738_415_616
@@ -104,4 +104,4 @@ def test_the_shape_of_llama_2_7b_weighs_what_it_weighs(load, tmp_path):
 
 
 def test_each_model_folder_has_its_config():
-    assert {file.parent.name for file in BENCHMARKS.glob("models/*/config.json")} == {"llama-2-7b", "tiny-llama"}
+    assert {file.parent.name for file in WORKLOADS.glob("models/*/config.json")} == {"llama-2-7b", "tiny-llama"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube.gpu import kernel_log
-from vault_cube.gpu.host import Host
+from vault_cube.gpu.read import kernel_log
+from vault_cube.gpu.read.host import Host
 
 LINE = "1764090351.250000 box kernel: NVRM: Xid (PCI:0000:51:00): 79, pid=1, GPU has fallen off the bus."
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vault_cube.gpu import events, throttle, topology, xid
-from vault_cube.gpu.host import _acs_control, sysfs
+from vault_cube.gpu.read import events, throttle, topology, xid
+from vault_cube.gpu.read.host import _acs_control, sysfs
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_what_cannot_be_packed_leaves_no_half_archive(tmp_path):
 def unpacked(tmp_path):
     """A checkout with carried packages and wheels that are none."""
     top = tmp_path / "unpacked"
-    shutil.copytree(TOP / "packaging", top / "packaging")
+    shutil.copytree(TOP / "scripts", top / "scripts")
     (top / "carried/debs").mkdir(parents=True)
     (top / "locks").mkdir()
     (top / "locks/checkout.lock").write_text("uv==0 --hash=sha256:00\n")
@@ -116,7 +116,7 @@ def unpacked(tmp_path):
 
 def test_another_release_is_told_before_anything_is_made(unpacked):
     (unpacked / "carried/machine").write_text("woody 2.1\n")
-    ran = subprocess.run(["packaging/venv.sh", ".venv"], cwd=unpacked, capture_output=True, text=True, check=False)
+    ran = subprocess.run(["scripts/venv.sh", ".venv"], cwd=unpacked, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert ran.stderr.startswith("make: this bundle was made for woody 2.1, this machine is ")
     assert not (unpacked / ".venv").exists()
@@ -129,12 +129,12 @@ def test_carried_packages_are_installed_from_their_own_repository(unpacked, apt,
         identity = tmp_path / "bin/id"
         identity.write_text("#!/bin/sh\necho 0\n")
         identity.chmod(0o755)
-    subprocess.run(["packaging/apt.sh", missing], cwd=unpacked, check=True)
+    subprocess.run(["scripts/apt.sh", missing], cwd=unpacked, check=True)
     asked = (tmp_path / "asked").read_text()
     assert f"install -y --no-install-recommends {missing}" in asked
     assert "Dir::Etc::SourceParts=/dev/null" in asked
     shutil.rmtree(unpacked / "carried/debs")
-    subprocess.run(["packaging/apt.sh", missing], cwd=unpacked, check=True)
+    subprocess.run(["scripts/apt.sh", missing], cwd=unpacked, check=True)
     assert "Dir::Etc" not in (tmp_path / "asked").read_text()
 
 

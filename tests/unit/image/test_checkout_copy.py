@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vault_cube.image import checkout as of
-from vault_cube.image import provenance
+from vault_cube.image.attest import provenance
 
 
 @pytest.fixture

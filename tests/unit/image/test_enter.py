@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, enter, keys
+from vault_cube.image import enter
+from vault_cube.image.cache import keys, layer_cache
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def keep(space, *names):
     for name in names:
         tree = space.layers.parent / "made" / name
         tree.mkdir(parents=True)
-        cache.keep(space.layers, name, tree, name, {})
+        layer_cache.keep(space.layers, name, tree, name, {})
 
 
 def build_earlier(space):

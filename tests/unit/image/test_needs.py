@@ -5,8 +5,11 @@ import hashlib
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, needs, pylock, tools
-from vault_cube.image.aptlock import AptLock, Deb
+from vault_cube.image import needs
+from vault_cube.image.cache import layer_cache
+from vault_cube.image.layers import tools
+from vault_cube.image.locks import pylock
+from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.store import Store
 
 MB = 10**6
@@ -52,7 +55,7 @@ def test_the_disk_holds_downloads_layers_two_disks_forms_and_the_tools(space):
 
 
 def test_layers_and_tools_that_are_there_need_no_more_room(space, monkeypatch):
-    monkeypatch.setattr(cache, "find", lambda *_: object())
+    monkeypatch.setattr(layer_cache, "find", lambda *_: object())
     tree, forms = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
     assert needs.of(space).disk == pytest.approx((105 + tree + forms) * MB)
 

@@ -27,6 +27,4 @@ def test_make_installs_what_preflight_asks_for():
     """The Makefile's list, which a bundle carries, and the one of `make image`."""
     asked = set(preflight.COMMANDS.values()) - {"apt", "dpkg", "util-linux"}  # essential
     assert asked == set(re.search(r"^BUILDER := (.*)$", (TOP / "Makefile").read_text(), re.M)[1].split())
-    assert asked == set(
-        re.search(r"^packaging/apt.sh (.*)$", (TOP / "packaging/image.sh").read_text(), re.M)[1].split()
-    )
+    assert asked == set(re.search(r"^scripts/apt.sh (.*)$", (TOP / "scripts/image.sh").read_text(), re.M)[1].split())

@@ -6,7 +6,8 @@ import pytest
 from copied import checkout, workspace  # noqa: F401 fixtures
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import cache, preflight
+from vault_cube.image import preflight
+from vault_cube.image.cache import layer_cache
 
 GIB = 1 << 30
 
@@ -29,12 +30,12 @@ def test_layers_that_are_there_need_no_more_room(workspace, free, monkeypatch): 
         match=r" GB needed, .* GB of it for downloads, 12\.9 GB free: make room, or set VAULT_CUBE_CACHE",
     ):
         preflight.has_room(space)
-    monkeypatch.setattr(cache, "find", lambda *_: object())
+    monkeypatch.setattr(layer_cache, "find", lambda *_: object())
     assert preflight.has_room(space).startswith("has room: 12.9 GB free, ")
 
 
 def test_where_nothing_fits_the_layers_help_nothing(workspace, free, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(cache, "find", lambda *_: object())
+    monkeypatch.setattr(layer_cache, "find", lambda *_: object())
     free(1)
     with pytest.raises(VaultCubeError, match=r"1\.1 GB free"):
         preflight.has_room(workspace())

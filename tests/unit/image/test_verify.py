@@ -10,7 +10,8 @@ from contextlib import nullcontext
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import build, cache, keys, store, verify
+from vault_cube.image import recipe, store, verify
+from vault_cube.image.cache import keys, layer_cache
 
 
 def built(folder, content, layers=None):
@@ -68,7 +69,7 @@ def test_the_layer_and_the_file_that_differ_are_named(tmp_path, monkeypatch):
             (made / "etc/stamp").write_text(text if layer == "runtime" else "same")
             for path in (made / "etc/stamp", made / "etc", made):
                 os.utime(path, (0, 0))
-            cache.keep(layers, str(keys.ORDER.index(layer)) * 64, made, layer, {})
+            layer_cache.keep(layers, str(keys.ORDER.index(layer)) * 64, made, layer, {})
         side = built(folder, b"image", layers)
         side.manifest["layers"].update({layer: str(number) * 64 for number, layer in enumerate(keys.ORDER)})
         sides.append(side)
@@ -162,11 +163,11 @@ def test_the_first_image_is_the_finished_one_or_made_now(monkeypatch, tmp_path):
         dist, build, layers = tmp_path / "dist", tmp_path / "build", tmp_path / "layers"
 
     called = []
-    monkeypatch.setattr(build, "current", lambda _: {"name": "finished"})
+    monkeypatch.setattr(recipe, "current", lambda _: {"name": "finished"})
     assert verify._first(Space).folder == tmp_path / "dist"
-    monkeypatch.setattr(build, "current", lambda _: None)
+    monkeypatch.setattr(recipe, "current", lambda _: None)
     for name in ("make_fetch", "make_tools", "make_disk"):
-        monkeypatch.setattr(build, name, lambda _, name=name: called.append(name) or {"name": "made"})
+        monkeypatch.setattr(recipe, name, lambda _, name=name: called.append(name) or {"name": "made"})
     assert verify._first(Space).folder == tmp_path / "build/image"
     assert called == ["make_fetch", "make_tools", "make_disk"]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube import checks
-from vault_cube.checks import base, driver, frameworks, runtime, validation
+from vault_cube import box as boxes
+from vault_cube import verdicts as checks
+from vault_cube.box import base, driver, frameworks, runtime, validation
 
 
-class Box(checks.Place):
+class Box(boxes.Place):
     """A live box with so many GPUs."""
 
     cards = 0
@@ -31,7 +32,7 @@ def box(pillar, monkeypatch):
         status, said = answers.get(words[0], (0, ""))
         return subprocess.CompletedProcess(words, status, said, said)
 
-    for module in (checks, driver, runtime, frameworks):
+    for module in (boxes, driver, runtime, frameworks):
         monkeypatch.setattr(module, "command", command)
 
     def make(cards, live=True):
@@ -87,7 +88,7 @@ def test_in_a_tree_what_needs_a_system_is_not_applicable(box):
 
 def test_a_target_without_gpus_never_passes_what_it_did_not_try(pillar):
     for module, layer in ((driver, "driver"), (runtime, "runtime")):
-        found = checks.summary(layer, list(module.cases(checks.Place(pillar("debian-12"), live=False))))
+        found = checks.summary(layer, list(module.cases(boxes.Place(pillar("debian-12"), live=False))))
         assert found["verdict"] == checks.NOT_APPLICABLE
         assert found["counts"][checks.PASSED] == 0
 
@@ -103,6 +104,17 @@ def test_a_target_without_gpus_never_passes_what_it_did_not_try(pillar):
 )
 def test_docker_s_configuration(pillar, daemon, status):
     assert runtime.configured(pillar("ubuntu-24.04")["runtime"], daemon).status == status
+
+
+@pytest.mark.parametrize("place", [{"cards": 0}, {"cards": 4, "live": False}], ids=["no card", "a tree"])
+@pytest.mark.parametrize("target", ["ubuntu-24.04", "debian-13-nvidia"])
+def test_without_a_gpu_its_way_into_containers_is_not_tried(box, pillar, place, target):
+    place = box(**place)
+    place.pillar["runtime"].update(pillar(target)["runtime"])
+    said = by_case(runtime.cases(place))
+    del said["Docker's configuration"]
+    assert {"CDI specification", "GPUs in a container", "one GPU each, together"} < set(said)
+    assert {one.status for one in said.values()} == {checks.NOT_APPLICABLE}
 
 
 def test_a_runtime_entry_is_asked_for_where_docker_has_no_cdi(pillar):
@@ -207,14 +219,14 @@ def test_a_framework_computes_on_every_gpu(box, said, status):
 
 def test_a_missing_environment_says_what_to_do(pillar):
     changed = pillar("debian-12", {"frameworks": {"folder": "/nonexistent"}})
-    said = frameworks.intact(checks.Place(changed, live=False), "pytorch")
+    said = frameworks.intact(boxes.Place(changed, live=False), "pytorch")
     assert said.status == checks.FAILED
     assert "state.apply frameworks" in said.evidence
 
 
 def test_a_box_that_does_not_know_what_it_is_fails(pillar, tmp_path):
-    changed = pillar("debian-12", {"validation": {"manifest": str(tmp_path / "m.json"), "checkout": str(tmp_path)}})
-    place = checks.Place(changed, live=False)
+    changed = pillar("debian-12", {"validation": {"manifest": str(tmp_path / "m.json")}})
+    place = boxes.Place(changed, live=False)
     assert checks.PASSED not in {one.status for one in validation.cases(place)}
     (tmp_path / "m.json").write_text(
         json.dumps({"name": "vault-cube-demo-box", "version": "0.0.9", "target": "debian-12"})

@@ -3,7 +3,7 @@
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.monitoring import disks
+from vault_cube.metrics import disks
 
 NVME = {
     "device": {"name": "/dev/nvme0", "type": "nvme", "protocol": "NVMe"},

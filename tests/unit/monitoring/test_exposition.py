@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from vault_cube.monitoring.exposition import Family, text, write
+from vault_cube.metrics.exposition import Family, text, write
 
 
 def family(*samples, kind="gauge"):

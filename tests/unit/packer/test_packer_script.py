@@ -1,4 +1,4 @@
-"""packaging/packer.sh: Packer where the archive has it, one line where not. Small programs stand for apt's."""
+"""scripts/packer.sh: Packer where the archive has it, one line where not. Small programs stand for apt's."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ TOP = Path(__file__).parents[3]
 def machine(tmp_path):
     """machine(candidate, installed) runs the script; its output, its status, and what it had installed."""
     (tmp_path / "checkout/packaging").mkdir(parents=True)
-    script = tmp_path / "checkout/packaging/packer.sh"
-    script.write_bytes((TOP / "packaging/packer.sh").read_bytes())
+    script = tmp_path / "checkout/scripts/packer.sh"
+    script.write_bytes((TOP / "scripts/packer.sh").read_bytes())
 
     def program(path, text):
         path.parent.mkdir(exist_ok=True)
@@ -22,7 +22,7 @@ def machine(tmp_path):
         path.chmod(0o755)
 
     def run(candidate, installed=False):
-        program(tmp_path / "checkout/packaging/apt.sh", f'echo "$@" >{tmp_path}/installed')
+        program(tmp_path / "checkout/scripts/apt.sh", f'echo "$@" >{tmp_path}/installed')
         program(tmp_path / "bin/apt-cache", candidate and f"printf 'packer:\\n  Candidate: {candidate}\\n'")
         if installed:
             program(tmp_path / "bin/packer", "")

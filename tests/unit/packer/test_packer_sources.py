@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_the_guests_ssh_is_forwarded_on_loopback_only():
 @pytest.fixture
 def archive(tmp_path):
     file = tmp_path / "checkout.tar.gz"
-    done = run("sh", "packer/carry.sh", str(file))
+    done = run(sys.executable, "-m", "vault_cube.carried", str(file), "debian-12")
     assert done.returncode == 0, done.stderr
     return file
 
@@ -78,15 +79,19 @@ def test_what_is_carried_is_what_a_box_needs_and_no_more(archive):
     with tarfile.open(archive) as packed:
         names = packed.getnames()
         assert all(member.uid == 0 for member in packed)
-    assert {"pillar/box.sls", "conf/common.conf", "vault_cube/errors.py", "locks/tools.lock"} <= set(names)
+    assert {"pillar/box.sls", "conf/common.conf", "vault_cube/errors.py", "locks/debian-12/python-salt.lock"} <= set(
+        names
+    )
+    assert {f"docs/runbooks/{file.name}" for file in (TOP / "docs/runbooks").iterdir()} <= set(names)
+    assert [name for name in names if name.startswith("pillar/targets/")] == ["pillar/targets/debian-12.sls"]
     assert not [name for name in names if "__pycache__" in name or name.startswith((".git", "tests", "dist", "build"))]
 
 
-def test_carrying_from_elsewhere_is_an_error(tmp_path):
-    words = ["sh", str(TOP / "packer/carry.sh"), str(tmp_path / "x")]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_carrying_an_unknown_target_is_an_error(tmp_path):
+    done = run(sys.executable, "-m", "vault_cube.carried", str(tmp_path / "x"), "debian-99")
     assert done.returncode != 0
-    assert "run it at the top of a checkout" in done.stderr
+    assert done.stderr == "debian-99: no such target in pillar/targets/\n"
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ def _second(**more):
 
 
 BROKEN = {
+    "a C library that is no version": ({"target": {"glibc": "bookworm"}}, "target:glibc", "match pattern"),
+    "a C library of another world": ({"target": {"glibc": "3.1"}}, "target:glibc", "match pattern"),
     "an unknown key": ({"base": {"colour": "red"}}, "base:colour", "no such key"),
     "an unknown section": ({"bases": {}}, "bases", "no such key"),
     "a text for a number": ({"base": {"ssh": {"port": "22"}}}, "base:ssh:port", "valid integer"),

@@ -21,13 +21,16 @@ def pillar_root(tmp_path):
 
 @pytest.fixture
 def checked(pillar_root):
-    """checked(target, local) checks a target's pillar with a local.sls; returns the settings or raises PillarError."""
+    """checked(target, local) checks a target's pillar with a local.sls; returns the settings or raises PillarError.
 
-    def make(target, local=None):
+    asked_for: the target's name as the caller gave it, which is the name of its file.
+    """
+
+    def make(target, local=None, asked_for=None):
         files = [pillar_root / "box.sls", pillar_root / "targets" / f"{target}.sls"]
         if local is not None:
             files.append(pillar_root / "local.sls")
             files[-1].write_text(yaml.safe_dump(local))
-        return check(merged(*(yaml.safe_load(file.read_text()) for file in files)), files)
+        return check(merged(*(yaml.safe_load(file.read_text()) for file in files)), files, asked_for or target)
 
     return make

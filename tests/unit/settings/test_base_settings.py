@@ -45,6 +45,38 @@ def test_each_problem_has_its_line(checked):
     assert len(str(refused.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("local", "asked_for", "line"),
+    [
+        (None, "mybox", "pillar/targets/debian-12.sls: target:name: must be the name of the target's file, mybox, "),
+        (None, "debian-12 ", "pillar/targets/debian-12.sls: target:name: must be the name of the target's file, "),
+        (
+            {"target": {"name": "other"}},
+            "debian-12",
+            "pillar/local.sls: target:name: must be the name of the target's ",
+        ),
+    ],
+)
+def test_a_target_is_named_like_its_file(checked, local, asked_for, line):
+    with pytest.raises(PillarError) as refused:
+        checked("debian-12", local, asked_for)
+    assert str(refused.value).startswith(line)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_salt_call_refuses_a_copied_target_that_kept_its_name(salt_call, pillar_root):
+    """Its values are those of the original, which the cached verdict has accepted before."""
+    assert salt_call()[0] == 0
+    salt_call.canary.unlink()
+    (pillar_root / "targets/debian-12.sls").rename(pillar_root / "targets/mybox.sls")
+    status, printed = salt_call(target="mybox")
+    assert status != 0
+    line = "pillar/targets/mybox.sls: target:name: must be the name of the target's file, mybox, found 'debian-12'"
+    assert line in printed
+    assert "Traceback" not in printed
+    assert not salt_call.canary.exists()
+
+
 @pytest.mark.parametrize(("target", "kernel", "ssh"), [
     ("ubuntu-24.04", "linux-image-generic", "ssh.socket"),
     ("debian-13", "linux-image-cloud-amd64", "ssh.service"),
@@ -113,11 +145,12 @@ def salt_call(pillar_root, tmp_path):
     (tmp_path / "salt/canary.sls").write_text(yaml.safe_dump(state))
     own = {name: str(tmp_path / "own" / name) for name in ("root_dir", "cachedir", "pki_dir", "sock_dir")}
     own |= {"include": str(TOP / "conf/common.conf"), "id": "test", "log_file": str(tmp_path / "own/log")}
-    own |= {"vault_cube": {"target": "debian-12", "checkout": str(TOP)}, "pillar_dirs": [str(TOP / "_pillar")]}
+    own |= {"pillar_dirs": [str(TOP / "_pillar")]}
     own |= {"pillar_roots": {"base": [str(pillar_root)]}, "file_roots": {"base": [str(tmp_path / "salt")]}}
-    (tmp_path / "minion").write_text(yaml.safe_dump(own))
 
-    def call():
+    def call(target="debian-12"):
+        own["vault_cube"] = {"target": target, "checkout": str(TOP)}
+        (tmp_path / "minion").write_text(yaml.safe_dump(own))
         ran = subprocess.run(
             [TOP / ".venv/bin/salt-call", "--local", "-c", tmp_path, "--out=highstate", "state.apply", "canary"],
             capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vault_cube.gpu import detail, facts, kernel_log, sampling
-from vault_cube.gpu.failures import NvmlProblem
 from vault_cube.gpu.health import box, heat, links, storage, use
 from vault_cube.gpu.health.finding import FAULT, NOT_APPLICABLE, OK, ORDER, WARNING, BoxCheck, CardCheck, Finding, Seen
-from vault_cube.gpu.host import Host
-from vault_cube.gpu.session import Session
+from vault_cube.gpu.nvml.failures import NvmlProblem
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read import detail, facts, kernel_log, sampling
+from vault_cube.gpu.read.host import Host
 
 CARD_CHECKS = (*storage.CHECKS, *links.CHECKS, *heat.CHECKS, *use.CHECKS)
 
@@ -66,7 +66,7 @@ def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s
                 # one of them went meanwhile: asked again one by one, it shows which
                 cards = detail.details(session)
             if load:
-                from vault_cube.gpu.load import under_load
+                from vault_cube.gpu.read.load import under_load
 
                 loaded = under_load(session, rules["load_s"])
         except NvmlProblem as err:

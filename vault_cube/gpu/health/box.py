@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vault_cube.driver.needs import GENERATION_NEEDS, OPEN_ONLY
-from vault_cube.gpu import host
-from vault_cube.gpu.facts import short
 from vault_cube.gpu.health.finding import FAULT, OK, WARNING, Finding, Seen, lacking, ok
+from vault_cube.gpu.read import host
+from vault_cube.gpu.read.facts import short
+from vault_cube.settings.compatibility import GENERATION_NEEDS, OPEN_ONLY
 
 
 def driver_answers(seen: Seen) -> Finding:
@@ -192,7 +192,7 @@ def containers(seen: Seen) -> Finding:
     runtime = seen.pillar["runtime"]
     if runtime["provider"] == "none" or runtime["mode"] != "cdi":
         return lacking("containers get no GPU by CDI here (pillar runtime:mode)")
-    from vault_cube.checks.runtime import REFRESH, specification
+    from vault_cube.box.runtime import REFRESH, specification
 
     folders = [seen.machine.root / "etc/cdi", seen.machine.root / "var/run/cdi"]
     said = specification([Path(folder) for folder in folders], len(seen.cards), runtime["provider"])

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vault_cube.gpu.host import Host
+from vault_cube.gpu.read.host import Host
 
 OK, WARNING, FAULT, NOT_APPLICABLE = "ok", "warning", "fault", "not applicable"
 ORDER = (NOT_APPLICABLE, OK, WARNING, FAULT)
 """From harmless to bad; the worst finding is the verdict."""
 
 Card = Mapping[str, Any]
-"""One GPU as vault_cube.gpu.detail has it."""
+"""One GPU as vault_cube.gpu.read.detail has it."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vault_cube.gpu import throttle
 from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, lacking, ok
+from vault_cube.gpu.read import throttle
 
 COOL = "airflow, dust, fans, room; gpu.stress shows how it behaves"
 

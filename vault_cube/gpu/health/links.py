@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vault_cube.gpu import host
 from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, busy, lacking, ok
+from vault_cube.gpu.read import host
 
 RESEAT = "power off, reseat card and riser, look at the slot's BIOS settings; `pcie_aspm=off` where links drop"
 

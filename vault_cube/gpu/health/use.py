@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from vault_cube.gpu import host
 from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, lacking, ok
+from vault_cube.gpu.read import host
 
 
 def answers(card: Card, seen: Seen) -> Finding:
     """Does the GPU answer every question that it can answer?"""
     if "problem" in card:
-        from vault_cube.gpu.failures import TODO
+        from vault_cube.gpu.nvml.failures import TODO
 
         said = str(card["problem"]).removeprefix(f"GPU {card['index']}: ") + _unclaimed(seen)
         return Finding(FAULT, said, TODO.get(card.get("kind", ""), "`journalctl -k -g NVRM` says more"))

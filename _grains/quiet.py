@@ -1,0 +1,42 @@
+"""Keep `salt-call` to its answer: filter one warning of Salt's own, and report an unwritable cache in one line.
+
+Salt loads and runs grains before anything else that can be configured by path, in a checkout and on a box alike.
+This file sets no grain.
+"""
+
+import os
+import sys
+import warnings
+from glob import glob
+from pathlib import Path
+
+# Salt 3008 imports crypt, which Python 3.11 and 3.12 deprecate and Python 3.13 no longer has. PYTHONWARNINGS cannot
+# filter it: importing Salt puts a filter of its own in front.
+warnings.filterwarnings("ignore", "'crypt' is deprecated", DeprecationWarning)
+
+
+def writable_cache():
+    """Stop with one line if this user may not write Salt's cache; Salt itself would fail with a traceback later.
+
+    Returns an empty dictionary. Raises SystemExit.
+    """
+    cache = Path(__opts__["cachedir"])
+    # os.path and glob, because pathlib raises for a folder that this user may not enter; these take it for absent
+    nearest = next(folder for folder in (cache, *cache.parents) if os.path.exists(folder))  # noqa: PTH110
+    for path in (nearest, *map(Path, glob(f"{cache}/*") + glob(f"{cache}/roots/*"))):  # noqa: PTH207
+        if not os.access(path, os.W_OK, effective_ids=True):
+            owner = _user(path.stat().st_uid)
+            sys.exit(
+                f"salt-call: cannot write {path} as user {_user(os.geteuid())}: it belongs to {owner}. "
+                f"Run salt-call as {owner}; in a checkout you can remove .salt instead"
+            )
+    return {}
+
+
+def _user(uid):
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,34 @@
+#!/bin/sh
+# image.sh TARGET LOCKED: if the image is not up to date, run the missing stages with Packer, or with one salt-call if
+# this machine's archive has no Packer.
+set -eu
+target=$1 locked=$2
+status=0
+current() {
+  .venv/bin/salt-call --out-file=/dev/null image.current target="$target" locked="$locked"
+}
+current || status=$?
+case $status in
+  0) exit 0 ;;
+  3) ;; # something is to be made
+  *) exit 1 ;;
+esac
+scripts/apt.sh iproute2 mmdebstrap openssh-client
+if scripts/packer.sh; then
+  set -- packer build -color=false -var target="$target" -var locked="$locked" packer/demo-box.pkr.hcl
+else
+  echo "without Packer, one salt-call runs the same stages" >&2
+  set -- .venv/bin/salt-call --out-file=/dev/null image.build target="$target" locked="$locked"
+fi
+status=0
+"$@" || {
+  echo "make image: stopped; logs in build/$target/logs, finished stages are kept: run it again to go on" >&2
+  exit 1
+}
+# the last lines: what is there, and whether it is what the lock says
+current || status=$?
+case $status in
+  0) ;;
+  3) echo "make image: the checkout changed while it was built: run it again, finished stages are kept" >&2; exit 1 ;;
+  *) exit 1 ;;
+esac

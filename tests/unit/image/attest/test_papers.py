@@ -1,0 +1,304 @@
+"""The papers of an image, and what image.check makes of good and bad ones. The image here is a small file."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from copied import chosen, merged
+from spdx_tools.spdx.parser.parse_anything import parse_file
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import recipe, store
+from vault_cube.image.attest import attestations, provenance, sbom, signature
+from vault_cube.image.cache import keys
+from vault_cube.image.inspect import check
+from vault_cube.image.locks import locktext
+from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.workspace import LAYERS, Workspace
+from vault_cube.settings import check as check_settings
+
+TOP = Path(__file__).parents[4]
+NAME = "vault-cube-demo-box-1.0.0-debian-12"
+DEBS = (
+    Deb("root", "bash", "5.2.15-2+b7", "amd64", "bookworm", "debian", 1, "a" * 64, "pool/main/b/bash/bash.deb"),
+    Deb("base", "sudo", "1.9.13p3-1+deb12u1", "amd64", "bookworm", "debian", 1, "b" * 64, "pool/main/s/sudo/sudo.deb"),
+)
+WHEEL = "numpy==2.1.0 --hash=sha256:{}  # numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl 16000000\n"
+
+
+@pytest.fixture
+def space(tmp_path):
+    """A committed checkout with locks of two packages and of one wheel in two environments."""
+    checkout = tmp_path / "checkout"
+    locks = checkout / "locks/debian-12"
+    locks.mkdir(parents=True)
+    text = AptLock(1_700_000_000, DEBS).text()
+    (locks / "apt.lock").write_text(text)
+    (checkout / "locks/tools.lock").write_text(text)
+    for name in ("salt", "pytorch", "tensorflow", "vllm"):
+        wheel = WHEEL.format("c" * 64) if name in ("pytorch", "vllm") else ""
+        (locks / f"python-{name}.lock").write_text(locktext.closed(wheel))
+    shutil.copytree(TOP / "vault_cube/image", checkout / "vault_cube/image")
+    pillar = merged(*chosen("debian-12"))
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", checkout]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *command], check=True)
+    return Workspace(checkout, check_settings(pillar), pillar, cache=tmp_path / "cache", store=tmp_path / "store")
+
+
+def make(space, folder):
+    """An image of a few bytes with its papers and sums, as the recipe lays them into dist/."""
+    folder.mkdir(exist_ok=True)
+    image = folder / f"{NAME}.qcow2"
+    image.write_bytes(b"a small image" * 100)
+    lock = AptLock.read(space.locks / "apt.lock")
+    wanted = {layer: keys.Key(layer[0] * 64, {}) for layer in ("root", *LAYERS)}
+    digests = {"raw": "d" * 64, image.name: store.sha256_of(image)}
+    made = [image, *attestations.make(space, folder, name=NAME, digests=digests, lock=lock, wanted=wanted)]
+    sums = folder / f"{NAME}.SHA256SUMS"
+    sums.write_text("".join(f"{store.sha256_of(file)}  {file.name}\n" for file in made))
+    return image, sums
+
+
+@pytest.fixture
+def key(tmp_path):
+    def new(name):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", tmp_path / name], check=True)
+        return tmp_path / name
+
+    return new
+
+
+def test_the_same_inputs_give_the_same_papers(space, tmp_path):
+    one, two = (make(space, tmp_path / name)[0].parent for name in ("one", "two"))
+    names = sorted(file.name for file in one.iterdir())
+    assert len(names) == 5
+    assert {name: (one / name).read_bytes() for name in names} == {name: (two / name).read_bytes() for name in names}
+
+
+def test_cyclonedx_names_each_file_once_with_hash_and_holders(space, tmp_path):
+    make(space, tmp_path / "dist")
+    bom = json.loads((tmp_path / f"dist/{NAME}.cdx.json").read_text())
+    found = {one["name"]: one for one in bom["components"]}
+    assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
+    assert sorted(found) == ["bash", "numpy", "sudo"]
+    assert found["bash"]["purl"] == "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=bookworm"
+    assert found["bash"]["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
+    assert [one["value"] for one in found["numpy"]["properties"]] == ["pytorch", "vllm"]
+    assert bom["metadata"]["timestamp"] == "2023-11-14T22:13:20+00:00"
+    depends = next(one for one in bom["dependencies"] if one["ref"] == "image")["dependsOn"]
+    assert len(depends) == 3
+
+
+def test_a_vendors_package_is_the_vendors():
+    deb = Deb("runtime", "nvidia-container-toolkit", "1.17", "amd64", "-", "nvidia-container", 1, "a" * 64, "x.deb")
+    security = Deb("base", "sudo", "1", "amd64", "noble-security", "ubuntu-security", 1, "b" * 64, "y.deb")
+    assert [part.purl.partition("?")[0] for part in sbom.parts([deb, security], {}, "Ubuntu", "noble")] == [
+        "pkg:deb/nvidia-container/nvidia-container-toolkit@1.17",
+        "pkg:deb/ubuntu/sudo@1",
+    ]
+
+
+def test_spdx_is_valid_and_holds_the_same(space, tmp_path):
+    make(space, tmp_path / "dist")
+    document = parse_file(str(tmp_path / f"dist/{NAME}.spdx.json"))
+    assert validate_full_spdx_document(document) == []
+    assert sorted(package.name for package in document.packages) == ["bash", "numpy", "sudo", NAME]
+    numpy = next(package for package in document.packages if package.name == "numpy")
+    assert numpy.checksums[0].value == "c" * 64
+    assert numpy.external_references[0].locator.startswith("pkg:pypi/numpy@2.1.0")
+
+
+def test_provenance_names_commit_locks_keys_and_builder(space, tmp_path):
+    make(space, tmp_path / "dist")
+    said = json.loads((tmp_path / f"dist/{NAME}.provenance.json").read_text())
+    head = subprocess.check_output(["git", "-C", space.checkout, "rev-parse", "HEAD"], text=True)
+    definition = said["predicate"]["buildDefinition"]
+    assert said["_type"] == "https://in-toto.io/Statement/v1"
+    assert said["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert {one["name"] for one in said["subject"]} == {f"{NAME}.raw", f"{NAME}.qcow2"}
+    dependencies = {one["name"]: one for one in definition["resolvedDependencies"]}
+    assert dependencies["checkout"] == {
+        "name": "checkout",
+        "annotations": {"dirty": False},
+        "digest": {"gitCommit": head.strip()},
+    }
+    lock = space.locks / "apt.lock"
+    assert dependencies["locks/debian-12/apt.lock"]["digest"]["sha256"] == store.sha256_of(lock)
+    assert set(dependencies) == {
+        "checkout", "locks/tools.lock", "locks/debian-12/apt.lock",
+        *(f"locks/debian-12/python-{name}.lock" for name in ("salt", "pytorch", "tensorflow", "vllm")),
+    }  # fmt: skip
+    assert definition["internalParameters"]["keys"]["base"] == "b" * 64
+    assert said["predicate"]["runDetails"]["builder"]["id"]
+    assert str(tmp_path) not in json.dumps(said)
+
+
+def test_a_changed_checkout_is_dirty_and_says_what(space):
+    (space.checkout / "locks/tools.lock").write_text("changed")
+    (space.checkout / "new file").touch()
+    statement = provenance.statement(space, {}, {}, 0, {})
+    checkout = statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]
+    assert checkout["annotations"] == {"dirty": True, "changed": ["locks/tools.lock", "new file"]}
+
+
+def test_without_git_the_bundle_says_the_commit_or_nobody_does(space):
+    shutil.rmtree(space.checkout / ".git")
+    assert provenance.source(space.checkout) == {"commit": None, "changed": []}
+    (space.checkout / "carried").mkdir()
+    (space.checkout / provenance.CARRIED).write_text('{"commit": "abc", "changed": ["x"]}')
+    assert provenance.source(space.checkout) == {"commit": "abc", "changed": ["x"]}
+
+
+def test_a_good_image_passes(space, tmp_path, key):
+    image, sums = make(space, tmp_path / "dist")
+    assert check.check(image)[1] == "signature: none"
+    signature.sign(sums, key("maintainer"))
+    checksum, signed, origin = check.check(image, tmp_path / "maintainer.pub")
+    assert checksum.startswith("checksum: ")
+    assert image.name in checksum
+    assert signed.startswith("signature: maintainer with ED25519 key SHA256:")
+    assert origin.startswith("provenance: debian-12 1.0.0, commit ")
+    assert "uncommitted" not in origin
+    assert "not asked whose" in check.check(image)[1]
+
+
+def test_an_allowed_signers_file_does_as_well(space, tmp_path, key):
+    image, sums = make(space, tmp_path / "dist")
+    signature.sign(sums, key("maintainer"))
+    public = (tmp_path / "maintainer.pub").read_text()
+    (tmp_path / "signers").write_text(f"release@example.org {public}")
+    assert "release@example.org" in check.check(image, tmp_path / "signers")[1]
+
+
+@pytest.mark.parametrize("name", ["qcow2", "cdx.json", "spdx.json", "provenance.json"])
+def test_one_flipped_bit_is_named(space, tmp_path, name):
+    image, _ = make(space, tmp_path / "dist")
+    victim = image.with_name(f"{NAME}.{name}")
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(VaultCubeError, match=rf"(?m)^{NAME}\.{name}: not what {NAME}.SHA256SUMS says"):
+        check.check(image)
+
+
+def test_a_wrong_key_does_not_pass(space, tmp_path, key):
+    image, sums = make(space, tmp_path / "dist")
+    signature.sign(sums, key("somebody"))
+    key("maintainer")
+    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: not made by a key in .*maintainer.pub$"):
+        check.check(image, tmp_path / "maintainer.pub")
+
+
+def test_a_missing_signature_does_not_pass_when_one_is_asked_for(space, tmp_path, key):
+    image, _ = make(space, tmp_path / "dist")
+    key("maintainer")
+    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: missing: the image is not signed$"):
+        check.check(image, tmp_path / "maintainer.pub")
+
+
+def test_sums_changed_after_signing_do_not_pass(space, tmp_path, key):
+    image, sums = make(space, tmp_path / "dist")
+    signature.sign(sums, key("maintainer"))
+    image.write_bytes(b"evil")
+    lines = [line for line in sums.read_text().splitlines() if not line.endswith(image.name)]
+    sums.write_text("\n".join([*lines, f"{store.sha256_of(image)}  {image.name}"]) + "\n")
+    with pytest.raises(VaultCubeError) as said:
+        check.check(image, tmp_path / "maintainer.pub")
+    assert "SHA256SUMS.sig: does not fit" in str(said.value)
+    assert "provenance.json: of another image" in str(said.value)
+
+
+def test_a_signature_for_another_purpose_does_not_pass(space, tmp_path, key):
+    image, sums = make(space, tmp_path / "dist")
+    subprocess.run(["ssh-keygen", "-Y", "sign", "-n", "file", "-f", key("maintainer"), sums], check=True)
+    with pytest.raises(VaultCubeError, match=r"\.sig: "):
+        check.check(image, tmp_path / "maintainer.pub")
+
+
+def test_provenance_of_another_image_does_not_pass(space, tmp_path):
+    image, sums = make(space, tmp_path / "dist")
+    statement = image.with_name(f"{NAME}.provenance.json")
+    said = json.loads(statement.read_text())
+    said["subject"][1]["digest"]["sha256"] = "e" * 64
+    statement.write_text(json.dumps(said))
+    sums.write_text(f"{store.sha256_of(image)}  {image.name}\n{store.sha256_of(statement)}  {statement.name}\n")
+    with pytest.raises(VaultCubeError, match=rf"provenance.json: of another image: it does not know {image.name}"):
+        check.check(image)
+
+
+@pytest.mark.parametrize(("broken", "says"), [
+    ("{", "not a provenance of this project"),
+    ("[]", "not a provenance of this project"),
+    ('{"_type": "x", "predicateType": "y"}', "not an in-toto statement"),
+    (None, "missing: where the image comes from is not known"),
+])  # fmt: skip
+def test_a_broken_provenance_is_one_line(space, tmp_path, broken, says):
+    image, sums = make(space, tmp_path / "dist")
+    statement = image.with_name(f"{NAME}.provenance.json")
+    statement.unlink()
+    if broken is not None:
+        statement.write_text(broken)
+    sums.write_text(f"{store.sha256_of(image)}  {image.name}\n")
+    with pytest.raises(VaultCubeError, match=says) as said:
+        check.check(image)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    (lambda image, sums: image.unlink(), "no such file"),
+    (lambda image, sums: sums.unlink(), "no SHA256SUMS beside it lists it"),
+    (lambda image, sums: sums.write_text("nonsense\n"), "line 1: not a checksum"),
+])  # fmt: skip
+def test_missing_and_broken_files_are_one_line(space, tmp_path, change, says):
+    image, sums = make(space, tmp_path / "dist")
+    change(image, sums)
+    with pytest.raises(VaultCubeError, match=says):
+        check.check(image)
+
+
+def test_keys_that_cannot_sign_are_one_line(space, tmp_path, key):
+    _, sums = make(space, tmp_path / "dist")
+    with pytest.raises(VaultCubeError, match="no such key"):
+        signature.sign(sums, tmp_path / "nowhere")
+    (tmp_path / "noise").write_text("noise")
+    with pytest.raises(VaultCubeError, match=r"noise: ssh-keygen cannot sign with it: "):
+        signature.sign(sums, tmp_path / "noise")
+    assert not signature.of(sums).exists()
+    private = key("maintainer")
+    signature.sign(sums, private)
+    with pytest.raises(VaultCubeError, match=r"a private key: name its public half"):
+        signature.verify(sums, private)
+
+
+def test_publishing_covers_the_papers_and_drops_an_older_signature(space, tmp_path, key):
+    folder, dist = tmp_path / "made", space.checkout / "dist"
+    image, sums = make(space, folder)
+    manifest = {"name": NAME, "files": {name: {"sha256": digest} for name, digest in check.read(sums).items()}}
+    sums.unlink()
+    recipe.write_manifest(folder, manifest)
+    dist.mkdir()
+    (dist / f"{NAME}.SHA256SUMS").write_text("older\n")
+    signature.sign(dist / f"{NAME}.SHA256SUMS", key("maintainer"))
+    recipe.publish(space, folder, manifest)
+    names = {file.name for file in dist.iterdir()}
+    assert names == {f"{NAME}.{end}" for end in (
+        "qcow2", "cdx.json", "spdx.json", "provenance.json", "SHA256SUMS", "manifest.json",
+    )}  # fmt: skip
+    assert check.check(dist / image.name)[0].count(NAME) == 5
+    assert set(check.read(dist / f"{NAME}.SHA256SUMS")) == names - {f"{NAME}.SHA256SUMS", f"{NAME}.manifest.json"}
+
+
+def test_a_bundle_has_sums_and_a_signature_and_no_provenance(tmp_path, key):
+    bundle = tmp_path / f"{NAME}.bundle.tar"
+    bundle.write_bytes(b"bundle")
+    sums = tmp_path / f"{NAME}.bundle.SHA256SUMS"
+    sums.write_text(f"{store.sha256_of(bundle)}  {bundle.name}\n")
+    signature.sign(sums, key("maintainer"))
+    assert len(check.check(bundle, tmp_path / "maintainer.pub")) == 2
+    bundle.write_bytes(b"bundlf")
+    with pytest.raises(VaultCubeError, match=r"bundle.tar: not what .*bundle.SHA256SUMS says"):
+        check.check(bundle, tmp_path / "maintainer.pub")

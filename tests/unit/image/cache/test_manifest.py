@@ -1,0 +1,94 @@
+"""What a tree's manifest sees, and how two of them are told apart."""
+
+import os
+
+import pytest
+
+from vault_cube.image.cache import tree_manifest
+
+
+@pytest.fixture
+def tree(tmp_path):
+    top = tmp_path / "tree"
+    (top / "etc/a b").mkdir(parents=True)
+    (top / "etc/a b/new\nline").write_text("x")
+    (top / "etc/ümlaut").write_text("yy")
+    (top / "etc/link").symlink_to("a b/new\nline")
+    os.link(top / "etc/ümlaut", top / "etc/z-twin")
+    os.mkfifo(top / "etc/pipe")
+    return top
+
+
+def fields(tree, path):
+    return next(line.split(" ") for line in tree_manifest.entries(tree) if line.split(" ")[0] == path)
+
+
+def test_one_line_an_entry_sorted_with_the_top_as_a_dot(tree):
+    paths = [line.split(" ")[0] for line in tree_manifest.entries(tree)]
+    assert set(paths) == {
+        ".", "etc", "etc/a%20b", "etc/a%20b/new%0Aline", "etc/%C3%BCmlaut", "etc/link", "etc/z-twin", "etc/pipe",
+    }  # fmt: skip
+    assert tree_manifest.entries(tree) == tree_manifest.entries(tree)
+    assert all(len(line.split(" ")) == 8 for line in tree_manifest.entries(tree))
+
+
+def test_kinds(tree):
+    assert {path: fields(tree, path)[1] for path in ("etc", "etc/link", "etc/pipe", "etc/z-twin")} == {
+        "etc": "d", "etc/link": "l", "etc/pipe": "p", "etc/z-twin": "f",
+    }  # fmt: skip
+
+
+def test_a_hard_link_names_the_first_of_its_names(tree):
+    twins = [fields(tree, "etc/z-twin")[6], fields(tree, "etc/%C3%BCmlaut")[6]]
+    assert sorted(twin.startswith("=") for twin in twins) == [False, True]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="trusted attributes need root")
+def test_the_overlay_s_own_bookkeeping_is_left_out_and_a_real_attribute_is_not(tree):
+    before = tree_manifest.entries(tree)
+    os.setxattr(tree / "etc", "trusted.overlay.opaque", b"y")
+    assert tree_manifest.entries(tree) == before
+    os.setxattr(tree / "etc", "user.mine", b"1")
+    assert tree_manifest.differences(before, tree_manifest.entries(tree)) == ["~ etc: xattrs"]
+
+
+CHANGES = {
+    "~ etc/z-twin: content": lambda top: rewrite(top / "etc/ümlaut", "zz"),
+    "~ etc/a%20b/new%0Aline: size, content": lambda top: rewrite(top / "etc/a b/new\nline", "longer"),
+    "~ etc/pipe: mode": lambda top: (top / "etc/pipe").chmod(0o777),
+    "- etc/pipe": lambda top: unseen(top / "etc", (top / "etc/pipe").unlink),
+    "+ etc/new": lambda top: unseen(top / "etc", (top / "etc/new").touch),
+}
+
+
+def rewrite(file, text):
+    before = file.stat()
+    file.write_text(text)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def unseen(folder, action):
+    before = folder.stat()
+    action()
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("line", CHANGES)
+def test_a_difference_is_named_with_what_differs(tree, line):
+    before = tree_manifest.entries(tree)
+    CHANGES[line](tree)
+    after = tree_manifest.entries(tree)
+    assert line in tree_manifest.differences(before, after)
+    assert tree_manifest.digest(before) != tree_manifest.digest(after)
+    assert tree_manifest.differences(before, after) == [line]
+
+
+def test_no_difference(tree):
+    assert tree_manifest.differences(tree_manifest.entries(tree), tree_manifest.entries(tree)) == []
+
+
+def test_a_damaged_line_is_a_difference_not_a_crash(tree):
+    before = tree_manifest.entries(tree)
+    cut = [line.rsplit(" ", 2)[0] if line.startswith("etc/pipe") else line for line in before]
+    assert tree_manifest.differences(cut, before) == ["~ etc/pipe: content, xattrs"]
+    assert tree_manifest.differences([*before, "etc/pipe a b c d e f g h i"], before)[0].startswith("~ etc/pipe: ")

@@ -1,0 +1,17 @@
+"""What a layer adds to a disk and what its hard links save are read from its manifest."""
+
+import os
+
+from vault_cube.image.cache import layer_cache, tree_manifest
+
+
+def test_a_linked_file_counts_once_and_its_other_names_are_what_is_saved(tmp_path):
+    (tmp_path / "one").write_bytes(b"x" * 1000)
+    (tmp_path / "env").mkdir()
+    os.link(tmp_path / "one", tmp_path / "env/two")
+    os.link(tmp_path / "one", tmp_path / "env/three")
+    (tmp_path / "own").write_bytes(b"y" * 50)
+    (tmp_path / "name").symlink_to("own")
+    lines = tree_manifest.entries(tmp_path)
+    assert layer_cache.tree_bytes(lines) == 1050
+    assert layer_cache.linked_bytes(lines) == 2000

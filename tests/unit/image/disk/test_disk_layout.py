@@ -1,0 +1,59 @@
+"""The size of a disk: what layers take, but not each byte of the last one, so that the disk below it can be kept."""
+
+from types import SimpleNamespace
+
+import pytest
+from copied import checkout, workspace  # noqa: F401 fixtures
+
+from vault_cube.image.disk import raw_disk
+
+MIB = 1 << 20
+
+
+def tree(*sizes):
+    """The manifest of a tree with files of some bytes."""
+    return [". d 755 0:0 0 0 - -", *(f"file{number} f 644 0:0 {size} 0 x -" for number, size in enumerate(sizes))]
+
+
+@pytest.fixture
+def root(workspace):  # noqa: F811
+    """root(below, last) is the size of the root partition, MiB."""
+    space = workspace(local={"image": {"disk": {"spare_mib": 512, "esp_mib": 256}}})
+
+    def size(below, last):
+        found = raw_disk.layout(space, below, last)
+        assert found.root_start == 257
+        assert found.total == found.root + 258
+        return found.root
+
+    return size
+
+
+def test_a_change_in_the_last_layer_keeps_the_size(root):
+    below = tree(1000 * MIB)
+    assert root(below, tree(18 * MIB)) == root(below, tree(19 * MIB, 4096)) == 1020 + 64 + 64 + 512
+
+
+def test_a_last_layer_that_grows_has_its_room(root):
+    below = tree(1000 * MIB)
+    assert root(below, tree(65 * MIB)) - root(below, tree(18 * MIB)) == 64
+    assert root(below, tree(640 * MIB)) - root(below, tree()) == 640
+
+
+def test_small_files_take_whole_blocks_and_an_inode(root):
+    assert root(tree(*[1] * 100_000), tree()) - root(tree(), tree()) == int(100_000 * (4096 + 512) * 1.02) // MIB
+
+
+def test_a_kept_disk_is_of_its_layers_sizes_and_commands(monkeypatch):
+    def key(parent="of frameworks", **environment):
+        return raw_disk.kept_key([SimpleNamespace(meta={"key": parent})], {"ROOT_MIB": "1", **environment}).key
+
+    assert key() == key()
+    others = [key("of other frameworks"), key(ROOT_MIB="2"), key(SOURCE_DATE_EPOCH="3")]
+    monkeypatch.setattr(raw_disk, "PARTITIONS", raw_disk.PARTITIONS + "true\n")
+    assert len({key(), *others}) == 4
+
+
+def test_a_hard_link_takes_no_room(root):
+    linked = [*tree(300 * MIB), *(f"again{number} f 644 0:0 {300 * MIB} 0 =file0 -" for number in range(5))]
+    assert root(linked, tree()) == root(tree(300 * MIB), tree())

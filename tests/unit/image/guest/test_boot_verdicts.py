@@ -1,0 +1,234 @@
+"""The boot test's verdicts on answers of a guest, good and bad; the guest here is a list of answers."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.guest import boot_check, cases
+from vault_cube.image.guest.cases import Expected, Trial, Wrong
+
+EXPECTED = Expected("operator", frozenset({22}), 22, 5)
+
+
+class Answers:
+    """A guest that gives one answer for each command it knows, by the command's beginning."""
+
+    def __init__(self, answers):
+        self.answers = answers
+        self.outside = []
+        self.seed = SimpleNamespace(key="/key", user="operator")
+
+    def ssh(self, remote, *, timeout_s=120, check=True, stdin=None):
+        said = next(
+            (text for start, text in self.answers.items() if remote.removeprefix("sudo -n ").startswith(start)), None
+        )
+        if said is None:
+            raise VaultCubeError(f"in the guest: `{remote}` failed with status 127")
+        return subprocess.CompletedProcess(remote, 0, said, "")
+
+
+def trial(answers):
+    return Trial(Answers(answers), EXPECTED)
+
+
+def test_a_running_system_without_failed_units_passes():
+    answers = {"systemctl is-system-running": "running\n", "systemctl list-units": ""}
+    assert cases.system_is_running(trial(answers)) == "running, no failed unit"
+
+
+@pytest.mark.parametrize(("state", "failed"), [
+    ("degraded\n", "docker.service loaded failed failed Docker\n"),
+    ("starting\n", ""),
+    ("running\n", "late.service loaded failed failed Late\n"),
+])  # fmt: skip
+def test_anything_else_does_not(state, failed):
+    with pytest.raises(Wrong, match=state.strip()) as wrong:
+        cases.system_is_running(trial({"systemctl is-system-running": state, "systemctl list-units": failed}))
+    assert (failed.split() or ["none"])[0] in str(wrong.value)
+
+
+@pytest.mark.parametrize("status", [
+    {"status": "error", "errors": ["locale"]},
+    {"status": "done", "errors": ["late"]},
+    {"status": "running", "errors": []},
+])  # fmt: skip
+def test_cloud_init_with_errors_does_not_pass(status):
+    with pytest.raises(Wrong):
+        cases.cloud_init_is_done(trial({"cloud-init": json.dumps(status)}))
+
+
+def identity(machine, key_made):
+    lines = [str(1000), machine, "1005 /etc/machine-id", f"{key_made} /etc/ssh/ssh_host_ed25519_key"]
+    return trial({"sh -c": "\n".join(lines)})
+
+
+def test_an_identity_of_this_boot_passes():
+    assert "1 host keys" in cases.identity_is_its_own(identity("a" * 32, 1010))
+
+
+@pytest.mark.parametrize(("machine", "made"), [("uninitialized", 1010), ("a" * 32, 500), ("", 1010)])
+def test_a_shipped_identity_does_not(machine, made):
+    with pytest.raises(Wrong):
+        cases.identity_is_its_own(identity(machine, made))
+
+
+@pytest.mark.parametrize(("gib", "passes"), [(7.4, True), (2.0, False)])
+def test_root_has_to_fill_the_disk(gib, passes):
+    answers = {"findmnt": "/dev/vda2\n", "lsblk": f"{8 << 30}\n", "df": f"1B-blocks\n{int(gib * (1 << 30))}\n"}
+    if passes:
+        assert "MiB of a disk of 8192 MiB" in cases.root_fills_the_disk(trial(answers))
+    else:
+        with pytest.raises(Wrong, match="2048 MiB of a disk of 8192 MiB"):
+            cases.root_fills_the_disk(trial(answers))
+
+
+def attempt(monkeypatch, status, said):
+    calls = []
+
+    def login(self, source, user, *options):
+        calls.append((source, user, options))
+        return subprocess.CompletedProcess([], status, "", said)
+
+    monkeypatch.setattr(Trial, "login", login)
+    return calls
+
+
+@pytest.mark.parametrize(("status", "said"), [
+    (0, ""),
+    (255, "operator@10.0.2.15: Permission denied (publickey,password)."),
+    (255, "ssh: connect to host 10.0.2.15 port 22: Connection refused"),
+])  # fmt: skip
+def test_a_password_that_is_asked_for_fails(monkeypatch, status, said):
+    attempt(monkeypatch, status, said)
+    with pytest.raises(Wrong):
+        cases.passwords_are_refused(trial({}))
+
+
+def test_only_keys_offered_passes(monkeypatch):
+    attempt(monkeypatch, 255, "operator@10.0.2.15: Permission denied (publickey).")
+    assert "publickey" in cases.passwords_are_refused(trial({}))
+
+
+def test_root_is_tried_with_the_key_that_works_for_the_user(monkeypatch):
+    calls = attempt(monkeypatch, 255, "root@10.0.2.15: Permission denied (publickey).")
+    cases.root_is_refused(trial({}))
+    assert calls[0][1:] == ("root", ("-i", "/key"))
+    attempt(monkeypatch, 0, "")
+    with pytest.raises(Wrong, match="let in"):
+        cases.root_is_refused(trial({}))
+
+
+def states(*results):
+    return json.dumps({"local": {
+        str(number): {"__id__": f"state {number}", "comment": "said", "result": result, "changes": changed}
+        for number, (result, changed) in enumerate(results)
+    }})  # fmt: skip
+
+
+def test_states_without_changes_pass():
+    assert cases.states_find_no_drift(trial({"salt-call": states((True, {}), (True, {}))})) == "2 states, no change"
+
+
+@pytest.mark.parametrize("answer", [
+    states((True, {}), (None, {"new": 1})),
+    states((None, {})),
+    states((False, {})),
+    states((True, {"old": 1})),
+    states(),
+    json.dumps({"local": ["Rendering SLS base failed"]}),
+    "",
+    "Traceback",
+])  # fmt: skip
+def test_drift_failures_and_silence_do_not(answer):
+    with pytest.raises(Wrong):
+        cases.states_change_nothing(trial({"salt-call": answer}))
+
+
+class Jail(Answers):
+    """A guest whose jail bans an address after so many failures."""
+
+    def __init__(self, bans_after):
+        super().__init__({})
+        self.bans_after, self.failures, self.logins = bans_after, 0, []
+
+    def ssh(self, remote, *, timeout_s=120, check=True, stdin=None):
+        banned = "10.0.2.104" if self.failures >= self.bans_after else ""
+        return subprocess.CompletedProcess(remote, 0, f"   `- Banned IP list:\t{banned}\n", "")
+
+
+def jail(monkeypatch, bans_after, refuses=True):
+    box = Jail(bans_after)
+
+    def login(self, source, user, *options):
+        if "PubkeyAuthentication=no" in options:
+            box.failures += 1
+            return subprocess.CompletedProcess([], 255, "", "Permission denied (publickey).")
+        barred = refuses and source == "10.0.2.104"
+        return subprocess.CompletedProcess([], 255 if barred else 0, "", "Connection refused" if barred else "")
+
+    monkeypatch.setattr(Trial, "login", login)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(cases.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    monkeypatch.setattr(cases.time, "monotonic", lambda: clock.now)
+    return Trial(box, EXPECTED)
+
+
+def test_a_ban_after_the_configured_failures_passes(monkeypatch):
+    assert "banned after 5 failures" in cases.fail2ban_bans(jail(monkeypatch, 5))
+
+
+@pytest.mark.parametrize(("bans_after", "refuses", "said"), [
+    (3, True, "banned after"),
+    (10**6, True, "no ban within"),
+    (5, False, "still gets in"),
+])  # fmt: skip
+def test_a_ban_too_early_never_or_in_name_only_does_not(monkeypatch, bans_after, refuses, said):
+    with pytest.raises(Wrong, match=said):
+        cases.fail2ban_bans(jail(monkeypatch, bans_after, refuses))
+
+
+def test_one_failed_case_does_not_hide_the_others():
+    def good(trial):
+        return "fine"
+
+    def bad(trial):
+        raise Wrong("not fine")
+
+    def lost(trial):
+        raise VaultCubeError("no answer")
+
+    def odd(trial):
+        raise KeyError("local")
+
+    cases = boot_check.judge(trial({}), [good, bad, lost, odd, good])
+    assert [case.passed for case in cases] == [True, False, False, False, True]
+    assert cases[1].evidence == "not fine"
+    assert "KeyError" in cases[3].evidence
+    assert [row["name"] for row in boot_check.as_json(cases)] == ["good", "bad", "lost", "odd", "good"]
+    assert boot_check.table(cases).row_count == 5
+
+
+def test_what_locks_an_address_out_comes_last():
+    assert boot_check.CASES[-1] is cases.fail2ban_bans
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_proving_keeps_the_verdicts_and_names_what_failed(monkeypatch, tmp_path, passed):
+    cases = [boot_check.Case("first boot", True, "ssh", 1.0), boot_check.Case("root is refused", passed, "let in", 0.5)]
+    monkeypatch.setattr(boot_check, "boot_test", lambda *_: cases)
+    monkeypatch.setattr(boot_check.tools, "tree", lambda space: tmp_path)
+    monkeypatch.setattr(boot_check.Qemu, "of_tree", lambda tree: None)
+    monkeypatch.setattr(boot_check.Expected, "of", lambda settings: EXPECTED)
+    space = SimpleNamespace(settings=None, build=tmp_path / "build", logs=tmp_path / "logs")
+    if passed:
+        assert boot_check.prove(space, tmp_path / "box.qcow2") == cases
+    else:
+        with pytest.raises(
+            VaultCubeError, match=r"^box\.qcow2 failed its boot test: root is refused \(let in\); the serial"
+        ):
+            boot_check.prove(space, tmp_path / "box.qcow2")
+    kept = json.loads((tmp_path / "build/boot-test.json").read_text())
+    assert [(case["name"], case["passed"]) for case in kept] == [("first boot", True), ("root is refused", passed)]

@@ -1,0 +1,203 @@
+"""Rules between locked wheels, packages and driver: a broken one is one line with environment, package and key."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from copied import chosen, merged
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import preflight
+from vault_cube.image.locks import pylock, wheel_rules
+from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.locks.pylock import Wheel
+from vault_cube.image.workspace import Workspace
+from vault_cube.settings import check
+
+TOP = Path(__file__).parents[4]
+GPU_TARGETS = ("debian-13-nvidia", "ubuntu-24.04")
+COMPILER = {"gcc", "g++", "python3-dev"}
+CUDA_13_0 = {
+    "nvidia-cuda-nvcc": "13.0.88", "nvidia-nvvm": "13.0.88", "nvidia-cuda-crt": "13.0.88",
+    "nvidia-cuda-cccl": "13.0.85", "nvidia-cuda-runtime": "13.0.96",
+}  # fmt: skip
+
+
+def settings(target="ubuntu-24.04", **driver):
+    return check(merged(*chosen(target), {"driver": driver}))
+
+
+def wheels(**versions):
+    return [
+        Wheel(name.replace("_", "-"), version, "0" * 64, f"{name}-{version}-py3-none-any.whl")
+        for name, version in versions.items()
+    ]
+
+
+def broken(versions, packages=COMPILER, wanted=None):
+    """The lines about an environment `env` with these wheels."""
+    locked = wheels(**{name.replace("-", "_"): version for name, version in versions.items()})
+    try:
+        wheel_rules.check(wanted or settings(), {"env": locked}, packages)
+    except VaultCubeError as err:
+        lines = str(err).splitlines()
+        assert all(line.startswith("env: ") for line in lines)
+        return lines
+    return []
+
+
+def locks_of(target, wanted):
+    names = ("salt", *wanted.frameworks.environments)
+    return {name: pylock.read(TOP / f"locks/{target}/python-{name}.lock") for name in names}
+
+
+@pytest.mark.parametrize("target", ["debian-12", "debian-13", *GPU_TARGETS])
+def test_the_committed_locks_break_no_rule(target):
+    wanted = settings(target)
+    wheel_rules.check(wanted, locks_of(target, wanted), wanted.frameworks.packages)
+
+
+@pytest.mark.parametrize("target", GPU_TARGETS)
+@pytest.mark.parametrize("package", ["gcc", "python3-dev"])
+def test_the_committed_locks_need_the_compiler_that_the_pillar_names(target, package):
+    wanted = settings(target)
+    with pytest.raises(VaultCubeError, match=f"add {package} to frameworks:packages") as caught:
+        wheel_rules.check(wanted, locks_of(target, wanted), set(wanted.frameworks.packages) - {package})
+    assert {line.partition(":")[0] for line in str(caught.value).splitlines()} == {"pytorch", "vllm"}
+
+
+@pytest.mark.parametrize(
+    ("versions", "packages", "lines"),
+    [
+        ({"triton": "3.7.1"}, {"gcc", "python3-dev"}, []),
+        ({"triton": "3.7.1"}, {"clang", "libpython3.12-dev"}, []),
+        ({"triton": "3.7.1"}, {"build-essential", "python3.12-dev"}, []),
+        ({"triton": "3.7.1"}, {"gcc-14", "python3-dev"}, ["triton 3.7.1 needs a C compiler"]),
+        ({"triton": "3.7.1"}, {"gcc", "python3.13-dev"}, ["triton 3.7.1 needs Python's headers"]),
+        ({"triton": "3.7.1"}, set(), ["triton 3.7.1 needs a C compiler", "triton 3.7.1 needs Python's headers"]),
+        ({"pytorch-triton": "3.2"}, {"python3-dev"}, ["pytorch-triton 3.2 needs a C compiler"]),
+        (CUDA_13_0, {"gcc"}, ["nvidia-cuda-nvcc 13.0.88 needs a C++ compiler"]),
+        # its wheel has ptxas and no nvcc
+        ({"nvidia-cuda-nvcc-cu12": "12.9.86"}, set(), []),
+        ({"torch": "2.13.0"}, set(), []),
+    ],
+)
+def test_what_compiles_on_the_box_needs_a_compiler(versions, packages, lines):
+    found = broken(versions, packages)
+    assert [line.removeprefix("env: ").partition(" on the box")[0] for line in found] == lines
+    assert all("frameworks:packages" in line for line in found)
+
+
+def test_triton_on_a_target_without_a_gpu_needs_no_compiler():
+    assert broken({"triton": "3.7.1"}, set(), settings("debian-13")) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, None),
+        # what uv takes without a pin: nvcc of today beside torch's runtime
+        ({"nvidia-cuda-nvcc": "13.5.37", "nvidia-nvvm": "13.5.37", "nvidia-cuda-crt": "13.5.37"}, "13.5.37"),
+        ({"nvidia-cuda-runtime": "13.1.80"}, "nvidia-cuda-runtime 13.1.80"),
+        ({"nvidia-cuda-crt": "13.1.80"}, "nvidia-cuda-crt 13.1.80"),
+        # CCCL 3.5.0, in its wheels' own way of counting
+        ({"nvidia-cuda-cccl": "13.3.5.0.6"}, "nvidia-cuda-cccl 13.3.5.0.6"),
+        ({"nvidia-cuda-cccl-cu12": "12.9.27"}, "nvidia-cuda-cccl-cu12 12.9.27"),
+    ],
+)
+def test_parts_of_one_toolkit_are_of_one_cuda_release(change, named):
+    lines = [line for line in broken(CUDA_13_0 | change) if "different CUDA releases" in line]
+    assert len(lines) == (1 if named else 0)
+    if named:
+        assert named in lines[0]
+        assert "frameworks:environments:env" in lines[0]
+
+
+def test_cccl_of_a_release_counts_as_that_release():
+    newest = dict.fromkeys(CUDA_13_0, "13.3.33") | {"nvidia-cuda-cccl": "13.3.3.3.1"}
+    assert broken(newest, wanted=settings(branch="610", fallbacks=[])) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "branch", "reads"),
+    [
+        ("13.0.88", "580", True),
+        ("13.5.37", "580", False),
+        ("13.1.115", "580", False),
+        ("13.1.115", "590", True),
+        ("13.2.86", "595", True),
+        # a branch that no table knows reads at least what the last known one before it reads
+        ("13.2.86", "600", True),
+        ("13.3.73", "600", False),
+        ("12.9.86", "580", True),
+    ],
+)
+def test_the_driver_reads_the_ptx_that_nvcc_emits(release, branch, reads):
+    lines = broken(dict.fromkeys(CUDA_13_0, release), wanted=settings(branch=branch, fallbacks=[]))
+    assert (lines == []) is reads
+    if not reads:
+        assert f"driver {branch} compiles PTX of CUDA" in lines[0]
+        assert f"nvidia-cuda-nvcc {release}" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("versions", "fits"),
+    [
+        ({"cuda-python": "12.6.2.post1", "cuda-bindings": "13.5.0"}, False),
+        ({"cuda-python": "12.4.0", "cuda-bindings": "12.9.4"}, False),
+        ({"cuda-python": "13.0.3", "cuda-bindings": "13.0.3"}, True),
+        ({"cuda-bindings": "12.9.4"}, True),
+        ({"cuda-python": "12.6.2.post1"}, True),
+    ],
+)
+def test_the_modules_cuda_bindings_come_from_one_package(versions, fits):
+    lines = broken(versions)
+    assert (lines == []) is fits
+    assert fits or "both bring the modules cuda.bindings" in lines[0]
+
+
+def test_every_broken_rule_is_one_line():
+    lines = broken({**CUDA_13_0, "nvidia-cuda-nvcc": "13.5.37", "triton": "3.7.1"}, set())
+    assert len(lines) == 5
+
+
+@pytest.fixture
+def space(tmp_path):
+    """The workspace of ubuntu-24.04 with the committed locks."""
+    shutil.copytree(TOP / "locks", tmp_path / "locks")
+    pillar = merged(*chosen("ubuntu-24.04"))
+    return Workspace(tmp_path, check(pillar), pillar, cache=tmp_path / "cache", store=tmp_path / "store")
+
+
+def lock_debs(space, *, without=()):
+    """Write an apt lock that names what the pillar names."""
+    wanted = space.settings
+    layers = {
+        name: getattr(wanted, name).packages for name in ("base", "driver", "runtime", "frameworks", "validation")
+    }
+    layers["root"] = wanted.image.root_packages
+    debs = [
+        Deb(layer, name, "1", "amd64", "noble", "ubuntu", 1, "a" * 64, f"pool/{name}.deb")
+        for layer, names in layers.items()
+        for name in names
+        if name not in without
+    ]
+    (space.locks / "apt.lock").write_text(AptLock(1_700_000_000, tuple(debs)).text())
+
+
+def test_preflight_names_a_broken_rule(space):
+    lock_debs(space)
+    assert preflight.has_locks(space).startswith("has locks: ")
+    changed = [wheel for wheel in pylock.read(space.locks / "python-vllm.lock") if wheel.name != "nvidia-cuda-nvcc"]
+    changed += wheels(nvidia_cuda_nvcc="13.5.37")
+    (space.locks / "python-vllm.lock").write_text(pylock.text(changed))
+    with pytest.raises(VaultCubeError, match=r"vllm: .*nvidia-cuda-nvcc 13\.5\.37"):
+        preflight.has_locks(space)
+
+
+def test_a_target_with_wheels_locked_and_no_packages_asks_for_make_lock(space):
+    (space.locks / "apt.lock").unlink(missing_ok=True)
+    with pytest.raises(VaultCubeError) as caught:
+        preflight.has_locks(space)
+    assert str(caught.value) == f"{space.locks}/apt.lock: there is no such lock yet: run `make lock`"
+    assert preflight.has_room(space) == "room is judged by the lock"

@@ -1,0 +1,131 @@
+"""The generated pages: complete, derived from the code, and refused by `make lint` when they are stale."""
+
+import importlib.util
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from vault_cube.settings import Settings
+from vault_cube.settings.schema import keys
+
+TOP = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    spec = importlib.util.spec_from_file_location("reference", TOP / "scripts/reference.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reference"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def rows(reference):
+    """The pillar page's table: key → its cells."""
+    lines = [line for line in reference.pillar_page().splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    assert len({row[0] for row in cells}) == len(cells), "a key has two rows"
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_every_key_has_a_row_with_type_and_description(rows):
+    expected = {key.name for key in keys(Settings) if len(key.path) > 1}
+    assert expected == set(rows)
+    for name, (kind, _, _, _, description, readers) in rows.items():
+        assert kind, name
+        assert description[0].isupper() or description.split()[0] in ("apt", "ext4's", "sysctl"), name
+        assert readers or kind.startswith(("section", "list of section", "mapping")), name
+
+
+def test_a_number_whose_name_ends_in_a_unit_has_that_unit(rows):
+    units = {name: row[1] for name, row in rows.items()}
+    assert units["base:fail2ban:within_s"] == "s"
+    assert units["image:disk:esp_mib"] == "MiB"
+    assert units["gpu:health:celsius:fan"] == "°C"
+    assert units["validation:monitoring:alerts:gpu_power:above"] == "W"
+    assert units["validation:monitoring:alerts:gpu_memory:above"] == "share"
+    assert units["benchmark:ceilings:<n>:memory_gb_s"] == "GB/s"
+    assert units["base:ssh:port"] == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "reader"),
+    [
+        ("base:ssh:port", "salt/base/ssh.sls"),
+        ("base:users:<name>:ssh_keys", "salt/base/users.sls"),
+        ("driver:power:limit_w", "salt/driver/power.sls"),
+        ("gpu:answer_s", "_beacons/gpu.py"),
+        ("gpu:answer_s", "salt/validation/files/readings.service"),
+        ("image:disk:esp_mib", "vault_cube/image/disk/raw_disk.py"),
+        ("driver:cuda:toolkit", "schema only"),
+    ],
+)
+def test_the_readers_are_those_that_the_code_shows(rows, key, reader):
+    # a file may have moved into a folder of its own
+    assert any(name.endswith(Path(reader).name) for name in re.findall(r"`([^`]+)`", rows[key][5])), rows[key][5]
+
+
+def test_limits_and_defaults_are_the_schema_s_and_the_pillar_s(rows):
+    assert rows["base:ssh:max_auth_tries"][2:4] == ["1 ≤ x ≤ 6", "`3`"]
+    assert rows["gpu:answer_s"][2:4] == ["0 < x", "`10`"]
+    assert rows["target:glibc"][2:4] == ["`^2\\.\\d+$`", "per target"]
+    assert "differs in" in rows["base:packages"][3]
+
+
+def test_every_function_is_in_the_command_page_with_its_example(reference):
+    page = reference.commands_page()
+    for file in sorted((TOP / "_modules").glob("*.py")):
+        for function in re.findall(r"^def ([a-z]\w*)\(", file.read_text(), re.M):
+            name = f"{file.stem}.{function.rstrip('_')}"
+            section = re.search(rf"^### {re.escape(name)}\n(.*?)(?=^##|\Z)", page, re.M | re.S)
+            assert section, name
+            assert re.search(rf"^```bash\n(?:.*\n)*?.*salt-call .*{re.escape(name)}", section[1], re.M), name
+
+
+def test_a_docstring_becomes_markdown(reference):
+    docstring = """
+        Do it.
+
+        name
+            a name that
+            takes two lines
+        other
+            ``code``
+
+        Returns a table.
+
+        CLI Example:
+
+        .. code-block:: bash
+
+            salt-call do.it
+
+        The end.
+    """
+    assert reference._markdown(inspect.cleandoc(docstring)) == (
+        "Do it.\n\n* `name`: a name that\n  takes two lines\n* `other`: `code`\n\nReturns a table.\n\nCLI Example:\n\n"
+        "```bash\nsalt-call do.it\n```\n\nThe end."
+    )
+
+
+def test_a_stale_page_is_refused_by_name_and_written_anew(reference, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reference, "TOP", tmp_path)
+    monkeypatch.setattr(reference, "pillar_page", lambda: "new\n")
+    monkeypatch.setattr(reference, "commands_page", lambda: "same\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/pillar.md").write_text("old\n")
+    (tmp_path / "docs/commands.md").write_text("same\n")
+    assert reference.main(["--check"]) == 1
+    assert capsys.readouterr().err == "docs/pillar.md: not what the code says: run `make docs-reference`\n"
+    assert (tmp_path / "docs/pillar.md").read_text() == "old\n"
+    assert reference.main([]) == 0
+    assert (tmp_path / "docs/pillar.md").read_text() == "new\n"
+    assert reference.main(["--check"]) == 0
+
+
+def test_the_committed_pages_are_fresh(reference):
+    assert reference.main(["--check"]) == 0

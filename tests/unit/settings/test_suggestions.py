@@ -1,0 +1,44 @@
+"""An unknown key is answered with the file, the key, and the key that was probably meant."""
+
+import pytest
+
+from vault_cube.settings import PillarError
+
+MISTYPED = {
+    "base:ssh:prot": "base:ssh:port",
+    "base:hostnam": "base:hostname",
+    "bases": "base",
+    "firmware": None,
+    "frameworks:vllm:replica": "frameworks:vllm:replicas",
+    "base:users:vaultadmin:ssh_key": "base:users:vaultadmin:ssh_keys",  # below a name that the pillar chooses
+    "gpu:health:celsius:warn": "gpu:health:celsius:warning",
+    "gpu:health:window": "gpu:health:window_s",  # the unit was left out
+    "gpu:health:xid": "gpu:health:xid_hours",
+    "gpu:health:answer_s": "gpu:answer_s",  # in the wrong section
+    "driver:kernel_cmdline": "image:disk:kernel_cmdline",
+    "benchmark:thresholds:cpu:vllm_tokens_s": "benchmark:thresholds:cpu:vllm_tokens_per_s",
+    "base:colour": None,  # nothing is like it
+    "driver:description": None,
+}
+
+
+@pytest.mark.parametrize(("key", "meant"), MISTYPED.items(), ids=MISTYPED)
+def test_an_unknown_key_suggests_the_nearest(checked, key, meant):
+    local = 1
+    for part in reversed(key.split(":")):
+        local = {part: local}
+    with pytest.raises(PillarError) as refused:
+        checked("debian-12", local)
+    end = f"did you mean {meant}?" if meant else "docs/pillar.md lists them all"
+    assert str(refused.value) == f"pillar/local.sls: {key}: no such key; {end}"
+
+
+def test_a_key_in_a_list_is_suggested_with_its_number(checked):
+    source = {"archive": "debian", "miror": "http://deb.debian.org", "snapshot": None, "suites": ["x"]}
+    source |= {"components": ["main"], "keyring": "/k.gpg"}
+    with pytest.raises(PillarError) as refused:
+        checked("debian-12", {"archive": {"sources": [source]}})
+    assert sorted(str(refused.value).splitlines()) == [
+        "pillar/local.sls: archive:sources:0:miror: no such key; did you mean archive:sources:0:mirror?",
+        "pillar/local.sls: archive:sources:0:mirror: this key is missing",
+    ]

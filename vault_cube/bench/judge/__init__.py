@@ -1,0 +1,1 @@
+"""What a measurement means: statistics, thresholds, comparison of two results."""

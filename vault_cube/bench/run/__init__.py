@@ -1,0 +1,1 @@
+"""Run workloads as supervised processes and read sensors beside them."""

@@ -1,0 +1,46 @@
+"""The machine that a result was measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vault_cube.bench.judge.result import Machine
+
+
+def describe(gpus: Sequence[dict[str, Any]], driver: str | None, simulated: bool, manifest: Path | None) -> Machine:
+    """gpus: what NVML says of each. manifest: the image's, where the machine was made from one."""
+    return Machine(
+        accelerator="nvidia" if gpus else "cpu",
+        simulated=simulated,
+        processor=_first(r"^model name\s*:\s*(.+)$", "/proc/cpuinfo") or platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        kernel=platform.release(),
+        system=_first(r'^PRETTY_NAME="?([^"\n]+)"?$', "/etc/os-release") or "unknown",
+        image=_json(manifest),
+        driver=driver,
+        gpus=list(gpus),
+        load=[round(value, 2) for value in os.getloadavg()],
+    )
+
+
+def _first(pattern: str, file: str) -> str | None:
+    try:
+        found = re.search(pattern, Path(file).read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return found[1].strip() if found else None
+
+
+def _json(file: Path | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text()) if file else None
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

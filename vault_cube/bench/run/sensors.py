@@ -1,0 +1,142 @@
+"""What the machine says of itself while a workload runs: GPUs through NVML, else the processor's own sensors.
+
+A reading is `{device: {field: value}}`; a field that a device lacks is absent. Fields: utilisation (0 to 1),
+memory_used_mib,
+power_w, temperature_c, clock_mhz, throttle (list of reasons), ecc_uncorrected, xids (list), problem (one line).
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vault_cube.bench.judge.interval import variation
+
+Reading = dict[str, dict[str, Any]]
+
+SETTLE_S = 1.0
+"""NVML's utilisation is an average over up to one second (nvml.h, nvmlUtilization_t): the first second is not
+steady."""
+
+
+class Processor:
+    """The sensors of a machine without a GPU."""
+
+    def __init__(self) -> None:
+        self._before = self._times()
+        self._throttled = self._throttle_count()
+
+    def read(self) -> Reading:
+        now, before = self._times(), self._before
+        self._before = now
+        busy, total = now[0] - before[0], now[1] - before[1]
+        reading: dict[str, Any] = {}
+        if total > 0:
+            reading["utilisation"] = busy / total
+        temperatures = [value / 1000 for value in _numbers("/sys/class/hwmon", "*/temp*_input")]
+        temperatures += [value / 1000 for value in _numbers("/sys/class/thermal", "thermal_zone*/temp")]
+        if temperatures:
+            reading["temperature_c"] = max(temperatures)
+        clocks = [value / 1000 for value in _numbers("/sys/devices/system/cpu", "cpu*/cpufreq/scaling_cur_freq")]
+        if clocks:
+            reading["clock_mhz"] = statistics.fmean(clocks)
+        throttled = self._throttle_count()
+        # a virtual machine has no such count: not known is not "never"
+        if throttled is not None:
+            reading["throttle"] = ["cpu_thermal"] if throttled > (self._throttled or 0) else []
+        self._throttled = throttled
+        return {"cpu": reading}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    @staticmethod
+    def _times() -> tuple[int, int]:
+        words = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        # idle and waiting for a disk are not busy; time stolen by a hypervisor's other guests is nobody's
+        idle, stolen = words[3] + words[4], words[7]
+        return sum(words) - idle - stolen, sum(words)
+
+    @staticmethod
+    def _throttle_count() -> int | None:
+        counts = _numbers("/sys/devices/system/cpu", "cpu*/thermal_throttle/core_throttle_count")
+        return int(sum(counts)) if counts else None
+
+
+def _numbers(folder: str, pattern: str) -> list[float]:
+    found = []
+    for file in Path(folder).glob(pattern):
+        try:
+            found.append(float(file.read_text()))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+class Sampler:
+    """Reads the sensors in a thread of its own, and remembers in which phase of the workload each reading fell.
+
+    A context manager, entered once for every round of the workload.
+    """
+
+    def __init__(self, read: Callable[[], Reading], every_s: float) -> None:
+        self._read, self._every = read, every_s
+        self._stop = threading.Event()
+        self._phase, self._since = "", time.monotonic()
+        self._readings: list[tuple[str, float, Reading]] = []
+        self.problem: str | None = None
+
+    def phase(self, name: str) -> None:
+        """The workload says that a phase begins; empty: it is over."""
+        self._phase, self._since = name, time.monotonic()
+
+    def __enter__(self) -> Sampler:
+        self.problem = None
+        self.phase("")
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            phase, since = self._phase, time.monotonic() - self._since
+            try:
+                reading = self._read()
+            except Exception as err:
+                self.problem = f"{type(err).__name__}: {err}"[:200]
+                continue
+            self.problem = next((one["problem"] for one in reading.values() if one.get("problem")), None)
+            self._readings.append((phase, since, reading))
+
+    def summary(self, phase: str = "steady") -> dict[str, Any]:
+        """What was read in a phase, once it had settled, by device; a field that was never read is absent."""
+        chosen = [reading for name, since, reading in self._readings if name == phase and since >= SETTLE_S]
+        devices = sorted({device for reading in chosen for device in reading})
+        return {device: _summed([reading[device] for reading in chosen if device in reading]) for device in devices}
+
+
+def _summed(readings: list[dict[str, Any]]) -> dict[str, Any]:
+    summed: dict[str, Any] = {"readings": len(readings)}
+    for field in ("utilisation", "memory_used_mib", "power_w", "temperature_c", "clock_mhz"):
+        values = [reading[field] for reading in readings if reading.get(field) is not None]
+        if values:
+            summed[field] = {
+                "mean": statistics.fmean(values),
+                "least": min(values),
+                "most": max(values),
+                "variation": variation(values),
+            }
+    told = [reading["throttle"] for reading in readings if "throttle" in reading]
+    if told:
+        reasons = sorted({reason for one in told for reason in one})
+        summed["throttle"] = {reason: sum(reason in one for one in told) / len(told) for reason in reasons}
+    return summed

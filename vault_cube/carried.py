@@ -1,0 +1,77 @@
+"""What of a checkout a box carries, so that it can repair itself and prove what it can do.
+
+Run as a program, `python3 -m vault_cube.carried ARCHIVE TARGET` packs it for machines that Packer provisions.
+"""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+from pathlib import Path
+
+# folder of custom modules -> Salt's name of their kind, as in `<kind>_dirs`
+LOADER_DIRS = {
+    "_modules": "modules",
+    "_states": "states",
+    "_grains": "grains",
+    "_pillar": "pillar",
+    "_beacons": "beacons",
+}
+FOLDERS = ("conf", "salt", "pillar", "vault_cube", "workloads", "docs/runbooks", *LOADER_DIRS)
+FILES = ("Saltfile", "pyproject.toml")
+
+
+def carried(checkout: Path, target: str, locks: Path | None = None) -> dict[str, Path]:
+    """Return what a box of a target carries: path below the checkout -> file.
+
+    Other targets' pillar files and locks are left out. A pillar/local.sls is included: without it a box would report
+    drift against its own image.
+
+    locks: the folder of the target's locks, when the build has its own.
+    """
+    locks = locks or checkout / "locks" / target
+    files = [file for folder in FOLDERS for file in sources(checkout / folder)]
+    files += [checkout / name for name in FILES if (checkout / name).is_file()]
+    other_targets = set((checkout / "pillar/targets").glob("*.sls")) - set(target_files(checkout, target))
+    places = {str(file.relative_to(checkout)): file for file in files if file not in other_targets}
+    places |= {f"locks/{target}/{lock.name}": lock for lock in locks.glob("python-*.lock")}
+    return dict(sorted(places.items()))
+
+
+def target_files(checkout: Path, target: str) -> list[Path]:
+    """Return the pillar files of a target: its own, and those that it includes."""
+    folder = checkout / "pillar/targets"
+    own = folder / f"{target}.sls"
+    lines = own.read_text().splitlines() if own.is_file() else []
+    included = [line.strip().removeprefix("- targets.") for line in lines if line.strip().startswith("- targets.")]
+    return [own, *(folder / f"{name}.sls" for name in included)]
+
+
+def sources(folder: Path) -> list[Path]:
+    """Return the files below a folder, without byte code and editors' backup files."""
+    files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return [file for file in files if not file.name.endswith((".pyc", "~", ".swp"))]
+
+
+def mode(file: Path) -> int:
+    """Return the permissions that a file has on a box."""
+    if file.name == "local.sls":
+        return 0o600  # may hold what only the owner should read
+    return 0o755 if file.stat().st_mode & 0o100 else 0o644
+
+
+def pack(archive: Path, checkout: Path, target: str) -> None:
+    """Write what a box of a target carries into a tar.gz archive."""
+    with tarfile.open(archive, "w:gz") as tar:
+        for place, file in carried(checkout, target).items():
+            entry = tar.gettarinfo(file, place)
+            entry.mode, entry.uid, entry.gid, entry.uname, entry.gname = mode(file), 0, 0, "root", "root"
+            with file.open("rb") as content:
+                tar.addfile(entry, content)
+
+
+if __name__ == "__main__":
+    top, (where, wanted) = Path(__file__).parents[1], sys.argv[1:]
+    if not (top / "pillar/targets" / f"{wanted}.sls").is_file():
+        sys.exit(f"{wanted}: no such target in pillar/targets/")
+    pack(Path(where), top, wanted)

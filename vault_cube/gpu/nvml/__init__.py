@@ -1,0 +1,1 @@
+"""NVIDIA's management library in a child process that can be killed."""

@@ -1,0 +1,1 @@
+"""What is read about GPUs: facts, sensor readings, events, kernel log, topology."""

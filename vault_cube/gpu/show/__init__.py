@@ -1,0 +1,1 @@
+"""GPU readings as tables and as a live monitor."""

@@ -1,0 +1,1 @@
+"""Statements about a finished image: SBOMs, provenance, signature."""

@@ -1,0 +1,50 @@
+"""The papers of an image, beside it in dist/: two SBOMs and its provenance; they follow from its inputs and bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from vault_cube.image import store
+from vault_cube.image.attest import provenance, sbom
+from vault_cube.image.cache import keys
+from vault_cube.image.locks import pylock
+from vault_cube.image.locks.aptlock import AptLock
+from vault_cube.image.workspace import Workspace
+
+
+def make(
+    space: Workspace,
+    folder: Path,
+    *,
+    name: str,
+    digests: Mapping[str, str],
+    lock: AptLock,
+    wanted: Mapping[str, keys.Key],
+) -> list[Path]:
+    """Write the papers into a folder. Returns the files.
+
+    name: the image's, without ending. digests: file name → sha256 of the image's forms, `raw` the unpacked disk's.
+    wanted: the keys of all layers.
+    """
+    target = space.settings.target
+    environments = {
+        environment: pylock.read(space.locks / f"python-{environment}.lock")
+        for environment in ("salt", *space.settings.frameworks.environments)
+    }
+    parts = sbom.parts(lock.debs, environments, target.os, target.codename)
+    subject = sbom.Subject(name, space.settings.image.version, digests["raw"], lock.epoch)
+    boms = [folder / f"{name}.cdx.json", folder / f"{name}.spdx.json"]
+    sbom.cyclonedx(subject, parts, boms[0])
+    sbom.spdx(subject, parts, boms[1])
+    statement = provenance.statement(
+        space,
+        {f"{name}.raw" if form == "raw" else form: digest for form, digest in digests.items()},
+        {"tools": keys.tools_key(space).key, **{layer: key.key for layer, key in wanted.items()}},
+        lock.epoch,
+        {file.name: store.sha256_of(file) for file in boms},
+    )
+    file = folder / f"{name}.provenance.json"
+    file.write_text(json.dumps(statement, indent=1) + "\n")
+    return [*boms, file]

@@ -1,0 +1,1 @@
+"""Layer keys, and the finished layers that are stored under them."""

@@ -1,0 +1,231 @@
+"""Layer keys: the sha256 of all that shapes a layer's bytes. Same key, same layer.
+
+A key is made of the parent's key, the target, the pillar sections that the layer can see, the files of its states and
+of the code that those can run, its lock entries, the tools tree's key and the builder's own code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vault_cube.carried import carried, sources
+from vault_cube.image.locks.aptlock import AptLock
+from vault_cube.image.progress import write_json
+from vault_cube.image.workspace import LAYERS, Workspace
+
+ROOT = "root"
+ORDER = (ROOT, *LAYERS)
+
+# the vendors' keys by repository (vendors.py)
+KEYRINGS = "keyrings.lock"
+
+# what a layer's states see of the pillar: their own section and those below; the rest is kept from them at build time
+SECTIONS = {layer: ("target", "archive", *LAYERS[: number + 1]) for number, layer in enumerate(LAYERS)}
+SECTIONS["validation"] += ("image", "gpu", "benchmark")
+
+# the builder's code that shapes the bytes of a tree; the rest of it may change without a rebuild
+BUILDER = "vault_cube/image/layers"
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key and what it was made of: input name → digest or value."""
+
+    key: str
+    inputs: dict[str, str]
+
+
+def of(inputs: dict[str, str]) -> Key:
+    """The key of some inputs."""
+    return Key(_digest(inputs), inputs)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _file(path: Path, _mtime_ns: int, _size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file of the checkout, and whether it is executable."""
+    status = path.stat()
+    return _file(path, status.st_mtime_ns, status.st_size)[:40] + ("x" if status.st_mode & 0o100 else "")
+
+
+def _files(space: Workspace, files: Iterable[Path]) -> dict[str, str]:
+    return {place: file_digest(file) for place, file in sorted(places(space, files).items())}
+
+
+def places(space: Workspace, files: Iterable[Path]) -> dict[str, Path]:
+    """Files by their path in a checkout; a lock of this build's own stands where the checkout's would."""
+    locks = space.lock_root
+    return {
+        str(
+            Path("locks") / file.relative_to(locks) if file.is_relative_to(locks) else file.relative_to(space.checkout)
+        ): file
+        for file in files
+    }
+
+
+def tools_key(space: Workspace) -> Key:
+    """The key of the tools tree."""
+    return of(
+        {
+            "locks/tools.lock": _file_or_missing(space.tools_lock),
+            **_files(space, sources(space.checkout / BUILDER)),
+        }
+    )
+
+
+def _file_or_missing(path: Path) -> str:
+    return file_digest(path) if path.exists() else "missing"
+
+
+def layer_keys(space: Workspace) -> dict[str, Key]:
+    """The keys of the root and all layers, from the bottom up."""
+    lock = AptLock.read(space.locks / "apt.lock")
+    keys: dict[str, Key] = {}
+    parent, uv = tools_key(space).key, version("uv")
+    for layer in ORDER:
+        inputs = {
+            "parent": parent,
+            "target": space.target,
+            "epoch": str(lock.epoch),
+            "uv": uv,
+            "locks/apt.lock": _digest([vars(deb) for deb in sorted(lock.of(layer))]),
+            **_files(space, sources(space.checkout / BUILDER)),
+            **_files(space, [space.checkout / "vault_cube/python_env/bytecode.py"]),
+            **_files(space, environment_locks(space, layer)),
+        }
+        if layer != ROOT:
+            inputs |= {f"pillar {name}": _digest(value) for name, value in visible_pillar(space, layer).items()}
+            inputs |= _files(space, staged_files(space, layer))
+        keys[layer] = of(inputs)
+        parent = keys[layer].key
+    return keys
+
+
+def visible_pillar(space: Workspace, layer: str) -> dict[str, Any]:
+    """The pillar as a layer's states see it while it is built."""
+    return {name: space.pillar[name] for name in SECTIONS[layer] if name in space.pillar}
+
+
+def environment_locks(space: Workspace, layer: str) -> list[Path]:
+    """The locks of the Python environments that a layer makes, and of the vendors' keys that it installs."""
+    names = {ROOT: ["salt"], "frameworks": list(space.settings.frameworks.environments)}.get(layer, [])
+    found = [space.locks / f"python-{name}.lock" for name in names]
+    if layer in ("driver", "runtime") and getattr(space.settings, layer).repositories:
+        found.append(space.locks / KEYRINGS)
+    return found
+
+
+def staged_files(space: Workspace, layer: str) -> list[Path]:
+    """The files that are put before a layer's Salt: its states, those below it, and the code that they can run."""
+    top = space.checkout
+    below = LAYERS[: LAYERS.index(layer) + 1]
+    states = [file for name in below for file in sources(top / "salt" / name) if _builds(file)]
+    files = {*states, top / "conf/common.conf", *_code(top, states)}
+    files |= {lock for name in below for lock in environment_locks(space, name)}
+    if layer == "validation":
+        files |= set(carried(top, space.target, space.locks).values())
+    return sorted(files)
+
+
+def _builds(file: Path) -> bool:
+    """Whether a file of a layer's folder shapes the layer; what describes or checks it is carried only."""
+    return file.name != "README.md" and file.parent.name != "saltcheck-tests"
+
+
+def _code(top: Path, states: Sequence[Path]) -> set[Path]:
+    """The custom modules that state files name (`unit.enabled`, `salt['layer.check']`), and all that those import."""
+    named: set[str] = set()
+    for file in states:
+        if file.suffix == ".sls":
+            named |= set(re.findall(r"\b(\w+)\.\w+", file.read_text()))
+    found: set[Path] = set()
+    todo = [top / folder / f"{name}.py" for folder in ("_states", "_modules") for name in named]
+    while todo:
+        file = todo.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        todo += _imports(top, file)
+    return found
+
+
+def _imports(top: Path, file: Path) -> list[Path]:
+    """The files of the package that a file imports, at whatever depth, and the custom modules that it calls."""
+    status = file.stat()
+    imported, called = _names(file, status.st_mtime_ns, status.st_size)
+    files = []
+    for name in imported:
+        parts = name.split(".")
+        if parts[0] == "vault_cube":
+            # importing a.b.c runs a, a.b and a.b.c
+            files += [top.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+            files.append(top.joinpath(*parts).with_suffix(".py"))
+    return files + [top / "_modules" / f"{name}.py" for name in called]
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements below a node at whatever depth: no import stands inside an expression."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from _statements(child)
+
+
+@lru_cache(maxsize=4096)
+def _names(file: Path, _mtime_ns: int, _size: int) -> tuple[set[str], set[str]]:
+    """The modules that a file imports, and the custom modules that it calls through Salt."""
+    text = file.read_text()
+    names: set[str] = set()
+    for node in _statements(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names, set(re.findall(r"__salt__\[\"(\w+)\.", text))
+
+
+def remember(space: Workspace, inputs: dict[str, dict[str, str]]) -> None:
+    """Note what this build's keys were made of, for `image.why`."""
+    space.build.mkdir(parents=True, exist_ok=True)
+    write_json(space.build / "keys.json", {**last_build(space), **inputs})
+
+
+def last_build(space: Workspace) -> dict[str, dict[str, str]]:
+    """The inputs of each layer's key when it was last built here."""
+    try:
+        found: dict[str, dict[str, str]] = json.loads((space.build / "keys.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def why(space: Workspace, layer: str) -> list[str]:
+    """Which inputs of a layer's key changed since it was last built for this target, a line each."""
+    before = last_build(space).get(layer)
+    if before is None:
+        return [f"{layer}: not built here before"]
+    now = layer_keys(space)[layer].inputs
+    changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    return [f"{name}: {_change(before.get(name), now.get(name))}" for name in changed] or [f"{layer}: nothing changed"]
+
+
+def _change(before: str | None, now: str | None) -> str:
+    if before is None:
+        return "new"
+    return "gone" if now is None else f"{before[:12]} → {now[:12]}"

@@ -1,0 +1,1 @@
+"""A bootable disk and its file formats, made of finished layers."""

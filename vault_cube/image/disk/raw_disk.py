@@ -1,0 +1,237 @@
+"""The disk: a unified kernel image, a GPT with ESP and ext4 root, all in the tools tree.
+
+mke2fs writes the file system straight from the mounted layers into the disk's file, in a quarter of the time that
+systemd-repart takes for the same bytes (docs/decisions/disk-by-mke2fs.md). What it makes of the layers below the last
+one is kept, and the last one is written into a copy (docs/decisions/last-layer-written-in.md). Every identifier comes
+from the pillar.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.disk import ext4_changes
+from vault_cube.image.layers import chroot, tools
+from vault_cube.image.workspace import Workspace
+
+NAME = "disk"
+"""of the kept disks, among the layers"""
+MIB = 1 << 20
+BLOCK = 4096
+GPT_MIB = 1
+"""room before the first partition, and again for the backup table at the end"""
+INODE_BYTES = 256
+STEP_MIB = 64
+"""the last layer's room grows by so much, so that a change in it seldom changes the size of the disk"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the partitions of a disk lie, MiB."""
+
+    esp: int
+    root: int
+
+    @property
+    def root_start(self) -> int:
+        return GPT_MIB + self.esp
+
+    @property
+    def total(self) -> int:
+        return self.root_start + self.root + GPT_MIB
+
+
+def layout(space: Workspace, below: Sequence[str], last: Sequence[str]) -> Layout:
+    """The size of the root partition: what the tree takes in blocks, the file system's own tables, and room to spare.
+
+    below, last: the manifests of the layers below the last one, and of that. 2 % for bitmaps, group descriptors and
+    directories is what mke2fs takes at these sizes; 64 MiB hold the journal.
+    """
+    disk = space.settings.image.disk
+    room = -(-_used(last) // (STEP_MIB * MIB)) * STEP_MIB
+    return Layout(disk.esp_mib, int(_used(below) * 1.02) // MIB + room + 64 + disk.spare_mib)
+
+
+def _used(lines: Sequence[str]) -> int:
+    """What a tree takes on an ext4, bytes; a hard link has neither blocks nor an inode of its own."""
+    entries = [fields for line in lines if not (fields := line.split(" "))[6].startswith("=")]
+    blocks = sum((int(fields[4]) + BLOCK - 1) // BLOCK + (fields[1] == "d") for fields in entries)
+    return blocks * BLOCK + len(entries) * 2 * INODE_BYTES
+
+
+def merged(entries: Sequence[layer_cache.Entry]) -> list[str]:
+    """The manifest of the layers laid over each other, near enough for sizes."""
+    seen: dict[str, str] = {}
+    for entry in entries:
+        for line in entry.manifest():
+            seen[line.split(" ", 1)[0]] = line
+    return list(seen.values())
+
+
+PARTITIONS = """\
+rm -f /run/work/disk.raw
+truncate -s "${TOTAL_MIB}M" /run/work/disk.raw
+sfdisk --quiet --no-reread --no-tell-kernel /run/work/disk.raw <<EOF
+label: gpt
+label-id: $DISK_UUID
+unit: sectors
+sector-size: 512
+start=$((GPT_MIB * 2048)), size=$((ESP_MIB * 2048)), type=uefi, uuid=$ESP_UUID, name=esp
+start=$((ROOT_START_MIB * 2048)), size=$((ROOT_MIB * 2048)), type=linux-root-x86-64, uuid=$ROOT_UUID, name=root
+EOF
+mke2fs -q -F -t ext4 -L root -b 4096 -I 256 -U "$FILESYSTEM_UUID" \
+  -E "offset=$((ROOT_START_MIB * 1048576)),hash_seed=$HASH_SEED,lazy_itable_init=0,root_owner=0:0" \
+  -d /run/below /run/work/disk.raw "$((ROOT_MIB * 256))"
+"""
+"""makes a disk of the layers below the last one"""
+
+KERNEL = """\
+root=/run/tree
+kernel=$(ls "$root/lib/modules")
+case "$kernel" in *"
+"* | "") echo "the tree holds not one kernel but: $kernel"; exit 1 ;; esac
+mkdir -p /tmp/esp/EFI/BOOT
+# the command line finds the root by the identifier that the partition was given
+ukify build --linux="$root/boot/vmlinuz-$kernel" --initrd="$root/boot/initrd.img-$kernel" \
+  --cmdline="root=PARTUUID=$ROOT_UUID ro $CMDLINE" --os-release="@$root/usr/lib/os-release" --uname="$kernel" \
+  --stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub --output=/tmp/esp/EFI/BOOT/BOOTX64.EFI
+find /tmp/esp -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+# a FAT of fixed serial number whose entries carry the epoch
+truncate -s "${ESP_MIB}M" /tmp/esp.img
+mkfs.vfat -F 32 -n ESP -i "$(echo "$ESP_UUID" | cut -c1-8)" --invariant /tmp/esp.img
+mcopy -s -m -i /tmp/esp.img /tmp/esp/EFI ::
+dd if=/tmp/esp.img of=/run/work/disk.raw bs=1M seek="$GPT_MIB" conv=notrunc,sparse status=none
+"""
+"""writes the kernel image into such a disk"""
+
+LAST = """\
+mkdir /tmp/values
+python3 -B /run/ext4_changes.py /run/below /run/tree /run/top "$SOURCE_DATE_EPOCH" /tmp/values >/tmp/changes
+system="/run/work/disk.raw?offset=$((ROOT_START_MIB * 1048576))"
+# debugfs goes on after an error, and ends with 0: its first line of stderr is its version, and there must be no other
+debugfs -w -f /tmp/changes "$system" 2>/tmp/said >/dev/null
+if [ "$(wc -l </tmp/said)" -ne 1 ]; then cat /tmp/said; exit 1; fi
+e2fsck -f -n "$system"
+"""
+"""writes the last layer into such a disk"""
+
+
+def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, folder: Path) -> None:
+    """Make `disk.raw` in a folder from the finished layers, bottom first."""
+    below, last = entries[:-1], entries[-1]
+    plan = layout(space, merged(below), last.manifest())
+    log = space.logs / "disk.log"
+    log.unlink(missing_ok=True)
+    disk = space.settings.image.disk
+    environment = {
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "TOTAL_MIB": str(plan.total),
+        "GPT_MIB": str(GPT_MIB),
+        "ESP_MIB": str(plan.esp),
+        "ROOT_MIB": str(plan.root),
+        "ROOT_START_MIB": str(plan.root_start),
+        **{
+            f"{name.upper()}": str(getattr(disk, name))
+            for name in ("disk_uuid", "esp_uuid", "root_uuid", "filesystem_uuid", "hash_seed")
+        },
+    }
+    kept = _kept(space, below, environment, log)
+    copy_sparse(kept.tree / "disk.raw", folder / "disk.raw")
+    _in_tools(
+        space,
+        KERNEL + LAST,
+        log=log,
+        folder=folder,
+        trees={"/run/below": below, "/run/tree": entries},
+        binds=[chroot.Bind(last.tree, "/run/top"), chroot.Bind(Path(ext4_changes.__file__), "/run/ext4_changes.py")],
+        environment={**environment, "CMDLINE": disk.kernel_cmdline, "MTOOLS_SKIP_CHECK": "1"},
+    )
+
+
+def kept_key(below: Sequence[layer_cache.Entry], environment: Mapping[str, str]) -> keys.Key:
+    """The key of the disk of some layers."""
+    return keys.of({"parent": below[-1].meta["key"], "commands": PARTITIONS, **environment})
+
+
+def _kept(
+    space: Workspace, below: Sequence[layer_cache.Entry], environment: Mapping[str, str], log: Path
+) -> layer_cache.Entry:
+    """The disk of the layers below the last one, made when it is not there."""
+    key = kept_key(below, environment)
+    entry = layer_cache.sound(layer_cache.find(space.layers, key.key))
+    if entry is None:
+        with space.scratch("kept-disk") as work:
+            (work / NAME).mkdir()
+            _in_tools(
+                space, PARTITIONS, log=log, folder=work / NAME, trees={"/run/below": below}, environment=environment
+            )
+            size = (work / NAME / "disk.raw").stat().st_blocks * 512
+            entry = layer_cache.keep(space.layers, key.key, work / NAME, NAME, key.inputs, bytes=size)
+    return entry
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file without its holes, by as many threads as there are processors.
+
+    cp asks the kernel to copy, which takes two to four times as long on ext4: docs/decisions/last-layer-written-in.md
+    """
+
+    def copy(start: int, size: int) -> None:
+        for offset in range(start, start + size, MIB):
+            part = os.pread(data.fileno(), min(MIB, start + size - offset), offset)
+            # a disk that is nearly full takes what it can, and says so by the number alone
+            if os.pwrite(out.fileno(), part, offset) != len(part):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    with source.open("rb") as data, target.open("wb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
+        out.truncate(source.stat().st_size)
+        for part in [pool.submit(copy, *run) for run in _runs(data.fileno(), source.stat().st_size)]:
+            part.result()
+
+
+def _runs(file: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a file has data: (offset, bytes), 64 MiB at most."""
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(file, at, os.SEEK_DATA)
+        except OSError:  # a hole up to the end
+            return
+        end = min(os.lseek(file, at, os.SEEK_HOLE), at + 64 * MIB)
+        yield at, end - at
+        at = end
+
+
+def _in_tools(
+    space: Workspace,
+    script: str,
+    *,
+    log: Path,
+    folder: Path,
+    trees: Mapping[str, Sequence[layer_cache.Entry]],
+    binds: Sequence[chroot.Bind] = (),
+    environment: Mapping[str, str],
+) -> None:
+    """Run a shell script in the tools tree: /run/work is `folder`, each of `trees` some layers laid over each other."""
+    binds = [chroot.Bind(folder, "/run/work", writable=True), *binds]
+    # an overlay takes two folders at least
+    binds += [chroot.Bind(layers[0].tree, place) for place, layers in trees.items() if len(layers) == 1]
+    chroot.run(
+        tools.tree(space),
+        ["sh", "-euc", script],
+        what="making the disk",
+        log=log,
+        binds=binds,
+        overlays={
+            place: chroot.Overlay([entry.tree for entry in layers])
+            for place, layers in trees.items()
+            if len(layers) > 1
+        },
+        environment=environment,
+    )

@@ -1,0 +1,1 @@
+"""Boot an image in QEMU and judge the guest."""

@@ -1,0 +1,1 @@
+"""Questions about an image that exists: contents, differences, soundness, vulnerabilities."""

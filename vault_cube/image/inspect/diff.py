@@ -1,0 +1,198 @@
+"""What differs between two images, or two trees, in words: packages, configuration, files, and the first bytes."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.cache import tree_manifest
+from vault_cube.image.inspect import unpack
+from vault_cube.image.inspect.packages import installed
+from vault_cube.image.progress import step
+from vault_cube.image.workspace import Workspace
+
+LISTED = 200
+"""lines of one kind at most: beyond it a person needs a tool, not a longer list"""
+CONFIG_BYTES = 1 << 18
+CHUNK = 1 << 20
+CLOSER_LOOKS = 5
+"""files that diffoscope is asked about"""
+FIELDS = ("type", "mode", "owner", "size", "mtime", "content", "xattrs")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: a tree, its manifest and, of an image, the raw disk."""
+
+    tree: Path
+    lines: list[str]
+    disk: Path | None = None
+    partitions: tuple[unpack.Partition, ...] = ()
+
+
+def diff(space: Workspace, one: Path, two: Path) -> list[str]:
+    """What differs between two images (raw, raw.zst, qcow2), two cached layers or two folders; [] when nothing does."""
+    with space.scratch("diff") as work:
+        sides = []
+        for name, path in (("one", one), ("two", two)):
+            (work / name).mkdir()
+            with step(f"reading {path}"):
+                sides.append(_side(space, path, work / name))
+        if (sides[0].disk is None) != (sides[1].disk is None):
+            raise VaultCubeError(f"{one} and {two}: one is an image and one is a folder: name two of a kind")
+        return [*trees(sides[0], sides[1]), *_disks(space, sides[0], sides[1], work)]
+
+
+def layers(one: Path, two: Path) -> list[str]:
+    """What differs between two entries of the layer cache."""
+    return trees(*(Side(entry / "tree", (entry / "manifest").read_text().split("\n")) for entry in (one, two)))
+
+
+def _side(space: Workspace, path: Path, folder: Path) -> Side:
+    if path.is_dir():
+        tree = path / "tree" if (path / "meta.json").is_file() and (path / "tree").is_dir() else path
+        return Side(tree, tree_manifest.entries(tree))
+    if not path.is_file():
+        raise VaultCubeError(f"{path}: no such image or folder")
+    disk = unpack.raw(space, path, folder)
+    partitions = unpack.partitions(space, disk, folder)
+    tree = unpack.files(space, disk, partitions, folder)
+    return Side(tree, tree_manifest.entries(tree), disk, tuple(partitions))
+
+
+def trees(one: Side, two: Side) -> list[str]:
+    """What differs between two trees: packages first; the files of changed packages are counted, not listed."""
+    old, new = (_by_path(side.lines) for side in (one, two))
+    changed = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+    if not changed:
+        return []
+    before, after = installed(one.tree), installed(two.tree)
+    moved = [
+        key
+        for key in sorted(before.versions.keys() | after.versions.keys())
+        if before.versions.get(key) != after.versions.get(key)
+    ]
+    said = [f"{key} {before.versions.get(key, 'none')} → {after.versions.get(key, 'none')}" for key in moved]
+    theirs = {path for key in moved for side in (before, after) for path in side.files.get(key, ())}
+    if any(key.startswith("package ") for key in moved):
+        theirs |= {path for path in changed if path.startswith("var/lib/dpkg/")}
+    own = [path for path in changed if unquote(path) not in theirs]
+    if len(own) < len(changed):
+        said.append(f"{len(changed) - len(own)} files of these packages")
+    lines = [line for path in own for line in _entry(one, two, path, old.get(path), new.get(path))]
+    said += lines[:LISTED]
+    if len(lines) > LISTED:
+        said.append(f"… and {len(lines) - LISTED} lines more")
+    both = [path for path in own if path in old and path in new and old[path][0] == new[path][0] == "f"]
+    closer = [path for path in both if old[path][5] != new[path][5] and not _private(old[path]) | _private(new[path])]
+    return said + list(_diffoscope(one.tree, two.tree, closer))
+
+
+def _by_path(lines: Sequence[str]) -> dict[str, list[str]]:
+    return {fields[0]: fields[1:] for fields in (line.split(" ") for line in lines)}
+
+
+def _entry(one: Side, two: Side, path: str, old: list[str] | None, new: list[str] | None) -> Iterator[str]:
+    """The lines on one path."""
+    name = unquote(path)
+    if old is None or new is None:
+        yield f"{'+' if old is None else '-'} {name}"
+        return
+    said = [
+        f"{field} {_shown(field, a)} → {_shown(field, b)}"
+        for field, a, b in zip(FIELDS, old, new, strict=True)
+        if a != b and not (field == "content" and old[0] == new[0] == "f")
+    ]
+    files = [side.tree / name for side in (one, two)]
+    text: list[str] = []
+    if old[0] == new[0] == "f" and old[5] != new[5]:
+        found = first_difference(*files)
+        if found is not None:
+            if _private(old) or _private(new):
+                said.append(f"content from byte {found[0]}, not shown: only its owner may read it")
+            else:
+                said.append(f"content from byte {found[0]}: {found[1] or 'the end'}, {found[2] or 'the end'}")
+                text = _text(*files) if name.startswith("etc/") else []
+    if said:
+        yield f"~ {name}: {'; '.join(said)}"
+    yield from (f"    {line}" for line in text)
+
+
+def _private(entry: Sequence[str]) -> bool:
+    """Whether a file's mode keeps it from everybody else: a host key, the shadow file."""
+    return int(entry[1], 8) & 0o007 == 0
+
+
+def _shown(field: str, value: str) -> str:
+    if field == "mtime":
+        return datetime.datetime.fromtimestamp(int(value) / 1e9, datetime.UTC).isoformat(timespec="seconds")
+    return unquote(value)
+
+
+def first_difference(one: Path, two: Path) -> tuple[int, str, str] | None:
+    """Where two files first differ, byte offset from 0, and the next bytes of each in hexadecimal; None: nowhere."""
+    at = 0
+    with one.open("rb") as a, two.open("rb") as b:
+        while True:
+            left, right = a.read(CHUNK), b.read(CHUNK)
+            if left != right:
+                ends = min(len(left), len(right))
+                place = next((index for index in range(ends) if left[index] != right[index]), ends)
+                return at + place, left[place : place + 8].hex(" "), right[place : place + 8].hex(" ")
+            if not left:
+                return None
+            at += len(left)
+
+
+def _text(one: Path, two: Path) -> list[str]:
+    """The changed lines of a configuration file; none for what is no text."""
+    if max(file.stat().st_size for file in (one, two)) > CONFIG_BYTES:
+        return []
+    try:
+        before, after = (file.read_text().splitlines() for file in (one, two))
+    except UnicodeDecodeError:
+        return []
+    return [line for line in list(difflib.unified_diff(before, after, lineterm="", n=0))[2:] if line[:2] != "@@"]
+
+
+def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
+    """What diffoscope says of some files, when it is installed."""
+    if not shutil.which("diffoscope"):
+        return
+    for path in paths[:CLOSER_LOOKS]:
+        name = unquote(path)
+        command = ["diffoscope", "--no-progress", "--text", "-", "--max-text-report-size", "20000"]
+        try:
+            ran = subprocess.run(
+                [*command, one / name, two / name], capture_output=True, text=True, check=False, timeout=300
+            )
+        except subprocess.TimeoutExpired:
+            yield f"diffoscope {name}: not done after 300 s"
+            continue
+        yield f"diffoscope {name}:"
+        yield from (f"    {line}" for line in (ran.stdout or ran.stderr).splitlines())
+
+
+def _disks(space: Workspace, one: Side, two: Side, work: Path) -> list[str]:
+    """Where the raw disks first differ, partition by partition."""
+    if one.disk is None or two.disk is None:
+        return []
+    found = first_difference(one.disk, two.disk)
+    if found is None:
+        return []
+    at, left, right = found
+    where, inside = "outside all partitions", ""
+    for partition in one.partitions:
+        if partition.start <= at < partition.start + partition.size:
+            where = f"partition {partition.name}"
+            if partition.kind == unpack.ROOT_TYPE:
+                owner = unpack.owner_of_block(space, one.disk, partition, at - partition.start, work)
+                inside = f", in {owner}"
+    return [f"disk from byte {at}: {left or 'the end'}, {right or 'the end'} ({where}{inside})"]

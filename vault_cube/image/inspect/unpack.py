@@ -1,0 +1,112 @@
+"""Out of a finished image: its raw disk, its partitions, and its files as a folder, without a mount or a loop device.
+
+debugfs reads the ext4 root and mtools the EFI partition, both from the tools tree. What debugfs does not bring out are
+extended attributes, device nodes and the times of symbolic links; hard links come as copies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.layers import chroot, tools
+from vault_cube.image.workspace import Workspace
+
+SECTOR = 512
+ROOT_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
+"""Source: UAPI Discoverable Partitions Specification, root of x86-64"""
+ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Where a partition lies, bytes."""
+
+    name: str
+    kind: str
+    start: int
+    size: int
+
+
+def raw(space: Workspace, image: Path, folder: Path) -> Path:
+    """The raw disk of an image (qcow2, raw.zst or raw), in a folder; a raw one is used where it lies."""
+    with image.open("rb") as handle:
+        magic = handle.read(4)
+    command = {
+        b"QFI\xfb": ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "/run/image", "/run/work/disk.raw"],
+        b"\x28\xb5\x2f\xfd": ["zstd", "-q", "-d", "-f", "--sparse", "/run/image", "-o", "/run/work/disk.raw"],
+    }.get(magic)
+    if command is None:
+        return image
+    _in_tools(space, command, image, folder, f"unpacking {image.name}")
+    return folder / "disk.raw"
+
+
+def partitions(space: Workspace, disk: Path, folder: Path) -> list[Partition]:
+    """The partitions of a raw disk. Raises VaultCubeError when it has no partition table."""
+    command = ["sh", "-c", "sfdisk --json /run/image > /run/work/table.json"]
+    try:
+        _in_tools(space, command, disk, folder, "sfdisk")
+    except chroot.CommandFailed:
+        raise VaultCubeError(f"{disk}: no disk image: it has no partition table") from None
+    table: dict[str, Any] = json.loads((folder / "table.json").read_text())["partitiontable"]
+    return [
+        Partition(entry.get("name", "-"), entry["type"].upper(), entry["start"] * SECTOR, entry["size"] * SECTOR)
+        for entry in table["partitions"]
+    ]
+
+
+def files(space: Workspace, disk: Path, found: list[Partition], folder: Path) -> Path:
+    """The files of a raw disk: the root partition's, with those of the EFI partition below `efi`. Returns the tree."""
+    at = {partition.kind: partition for partition in found}
+    if ROOT_TYPE not in at:
+        raise VaultCubeError(f"{disk}: no root partition of type {ROOT_TYPE} in it")
+    tree = folder / "tree"
+    tree.mkdir()
+    script = f"debugfs -R 'rdump / /run/work/tree' '/run/image?offset={at[ROOT_TYPE].start}'\n"
+    if ESP_TYPE in at:
+        script += "mkdir -p /run/work/tree/efi\n"
+        script += f"mcopy -s -m -n -i '/run/image@@{at[ESP_TYPE].start}' ::/ /run/work/tree/efi\n"
+    _in_tools(space, ["sh", "-euc", script], disk, folder, f"reading the files of {disk.name}")
+    if not any(tree.iterdir()):
+        raise VaultCubeError(f"{disk}: its root partition cannot be read; see {space.logs}/unpack.log")
+    for own in (tree, tree / "efi"):
+        if own.is_dir():
+            os.utime(own, (0, 0))  # made here: their times tell nothing
+    for above, folders, names in os.walk(tree):
+        for path in (Path(above, name) for name in (*folders, *names)):
+            if path.is_symlink():
+                os.utime(path, (0, 0), follow_symlinks=False)
+    return tree
+
+
+def owner_of_block(space: Workspace, disk: Path, root: Partition, offset: int, folder: Path) -> str:
+    """What lies at an offset of the root partition, bytes from its start: a file's path, or the file system itself."""
+    block = offset // 4096
+    where = f"/run/image?offset={root.start}"
+    script = (
+        f"inode=$(debugfs -R 'icheck {block}' '{where}' | awk 'NR == 2 {{print $2}}')\n"
+        f'case "$inode" in "" | *[!0-9]*) exit 0 ;; esac\n'
+        f"debugfs -R \"ncheck $inode\" '{where}' | awk 'NR == 2 {{print $2}}' > /run/work/owner\n"
+    )
+    (folder / "owner").unlink(missing_ok=True)
+    _in_tools(space, ["sh", "-euc", script], disk, folder, "debugfs")
+    try:
+        return (folder / "owner").read_text().strip() or "no file"
+    except FileNotFoundError:
+        return "the file system's own tables"
+
+
+def _in_tools(space: Workspace, command: list[str], image: Path, folder: Path, what: str) -> None:
+    chroot.run(
+        tools.tree(space),
+        command,
+        what=what,
+        log=space.logs / "unpack.log",
+        binds=[chroot.Bind(folder, "/run/work", writable=True), chroot.Bind(image.absolute(), "/run/image")],
+        environment={"MTOOLS_SKIP_CHECK": "1"},
+    )

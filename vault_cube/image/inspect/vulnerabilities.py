@@ -1,0 +1,190 @@
+"""A target's packages held against vulnerability data that a person brings: Debian's security tracker, or OSV.
+
+A report, not a verdict: nothing is fetched, nothing stops a build. Sources of the formats: security-tracker.debian.org
+(`/tracker/data/json`), and the OSV schema 1.x (`PyPI/all.zip`, `Debian/all.zip` as osv.dev publishes them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.locks import pylock
+from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.store import Store
+from vault_cube.image.workspace import Workspace
+
+Older = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What an advisory can be about: a source package with its packages, or a Python distribution."""
+
+    name: str
+    version: str
+    holds: tuple[str, ...]
+    """packages made of the source, or environments that hold the distribution"""
+
+
+def report(space: Workspace, data: Path | None) -> list[str]:
+    """The advisories that apply to a target's locked packages and wheels, a line each, a sum last.
+
+    data: the tracker's JSON, an OSV zip, or one OSV JSON; None: there is none, and that is said.
+    """
+    if data is None:
+        return ["no data: name data=FILE, the JSON of Debian's security tracker or a zip of OSV"]
+    target = space.settings.target
+    debs = sources(Store(space.store), AptLock.read(space.locks / "apt.lock").debs)
+    wheels = distributions(space)
+    lines: list[str] = []
+    kind, entries = _read(data)
+    if kind == "tracker":
+        lines = tracker(entries, debs, target.codename)
+        looked = f"{len(debs)} source packages"
+    else:
+        ecosystem = f"{target.os}:{target.release}"
+        lines = osv(entries, {ecosystem: debs, "PyPI": wheels})
+        looked = f"{len(debs)} source packages and {len(wheels)} wheels"
+    return [*sorted(set(lines)), f"{len(set(lines))} advisories for {looked} by {data.name}"]
+
+
+def _read(data: Path) -> tuple[str, Any]:
+    """What a data file is, and its entries. Raises VaultCubeError for anything else."""
+    try:
+        if zipfile.is_zipfile(data):
+            return "osv", _zipped(data)
+        found = json.loads(data.read_bytes())
+    except OSError as err:
+        raise VaultCubeError(f"{data}: no data: {err.strerror}") from None
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and "affected" in found:
+        return "osv", [found]
+    if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
+        return "tracker", found
+    raise VaultCubeError(f"{data}: no data: neither the JSON of Debian's security tracker nor OSV's")
+
+
+def _zipped(data: Path) -> Iterator[dict[str, Any]]:
+    with zipfile.ZipFile(data) as opened:
+        for name in opened.namelist():
+            try:
+                yield json.loads(opened.read(name))
+            except ValueError:
+                raise VaultCubeError(f"{data}: {name}: not JSON: fetch the data again") from None
+
+
+def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
+    """The source packages of locked packages, as their own control files say; those must be in the store."""
+
+    def one(deb: Deb) -> tuple[str, str, str]:
+        if not store.has(deb.sha256):
+            raise VaultCubeError(f"{deb.filename}: not in the store: run `salt-call image.fetch`")
+        ran = subprocess.run(
+            ["dpkg-deb", "--field", store.path(deb.sha256), "Source"], capture_output=True, text=True, check=False
+        )
+        match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", ran.stdout.strip())
+        name, version = match.groups() if match else (deb.name, None)
+        # +b7: built again, of the same source
+        return name, version or re.sub(r"\+b\d+$", "", deb.version), deb.name
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = sorted(set(pool.map(one, debs)))
+    things: dict[str, Thing] = {}
+    for name, version, package in found:
+        things[name] = Thing(name, version, (*(things[name].holds if name in things else ()), package))
+    return things
+
+
+def distributions(space: Workspace) -> dict[str, Thing]:
+    """The Python distributions of all environments, by normalized name and version."""
+    holders: dict[tuple[str, str], list[str]] = {}
+    for environment in ("salt", *space.settings.frameworks.environments):
+        for wheel in pylock.read(space.locks / f"python-{environment}.lock"):
+            holders.setdefault((canonicalize_name(wheel.name), wheel.version), []).append(environment)
+    return {f"{name} {version}": Thing(name, version, tuple(names)) for (name, version), names in holders.items()}
+
+
+def tracker(data: Mapping[str, Any], things: Mapping[str, Thing], codename: str) -> list[str]:
+    """What the security tracker says of a release's source packages: open ones, and fixes newer than what is locked."""
+    lines = []
+    for name, thing in things.items():
+        for advisory, said in data.get(name, {}).items():
+            release = said.get("releases", {}).get(codename, {})
+            fixed = release.get("fixed_version")
+            if release.get("status") == "open":
+                lines.append(_line(thing, advisory, f"open, urgency {release.get('urgency', 'unknown')}"))
+            elif release.get("status") == "resolved" and fixed and dpkg_older(thing.version, fixed):
+                lines.append(_line(thing, advisory, f"fixed in {fixed}"))
+    return lines
+
+
+def osv(entries: Iterable[Mapping[str, Any]], ecosystems: Mapping[str, Mapping[str, Thing]]) -> list[str]:
+    """What OSV entries say of packages; ecosystems: `Debian:12` or `PyPI` → things."""
+    named: dict[tuple[str, str], list[Thing]] = {}
+    for ecosystem, things in ecosystems.items():
+        for thing in things.values():
+            named.setdefault((ecosystem, thing.name), []).append(thing)
+    lines = []
+    for entry in entries:
+        if "withdrawn" in entry:
+            continue
+        for affected in entry.get("affected", []):
+            package = affected.get("package", {})
+            ecosystem, name = package.get("ecosystem", ""), package.get("name", "")
+            for thing in named.get((ecosystem, canonicalize_name(name) if ecosystem == "PyPI" else name), []):
+                older = pypi_older if ecosystem == "PyPI" else dpkg_older
+                fixed = _hit(affected, thing.version, older)
+                if fixed is not None:
+                    lines.append(_line(thing, entry["id"], f"fixed in {fixed}" if fixed else "open"))
+    return lines
+
+
+def _hit(affected: Mapping[str, Any], version: str, older: Older) -> str | None:
+    """None: the version is not affected; else the version that mends it, "" where none is named."""
+    listed = version in affected.get("versions", ())
+    for events in (one.get("events", []) for one in affected.get("ranges", ()) if one.get("type") == "ECOSYSTEM"):
+        inside = False
+        for event in events:
+            if "introduced" in event:
+                inside = event["introduced"] == "0" or not older(version, event["introduced"])
+            elif "fixed" in event:
+                if inside and older(version, event["fixed"]):
+                    return str(event["fixed"])
+                inside = False
+            elif "last_affected" in event:
+                if inside and not older(event["last_affected"], version):
+                    return ""
+                inside = False
+        listed = listed or inside
+    return "" if listed else None
+
+
+def _line(thing: Thing, advisory: str, state: str) -> str:
+    return f"{thing.name} {thing.version} ({', '.join(thing.holds)}): {advisory}: {state}"
+
+
+def dpkg_older(one: str, two: str) -> bool:
+    """Is a Debian version older than another, as dpkg sorts them."""
+    return subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False).returncode == 0
+
+
+def pypi_older(one: str, two: str) -> bool:
+    """Is a Python version older than another; the part after `+` names a build, not a version."""
+    try:
+        return Version(Version(one).public) < Version(Version(two).public)
+    except InvalidVersion:
+        return False

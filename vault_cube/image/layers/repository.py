@@ -1,0 +1,37 @@
+"""A flat apt repository made of the store, so that apt in a tree without a network installs exactly the lock."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.locks.aptlock import Deb
+from vault_cube.image.store import Store
+
+
+def make(store: Store, debs: Sequence[Deb], folder: Path, codename: str) -> None:
+    """Lay out a repository of `debs` in a new folder; each file is verified on its way."""
+    store.link([(deb.sha256, deb.filename) for deb in debs], folder)
+
+    def stanza(deb: Deb) -> str:
+        ran = subprocess.run(
+            ["dpkg-deb", "--field", folder / deb.filename], capture_output=True, text=True, check=False
+        )
+        if ran.returncode:
+            raise VaultCubeError(f"{deb.filename}: dpkg-deb cannot read it: {ran.stderr.strip()}")
+        return f"{ran.stdout.rstrip()}\nFilename: ./{deb.filename}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        packages = "\n".join(pool.map(stanza, debs)).encode()
+    (folder / "Packages").write_bytes(packages)
+    # without Suite and Codename mmdebstrap finds no essential packages here
+    (folder / "Release").write_text(
+        f"Origin: vault-cube\nLabel: vault-cube\nSuite: {codename}\nCodename: {codename}\n"
+        "Date: Thu, 01 Jan 1970 00:00:00 UTC\nArchitectures: amd64 all\nComponents: main\nSHA256:\n"
+        f" {hashlib.sha256(packages).hexdigest()} {len(packages)} Packages\n"
+    )

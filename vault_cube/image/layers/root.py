@@ -1,0 +1,101 @@
+"""The root tree: essential packages and Python by mmdebstrap, then Salt's own environment by uv, all from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.layers import chroot, repository, seal, tools
+from vault_cube.image.locks import pylock
+from vault_cube.image.locks.aptlock import AptLock
+from vault_cube.image.store import Store
+from vault_cube.image.workspace import Workspace
+from vault_cube.paths import CHECKOUT, SALT
+from vault_cube.python_env import bytecode
+
+
+def make(space: Workspace, key: keys.Key) -> layer_cache.Entry:
+    """Build the root tree of a target and keep it under its key."""
+    lock, codename = AptLock.read(space.locks / "apt.lock"), space.settings.target.codename
+    store, log = Store(space.store), space.logs / "root.log"
+    log.unlink(missing_ok=True)
+    debs = lock.of(keys.ROOT)
+    with space.scratch(keys.ROOT) as work:
+        repository.make(store, debs, work / "repo", codename)
+        chroot.run(
+            tools.tree(space),
+            tools.mmdebstrap([deb.name for deb in debs], codename, "/run/work/tree", "/run/work/repo"),
+            what="mmdebstrap",
+            log=log,
+            binds=[chroot.Bind(work, "/run/work", writable=True)],
+            environment={"SOURCE_DATE_EPOCH": str(lock.epoch), "TMPDIR": "/tmp"},  # noqa: S108 the tree's own tmpfs
+        )
+        add_salt(space, work, lock.epoch, log)
+        seal.seal(work / "tree", lock.epoch)
+        return layer_cache.keep(space.layers, key.key, work / "tree", keys.ROOT, key.inputs)
+
+
+def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
+    """Make Salt's environment on the tree's own Python, with uv inside: links and shebangs hold its paths."""
+    wheels = pylock.read(space.locks / "python-salt.lock")
+    link_wheels(space, ["salt"], work / "wheels")
+    (work / "all.txt").write_text(pylock.text(wheels))
+    # Salt comes as a source archive: its build needs setuptools, which the lock has, and no network
+    (work / "ready.txt").write_text(pylock.text([wheel for wheel in wheels if wheel.file.endswith(".whl")]))
+    binds = [
+        chroot.Bind(work / "wheels", "/run/vault-cube/wheels"),
+        chroot.Bind(space.uv, "/run/vault-cube/uv"),
+        chroot.Bind(space.checkout / "vault_cube/python_env/bytecode.py", "/run/vault-cube/bytecode.py"),
+        *(chroot.Bind(work / name, f"/run/vault-cube/{name}") for name in ("ready.txt", "all.txt")),
+    ]
+    environment = python_environment(epoch)
+    uv = "/run/vault-cube/uv"
+    install = [
+        uv,
+        "pip",
+        "install",
+        "--python",
+        f"{SALT}/bin/python",
+        "--require-hashes",
+        "--no-deps",
+        "--no-build-isolation",
+        "-r",
+    ]
+    for command in (
+        [uv, "venv", "--python", "/usr/bin/python3", "--no-project", SALT],
+        [*install, "/run/vault-cube/ready.txt"],
+        [*install, "/run/vault-cube/all.txt"],
+    ):
+        chroot.run(work / "tree", command, what="uv", log=log, binds=binds, environment=environment)
+    site = next((work / "tree" / SALT.lstrip("/") / "lib").glob("python3*/site-packages"))
+    inside = f"/{site.relative_to(work / 'tree')}"
+    compile_all = [f"{SALT}/bin/python", *bytecode.FLAGS, "/run/vault-cube/bytecode.py", "CHECKED_HASH", "", inside]
+    chroot.run(
+        work / "tree", compile_all, what="bytecode.py", log=log, binds=binds, environment=bytecode.ENVIRONMENT
+    )  # fmt: skip
+    # `import vault_cube` works wherever the checkout lies
+    (site / "vault_cube.pth").write_text(f"{CHECKOUT}\n")
+    (site / "vault_cube.pth").chmod(0o644)
+
+
+def link_wheels(space: Workspace, environments: Sequence[str], folder: Path) -> None:
+    """Lay out the wheels of environments' locks under their own names, each verified."""
+    wheels = {wheel for name in environments for wheel in pylock.read(space.locks / f"python-{name}.lock")}
+    Store(space.store).link([(wheel.sha256, wheel.file) for wheel in wheels], folder)
+
+
+def python_environment(epoch: int) -> dict[str, str]:
+    """The variables under which Python and uv write the same bytes each time, and ask no index."""
+    return {
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "UV_NO_CONFIG": "1",
+        "UV_OFFLINE": "1",
+        "UV_NO_INDEX": "1",
+        "UV_FIND_LINKS": "/run/vault-cube/wheels",
+        "UV_CACHE_DIR": "/run/uv-cache",
+        "UV_LINK_MODE": "copy",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }

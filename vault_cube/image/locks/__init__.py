@@ -1,0 +1,1 @@
+"""Resolve packages and wheels, and read and write the lock files."""

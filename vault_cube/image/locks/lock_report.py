@@ -1,0 +1,39 @@
+"""The closing report of `make lock`: what was resolved, what moved, what is unexpected, and what comes next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from vault_cube.image import needs
+from vault_cube.image.cache.keys import ORDER
+from vault_cube.image.locks import contract
+from vault_cube.image.locks.contract import Contract
+from vault_cube.image.locks.resolve import Resolved
+from vault_cube.image.workspace import Workspace
+
+
+def lines(space: Workspace, resolved: Resolved, expected: Contract | None) -> list[str]:
+    """Report on locks that have just been written, one statement per line. expected: the target's contract."""
+    layers = Counter(deb.layer for deb in resolved.packages.debs)
+    environments = {name: len(wheels) for name, wheels in resolved.wheels.items()}
+    files = {wheel.sha256 for wheels in resolved.wheels.values() for wheel in wheels}
+    report = [
+        *(f"moved: {line}" for line in resolved.moved or ["nothing"]),
+        f"resolved: {len(resolved.packages.debs)} packages ({_counts({name: layers[name] for name in ORDER})})",
+        f"resolved: {len(files)} wheels ({_counts(environments)}; a wheel of several counts once)",
+    ]
+    if expected:
+        differences = contract.differences(expected, resolved.packages)
+        report += [f"differs from the contract: {line}" for line in differences or ["nothing"]]
+    needed = needs.of(space)
+    return [
+        *report,
+        f"to download: {needs.gigabytes(needed.download)} of {needs.gigabytes(needed.locked)}; the store has the rest",
+        f"disk needed: {needs.gigabytes(needed.disk)} free, downloads included",
+        f"next: make image TARGET={space.target}",
+    ]
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())

@@ -1,0 +1,360 @@
+"""apt over an empty root: which .debs a target needs, from which signed index."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.image.locks import kernels, mirrors
+from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.locks.kernels import Stanza
+from vault_cube.image.progress import note
+from vault_cube.settings.image import Source
+
+# what apt-get update prints -> what is wrong with a place, and the remedy; the first that matches counts
+FAILURES = (
+    (
+        r"doesn't have the component '(?P<it>[^']+)'",
+        "has no component {it}",
+        "correct the components of this source in the pillar",
+    ),
+    (
+        r"NO_PUBKEY|EXPKEYSIG|BADSIG|REVKEYSIG|[Mm]issing key|verification failed|signatures were invalid|Clearsigned",
+        "is not signed by a key of {keyring}",
+        "do not use this mirror, or name the keyring of its archive in the pillar",
+    ),
+    (r"is not valid yet|invalid for another", "has an index from the future", "set this machine's clock"),
+    (r"is expired|invalid since", "has an expired index", "use a mirror that is kept up to date, or set the clock"),
+    (
+        r"Failed to fetch \S+\s+(?P<it>.+?)(?: \[IP: .*)?$",
+        "cannot be read ({it})",
+        "check this machine's network and proxy",
+    ),
+    (
+        r"'\S+ (?P<it>\S+) Release' does not have a Release file",
+        "has no suite {it}",
+        "correct the suites of this source in the pillar",
+    ),
+    (r"is not signed", "is not signed", "use a mirror that is signed"),
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a lock holds on to while the rest of it is resolved again."""
+
+    folder: Path
+    """a flat repository of the packages"""
+    debs: Sequence[Deb]
+    pinned: bool = True
+    """False: newer ones of the archive may take their place"""
+
+    def preferences(self) -> str:
+        """apt's preferences that hold them; the first that fits a package counts, so these stand before others."""
+        pins = [f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 1001\n\n" for deb in self.debs]
+        return "".join(pins) if self.pinned else ""
+
+
+class Resolver:
+    """apt with its state in a folder, the indexes of some sources read and verified."""
+
+    def __init__(
+        self,
+        root: Path,
+        sources: Iterable[Source],
+        configured: dict[str, str],
+        architecture: str,
+        *,
+        pins: str = "",
+        kept: Kept | None = None,
+    ) -> None:
+        self._options = {
+            "Dir::State": f"{root}/state",
+            "Dir::State::status": f"{root}/status",
+            "Dir::Cache": f"{root}/cache",
+            "Dir::Etc::SourceList": f"{root}/sources.list",
+            "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::Preferences": f"{root}/preferences",
+            "Dir::Etc::PreferencesParts": "/dev/null",
+            "APT::Architecture": architecture,
+            "APT::Architectures": architecture,
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",
+            # whatever this machine's own settings allow
+            "APT::Get::AllowUnauthenticated": "false",
+            "Acquire::AllowInsecureRepositories": "false",
+            "Acquire::AllowWeakRepositories": "false",
+            "Acquire::AllowDowngradeToInsecureRepositories": "false",
+            # an update that Ubuntu offers to a part of its machines only: the same lock on every machine
+            "APT::Get::Always-Include-Phased-Updates": "true",
+            # sources are read one after the other
+            "APT::Get::List-Cleanup": "false",
+            "Acquire::GzipIndexes": "false",
+            "Acquire::Languages": "none",
+            "Acquire::ForceHash": "SHA256",
+            "Acquire::Retries": "3",
+        }
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (root / folder).mkdir(parents=True)
+        (root / "status").touch()
+        self._root = root
+        self._pins = (kept.preferences() if kept else "") + pins
+        self.pin("")
+        self._kept = {deb.sha256: deb for deb in kept.debs} if kept else {}
+        self._lists = root / "state/lists"
+        self._archive_of: dict[str, str] = {}
+        lines = []
+        for source in sources:
+            place = self._first_that_serves(source, mirrors.live(source, configured, architecture))
+            self._archive_of[place] = source.archive
+            lines += _lines(source, place)
+        if kept:
+            # its files are the lock's, verified by their sums
+            lines.append(f"deb [trusted=yes] file:{kept.folder} ./")
+            if failure := self._update(lines[-1:]):
+                raise VaultCubeError(f"apt-get update: {failure}")
+        (root / "sources.list").write_text("\n".join(lines) + "\n")
+        self.listed: dict[str, Stanza] = {}
+        """sha256 -> what the indexes say of a package"""
+        for stanza in self._stanzas():
+            self.listed.setdefault(stanza.sha256, stanza)
+
+    def pin(self, preferences: str) -> None:
+        """Put apt preferences before the ones that the resolver was made with."""
+        (self._root / "preferences").write_text(preferences + self._pins)
+
+    def _first_that_serves(self, source: Source, places: Sequence[str]) -> str:
+        """Fetch a source's indexes from the first place that has all of them, correctly signed. Returns the place."""
+        reasons: list[str] = []
+        remedies: list[str] = []
+        for place in (re.sub("^file://", "file:", place) for place in places):  # as apt spells a local address
+            output = self._update(_lines(source, place))
+            if not output:
+                for reason in reasons:
+                    note(f"{source.archive}: {reason}: taking {place}")
+                return place
+            reason, remedy = _judged(output, source)
+            reasons.append(f"{place} {reason}")
+            remedies.append(remedy)
+        remedies.append(f"name a mirror in pillar key image:mirrors:{source.archive}")
+        raise VaultCubeError(f"archive {source.archive}: {'; '.join(reasons)}: {', or '.join(dict.fromkeys(remedies))}")
+
+    def _update(self, lines: Sequence[str]) -> str:
+        """Fetch the indexes of some lines of sources.list. Returns apt's errors and warnings, empty if it succeeded."""
+        (self._root / "sources.list").write_text("\n".join(lines) + "\n")
+        ran = self._run("-qq", "update", "--error-on=any")
+        # a missing component is a warning only
+        return ran.stderr.strip() if ran.returncode or "doesn't have the component" in ran.stderr else ""
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        options = [f"-o{key}={value}" for key, value in self._options.items()]
+        return subprocess.run(
+            ["apt-get", *options, *arguments],
+            capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )  # fmt: skip
+
+    def _apt(self, *arguments: str) -> str:
+        ran = self._run("-qq", *arguments)
+        if ran.returncode == 0:
+            return ran.stdout
+        # apt lists the packages that do not fit together only if it is less quiet
+        output = self._run("-q", *arguments).stdout
+        unmet = [" ".join(line.split()) for line in output.splitlines() if re.match(r" \S+ : ", line)]
+        raise VaultCubeError(f"apt-get {arguments[0]}: " + "; ".join((unmet or _errors(ran.stderr))[:3]))
+
+    def _stanzas(self) -> Iterator[Stanza]:
+        """Yield all entries of the indexes, in the order of the indexes' file names, which start with their address."""
+        keys = {"Package": "name", "Version": "version", "SHA256": "sha256", "Depends": "depends"}
+        for file in sorted(self._lists.glob("*_Packages")):
+            match = re.search(r"_dists_([^_]+)_(?:([^_]+)_binary-)?", file.name)
+            where = {"suite": match[1], "component": match[2]} if match else {"suite": "-", "component": None}
+            entry: dict[str, str] = {}
+            with file.open(encoding="utf-8") as lines:
+                for line in lines:
+                    key, separator, value = line.partition(": ")
+                    if separator and key in keys:
+                        entry[keys[key]] = value.strip()
+                    elif line == "\n" and "sha256" in entry:
+                        yield Stanza(**{"depends": "", **entry, **where})  # type: ignore[arg-type]
+                        entry = {}
+            if "sha256" in entry:
+                yield Stanza(**{"depends": "", **entry, **where})  # type: ignore[arg-type]
+
+    def components(self, debs: Iterable[Deb]) -> dict[str, str]:
+        """Return sha256 -> component for those of `debs` whose index has one."""
+        listed = {deb.sha256: self.listed[deb.sha256].component for deb in debs if deb.sha256 in self.listed}
+        return {sha256: component for sha256, component in listed.items() if component}
+
+    def unknown(self, names: Iterable[str]) -> set[str]:
+        """Return the names that no index has as an installable package."""
+        # apt names all of them before it looks whether the rest fits together
+        errors = _errors(self._run("-qq", "--simulate", "install", *sorted(set(names))).stderr)
+        found = (
+            re.search(r"Unable to locate package (\S+)|Package '(\S+)' has no installation candidate", error)
+            for error in errors
+        )
+        return {match[1] or match[2] for match in found if match}
+
+    def resolve(self, layer: str, packages: Sequence[str]) -> list[Deb]:
+        """Everything that installing `packages` on nothing brings, essential and required packages included."""
+        uris = self._apt("--print-uris", "install", "?essential", "?priority(required)", *packages)
+        debs = []
+        for line in uris.splitlines():
+            match = re.fullmatch(r"'(\S+)' (\S+)_(\S+)_(\S+)\.deb (\d+) SHA256:([0-9a-f]{64})", line)
+            if not match:
+                raise VaultCubeError(f"apt-get --print-uris: cannot read «{line}»")
+            uri, name, _, architecture, size, sha256 = match.groups()
+            if sha256 in self._kept:
+                debs.append(replace(self._kept[sha256], layer=layer))
+                continue
+            place = max((known for known in self._archive_of if uri.startswith(known + "/")), key=len)
+            stanza = self.listed[sha256]
+            path = unquote(uri[len(place) + 1 :])
+            archive = self._archive_of[place]
+            debs.append(
+                Deb(layer, name, stanza.version, architecture, stanza.suite, archive, int(size), sha256, path)
+            )  # fmt: skip
+        return debs
+
+
+def _lines(source: Source, place: str) -> list[str]:
+    """A source as lines of sources.list."""
+    # a snapshot is old on purpose
+    dated = source.snapshot is not None and place.startswith(source.snapshot.partition("{date}")[0])
+    options = f"signed-by={source.keyring}" + (" check-valid-until=no" if dated else "")
+    return [f"deb [{options}] {place} {suite} {' '.join(source.components)}".rstrip() for suite in source.suites]
+
+
+def _errors(stderr: str) -> list[str]:
+    """apt's error lines; all lines if none is marked as one."""
+    lines = stderr.splitlines()
+    return [line for line in lines if line.startswith(("E:", "Error:"))] or lines
+
+
+def _judged(output: str, source: Source) -> tuple[str, str]:
+    """Return what is wrong with a place, and the remedy, from the output of apt-get update."""
+    for pattern, reason, remedy in FAILURES:
+        match = re.search(pattern, output, re.MULTILINE)
+        if match:
+            it = (match.groupdict().get("it") or "").strip()
+            return reason.format(it=it, keyring=source.keyring), remedy
+    return f"cannot be used ({_errors(output)[0]})", "see apt-get(8)"
+
+
+def resolve(
+    layers: Sequence[tuple[str, Sequence[str]]],
+    sources: Sequence[Source],
+    configured: dict[str, str],
+    architecture: str,
+    epoch: int,
+    *,
+    pins: str = "",
+    kept: Kept | None = None,
+    named: Mapping[str, Sequence[str]] | None = None,
+    kernel: str | None = None,
+) -> AptLock:
+    """Resolve layer upon layer; a package belongs to the first layer that needs it.
+
+    layers: (name, packages) from the bottom up. sources: their keyrings are files of this machine. epoch: seconds
+    since 1970 for SOURCE_DATE_EPOCH. pins: apt's preferences. named: pillar key -> names that the indexes must have,
+    whether or not a layer installs them. kernel: the pillar's kernel package; the lock then has to hold one kernel.
+    Raises VaultCubeError.
+    """
+    sources = list(sources)
+    with tempfile.TemporaryDirectory(prefix="vault-cube-apt-") as root:
+        resolver = Resolver(Path(root), sources, configured, architecture, pins=pins, kept=kept)
+        _all_known(resolver, sources, named or {f"{layer}:packages": packages for layer, packages in layers})
+        debs = _resolve_layers(resolver, layers)
+        if kernel:
+            packages = kernels.versions(debs)
+            if not kernels.images(packages):
+                raise VaultCubeError(
+                    f"{kernel}: brings no kernel (no package linux-image-VERSION): name the distribution's kernel "
+                    "package in pillar keys base:kernel:package and base:packages"
+                )
+            if len(packages) > 1:
+                debs = _with_one_kernel(resolver, layers, debs, sources, epoch)
+        return AptLock(epoch, tuple(sorted(debs)), resolver.components(debs))
+
+
+def _resolve_layers(resolver: Resolver, layers: Sequence[tuple[str, Sequence[str]]]) -> list[Deb]:
+    """Resolve all layers. Raises VaultCubeError if two layers want different versions of a package."""
+    debs: dict[str, Deb] = {}
+    wanted: list[str] = []
+    for layer, packages in layers:
+        wanted += packages
+        for deb in resolver.resolve(layer, wanted):
+            debs.setdefault(deb.sha256, deb)
+    names: dict[tuple[str, str], Deb] = {}
+    for deb in debs.values():
+        other = names.setdefault((deb.name, deb.architecture), deb)
+        if other is not deb:
+            raise VaultCubeError(
+                f"{deb.name}: layer {other.layer} wants {other.version}, layer {deb.layer} {deb.version}: "
+                f"name the package in pillar key {other.layer}:packages"
+            )
+    return list(debs.values())
+
+
+def _all_known(resolver: Resolver, sources: Sequence[Source], named: Mapping[str, Sequence[str]]) -> None:
+    """Raise VaultCubeError with every named package that no index has, and the pillar keys that name it."""
+    unknown = resolver.unknown(name for names in named.values() for name in names)
+    if not unknown:
+        return
+    lacking = [
+        f"{name} ({', '.join(key for key, names in named.items() if name in names)})" for name in sorted(unknown)
+    ]
+    searched = [
+        f"{source.archive} {' '.join(source.suites)}"
+        + (f" ({' '.join(source.components)})" if source.components else "")
+        for source in sources
+    ]
+    raise VaultCubeError(
+        f"no such package in {', '.join(searched)}: {', '.join(lacking)}: "
+        "correct the name in the pillar, or add the component that has it to archive:sources"
+    )
+
+
+def _with_one_kernel(
+    resolver: Resolver,
+    layers: Sequence[tuple[str, Sequence[str]]],
+    debs: Sequence[Deb],
+    sources: Sequence[Source],
+    epoch: int,
+) -> list[Deb]:
+    """Resolve again, for the newest kernel that all packages of the pillar have.
+
+    debs: what the layers bring as they are, with several kernels. Raises VaultCubeError with the packages that ask for
+    each kernel if they have none in common.
+    """
+    packages = kernels.versions(debs)
+    named = {name for _, names in layers for name in names}
+    locked = {deb.sha256 for deb in debs}
+    stanzas = [stanza for stanza in resolver.listed.values() if stanza.sha256 in locked or stanza.name in named]
+    for version, preferences in kernels.agreements(packages, debs, stanzas, named):
+        resolver.pin(preferences)
+        try:
+            again = _resolve_layers(resolver, layers)
+        except VaultCubeError:
+            continue
+        if len(kernels.versions(again)) == 1:
+            note(f"the archive's newest kernel packages do not fit together: taking kernel {version} for all of them")
+            return again
+    askers = kernels.askers(packages, debs, stanzas, named)
+    brought = [f"{version} (by {', '.join(sorted(askers[version]))})" for version in packages]
+    archive = next(deb.archive for deb in debs if deb.name in kernels.images(packages))
+    snapshot = next((source.snapshot for source in sources if source.archive == archive and source.snapshot), None)
+    remedy = "wait until the archive has all of one version"
+    if snapshot:
+        week_ago = datetime.datetime.fromtimestamp(epoch, datetime.UTC) - datetime.timedelta(days=7)
+        place = snapshot.format(date=week_ago.strftime("%Y%m%dT000000Z"))
+        remedy += f", or lock it as it was a week ago: image:mirrors:{archive}: {place}"
+    raise VaultCubeError(f"an image has one kernel, these packages bring {' and '.join(brought)}: {remedy}")

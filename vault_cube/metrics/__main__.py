@@ -1,0 +1,44 @@
+"""What the timers run: `python -m vault_cube.metrics gpus|disks FOLDER` writes one file of readings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.metrics import disks, exposition
+
+
+def main(arguments: list[str]) -> int:
+    """Read and write. Returns the exit status; an error is one line."""
+    parser = argparse.ArgumentParser(prog="vault_cube.metrics", description="write readings for the node exporter")
+    parser.add_argument("what", choices=["gpus", "disks"])
+    parser.add_argument("folder", type=Path, help="the node exporter's textfile folder")
+    parser.add_argument("--answer-s", type=float, help="gpus: time limit for an answer of the driver, seconds")
+    parser.add_argument("--beside-dcgm", action="store_true", help="leave out what dcgm-exporter says")
+    chosen = parser.parse_args(arguments)
+    if chosen.what == "gpus" and chosen.answer_s is None:
+        parser.error("gpus needs --answer-s, the pillar's gpu:answer_s")
+    try:
+        if chosen.what == "disks":
+            families = disks.families()
+        else:
+            # the disks' timer has no use for NVML
+            from vault_cube.gpu.nvml.session import Session
+            from vault_cube.metrics import gpus
+
+            with Session(chosen.answer_s) as session:
+                families = gpus.families(session, beside_dcgm=chosen.beside_dcgm)
+        exposition.write(chosen.folder, f"vault-cube-{chosen.what}", families)
+    except VaultCubeError as err:
+        print(err, file=sys.stderr)
+        return 1
+    except OSError as err:
+        print(f"{err.filename or chosen.folder}: {err.strerror}: the service needs to write there", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

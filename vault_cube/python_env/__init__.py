@@ -1,0 +1,1 @@
+"""Python environments of frameworks, made exactly as their lock says."""

@@ -1,0 +1,436 @@
+"""Python environments made by uv from a hashed lock: make, compare, repair, share.
+
+An environment is the same bytes wherever it is made: every file has one fixed modification time, so that byte code
+with the ordinary time stamp check is reproducible too, still notices an edited source, and costs no hashing on import.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import filecmp
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.python_env import bytecode
+
+# 1980-01-02: a zip archive can hold no older date in any time zone, and no build's SOURCE_DATE_EPOCH is older
+EPOCH = 315619200
+STAMP = "vault-cube.json"
+# what `uv venv` makes; everything else in an environment belongs to a package's RECORD or is its byte code
+SKELETON = re.compile(
+    r"pyvenv\.cfg|CACHEDIR\.TAG|\.gitignore|\.lock|lib64|bin/(python[\d.]*|activate.*|deactivate.*|pydoc\.bat)"
+    r"|lib/python[\d.]+/site-packages/_virtualenv\.(py|pth)"
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """How an environment differs from its lock; all empty means that it is as it should be."""
+
+    reason: str = ""
+    absent: bool = False
+    missing: list[str] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    packages: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.reason or self.missing or self.altered or self.strays or self.packages)
+
+
+def read_lock(lock: Path) -> dict[str, str]:
+    """Read a lock: package name -> version. Raises VaultCubeError for a missing file or a line without a hash."""
+    try:
+        lines = lock.read_text().splitlines()
+    except OSError as err:
+        raise VaultCubeError(f"{lock}: {err.strerror}: make it with `make lock`, or restore it") from None
+    wanted = {}
+    for number, line in enumerate(lines, 1):
+        text = line.partition(" #")[0].strip().rstrip("\\").strip()
+        if not text or text.startswith(("#", "--hash=")):
+            continue
+        match = re.fullmatch(r"([A-Za-z0-9._-]+)==(\S+)(\s+--hash=sha256:[0-9a-f]{64})*", text)
+        if not match:
+            raise VaultCubeError(f"{lock}: line {number}: not a pinned requirement: restore the file")
+        if "--hash=" not in text and not (number < len(lines) and lines[number].strip().startswith("--hash=")):
+            raise VaultCubeError(f"{lock}: line {number}: {match[1]} has no hash: restore the file")
+        wanted[_name(match[1])] = match[2]
+    return wanted
+
+
+def compare(folder: Path, lock: Path, python: Path) -> Findings:
+    """Tell quickly whether an environment is the one that its stamp describes, else in detail how it differs.
+
+    folder: the environment. lock: its lock. python: the system's interpreter.
+    The quick way reads names, sizes, modes and times, not contents (0.3 s for 40,000 files): an edit that keeps size
+    and time is found by `damage`, which reads everything.
+    """
+    wanted = read_lock(lock)
+    if not (folder / "pyvenv.cfg").is_file():
+        return Findings(reason="there is no such environment", absent=True)
+    if Path(os.path.realpath(folder / "bin" / "python")) != Path(os.path.realpath(python)):
+        return Findings(reason=f"it does not run on {python}", absent=True)
+    stamp = _stamp(folder)
+    if stamp.get("lock") == _lock_digest(lock) and stamp.get("tree") == tree_digest(folder):
+        return Findings()
+    found = damage(folder)
+    packages = _package_changes(folder, wanted)
+    if found or packages:
+        return Findings(missing=found.missing, altered=found.altered, strays=found.strays, packages=packages)
+    return Findings(reason="its files' times, modes or byte code are not the ones that it was made with")
+
+
+def tree_digest(folder: Path) -> str:
+    """One sha256 over the names, types, modes, sizes, times and link targets below a folder, without its stamp."""
+    digest = hashlib.sha256()
+    for path, status in _walk(folder):
+        if path == STAMP:
+            continue
+        target = str((folder / path).readlink()) if stat.S_ISLNK(status.st_mode) else ""
+        size, changed = (status.st_size, int(status.st_mtime)) if stat.S_ISREG(status.st_mode) else (0, 0)
+        digest.update(f"{path}\0{status.st_mode:o}\0{size}\0{changed}\0{target}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def damage(folder: Path, *, contents: bool = True) -> Findings:
+    """Read every file of an environment and compare it with what the packages' RECORDs say.
+
+    contents: False compares the names only. Returns missing, altered and stray files, relative to the folder.
+    """
+    missing, altered = [], []
+    # of a file that several packages bring, the last package's content counts: see _to_reinstall
+    known = {path: digest for record in _records(folder) for path, digest in _recorded(folder, record)}
+    for path, digest in known.items():
+        file = folder / path
+        if _source_of(path):
+            continue  # byte code that a wheel brings is compiled again with the rest
+        if not file.exists():
+            missing.append(path)
+        elif contents and digest and _sha256(file) != digest:
+            altered.append(path)
+    strays = []
+    for path, status in _walk(folder):
+        if path == STAMP or path in known or SKELETON.fullmatch(path) or stat.S_ISDIR(status.st_mode):
+            continue
+        source = _source_of(path)
+        if source is None or source not in known:
+            strays.append(path)
+    return Findings(missing=sorted(missing), altered=sorted(altered), strays=sorted(strays))
+
+
+def make(
+    folder: Path,
+    lock: Path,
+    python: Path,
+    *,
+    share_with: Sequence[Path],
+    indexes: Sequence[Sequence[str]],
+    cache: Path | None = None,
+) -> dict[str, int]:
+    """Bring an environment to its lock: create, add, remove, repair, compile, share, stamp.
+
+    folder: the environment, at the path where it will be used. lock: the hashed lock. python: the system's interpreter.
+    share_with: environments whose identical files become hard links. indexes: uv's index options, each tried in turn,
+    unless a build has set UV_OFFLINE and UV_FIND_LINKS. cache: keeps what uv unpacked for the next environment, on the
+    environments' file system; None: nothing is kept.
+    Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError with uv's reason.
+    """
+    wanted = read_lock(lock)
+    found = compare(folder, lock, python)
+    if found.absent:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _uv(["venv", "--quiet", "--no-project", "--no-config", "--python", str(python), str(folder)], folder, cache)
+    _restore_modes(folder, _stamp(folder).get("executable"))
+    (folder / STAMP).unlink(missing_ok=True)
+    _drop_broken(folder, {*found.missing, *found.altered})
+    _drop(folder, found.strays)
+    sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
+    sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
+    sync += ["--python", str(folder / "bin" / "python"), str(lock)]
+    places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
+    _uv(sync, folder, cache, places)
+    for package in _to_reinstall(folder):
+        _uv([*sync, "--reinstall-package", package], folder, cache, places)
+    _drop_install_times(folder)
+    _drop(folder, damage(folder, contents=False).strays)  # what removed packages or an earlier Python left
+    _drop_byte_code(folder)
+    _fix(folder)
+    shared = _share(folder, share_with)
+    _compile(folder)
+    _fix(folder)
+    differs = _package_changes(folder, wanted)
+    if differs:
+        raise VaultCubeError(f"{folder}: uv left {', '.join(sorted(differs))} other than {lock} says: run it again")
+    if not found.absent:
+        left = damage(folder)
+        if left.missing or left.altered:
+            first = (left.missing + left.altered)[0]
+            raise VaultCubeError(f"{folder}: {first} differs from its package even after a repair: look at its wheel")
+    files = {path: status for path, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
+    executable = [path for path, status in files.items() if status.st_mode & 0o100]
+    stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": executable}
+    (folder / STAMP).write_text(json.dumps(stamp, sort_keys=True) + "\n")
+    for path in (folder / STAMP, folder):
+        os.utime(path, (EPOCH, EPOCH))
+    return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
+
+
+def _uv(arguments: Sequence[str], folder: Path, kept: Path | None, attempts: Sequence[Sequence[str]] = ((),)) -> None:
+    """Run uv with a cache on the environment's file system, so that it links: the one that is kept, or one of its own.
+
+    attempts: options to try one after the other, until uv is content.
+    """
+    beside = Path(sys.executable).parent / "uv"
+    uv = str(beside) if beside.exists() else shutil.which("uv")
+    if not uv:
+        raise VaultCubeError(f"{folder}: uv is not installed beside {sys.executable} nor on PATH")
+    cache = kept or folder.parent / f".{folder.name}.uv"
+    environ = {**os.environ, "UV_CACHE_DIR": str(cache)}
+    try:
+        for options in attempts:
+            ran = subprocess.run([uv, *arguments, *options], env=environ, capture_output=True, text=True, check=False)
+            if ran.returncode == 0:
+                return
+    finally:
+        if not kept:
+            shutil.rmtree(cache, ignore_errors=True)
+    reason = " ".join(ran.stderr.split()).removeprefix("error: ")
+    raise VaultCubeError(f"{folder}: uv {arguments[0]}: {reason[:500] or f'exit code {ran.returncode}'}")
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a folder in a fixed order: (path relative to it, lstat)."""
+    pending = [(str(folder), "")]
+    while pending:
+        place, prefix = pending.pop()
+        with os.scandir(place) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = f"{prefix}{entry.name}"
+                yield path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, f"{path}/"))
+
+
+def _site(folder: Path) -> Path:
+    sites = sorted(folder.glob("lib/python3.*/site-packages"))
+    if not sites:
+        raise VaultCubeError(f"{folder}: it has no site-packages: remove the folder and apply again")
+    return sites[0]
+
+
+def _records(folder: Path) -> list[Path]:
+    return sorted(_site(folder).glob("*.dist-info/RECORD"))
+
+
+def _recorded(folder: Path, record: Path) -> Iterator[tuple[str, str]]:
+    """A RECORD's files: (path relative to the environment, sha256 or nothing)."""
+    site = _site(folder).relative_to(folder)
+    with record.open(newline="", encoding="utf-8") as handle:
+        for row in csv.reader(handle):
+            if not row:
+                continue
+            path = os.path.normpath(row[0] if row[0].startswith("/") else site / row[0])
+            yield os.path.relpath(path, folder) if path.startswith("/") else path, row[1].removeprefix("sha256=")
+
+
+def _to_reinstall(folder: Path) -> list[str]:
+    """Packages to install once more, in this order, because they share files with others.
+
+    uv installs packages at the same time, so that chance decides whose content a file gets that two of them bring: the
+    last by name gets it. A package that uv removed took the files with it that it shared.
+    """
+    seen: dict[str, str] = {}
+    packages = []
+    for record in _records(folder):
+        recorded = {path: digest for path, digest in _recorded(folder, record) if digest and not _source_of(path)}
+        if any(seen.get(path, digest) != digest or not (folder / path).exists() for path, digest in recorded.items()):
+            packages.append(_name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0]))
+        seen |= recorded
+    return packages
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _source_of(path: str) -> str | None:
+    """The source of a byte code file: `a/__pycache__/b.cpython-311.pyc` -> `a/b.py`."""
+    match = re.fullmatch(r"(.*/)__pycache__/(.+)\.cpython-\d+\.pyc", path)
+    return f"{match[1]}{match[2]}.py" if match else None
+
+
+def _drop_broken(folder: Path, broken: set[str]) -> None:
+    """Take the packages of broken files out by hand, so that uv installs them anew whatever is left of them."""
+    for record in _records(folder):
+        paths = [path for path, _ in _recorded(folder, record)]
+        if broken.intersection(paths):
+            _drop(folder, paths)
+            shutil.rmtree(record.parent, ignore_errors=True)
+    for place in _site(folder).glob("*.dist-info"):
+        if not (place / "RECORD").is_file():
+            shutil.rmtree(place)
+
+
+def _drop(folder: Path, paths: Sequence[str]) -> None:
+    """Remove files, and folders that this empties."""
+    for path in paths:
+        file = folder / path
+        file.unlink(missing_ok=True)
+        for above in file.parents:
+            if above == folder or not above.is_dir() or any(above.iterdir()):
+                break
+            above.rmdir()
+
+
+def _drop_install_times(folder: Path) -> None:
+    """uv notes when it installed a wheel; that note differs from machine to machine and serves nobody later."""
+    for note in _site(folder).glob("*.dist-info/uv_cache.json"):
+        record = note.parent / "RECORD"
+        lines = record.read_text().splitlines(keepends=True)
+        record.unlink()  # it may be a hard link into uv's cache
+        record.write_text("".join(line for line in lines if not line.startswith(f"{note.parent.name}/uv_cache.json,")))
+        note.unlink()
+
+
+def _stamp(folder: Path) -> dict[str, Any]:
+    try:
+        stamp = json.loads((folder / STAMP).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def _drop_byte_code(folder: Path) -> None:
+    for place, below, _ in os.walk(_site(folder)):
+        if "__pycache__" in below:
+            below.remove("__pycache__")
+            shutil.rmtree(os.path.join(place, "__pycache__"))  # noqa: PTH118 thousands of these
+
+
+def _restore_modes(folder: Path, executable: Sequence[str] | None) -> None:
+    """Give every file of an environment that was made before the mode that its stamp knows."""
+    if executable is None:
+        return
+    known = set(executable)
+    for path, status in _walk(folder):
+        if stat.S_ISREG(status.st_mode):
+            (folder / path).chmod(0o755 if path in known else 0o644)
+
+
+def _fix(folder: Path) -> None:
+    """Give everything the one time, and 0755 or 0644."""
+    for path, status in _walk(folder):
+        full = f"{folder}/{path}"
+        if not stat.S_ISLNK(status.st_mode):
+            wanted = 0o755 if stat.S_ISDIR(status.st_mode) or status.st_mode & 0o100 else 0o644
+            if stat.S_IMODE(status.st_mode) != wanted:
+                os.chmod(full, wanted)  # noqa: PTH101 fifty thousand of these
+        if status.st_mtime_ns != EPOCH * 10**9:
+            os.utime(full, (EPOCH, EPOCH), follow_symlinks=False)
+
+
+def _compile(folder: Path) -> None:
+    """Compile the sources that have no byte code yet; paths in it are relative, so that environments can share it."""
+    # sources that no Python 3 can compile (templates, old tests) are left alone, as their packages leave them
+    program: list[str | Path] = [folder / "bin" / "python", *bytecode.FLAGS, Path(bytecode.__file__)]
+    subprocess.run(
+        [*program, "TIMESTAMP", str(folder), _site(folder)], env=bytecode.ENVIRONMENT, capture_output=True, check=False
+    )
+
+
+def _share(folder: Path, others: Sequence[Path]) -> dict[str, int]:
+    """Hard-link what is identical in other environments (name, size, mode, content), and borrow its byte code.
+
+    Only environments that are as they were made are borrowed from: a forged file must not spread.
+    """
+    shared = {"shared_files": 0, "shared_bytes": 0}
+    base = _site(folder)
+    whole = [other for other in others if other != folder and other.is_dir() and _is_whole(other)]
+    sites = [_site(other) for other in whole]
+    for path, status in list(_walk(base)):
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
+            continue
+        lender = next((site for site in sites if _same(f"{base}/{path}", status, f"{site}/{path}")), None)
+        if lender is None:
+            continue
+        for name in (path, *_byte_code(lender, path)):
+            shared["shared_files"] += 1
+            shared["shared_bytes"] += _link(lender / name, base / name)
+    return shared
+
+
+def _is_whole(folder: Path) -> bool:
+    tree = _stamp(folder).get("tree")
+    return bool(tree) and tree == tree_digest(folder)
+
+
+def _same(mine: str, status: os.stat_result, theirs: str) -> bool:
+    try:
+        other = os.lstat(theirs)
+    except OSError:
+        return False
+    if (other.st_dev, other.st_ino) == (status.st_dev, status.st_ino):
+        return True
+    alike = (other.st_mode, other.st_size, other.st_dev) == (status.st_mode, status.st_size, status.st_dev)
+    return alike and filecmp.cmp(mine, theirs, shallow=False)
+
+
+def _byte_code(site: Path, path: str) -> list[str]:
+    """The byte code of a source, where there is some."""
+    above, slash, name = path.rpartition("/")
+    tag = site.parent.name.replace("python", "cpython-").replace(".", "")
+    code = f"{above}{slash}__pycache__/{name.removesuffix('.py')}.{tag}.pyc"
+    return [code] if name.endswith(".py") and (site / code).is_file() else []
+
+
+def _link(theirs: Path, mine: Path) -> int:
+    """Make a file a further name of another environment's. Returns its size, bytes."""
+    size = theirs.stat().st_size
+    if mine.exists() and mine.samefile(theirs):  # both came out of one cache
+        return size
+    mine.parent.mkdir(exist_ok=True)
+    spare = mine.with_name(f".{mine.name}.link")
+    os.link(theirs, spare)
+    spare.replace(mine)
+    return size
+
+
+def _package_changes(folder: Path, wanted: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """Packages whose version is not the lock's: name -> (installed, wanted)."""
+    installed = {}
+    for record in _records(folder):
+        name, _, version = record.parent.name.removesuffix(".dist-info").rpartition("-")
+        installed[_name(name)] = version
+    names = sorted({*installed, *wanted})
+    return {
+        name: (installed.get(name), wanted.get(name))
+        for name in names
+        if _version(installed.get(name)) != _version(wanted.get(name))
+    }
+
+
+def _lock_digest(lock: Path) -> str:
+    return hashlib.sha256(lock.read_bytes()).hexdigest()
+
+
+def _name(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _version(version: str | None) -> str | None:
+    return version.replace("_", "-") if version else version
