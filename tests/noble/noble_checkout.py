@@ -20,7 +20,7 @@ def make(checkout: Path, root: Path, url: str, archive: str = "ubuntu") -> Path:
     The environments of the machine-learning frameworks are left out: the stand-in has another Python than noble.
     """
     checkout.mkdir(parents=True)
-    names = [*SOURCES, "packaging", "packer"]
+    names = [*SOURCES, "scripts", "packer"]
     subprocess.run(["cp", "-a", *(TOP / name for name in names), checkout], check=True)
     shutil.rmtree(checkout / "locks")
     (checkout / f"locks/{TARGET}").mkdir(parents=True)
