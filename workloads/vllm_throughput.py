@@ -18,6 +18,7 @@ from typing import Any
 
 import workload
 
+# used where the caller sets nothing else; gpu.benchmark sets the service's own settings (frameworks:vllm:settings)
 SETTINGS = {
     # one process: a second one would cost its imports, 10 to 20 s, and show nothing more
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -26,8 +27,6 @@ SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
-    # temperature 0 takes the likeliest token: the sampler that FlashInfer would compile at start has no part in it
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
 
 

@@ -76,7 +76,7 @@ base:
     - tini
 
 driver:
-  # 550 is the branch that Debian 13 carries: Turing to Ada and Hopper, not Blackwell
+  # 550 is the branch that Debian 13 carries: not for Blackwell, and on Hopper without TensorFlow (docs/frameworks.md)
   packages:
     - linux-headers-amd64
     - nvidia-open-kernel-dkms

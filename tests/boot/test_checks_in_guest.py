@@ -38,6 +38,6 @@ def test_a_layer_keeps_its_promises_on_the_box(box, settings, patience, layer):
     assert status == 0
     if layer == "frameworks":
         cases = {case["case"]: case["status"] for case in found["cases"]}
-        assert {f"{name} computes" for name in settings.frameworks.checks} <= {
-            case for case, said in cases.items() if said == "passed"
-        }
+        # the guest has no GPU
+        wanted = "not applicable here" if settings.frameworks.gates.gpus else "passed"
+        assert {cases[f"{name} computes"] for name in settings.frameworks.checks} == {wanted}

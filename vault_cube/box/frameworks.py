@@ -25,7 +25,7 @@ def cases(place: Place) -> Iterator[Verdict]:
     for name in frameworks["environments"]:
         yield intact(place, name)
     for name, framework in frameworks["checks"].items():
-        yield computes(place, name, framework)
+        yield from computes(place, name, framework)
     for name, words in frameworks["commands"].items():
         program = Path(frameworks["folder"]) / words[0] / "bin" / words[1]
         good = os.access(program, os.X_OK) and os.access(f"/usr/local/bin/{name}", os.X_OK)
@@ -50,33 +50,39 @@ def intact(place: Place, name: str) -> Verdict:
     return verdict(f"{name} is intact", not wrong, evidence, "RECORD of each package")
 
 
-def computes(place: Place, name: str, framework: str) -> Verdict:
-    """A program in the environment imports the framework, counts its devices and computes on each."""
+def computes(place: Place, name: str, framework: str) -> Iterator[Verdict]:
+    """A program in the environment imports the framework, counts its devices and computes on each.
+
+    In a tree there is no driver that runs: there it computes on the CPU, which says nothing about the GPUs.
+    """
     case = f"{name} computes"
     frameworks = place.pillar["frameworks"]
     gates = frameworks["gates"]
+    gpus = gates["gpus"]
     program = PROGRAMS / f"{framework}.py"
     if not program.is_file():
-        return verdict(case, False, f"no program for {framework}: name one of {_programs()} in frameworks:checks")
-    gpus = gates["gpus"]
+        yield verdict(case, False, f"no program for {framework}: name one of {_programs()} in frameworks:checks")
+        return
+    environ = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"}  # noqa: S108
+    environ |= frameworks["vllm"]["settings"]
     if gpus and not place.live:
-        return not_applicable(case, "needs a running system with its GPUs")
-    if gpus and not place.gpus:
-        return not_applicable(case, "the driver shows no GPU: see layer.check driver")
+        yield not_applicable(case, "needs a running system with its GPUs")
+        case, gpus = f"{name} computes on the CPU", 0
+        environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif gpus and not place.gpus:
+        yield not_applicable(case, "the driver shows no GPU: see layer.check driver")
+        return
     python = Path(frameworks["folder"]) / name / "bin/python"
-    quiet = {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8", "TF_CPP_MIN_LOG_LEVEL": "3"}  # noqa: S108
-    ran = command(
-        [str(python), "-I", "-B", str(program)], gates["import_s"], env={**quiet, **frameworks["vllm"]["settings"]}
-    )
+    ran = command([str(python), "-I", "-B", str(program)], gates["import_s"], env=environ)
     threshold = f"{gpus or 'no'} GPU(s) (frameworks:gates:gpus), {gates['import_s']} s (frameworks:gates:import_s)"
     try:
-        said: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+        result: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        return verdict(case, False, last_line(ran.stderr) or f"exit code {ran.returncode}", threshold)
-    good = ran.returncode == 0 and said["gpus"] == gpus and said["right"] == max(gpus, 1)
-    return verdict(
-        case, good, f"{said['version']}: right on {said['right']} device(s), {said['gpus']} GPU(s)", threshold
-    )
+        yield verdict(case, False, last_line(ran.stderr) or f"exit code {ran.returncode}", threshold)
+        return
+    good = ran.returncode == 0 and result["gpus"] == gpus and result["right"] == max(gpus, 1)
+    evidence = f"{result['version']}: right on {result['right']} device(s), {result['gpus']} GPU(s)"
+    yield verdict(case, good, f"{evidence}; {result['note']}" if "note" in result else evidence, threshold)
 
 
 def service(place: Place) -> Iterator[Verdict]:

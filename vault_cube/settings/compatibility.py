@@ -10,16 +10,23 @@ CUDNN_FOR_CUDA_13 = (9, 12)
 # Blackwell GeForce came with 570 and runs on the open kernel modules only.
 GENERATION_NEEDS = {"turing": 418, "ampere": 450, "ada": 525, "hopper": 525, "blackwell": 570}
 OPEN_ONLY = {"blackwell"}
-# driver branch -> the newest CUDA release whose PTX it compiles; an unlisted branch counts as the last one before it.
+# driver branch -> the newest CUDA release whose PTX it compiles; a branch between two of these counts as the older.
 # Minor version compatibility covers machine code only: a driver of CUDA 13.0 runs what 13.5 compiled for its GPU, but
 # rejects PTX of 13.1 and later ("the provided PTX was compiled with an unsupported toolchain").
-# Source: NVIDIA, PTX ISA, "Release Notes", table of PTX ISA versions with their CUDA release and driver branch; 12.5
-# and 12.6 have the same PTX version, 8.5.
+# Source: NVIDIA, PTX ISA, "Release Notes", table of PTX ISA versions with their CUDA release and driver branch; CUDA
+# 12.5 and 12.6 have the same PTX version, 8.5.
 PTX_OF_DRIVER = {
     450: (11, 0), 455: (11, 1), 460: (11, 2), 465: (11, 3), 470: (11, 4), 495: (11, 5), 510: (11, 6), 515: (11, 7),
     520: (11, 8), 525: (12, 0), 530: (12, 1), 535: (12, 2), 545: (12, 3), 550: (12, 4), 555: (12, 6), 560: (12, 6),
     565: (12, 7), 570: (12, 8), 575: (12, 9), 580: (13, 0), 590: (13, 1), 595: (13, 2), 610: (13, 3),
 }  # fmt: skip
+# wheel -> GPU generation -> the CUDA release of the PTX that it holds where it has no machine code for that GPU.
+# Read from the wheels' fat binaries: TensorFlow 2.21.0's generated kernels have machine code for sm_60, 70, 80 and 89
+# and PTX 8.5 for sm_90; the FlashAttention 2 of vLLM 0.32.0 has machine code for sm_80 and PTX 9.0.
+PTX_OF_WHEEL = {
+    ("tensorflow", "2.21.0"): {"hopper": (12, 5), "blackwell": (12, 5)},
+    ("vllm", "0.32.0"): {"blackwell": (13, 0)},
+}
 # GPU generation -> the architecture that nvcc compiles for, where no GPU is there to ask.
 # Source: NVIDIA, "CUDA GPU Compute Capability"; the lowest of a generation's, 12.0 for Blackwell's workstation cards.
 ARCHITECTURE = {"turing": "sm_75", "ampere": "sm_80", "ada": "sm_89", "hopper": "sm_90", "blackwell": "sm_120"}

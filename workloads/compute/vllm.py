@@ -1,6 +1,7 @@
 """Runs under the vllm environment's Python: a tiny model with random weights generates exactly the tokens asked for.
 
-Each GPU has a replica of its own, all at once, as the box's service has.
+Each GPU has a replica of its own, all at once, as the box's service has. A build for CUDA has no engine for the CPU:
+without a GPU its compiled kernels are loaded and its layers compute, and the result says so.
 """
 
 import fcntl
@@ -44,6 +45,31 @@ def generate():
     return all(len(answer.outputs[0].token_ids) == TOKENS for answer in answers)
 
 
+def layers():
+    """Whether a CUDA build's kernels load, and its layers and its sampler give on the CPU what plain PyTorch gives."""
+    import torch
+    import vllm
+    from vllm.config import DeviceConfig, VllmConfig, set_current_vllm_config
+    from vllm.model_executor.layers.activation import SiluAndMul
+    from vllm.model_executor.layers.layernorm import RMSNorm
+    from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p_pytorch
+
+    folder = Path(vllm.__file__).parent
+    for kernels in [*folder.glob("*.abi3.so"), *folder.glob("vllm_flash_attn/*.abi3.so")]:
+        torch.ops.load_library(str(kernels))
+    torch.manual_seed(1)
+    tokens = torch.randn(4, 64)
+    with set_current_vllm_config(VllmConfig(device_config=DeviceConfig("cpu"))):
+        normal = RMSNorm(64, eps=1e-5, dtype=torch.float32).forward_native(tokens)
+        gated = SiluAndMul().forward_native(normal)
+    expected = tokens / (tokens.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    expected = torch.nn.functional.silu(expected[:, :32]) * expected[:, 32:]
+    kept = apply_top_k_top_p_pytorch(gated.clone(), torch.full((4,), 3), None)
+    # a token that the sampler drops has the logit -inf
+    kept = kept[kept.isfinite()].view(4, 3).sort(descending=True).values
+    return torch.allclose(gated, expected, atol=1e-5) and torch.equal(kept, gated.topk(3).values)
+
+
 def on_each(gpus):
     """How many GPUs give the right answer, each seen by a process of its own."""
     own = [sys.executable, "-I", "-B", __file__]
@@ -63,8 +89,12 @@ def main():
     from vllm.version import __version__
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    right = on_each(gpus) if gpus > 1 else int(generate())
-    print(json.dumps({"version": __version__, "gpus": gpus, "right": right}))
+    said = {"version": __version__, "gpus": gpus}
+    if torch.version.cuda and not gpus:
+        said |= {"right": int(layers()), "note": "kernels load, layers and sampler compute; no text without a GPU"}
+    else:
+        said["right"] = on_each(gpus) if gpus > 1 else int(generate())
+    print(json.dumps(said))
 
 
 if __name__ == "__main__":

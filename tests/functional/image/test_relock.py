@@ -132,7 +132,7 @@ def test_a_new_lock_is_one_line_not_one_per_package(make):
     space = make()
     for file in (space.tools_lock, *space.locks.glob("*.lock")):
         file.unlink()
-    assert locks.make(space).moved == [
+    assert resolve.make(space).moved == [
         "locks/tools.lock: new, 2 entries",
         "debian-12/apt.lock: new, 4 entries",
         "debian-12/python-salt.lock: new, 2 entries",

@@ -44,6 +44,14 @@ def box(pillar, monkeypatch):
     return make
 
 
+def with_nvcc(folder):
+    """Put an nvcc, which only has to be there, where CUDA 13's wheel has it. Returns its path."""
+    compiler = folder / "vllm/lib/python3.12/site-packages/nvidia/cu13/bin/nvcc"
+    compiler.parent.mkdir(parents=True)
+    compiler.touch()
+    return compiler
+
+
 def by_case(verdicts):
     return {one.case: one for one in verdicts}
 
@@ -64,6 +72,7 @@ GATES = [
 def test_every_gate_is_a_case_with_its_threshold(box, tmp_path, monkeypatch):
     place = box(4)
     place.pillar["frameworks"]["folder"] = str(tmp_path)
+    with_nvcc(tmp_path)
     monkeypatch.setattr(driver, "verdicts", lambda *_, **__: [])
     monkeypatch.setattr(runtime, "image", lambda: None)
     monkeypatch.setattr(runtime, "run_words", lambda _, gpu, words: ["echo", f"GPU 0: (UUID: GPU-{gpu})"])
@@ -84,6 +93,48 @@ def test_in_a_tree_what_needs_a_system_is_not_applicable(box):
     said = by_case(driver.cases(box(0, live=False)))
     for case in ("GPUs as expected", "kernel log", "nvcc"):
         assert said[case].status == checks.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(
+    ("cards", "live", "compiled", "ran", "status", "says"),
+    [
+        (4, True, (0, ""), (0, "496"), checks.PASSED, "sum 496"),
+        (4, True, (0, ""), (3, ""), checks.FAILED, "the GPU did not run the kernel"),
+        (4, True, (0, ""), (0, "495"), checks.FAILED, "exit code 0"),
+        # without a GPU a compiler that cannot work fails all the same, and one that can proves nothing about GPUs
+        (0, True, (0, ""), None, checks.NOT_APPLICABLE, "compiles for sm_120 (blackwell)"),
+        (0, False, (0, ""), None, checks.NOT_APPLICABLE, "compiles for sm_120 (blackwell)"),
+        (0, False, (1, "nvcc fatal: error: no g++\ncompilation terminated."), None, checks.FAILED, "error: no g++"),
+        (4, True, (1, "a.h:3: #error incompatible headers\n1 error detected"), None, checks.FAILED, "incompatible"),
+        (4, True, (1, "gcc: No such file or directory"), None, checks.FAILED, "gcc: No such file"),
+    ],
+)
+def test_nvcc(box, tmp_path, monkeypatch, cards, live, compiled, ran, status, says):
+    place = box(cards, live)
+    place.pillar["frameworks"]["folder"] = str(tmp_path)
+    compiler = with_nvcc(tmp_path)
+    words = []
+
+    def command(called, seconds, **options):
+        words.append(called)
+        code, text = compiled if called[0] == str(compiler) else ran
+        return subprocess.CompletedProcess(called, code, text, text if code else "")
+
+    monkeypatch.setattr(driver, "command", command)
+    found = driver.nvcc(place)
+    assert (found.status, says in found.evidence) == (status, True), found
+    # machine code for the GPU that is there: the driver may be too old for this compiler's PTX
+    assert words[0][1] == ("-arch=native" if cards else "-arch=sm_120")
+    assert words[0][2:4] == ["-L", str(compiler.parents[1] / "lib")]
+    assert len(words) == (2 if ran else 1)
+
+
+def test_no_nvcc_is_not_applicable(box, tmp_path, monkeypatch):
+    place = box(4)
+    place.pillar["frameworks"]["folder"] = str(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = driver.nvcc(place)
+    assert (found.status, "no CUDA compiler" in found.evidence) == (checks.NOT_APPLICABLE, True)
 
 
 def test_a_target_without_gpus_never_passes_what_it_did_not_try(pillar):
@@ -214,7 +265,33 @@ def test_a_framework_computes_on_every_gpu(box, said, status):
     place = box(4)
     python = f"{place.pillar['frameworks']['folder']}/pytorch/bin/python"
     box.answers[python] = (0, json.dumps(said)) if said else (1, "ImportError: no torch")
-    assert frameworks.computes(place, "pytorch", "pytorch").status == status
+    (found,) = frameworks.computes(place, "pytorch", "pytorch")
+    assert found.status == status
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"version": "2.13.0", "gpus": 0, "right": 1}, checks.PASSED),
+        ({"version": "2.13.0", "gpus": 0, "right": 0}, checks.FAILED),
+        ({"version": "2.13.0", "gpus": 4, "right": 4}, checks.FAILED),
+        ({"version": "0.32.0", "gpus": 0, "right": 1, "note": "no text without a GPU"}, checks.PASSED),
+        (None, checks.FAILED),
+    ],
+)
+def test_in_a_tree_a_framework_computes_on_the_cpu_and_proves_nothing_about_gpus(box, said, status):
+    place = box(0, live=False)
+    python = f"{place.pillar['frameworks']['folder']}/pytorch/bin/python"
+    box.answers[python] = (0, json.dumps(said)) if said else (1, "ImportError: libcuda.so.1: no such file")
+    found = by_case(frameworks.computes(place, "pytorch", "pytorch"))
+    assert found["pytorch computes"].status == checks.NOT_APPLICABLE
+    assert found["pytorch computes on the CPU"].status == status
+    assert found["pytorch computes on the CPU"].evidence.endswith((said or {}).get("note", ""))
+
+
+def test_a_live_box_whose_driver_shows_no_gpu_computes_nothing(box):
+    (found,) = frameworks.computes(box(0), "pytorch", "pytorch")
+    assert (found.status, found.case) == (checks.NOT_APPLICABLE, "pytorch computes")
 
 
 def test_a_missing_environment_says_what_to_do(pillar):

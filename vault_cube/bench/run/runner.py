@@ -125,6 +125,8 @@ def measure(
         reason = f"{python} is not there: `salt-call --local state.apply frameworks` makes it"
         return _without("failed", "missing", reason, 0.0, [])
     plan = suites.plan(name, python, wanted, effort, gpus=len(hardware.gpus), workloads=workloads)
+    # vLLM is measured with the settings that the service has
+    environ = plan.environment | (settings.frameworks.vllm.settings if name == "vllm" else {})
     scratch = Path(tempfile.mkdtemp(prefix="vault-cube-bench-"))
     try:
         with sampler:
@@ -144,7 +146,7 @@ def measure(
 
             ended = process.run(
                 plan.command,
-                process.environment_for(scratch, plan.environment),
+                process.environment_for(scratch, environ),
                 limit_s=effort.limits_s[name],
                 said=heard,
                 watch=watch,

@@ -14,7 +14,7 @@ from packaging.version import Version
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks.pylock import Wheel
 from vault_cube.settings import Settings
-from vault_cube.settings.compatibility import PTX_OF_DRIVER
+from vault_cube.settings.compatibility import PTX_OF_DRIVER, PTX_OF_WHEEL
 
 Release = tuple[int, int]
 """a CUDA release: major, minor"""
@@ -52,7 +52,7 @@ def _broken(settings: Settings, name: str, wheels: Sequence[Wheel], packages: se
         yield from _without_compiler(name, versions, packages, settings.target.python)
     yield from _mixed_toolkit(name, versions)
     if settings.driver.branch:
-        yield from _unreadable_ptx(name, versions, int(settings.driver.branch))
+        yield from _unreadable_ptx(name, versions, int(settings.driver.branch), settings.driver.generation or "")
     yield from _two_cuda_bindings(name, versions)
 
 
@@ -83,16 +83,25 @@ def _mixed_toolkit(name: str, versions: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _unreadable_ptx(name: str, versions: Mapping[str, str], branch: int) -> Iterator[str]:
+def _unreadable_ptx(name: str, versions: Mapping[str, str], branch: int, generation: str) -> Iterator[str]:
     known = [driver for driver in PTX_OF_DRIVER if driver <= branch]
     readable = PTX_OF_DRIVER[max(known)] if known else (0, 0)
+    limit = f"driver {branch} compiles PTX of CUDA {_shown(readable)} and older only"
     newer = [package for package in EMIT_PTX if package in versions and _release(versions[package]) > readable]
     if newer:
         listed = ", ".join(f"{package} {versions[package]}" for package in newer)
         yield (
-            f"{name}: {listed}: driver {branch} compiles PTX of CUDA {_shown(readable)} and older only: "
-            f"require cuda-toolkit[nvcc]=={_shown(readable)}.* in frameworks:environments:{name}"
+            f"{name}: {listed}: {limit}: require cuda-toolkit[nvcc]=={_shown(readable)}.* in "
+            f"frameworks:environments:{name}"
         )
+    for package, version in versions.items():
+        held = PTX_OF_WHEEL.get((package, version), {}).get(generation, (0, 0))
+        if held > readable:
+            yield (
+                f"{name}: {package} {version} has no machine code for {generation} GPUs, only PTX of CUDA "
+                f"{_shown(held)}, and {limit}: choose a newer driver:branch, or leave out "
+                f"frameworks:environments:{name}"
+            )
 
 
 def _two_cuda_bindings(name: str, versions: Mapping[str, str]) -> Iterator[str]:
@@ -105,10 +114,7 @@ def _two_cuda_bindings(name: str, versions: Mapping[str, str]) -> Iterator[str]:
 
 
 def _release(version: str) -> Release:
-    """Return the CUDA release of a part.
-
-    From 13.3 on CCCL's wheels hold its own version, too: 13.3.5.0.6 is CCCL 3.5 of CUDA 13.5.
-    """
+    """The CUDA release of a part. From 13.3 on CCCL's wheels name CCCL's: 13.3.5.0.6 is CCCL 3.5.0, of CUDA 13.5."""
     parts = Version(version).release
     return (parts[0], parts[2]) if len(parts) == 5 else (parts[0], parts[1])
 

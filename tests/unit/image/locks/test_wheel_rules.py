@@ -1,4 +1,4 @@
-"""Rules between locked wheels, packages and driver: a broken one is one line with environment, package and key."""
+"""Rules between locked wheels, packages and driver: a broken one is a line with environment, package and key."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from vault_cube.image import preflight
 from vault_cube.image.locks import pylock, wheel_rules
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.locks.pylock import Wheel
-from vault_cube.image.workspace import Workspace
+from vault_cube.image.workspace import LAYERS, Workspace
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[4]
@@ -141,6 +141,25 @@ def test_the_driver_reads_the_ptx_that_nvcc_emits(release, branch, reads):
 
 
 @pytest.mark.parametrize(
+    ("wheel", "generation", "branch", "reads"),
+    [
+        ({"tensorflow": "2.21.0"}, "ada", "550", True),
+        ({"tensorflow": "2.21.0"}, "hopper", "550", False),
+        ({"tensorflow": "2.21.0"}, "hopper", "555", True),
+        ({"tensorflow": "2.21.0"}, "blackwell", "580", True),
+        ({"vllm": "0.32.0"}, "blackwell", "575", False),
+        ({"vllm": "0.32.0"}, "blackwell", "580", True),
+    ],
+)
+def test_the_driver_reads_the_ptx_that_a_wheel_holds_for_the_gpu(wheel, generation, branch, reads):
+    # CUDA 12, so that the schema allows the older branches
+    wanted = settings(branch=branch, generation=generation, fallbacks=[], cuda={"toolkit": "12.9", "cudnn": "9.28"})
+    lines = broken(wheel, wanted=wanted)
+    assert (lines == []) is reads
+    assert reads or f"no machine code for {generation} GPUs" in lines[0]
+
+
+@pytest.mark.parametrize(
     ("versions", "fits"),
     [
         ({"cuda-python": "12.6.2.post1", "cuda-bindings": "13.5.0"}, False),
@@ -172,9 +191,7 @@ def space(tmp_path):
 def lock_debs(space, *, without=()):
     """Write an apt lock that names what the pillar names."""
     wanted = space.settings
-    layers = {
-        name: getattr(wanted, name).packages for name in ("base", "driver", "runtime", "frameworks", "validation")
-    }
+    layers = {name: getattr(wanted, name).packages for name in LAYERS}
     layers["root"] = wanted.image.root_packages
     debs = [
         Deb(layer, name, "1", "amd64", "noble", "ubuntu", 1, "a" * 64, f"pool/{name}.deb")
