@@ -71,7 +71,7 @@ the driver is kept loaded where there is a GPU:
         WantedBy=multi-user.target
         {%- endif %}
   cmd.run:
-    - name: systemctl daemon-reload
+    - name: systemctl daemon-reload && systemctl try-restart nvidia-persistenced.service
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: the driver is kept loaded where there is a GPU

@@ -12,6 +12,8 @@ GPUs draw no more than the supply gives:
         Description=Power cap of {{ power.limit_w }} W for each GPU
         After=nvidia-persistenced.service
         Wants=nvidia-persistenced.service
+        # a restart of it may unload the driver, and the cap with it
+        PartOf=nvidia-persistenced.service
 
         [Service]
         {{ needs_card }}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from base_tree import TOP, Box, workspace
+from distribution_files import FOLDERS, losing
 
 pytestmark = [
     pytest.mark.chroot,
@@ -246,8 +247,44 @@ def test_units_of_our_own_are_sound(box):
     status, said = box.run(["systemd-analyze", "verify", "/etc/systemd/system/ssh-host-keys.service"])
     assert status == 0, said
     assert "ssh-host-keys" not in said, said
+    # all of the boot, with the packages' own units
+    said = box.run(["systemd-analyze", "verify", "--man=no", "multi-user.target"])[1]
+    assert "ordering cycle" not in said, said
     # the labels are the disk's, which is not here
     assert "0 parse errors" in box.run(["findmnt", "--verify", "--tab-file", "/etc/fstab"])[1]
+
+
+def test_no_file_of_ours_loses_to_a_package_s(box):
+    ours = [Path(file) for file in box.sh("grep -rl 'written by salt/' /etc").splitlines()]
+    packaged = [Path(file) for file in box.sh("cat /var/lib/dpkg/info/*.list").splitlines()]
+    lost = {}
+    for folder, rule in FOLDERS.items():
+        places = [folder, *rule.get("beside", ())]
+        theirs = {file.name for file in packaged if str(file.parent) in places and "README" not in file.name}
+        theirs = {name for name in theirs if "suffixes" not in rule or Path(name).suffix in rule["suffixes"]}
+        lost |= {str(file): losing(folder, file.name, theirs) for file in ours if str(file.parent) == folder}
+    assert len(lost) > 10
+    assert {file: names for file, names in lost.items() if names} == {}
+
+
+def test_the_initial_ram_disk_does_not_depend_on_the_builder(box):
+    make = "update-initramfs -u -k all >/dev/null 2>&1; sha256sum /boot/initrd.img-*"
+    # over what /proc tells about the building machine; the mounts end with the command
+    other = (
+        "printf 'Filename Type Size Used Priority\\n/dev/sda2 partition 8388604 0 -2\\n' >/tmp/swaps; "
+        "printf 'vendor_id\\t: AuthenticAMD\\n' >/tmp/cpuinfo; "
+        "for name in swaps cpuinfo; do mount --bind /tmp/$name /proc/$name; done; "
+    )
+    here = box.sh(make)
+    assert box.sh(other + make) == here
+    # without our settings it does depend on it
+    settings = "/etc/initramfs-tools/conf.d/zz-vault-cube"
+    box.sh(f"cp -p {settings} /etc/settings")
+    try:
+        assert box.sh(f"rm {settings}; {other}{make}") != here
+    finally:
+        box.sh(f"mv /etc/settings {settings}")
+    assert box.sh(make) == here
 
 
 def test_nothing_of_the_states_own_tools_is_left(box):

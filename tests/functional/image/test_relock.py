@@ -128,55 +128,45 @@ def test_a_damaged_lock_is_written_anew(space):
     assert versions(space)["app"] == "1.0"
 
 
-def test_a_new_lock_is_one_line_not_one_per_package(make):
-    space = make()
-    for file in (space.tools_lock, *space.locks.glob("*.lock")):
-        file.unlink()
-    assert resolve.make(space).moved == [
-        "locks/tools.lock: new, 2 entries",
-        "debian-12/apt.lock: new, 4 entries",
-        "debian-12/python-salt.lock: new, 2 entries",
-    ]
+SPOILT = {
+    "signature": "is not signed by a key of",
+    "package": "lib",
+    "mirror": "500  Internal",
+    "suite": "has no suite stable-security",
+    "component": "has no component restricted",
+    "name": "no such package in vault-cube-test stable stable-security (main): app (base:packages)",
+    "keyring": "keyring of archive vault-cube-test is missing on this machine",
+    "wheel": "beta",
+}
 
 
-def test_a_lock_of_the_format_without_sizes_is_written_again(space):
-    file = space.locks / "python-salt.lock"
-    whole = file.read_text()
-    old = "".join(line.rpartition(" ")[0] + "\n" for line in whole.splitlines()[:-1])
-    file.write_text(locktext.closed(old))
-    moved = resolve.make(space).moved
-    assert moved == ["debian-12/python-salt.lock: was damaged or of an older format, written again"]
-    assert file.read_text() == whole
-
-
-def test_sizes_are_those_of_the_files_though_the_index_names_none(space, archive):
-    sizes = {wheel.file: wheel.size for wheel in pylock.read(space.locks / "python-salt.lock")}
-    assert sizes == {file.name: file.stat().st_size for file in archive.wheels.folder.glob("*.whl")}
-
-
-def test_the_component_is_the_index_s_not_the_pool_path_s(space):
-    assert set(resolve.make(space).packages.components.values()) == {"main"}
-
-
-@pytest.mark.parametrize("spoil", ["signature", "package", "mirror", "wheel"])
+@pytest.mark.parametrize("spoil", SPOILT)
 def test_nothing_is_written_when_anything_cannot_be_resolved(space, archive, make, spoil):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
     archive.deb("app", "1.1", depends="lib")
-    if spoil == "package":
+    if spoil in ("package", "name"):
         archive.drop("lib")
+    if spoil == "name":
+        archive.drop("app")
+        archive.drop("app", "1.1")
     archive.publish()
     if spoil == "signature":
         file = archive.top / "dists/stable/InRelease"
         file.write_text(file.read_text().replace("Origin: Test", "Origin: Evil"))
     elif spoil == "mirror":
         archive.mirror.answers["debian/dists/stable/InRelease"] = [servers.status(500)]
+    elif spoil == "suite":
+        archive.mirror.answers["debian/dists/stable-security/InRelease"] = [servers.status(404)]
+    elif spoil == "component":
+        space = make(lambda pillar: pillar["archive"]["sources"][0]["components"].append("restricted"))
+    elif spoil == "keyring":
+        archive.key.unlink()
     elif spoil == "wheel":
         archive.mirror.answers["simple/beta/"] = [servers.status(404)]
     with pytest.raises(VaultCubeError) as caught:
         resolve.make(space)
     assert "\n" not in str(caught.value)
-    reason = {"signature": "is not signed by", "package": "lib", "mirror": "500  Internal", "wheel": "beta"}[spoil]
-    assert reason in str(caught.value)
+    assert SPOILT[spoil] in str(caught.value)
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 

@@ -313,6 +313,7 @@ def test_no_other_place_is_tried_than_the_mirror_that_the_pillar_names(archive, 
     archive.publish()
     message = refused(archive.source(), [], configured={"ubuntu": f"{mirror.url}/nowhere"})
     assert f"archive ubuntu: {mirror.url}/nowhere has no suite noble: " in message
+    assert message.endswith("or correct pillar key image:mirrors:ubuntu")
     assert archive.url not in message
 
 

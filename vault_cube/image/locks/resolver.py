@@ -113,7 +113,9 @@ class Resolver:
         self._archive_of: dict[str, str] = {}
         lines = []
         for source in sources:
-            place = self._first_that_serves(source, mirrors.live(source, configured, architecture))
+            verb = "correct" if source.archive in configured else "name a mirror in"
+            remedy = f"{verb} pillar key image:mirrors:{source.archive}"
+            place = self._first_that_serves(source, mirrors.live(source, configured, architecture), remedy)
             self._archive_of[place] = source.archive
             lines += _lines(source, place)
         if kept:
@@ -131,8 +133,11 @@ class Resolver:
         """Put apt preferences before the ones that the resolver was made with."""
         (self._root / "preferences").write_text(preferences + self._pins)
 
-    def _first_that_serves(self, source: Source, places: Sequence[str]) -> str:
-        """Fetch a source's indexes from the first place that has all of them, correctly signed. Returns the place."""
+    def _first_that_serves(self, source: Source, places: Sequence[str], remedy: str) -> str:
+        """Fetch a source's indexes from the first place that has all of them, correctly signed. Returns the place.
+
+        remedy: what else to do if no place has them. Raises VaultCubeError with what is wrong with each.
+        """
         reasons: list[str] = []
         remedies: list[str] = []
         for place in (re.sub("^file://", "file:", place) for place in places):  # as apt spells a local address
@@ -141,11 +146,11 @@ class Resolver:
                 for reason in reasons:
                     note(f"{source.archive}: {reason}: taking {place}")
                 return place
-            reason, remedy = _judged(output, source)
+            reason, cure = _judged(output, source)
             reasons.append(f"{place} {reason}")
-            remedies.append(remedy)
-        remedies.append(f"name a mirror in pillar key image:mirrors:{source.archive}")
-        raise VaultCubeError(f"archive {source.archive}: {'; '.join(reasons)}: {', or '.join(dict.fromkeys(remedies))}")
+            remedies.append(cure)
+        remedies = list(dict.fromkeys([*remedies, remedy]))
+        raise VaultCubeError(f"archive {source.archive}: {'; '.join(reasons)}: {', or '.join(remedies)}")
 
     def _update(self, lines: Sequence[str]) -> str:
         """Fetch the indexes of some lines of sources.list. Returns apt's errors and warnings, empty if it succeeded."""
