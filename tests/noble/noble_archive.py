@@ -24,19 +24,22 @@ HERE = Path(__file__).parent
 TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP), str(HERE), str(HERE.parent)]
 
+# ruff: isort: off
+# ruff: noqa: E402 the path comes first
 import mirror
 import noble_packages
 from copied import chosen, merged
 from noble_deb import Deb, Parts, build
-
 from vault_cube import openpgp
 from vault_cube.image import fetch
-from vault_cube.image.locks import aptlock
+from vault_cube.image.locks import contract, resolver
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
+from vault_cube.image.workspace import default_cache
 from vault_cube.settings import Settings, check
 
 LOCK = HERE / "debian.lock"
+CONTRACT = TOP / "locks/ubuntu-24.04/contract.json"
 SUITES = ("noble", "noble-updates", "noble-security")
 COMPONENTS = ("main", "restricted", "universe", "multiverse")
 # noble's names of what the target asks for come from its pillar; these are Debian's names of the same things
@@ -55,10 +58,11 @@ def debian() -> Settings:
 
 def resolve() -> AptLock:
     """Today's Debian packages for the archive."""
-    plain, sources = check(merged(*chosen("debian-13"))), debian().archive.sources
+    plain, keyring = check(merged(*chosen("debian-13"))), str(TOP / "locks/keyrings/debian-archive-keyring.asc")
+    sources = [source.model_copy(update={"keyring": keyring}) for source in debian().archive.sources]
     names = [*plain.image.root_packages, *plain.base.packages, *plain.validation.packages, *MORE]
     layers = [("archive", names), ("parts", DRIVER_PARTS)]
-    lock = aptlock.resolve(layers, sources, {}, "amd64", int(time.time()))
+    lock = resolver.resolve(layers, sources, {}, "amd64", int(time.time()))
     wanted = tuple(deb for deb in lock.debs if deb.layer == "archive" or deb.name in DRIVER_PARTS)
     return AptLock(lock.epoch, wanted)
 
@@ -87,19 +91,8 @@ class Signer:
 
 
 def gpg(home: Path, *words: str) -> bytes:
-    command = [
-        "gpg",
-        "--homedir",
-        str(home),
-        "--batch",
-        "--quiet",
-        "--yes",
-        "--passphrase",
-        "",
-        "--digest-algo",
-        "SHA512",
-    ]
-    return subprocess.run([*command, *words], capture_output=True, check=True).stdout
+    options = ["--batch", "--quiet", "--yes", "--passphrase", "", "--digest-algo", "SHA512"]
+    return subprocess.run(["gpg", "--homedir", str(home), *options, *words], capture_output=True, check=True).stdout
 
 
 @contextmanager
@@ -109,16 +102,8 @@ def signer(name: str):
         home = Path(folder)
         home.chmod(0o700)
         try:
-            gpg(
-                home,
-                "--pinentry-mode",
-                "loopback",
-                "--quick-gen-key",
-                f"{name} (test stand-in)",
-                "rsa3072",
-                "sign",
-                "1y",
-            )
+            owner = f"{name} (test stand-in)"
+            gpg(home, "--pinentry-mode", "loopback", "--quick-gen-key", owner, "rsa3072", "sign", "1y")
             yield Signer(home, gpg(home, "--export"))
         finally:
             subprocess.run(["gpgconf", "--homedir", folder, "--kill", "all"], check=False)
@@ -197,29 +182,36 @@ def make(root: Path, store: Store) -> None:
         signer("Docker") as docker,
     ):
         parts = Parts(debian_packages(store, lock, Path(work) / "debs"), Path(work))
-        made = noble_packages.reshape(parts, ubuntu.public)
+        names = components()
+        made = noble_packages.reshape(parts, ubuntu.public, names)
         archive = part / "ubuntu"
         replaced = {deb.name for deb in made["ubuntu"]} | {*noble_packages.REPLACED, *DRIVER_PARTS}
-        common = same(lock, parts, archive, replaced) + packed(made["ubuntu"], archive)
+        common = same(lock, parts, archive, replaced, names) + packed(made["ubuntu"], archive)
         for state, folder in (("current", archive), ("lagging", part / "lagging/ubuntu")):
             write_suites(folder, common + packed(made[state], archive), ubuntu)
         (part / "lagging/ubuntu/pool").symlink_to("../../ubuntu/pool")
         (part / "security").mkdir()
         (part / "security/ubuntu").symlink_to("../ubuntu")
-        (part / "ubuntu-archive-keyring.gpg").write_bytes(ubuntu.public)
+        (part / "ubuntu-archive-keyring.asc").write_bytes(gpg(ubuntu.home, "--armor", "--export"))
         vendor(part / "libnvidia-container", made["nvidia"], nvidia)
         foreign(part / "docker/linux/ubuntu", made["docker"], docker)
     shutil.rmtree(root, ignore_errors=True)
     part.rename(root)
 
 
-def same(lock: AptLock, parts: Parts, archive: Path, replaced: set[str]) -> list[Listed]:
+def components() -> dict[str, str]:
+    """The component of each package that the target's contract knows; every other package is in main."""
+    known = contract.read(CONTRACT)
+    return {package.name: package.component for package in (*known.packages, *known.elsewhere) if package.component}
+
+
+def same(lock: AptLock, parts: Parts, archive: Path, replaced: set[str], names: dict[str, str]) -> list[Listed]:
     """Put the packages that are taken as they are into the pool."""
     found = []
     for deb in lock.debs:
         if deb.name in replaced:
             continue
-        component = noble_packages.COMPONENTS.get(deb.name, "main")
+        component = names.get(deb.name, "main")
         file = archive / "pool" / component / deb.filename
         file.parent.mkdir(parents=True, exist_ok=True)
         parts.debs[deb.name].rename(file)
@@ -255,7 +247,7 @@ def foreign(archive: Path, debs: list[Deb], key: Signer) -> None:
 def ready(folder: Path) -> Path:
     """The archive below a folder, made now unless it is there; named after all that it is made of."""
     digest = hashlib.sha256()
-    for file in sorted([LOCK, *HERE.glob("noble_*.py"), noble_packages.CTK]):
+    for file in sorted([LOCK, CONTRACT, *HERE.glob("noble_*.py"), noble_packages.CTK]):
         digest.update(file.read_bytes())
     root = folder / f"noble-{digest.hexdigest()[:16]}"
     if not root.exists():
@@ -267,8 +259,6 @@ def ready(folder: Path) -> Path:
 
 def store_folder() -> Path:
     """Where Debian's packages are kept: the builder's own store."""
-    from vault_cube.image.workspace import default_cache
-
     return Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
 
 
@@ -284,6 +274,7 @@ def local_pillar(root: Path, url: str, archive: str = "ubuntu") -> dict:
     (fingerprint,) = openpgp.primary_keys((root / "libnvidia-container/gpgkey").read_bytes())
     (repository,) = pillar["runtime"]["repositories"]
     keyring = {"url": f"{url}/libnvidia-container/gpgkey", "sha256": None, "fingerprint": fingerprint}
+    signed_by = pillar["archive"]["sources"][0]["keyring"]
     return {
         "image": {
             "name": "noble-stand-in",
@@ -291,6 +282,7 @@ def local_pillar(root: Path, url: str, archive: str = "ubuntu") -> dict:
                 "ubuntu": f"{url}/{archive}",
                 repository["name"]: f"{url}/libnvidia-container/stable/deb/amd64",
             },
+            "keyrings": {signed_by: openpgp.primary_keys((root / "ubuntu-archive-keyring.asc").read_bytes())},
         },
         # Debian 13's, which the stand-in is made of
         "target": {"python": "3.13"},

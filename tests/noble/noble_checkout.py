@@ -10,7 +10,8 @@ import yaml
 from copied import SOURCES, TOP
 
 TARGET = "ubuntu-24.04"
-LOCKS = ("checkout.lock", "tools.lock")
+KEPT = ("checkout.lock", "tools.lock", "keyrings", f"{TARGET}/contract.json")
+"""what the copy has of locks/; the target's locks are resolved again"""
 
 
 def make(checkout: Path, root: Path, url: str, archive: str = "ubuntu") -> Path:
@@ -19,13 +20,13 @@ def make(checkout: Path, root: Path, url: str, archive: str = "ubuntu") -> Path:
     The environments of the machine-learning frameworks are left out: the stand-in has another Python than noble.
     """
     checkout.mkdir(parents=True)
-    names = [*SOURCES, "packaging", "packer"]
+    names = [*SOURCES, "scripts", "packer"]
     subprocess.run(["cp", "-a", *(TOP / name for name in names), checkout], check=True)
-    # its own locks are made here
     shutil.rmtree(checkout / "locks")
-    (checkout / "locks").mkdir()
-    for name in LOCKS:
-        shutil.copy2(TOP / "locks" / name, checkout / "locks")
+    (checkout / f"locks/{TARGET}").mkdir(parents=True)
+    for name in KEPT:
+        subprocess.run(["cp", "-a", TOP / "locks" / name, (checkout / "locks" / name).parent], check=True)
+    shutil.copy(root / "ubuntu-archive-keyring.asc", checkout / "locks/keyrings")
     (checkout / ".venv").symlink_to(TOP / ".venv")
     (checkout / ".salt").mkdir()
     (checkout / "pillar/local.sls").write_text(yaml.safe_dump(noble_archive.local_pillar(root, url, archive)))

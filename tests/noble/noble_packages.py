@@ -16,14 +16,6 @@ DRIVER_VERSION = f"{DRIVER}-0ubuntu0.24.04.1+standin"
 MULTIVERSE_DRIVER = "595.84-0ubuntu0.24.04.1+standin"
 TOOLKIT_VERSION = "1.20.0-1"
 
-COMPONENTS = {
-    "fail2ban": "universe",
-    "docker.io": "universe",
-    "tini": "universe",
-    "prometheus-node-exporter": "universe",
-    "nvtop": "multiverse",
-}
-"""of Debian's packages that are taken as they are or reshaped; all others are in main"""
 SUITES = {"docker.io": "noble-updates", "fail2ban": "noble-updates", "openssh-server": "noble-security"}
 """packages whose only version is not in the release pocket"""
 REPLACED = ("debian-archive-keyring", "docker-cli", "linux-image-cloud-amd64", "systemd-repart")
@@ -36,8 +28,10 @@ DATASOURCES = (
 )
 
 
-def reshape(parts: Parts, keyring: bytes) -> dict[str, list[Deb]]:
-    """Make all packages that differ. keyring: the archive's public key.
+def reshape(parts: Parts, keyring: bytes, components: dict[str, str]) -> dict[str, list[Deb]]:
+    """Make all packages that differ.
+
+    keyring: the archive's public key. components: of Ubuntu's packages, by name.
 
     Returns them by repository: `ubuntu` (both states of it), `current`, `lagging`, `nvidia`, `docker`.
     """
@@ -59,7 +53,7 @@ def reshape(parts: Parts, keyring: bytes) -> dict[str, list[Deb]]:
     parts.made = made["docker"]
     parts.new("docker-ce", "5:29.1.3-1~ubuntu.24.04~noble", "stable", "noble")
     for deb in made["ubuntu"]:
-        deb.component = COMPONENTS.get(deb.name, deb.component)
+        deb.component = components.get(deb.name, deb.component)
         deb.suite = SUITES.get(deb.name, deb.suite)
     return made
 
@@ -78,7 +72,8 @@ def release_names(parts: Parts) -> None:
     base.write(
         "/usr/lib/os-release",
         'PRETTY_NAME="Ubuntu 24.04 LTS (stand-in made of Debian 13 packages)"\nNAME="Ubuntu"\nVERSION_ID="24.04"\n'
-        'VERSION="24.04 LTS (Noble Numbat)"\nVERSION_CODENAME=noble\nID=ubuntu\nID_LIKE=debian\nUBUNTU_CODENAME=noble\n',
+        'VERSION="24.04 LTS (Noble Numbat)"\nVERSION_CODENAME=noble\n'
+        "ID=ubuntu\nID_LIKE=debian\nUBUNTU_CODENAME=noble\n",
     )
     base.write(
         "/etc/lsb-release",
@@ -239,7 +234,7 @@ def driver(parts: Parts, abi: str) -> None:
     shutil.copy(parts.tree("nvidia-persistenced") / program, daemon.path(program))
     daemon.write(
         "/usr/lib/systemd/system/nvidia-persistenced.service",
-        "[Unit]\nDescription=NVIDIA Persistence Daemon\nStopWhenUnneeded=true\nBefore=systemd-backlight@backlight:nvidia_0.service\n\n"
+        "[Unit]\nDescription=NVIDIA Persistence Daemon\nStopWhenUnneeded=true\n\n"
         "[Service]\nType=forking\n"
         "ExecStart=/usr/bin/nvidia-persistenced --user nvidia-persistenced --no-persistence-mode --verbose\n"
         "ExecStopPost=/bin/rm -rf /var/run/nvidia-persistenced\n",

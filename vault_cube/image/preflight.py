@@ -137,8 +137,8 @@ def can_reach(space: Workspace) -> str:
         found = mirrors.live(source, settings.image.mirrors, settings.target.architecture)
         places.setdefault(source.archive, [f"{place}/dists/{source.suites[0]}/InRelease" for place in found])
     for vendor in [*settings.driver.repositories, *settings.runtime.repositories]:
-        flat = vendor.suite.endswith("/")
-        index = f"{vendor.uri}/{vendor.suite}" if flat else f"{vendor.uri}/dists/{vendor.suite}/"
+        place = settings.image.mirrors.get(vendor.name, vendor.uri).rstrip("/")
+        index = f"{place}/{vendor.suite}" if vendor.suite.endswith("/") else f"{place}/dists/{vendor.suite}"
         places[vendor.name] = [f"{index.rstrip('/')}/InRelease"]
     try:
         lacking = {deb.archive for deb in AptLock.read(space.locks / "apt.lock").debs if not store.has(deb.sha256)}

@@ -10,7 +10,8 @@ from test_vendor_repository import Vendor
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import keys
-from vault_cube.image.locks import resolver, vendors
+from vault_cube.image.locks import resolve, resolver, vendors
+from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store
 from vault_cube.settings.image import Source
 from vault_cube.settings.repository import Repository
@@ -126,3 +127,43 @@ def test_a_locked_key_is_found_in_the_store_and_a_damaged_lock_is_named(space, t
     file.write_text(file.read_text().replace("vendor ", "vender "))
     with pytest.raises(VaultCubeError, match=r"keyrings\.lock"):
         vendors.read(here)
+
+
+def deb(name, archive):
+    return Deb("runtime", name, "99", "amd64", "-", archive, 1, "0" * 64, f"{name}.deb")
+
+
+@pytest.mark.parametrize(("names", "archive", "refused"), [
+    (["toolkit"], "vendor", None),
+    (["toolkit", "openssh-server"], "vendor", "openssh-server 99"),
+    (["toolkit-extra"], "vendor", "toolkit-extra 99"),
+    (["openssh-server"], "distribution", None),
+])  # fmt: skip
+def test_a_mirror_gives_no_more_than_the_vendor_may(space, names, archive, refused):
+    """apt's pins name the vendor's host, and a mirror has another."""
+    repositories = vendors.repositories(space())
+    debs = [deb(name, archive) for name in names]
+    if refused is None:
+        vendors.check_pins(repositories, debs)
+    else:
+        with pytest.raises(VaultCubeError, match=f"{refused} comes from repository vendor, whose pin does not name it"):
+            vendors.check_pins(repositories, debs)
+
+
+def test_a_mirror_s_package_that_no_pin_names_is_no_lock(space, distribution, address, tmp_path):
+    elsewhere = space()
+    (repository,) = elsewhere.settings.runtime.repositories
+    pin = repository.pin.model_copy(update={"origin": "vendor.example"})
+    repository = repository.model_copy(update={"uri": "https://vendor.example", "pin": pin})
+    elsewhere.settings.runtime.repositories = [repository]
+    vendors.lay_out(Store(elsewhere.store), vendors.lock(elsewhere), tmp_path / "keys")
+    own = Source.model_construct(
+        archive="distribution", mirror=f"file://{distribution.repo}", snapshot=None, suites=["./"], components=[],
+        keyring=str(distribution.key),
+    )  # fmt: skip
+    request = resolve.Request(
+        "target/apt.lock", [("runtime", ["toolkit", "openssh-server"])],
+        [own, *vendors.sources(elsewhere, tmp_path / "keys")], "amd64", "trixie", {}, [repository],
+    )  # fmt: skip
+    with pytest.raises(VaultCubeError, match=r"locks/target/apt\.lock: openssh-server 99 comes from repository vendor"):
+        request.resolve({"vendor": address}, 0)

@@ -17,6 +17,7 @@ from vault_cube.image.store import Store
 from vault_cube.image.workspace import LAYERS, Workspace
 from vault_cube.settings.environment import Environment
 from vault_cube.settings.image import Source
+from vault_cube.settings.repository import Repository
 
 
 @dataclass(frozen=True)
@@ -86,20 +87,22 @@ class Request:
     codename: str
     named: Mapping[str, Sequence[str]]
     """pillar key -> packages that it names; the archive must have each, also those that no layer installs"""
-    pins: str = ""
-    """apt's preferences"""
+    repositories: Sequence[Repository] = ()
+    """the vendors' repositories among the sources"""
     kernel: str | None = None
     """the pillar's kernel package; None: no kernel is wanted"""
 
     def resolve(self, mirrors: dict[str, str], epoch: int, kept: resolver.Kept | None = None) -> AptLock:
         """Resolve it with apt against today's archives. Raises VaultCubeError naming the lock."""
         try:
-            return resolver.resolve(
-                self.layers, self.sources, mirrors, self.architecture, epoch,
-                pins=self.pins, kept=kept, named=self.named, kernel=self.kernel,
+            lock = resolver.resolve(
+                self.layers, self.sources, mirrors, self.architecture, epoch, kept=kept, named=self.named,
+                pins=vendors.preferences(self.repositories) if self.repositories else "", kernel=self.kernel,
             )  # fmt: skip
+            vendors.check_pins(self.repositories, lock.debs)
         except VaultCubeError as err:
             raise VaultCubeError(f"locks/{self.file}: {err}") from None
+        return lock
 
 
 def of_tools(space: Workspace) -> Request:
@@ -123,7 +126,7 @@ def of_target(space: Workspace, vendor_keys: Path) -> Request:
         target.architecture,
         target.codename,
         named,
-        vendors.preferences(vendors.repositories(space)),
+        vendors.repositories(space),
         kernel if any(kernel in names for _, names in layers) else None,
     )
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import requests
@@ -16,6 +17,7 @@ from vault_cube import openpgp
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache.keys import KEYRINGS
 from vault_cube.image.locks import locktext
+from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store, Wanted
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings.image import Source
@@ -139,6 +141,22 @@ def preferences(wanted: Sequence[Repository]) -> str:
             entries.append(f"Package: {package}\nPin: {pin}")
         entries.append(f"Package: *\nPin: {_origin(one, -1)}")
     return "\n\n".join(entries) + "\n"
+
+
+def check_pins(wanted: Sequence[Repository], debs: Iterable[Deb]) -> None:
+    """Check that each repository gave only what its pin names.
+
+    apt knows a repository by its host, so that the preferences do not apply to a mirror from image:mirrors. Raises
+    VaultCubeError naming the first package that the pin does not.
+    """
+    patterns = {repository.name: repository.pin.packages for repository in wanted}
+    for deb in debs:
+        named = patterns.get(deb.archive)
+        if named is not None and not any(fnmatchcase(deb.name, pattern) for pattern in named):
+            raise VaultCubeError(
+                f"{deb.name} {deb.version} comes from repository {deb.archive}, whose pin does not name it: "
+                "add it to pin:packages of the repository, or use a mirror without it"
+            )
 
 
 def _origin(one: Repository, priority: int) -> str:

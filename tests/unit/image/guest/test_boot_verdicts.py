@@ -50,6 +50,32 @@ def test_anything_else_does_not(state, failed):
     assert (failed.split() or ["none"])[0] in str(wrong.value)
 
 
+CYCLES = {
+    # systemd 252 and 257
+    "sockets.target: Found ordering cycle on sockets.target/start": "sockets.target",
+    "ssh-host-keys.service: Found ordering cycle: basic.target/start after ssh.socket/start": "ssh-host-keys.service",
+    "basic.target: Job ssh.socket/start deleted to break ordering cycle starting with basic.target/start": "ssh.socket",
+    "Failed to isolate default target: Transaction order is cyclic. See system logs for details.": "cyclic",
+}
+
+
+def test_a_boot_without_a_cycle_passes():
+    journal = "Reached target sockets.target - Socket Units.\nStarted ssh-host-keys.service.\n"
+    assert cases.no_unit_waits_for_itself(trial({"journalctl": journal})) == "no ordering cycle in the boot's journal"
+
+
+@pytest.mark.parametrize(("line", "named"), CYCLES.items())
+def test_a_cycle_that_systemd_broke_does_not(line, named):
+    journal = f"Reached target sockets.target - Socket Units.\n{line}\nStarted docker.service.\n"
+    with pytest.raises(Wrong, match=named):
+        cases.no_unit_waits_for_itself(trial({"journalctl": journal}))
+
+
+def test_an_empty_journal_proves_nothing():
+    with pytest.raises(Wrong, match="journal is empty"):
+        cases.no_unit_waits_for_itself(trial({"journalctl": ""}))
+
+
 @pytest.mark.parametrize("status", [
     {"status": "error", "errors": ["locale"]},
     {"status": "done", "errors": ["late"]},
