@@ -65,8 +65,8 @@ def of(space: Workspace) -> Needs:
     # the disk is as large as the tree, and is there while its forms are packed
     disk = download + tree + forms
     if not all(layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()):
-        # the layers, and the disk of the layers below the last one, which is kept
-        disk += 2 * tree
+        # a disk of the lower layers is kept as well, but only if there is room for it
+        disk += tree
     if tools.find(space) is None:
         disk += sum(tool_debs.values()) * TOOLS_TREE
     return Needs(sum(files.values()), download, int(disk))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from pathlib import Path
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.disk import ext4_changes
 from vault_cube.image.layers import chroot, tools
+from vault_cube.image.progress import note
 from vault_cube.image.workspace import Workspace
 
 NAME = "disk"
-"""of the kept disks, among the layers"""
+"""name of base disks in the layer cache"""
 MIB = 1 << 20
 BLOCK = 4096
 GPT_MIB = 1
@@ -141,8 +143,7 @@ def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, fol
             for name in ("disk_uuid", "esp_uuid", "root_uuid", "filesystem_uuid", "hash_seed")
         },
     }
-    kept = _kept(space, below, environment, log)
-    copy_sparse(kept.tree / "disk.raw", folder / "disk.raw")
+    _put_base_disk(space, below, environment, log, folder / "disk.raw")
     _in_tools(
         space,
         KERNEL + LAST,
@@ -154,26 +155,36 @@ def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, fol
     )
 
 
-def kept_key(below: Sequence[layer_cache.Entry], environment: Mapping[str, str]) -> keys.Key:
-    """The key of the disk of some layers."""
+def base_key(below: Sequence[layer_cache.Entry], environment: Mapping[str, str]) -> keys.Key:
+    """Return the key of the disk that holds some layers."""
     return keys.of({"parent": below[-1].meta["key"], "commands": PARTITIONS, **environment})
 
 
-def _kept(
-    space: Workspace, below: Sequence[layer_cache.Entry], environment: Mapping[str, str], log: Path
-) -> layer_cache.Entry:
-    """The disk of the layers below the last one, made when it is not there."""
-    key = kept_key(below, environment)
+def _put_base_disk(
+    space: Workspace, below: Sequence[layer_cache.Entry], environment: Mapping[str, str], log: Path, target: Path
+) -> None:
+    """Put a disk of the layers below the last one at `target`.
+
+    It comes from the layer cache, or is made and stored there for the next build. Without room for two disks and the
+    formats, it is made and not stored; the bytes are the same.
+    """
+    key = base_key(below, environment)
     entry = layer_cache.sound(layer_cache.find(space.layers, key.key))
     if entry is None:
-        with space.scratch("kept-disk") as work:
+        with space.scratch("base-disk") as work:
             (work / NAME).mkdir()
             _in_tools(
                 space, PARTITIONS, log=log, folder=work / NAME, trees={"/run/below": below}, environment=environment
             )
-            size = (work / NAME / "disk.raw").stat().st_blocks * 512
+            disk = work / NAME / "disk.raw"
+            size = disk.stat().st_blocks * 512
+            # the copy, and the formats, which together are seldom larger than the disk
+            if shutil.disk_usage(work).free < 2 * size:
+                note("no room to keep the disk of the lower layers: a change in layer 5 takes as long as a new disk")
+                disk.rename(target)
+                return
             entry = layer_cache.keep(space.layers, key.key, work / NAME, NAME, key.inputs, bytes=size)
-    return entry
+    copy_sparse(entry.tree / "disk.raw", target)
 
 
 def copy_sparse(source: Path, target: Path) -> None:

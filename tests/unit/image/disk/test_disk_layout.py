@@ -46,7 +46,7 @@ def test_small_files_take_whole_blocks_and_an_inode(root):
 
 def test_a_kept_disk_is_of_its_layers_sizes_and_commands(monkeypatch):
     def key(parent="of frameworks", **environment):
-        return raw_disk.kept_key([SimpleNamespace(meta={"key": parent})], {"ROOT_MIB": "1", **environment}).key
+        return raw_disk.base_key([SimpleNamespace(meta={"key": parent})], {"ROOT_MIB": "1", **environment}).key
 
     assert key() == key()
     others = [key("of other frameworks"), key(ROOT_MIB="2"), key(SOURCE_DATE_EPOCH="3")]
@@ -57,3 +57,16 @@ def test_a_kept_disk_is_of_its_layers_sizes_and_commands(monkeypatch):
 def test_a_hard_link_takes_no_room(root):
     linked = [*tree(300 * MIB), *(f"again{number} f 644 0:0 {300 * MIB} 0 =file0 -" for number in range(5))]
     assert root(linked, tree()) == root(tree(300 * MIB), tree())
+
+
+@pytest.mark.parametrize(("free_mib", "kept"), [(19, 0), (21, 1)])
+def test_a_base_disk_is_kept_only_where_there_is_room_for_two(workspace, tmp_path, monkeypatch, free_mib, kept):  # noqa: F811
+    space = workspace()
+    monkeypatch.setattr(
+        raw_disk, "_in_tools", lambda *_, folder, **__: (folder / "disk.raw").write_bytes(b"d" * (10 * MIB))
+    )
+    monkeypatch.setattr(raw_disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mib * MIB))
+    below, target = [SimpleNamespace(meta={"key": "frameworks"})], tmp_path / "disk.raw"
+    raw_disk._put_base_disk(space, below, {"ROOT_MIB": "1"}, tmp_path / "log", target)
+    assert target.read_bytes() == b"d" * (10 * MIB)
+    assert len(list(space.layers.glob("*"))) == kept
