@@ -75,8 +75,8 @@ def without(component):
         (adds("validation", "nvtop"), r"nvtop \(validation:packages\): is in component multiverse of ubuntu; "),
         (holds("nvidia-utils-595"), r"nvidia-utils-595 \(driver:packages, driver:held\): is in component multiverse"),
         (
-            adds("driver", "nvidia-headless-no-dkms-595-open"),
-            r"nvidia-headless-no-dkms-595-open \(driver:packages\): is in component multiverse of ubuntu; ",
+            holds("nvidia-headless-no-dkms-595-open"),
+            r"nvidia-headless-no-dkms-595-open \(driver:packages, driver:held\): is in component multiverse of ubuntu; ",
         ),
         (adds("base", "no-such-package"), r"no-such-package \(base:packages\): not in contract\.json: look it up"),
         (holds("linux-headers-generic"), r"linux-headers-generic \(driver:packages, driver:held\): not in"),

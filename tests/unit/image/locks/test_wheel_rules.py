@@ -130,7 +130,7 @@ def test_parts_of_one_toolkit_are_of_one_cuda_release(change, named):
 
 def test_cccl_of_a_release_counts_as_that_release():
     newest = dict.fromkeys(CUDA_13_0, "13.3.33") | {"nvidia-cuda-cccl": "13.3.3.3.1"}
-    assert broken(newest, wanted=settings(branch="610", fallbacks=[])) == []
+    assert broken(newest, wanted=settings(branch="610")) == []
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_cccl_of_a_release_counts_as_that_release():
     ],
 )
 def test_the_driver_reads_the_ptx_that_nvcc_emits(release, branch, reads):
-    lines = broken(dict.fromkeys(CUDA_13_0, release), wanted=settings(branch=branch, fallbacks=[]))
+    lines = broken(dict.fromkeys(CUDA_13_0, release), wanted=settings(branch=branch))
     assert (lines == []) is reads
     if not reads:
         assert f"driver {branch} compiles PTX of CUDA" in lines[0]
@@ -168,7 +168,7 @@ def test_the_driver_reads_the_ptx_that_nvcc_emits(release, branch, reads):
 )
 def test_the_driver_reads_the_ptx_that_a_wheel_holds_for_the_gpu(wheel, generation, branch, reads):
     # CUDA 12, so that the schema allows the older branches
-    wanted = settings(branch=branch, generation=generation, fallbacks=[], cuda={"toolkit": "12.9", "cudnn": "9.28"})
+    wanted = settings(branch=branch, generation=generation, cuda={"toolkit": "12.9", "cudnn": "9.28"})
     lines = broken(wheel, wanted=wanted)
     assert (lines == []) is reads
     assert reads or f"no machine code for {generation} GPUs" in lines[0]
