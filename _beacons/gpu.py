@@ -14,9 +14,11 @@ def validate(config):
 
 def beacon(config):
     """
-    Look at the GPUs and tell what is new; the first look begins to listen.
+    Look at the GPUs and report what is new; the first look begins to listen.
 
-    Events are named ``salt/beacon/<minion>/gpu/xid``, ``…/lost`` and ``…/back``. A machine without a driver has none.
+    Events are named ``salt/beacon/<minion>/gpu/xid``, ``…/lost``, ``…/back`` and ``…/added``. A machine without a
+    driver has none. A GPU that hung is asked again once a minute. Between two looks a child process keeps NVML open,
+    and a GPU that is open cannot be reset: ``gpu.reset`` stops the minion for that time.
 
     .. code-block:: yaml
 
@@ -28,13 +30,13 @@ def beacon(config):
     from vault_cube.gpu.watch import Watch
 
     if "gpu_watch" not in __context__:
-        # the minion waits meanwhile: a driver that hangs must not hold it for long
-        __context__["gpu_watch"] = Watch(Session(answer_s=3))
+        # the minion waits for the answer: a driver that hangs must not hold it for long
+        __context__["gpu_watch"] = Watch(Session(answer_s=2, later_s=0.5, retry_s=60))
     return __context__["gpu_watch"].look()
 
 
 def close(config):
-    """End the process that asks the driver; Salt calls it when beacons are configured anew."""
+    """End the process that asks the driver; Salt calls it when the beacons' configuration changes."""
     watch = __context__.pop("gpu_watch", None)
     if watch:
         watch.close()

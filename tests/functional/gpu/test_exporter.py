@@ -21,7 +21,8 @@ def said(tmp_path):
     """said(log, beside_dcgm) is all metrics: {name: {labels without those that never differ: value}}."""
 
     def ask(log="", **options):
-        (tmp_path / "kernel.log").write_text(log)
+        if log is not None:
+            (tmp_path / "kernel.log").write_text(log)
         with Session(0.5) as session:
             families = exporter.families(session, Host(tmp_path), **options)
         return {
@@ -82,6 +83,21 @@ def test_xids_find_their_gpu_and_one_that_is_gone_has_none(nvml, said):
     assert found["DCGM_FI_DEV_XID_ERRORS"] == {("0",): 0, ("1",): 63, ("2",): 0, ("3",): 0}
 
 
+def test_a_log_that_cannot_be_read_is_not_a_log_without_xids(nvml, said):
+    found = said(None)
+    assert "DCGM_FI_DEV_XID_ERRORS" not in found
+    assert "vault_cube_gpu_xid_timestamp_seconds" not in found
+    assert found["vault_cube_gpu_log_readable"] == {(): 0}
+    assert said("")["DCGM_FI_DEV_XID_ERRORS"] == {(str(n),): 0 for n in range(4)}
+    assert said("")["vault_cube_gpu_log_readable"] == {(): 1}
+
+
+def test_xids_of_mig_and_losses_without_an_xid(nvml, said):
+    log = "1700000000.5 box kernel: NVRM: Xid (PCI:0000:31:00 GPU-I:05): 95, pid=1, name=python, Uncontained\n"
+    log += "1700000001.5 box kernel: NVRM: GPU 0000:51:00.0: GPU has fallen off the bus.\n"
+    assert said(log)["DCGM_FI_DEV_XID_ERRORS"] == {("0",): 0, ("1",): 95, ("2",): 79, ("3",): 0}
+
+
 def test_a_gpu_that_is_lost_in_the_middle_of_a_read(nvml, said):
     nvml.gpu(2, error={"nvmlDeviceGetPowerUsage": 15})
     found = said()
@@ -91,7 +107,7 @@ def test_a_gpu_that_is_lost_in_the_middle_of_a_read(nvml, said):
 
 
 def test_a_driver_that_hangs_costs_its_gpu_only(nvml, said):
-    nvml.gpu(3, hang={"nvmlDeviceGetTemperature": 1})
+    nvml.gpu(3, hang={"nvmlDeviceGetTemperatureV": 1})
     found = said()
     assert found["vault_cube_gpu_answers"]["3",] == 0
     assert found["DCGM_FI_DEV_GPU_TEMP"]["0",] == 38
