@@ -173,7 +173,7 @@ def kernel_modules(seen: Seen) -> Finding:
 def device_files(seen: Seen) -> Finding:
     """Can programs open the GPUs? CUDA reads and writes /dev/nvidiactl, /dev/nvidia-uvm and /dev/nvidiaN."""
     minors = [card["minor"] for card in seen.answering if "minor" in card]
-    if not minors or not (seen.machine.root / "dev/nvidiactl").exists():
+    if not minors or "kernel_module" not in seen.facts or not (seen.machine.root / "dev/nvidiactl").exists():
         return lacking("no device files of the driver here")
     wrong = host.device_files(seen.machine, minors)
     if not wrong:
