@@ -250,6 +250,9 @@ EXPORT int nvmlDeviceGetMarginTemperature(Gpu *g, Margin *out) {
 typedef struct { unsigned version; int sensor, celsius; } Temperature;
 EXPORT int nvmlDeviceGetTemperatureV(Gpu *g, Temperature *out) {
     char key[64];
+    // what ails the older function ails this one: both ask the same sensor
+    int code = enter("nvmlDeviceGetTemperature", g);
+    if (code) return code;
     ENTER(g);
     snprintf(key, sizeof key, "temperature.%d", out->sensor);
     return unsigned_of(g, key, (unsigned *)&out->celsius);

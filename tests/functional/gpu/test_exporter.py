@@ -107,7 +107,7 @@ def test_a_gpu_that_is_lost_in_the_middle_of_a_read(nvml, said):
 
 
 def test_a_driver_that_hangs_costs_its_gpu_only(nvml, said):
-    nvml.gpu(3, hang={"nvmlDeviceGetTemperatureV": 1})
+    nvml.gpu(3, hang={"nvmlDeviceGetTemperature": 1})
     found = said()
     assert found["vault_cube_gpu_answers"]["3",] == 0
     assert found["DCGM_FI_DEV_GPU_TEMP"]["0",] == 38

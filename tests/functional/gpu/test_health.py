@@ -269,9 +269,8 @@ FAULTS = {
     "no temperature, and fans that stand still": (
         change(temperature={0: None}, fan={0: 0, 1: 0}), only("temperature", "warning"),
     ),
-    "the older function is gone": (change(error={"nvmlDeviceGetTemperature": 26}), {}),
-    "both functions are gone": (
-        change(error={"nvmlDeviceGetTemperature": 26, "nvmlDeviceGetTemperatureV": 26}), only("temperature", "warning"),
+    "the function for it is gone": (
+        change(error={"nvmlDeviceGetTemperature": 26}), only("temperature", "warning"),
     ),
     "too warm": (change(temperature={0: 86}), only("temperature", "warning")),
     "at its own limit": (change(temperature={0: 85}, threshold={1: 85, 3: 80}), only("temperature", "fault")),
