@@ -30,6 +30,7 @@ host       what the kernel says without NVML: modules, PCI, IOMMU, Secure Boot; 
 topology   links, NUMA nodes, processors near a GPU, P2P, what NCCL will use
 detail     `details`: all that NVML says of each GPU, for gpu.detect and gpu.health
 kernel_log the kernel's log of this boot and the one before, and its XIDs
+xid_memory this boot's XIDs from one run of the exporter to the next
 health     `health(gpus, pillar)`: a small check per question → {"verdict", "counts", "checks": [{"check", "gpu"
            (absent: the box), "verdict", "evidence", "todo"}]}; verdicts "ok", "warning", "fault", "not applicable"
 validate   the checks of health that hold a GPU against the pillar's expectation, as layer.check's verdicts

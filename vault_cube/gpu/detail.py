@@ -116,7 +116,7 @@ def _memory(device: Device) -> dict[str, Any]:
 
 
 def _sram_exceeded(device: Device) -> bool | None:
-    """Whether the SRAM had more uncorrected errors than NVIDIA bears with (nvml.h, nvmlEccSramErrorStatus_t)."""
+    """Whether the SRAM had more uncorrected errors than NVIDIA allows (nvml.h, nvmlEccSramErrorStatus_t)."""
     status = device.nvml.pynvml.c_nvmlEccSramErrorStatus_v1_t()
     # pynvml hands it on as it is
     code = device.ask("nvmlDeviceGetSramEccErrorStatus", ctypes.byref(status))

@@ -7,6 +7,7 @@ work (github.com/NVIDIA/dcgm-exporter, etc/default-counters.csv; DCGM's field id
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from vault_cube.gpu import host, kernel_log, throttle
@@ -15,16 +16,21 @@ from vault_cube.gpu.failures import NvmlProblem
 from vault_cube.gpu.host import Host
 from vault_cube.gpu.readings import readings
 from vault_cube.gpu.session import Session
+from vault_cube.gpu.xid_memory import XidMemory
 from vault_cube.monitoring.exposition import Family
 
 
-def families(session: Session, machine: Host | None = None, *, beside_dcgm: bool = False) -> list[Family]:
+def families(
+    session: Session, machine: Host | None = None, *, beside_dcgm: bool = False, memory: Path | None = None
+) -> list[Family]:
     """All metrics; a driver that does not answer is one of them, not an error.
 
-    machine: whose kernel's log is read. beside_dcgm: without what dcgm-exporter has.
+    machine: whose kernel's log is read. beside_dcgm: without what dcgm-exporter has. memory: a file that keeps this
+    boot's XIDs, so that only the end of the log has to be read.
     """
     machine = machine or Host()
-    log = kernel_log.begin(machine)
+    kept = XidMemory(machine, memory) if memory else None
+    log = kept.begin() if kept else kernel_log.begin(machine)
     found = facts(session, machine)
     now: list[dict[str, Any]] = []
     if found["devices"]:
@@ -34,7 +40,7 @@ def families(session: Session, machine: Host | None = None, *, beside_dcgm: bool
             found |= {"problem": str(err), "problem_kind": err.problem.kind}
     labels = {one["index"]: _labels(one) for one in found["devices"]}
     read = [(labels[one["index"]], one) for one in now if one["index"] in labels]
-    xids = kernel_log.xids(log)
+    xids = kept.xids(log) if kept else kernel_log.xids(log)
     # a log that cannot be read has neither XIDs nor none: their metrics are absent then
     logged = None if xids is None else _on_gpus(xids, found["devices"])
     own = [*_state(session, found, labels, read), *_throttled(read), _xid_times(logged or [], labels)]

@@ -22,26 +22,31 @@ JOURNAL_S = 5
 class Reading:
     """A journal that is being read."""
 
-    def __init__(self, process: subprocess.Popen[str], boot: int) -> None:
-        self.process, self.boot = process, boot
+    def __init__(self, process: subprocess.Popen[str], boot: int, end_only: bool) -> None:
+        self.process, self.boot, self.end_only = process, boot, end_only
         self.until = time.monotonic() + JOURNAL_S
 
 
-def begin(machine: Host, boot: int = 0) -> Reading | Lines | None:
+def begin(machine: Host, boot: int = 0, since: float | None = None) -> Reading | Lines | None:
     """Start to read, so that other work can go on at the same time.
 
-    boot: 0 is this one, -1 the one before. A test's machine has its logs in the files kernel.log and kernel.log.1.
+    boot: 0 is this one, -1 the one before. since: seconds since 1970, to read the end of a journal that could be read
+    before. A test's machine has its logs in the files kernel.log and kernel.log.1.
     """
     if machine.root != Path("/"):
         text = machine.text("kernel.log" if boot == 0 else f"kernel.log.{-boot}")
         return None if text is None else _parsed(text)
     try:
         process = subprocess.Popen(
-            [*JOURNAL, f"--boot={boot}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+            [*JOURNAL, f"--boot={boot}", *([] if since is None else [f"--since=@{since:.0f}"])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
         )
     except OSError:
         return _buffer() if boot == 0 else None
-    return Reading(process, boot)
+    return Reading(process, boot, since is not None)
 
 
 def lines(begun: Reading | Lines | None) -> Lines | None:
@@ -58,7 +63,8 @@ def lines(begun: Reading | Lines | None) -> Lines | None:
     # an empty result is status 1, too; a journal that cannot be read, or is none, says so
     if begun.process.returncode != 0 and err.strip():
         return other()
-    return _parsed(out) or other()
+    # the driver writes when it starts: without any line of its the journal was not kept from the boot on
+    return _parsed(out) or ([] if begun.end_only else other())
 
 
 def xids(begun: Reading | Lines | None) -> list[dict[str, Any]] | None:

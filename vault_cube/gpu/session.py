@@ -8,6 +8,7 @@ of its own. A child that the kernel keeps in state D cannot be killed, and is le
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -25,7 +26,7 @@ LATER_S = 1.0
 """After the first hang the driver is known to be ill: the other GPUs, and later questions, get less time."""
 GRAIN_S = (1.5, 0.5)
 """answer_s and later_s where every Salt command waits: 3 s at most, with the ends of the children."""
-CLOSE_S = 0.5
+CLOSE_S = 0.3
 
 
 class Hang(NamedTuple):
@@ -153,7 +154,9 @@ class Session:
 
         trials = {index: Child() for index in indices}
         for index, child in trials.items():
-            child.send((question, index, args))
+            # one that has crashed already is left to the main child, which reports it
+            with contextlib.suppress(OSError):
+                child.send((question, index, args))
         until = time.monotonic() + self.later_s
         for index, child in trials.items():
             if not child.ready(max(0.0, until - time.monotonic())):

@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
             from vault_cube.gpu.session import Session
 
             with Session() as session:
-                families = exporter.families(session, beside_dcgm=chosen.beside_dcgm)
+                # the node exporter reads files that end in .prom, and no other
+                memory = chosen.folder / ".vault-cube-xids.json"
+                families = exporter.families(session, beside_dcgm=chosen.beside_dcgm, memory=memory)
         exposition.write(chosen.folder, f"vault-cube-{chosen.what}", families)
     except VaultCubeError as err:
         print(err, file=sys.stderr)

@@ -212,7 +212,7 @@ FAULTS = {
     "a row that waits": (h200(remapped={"uncorrected": 1, "pending": 1}), only("remapped rows", "warning", 0)),
     "a row was remapped": (h200(remapped={"uncorrected": 1}), {}),
     "many rows were remapped": (h200(remapped={"corrected": 900, "uncorrected": 511}), {}),
-    "as many rows were remapped as NVIDIA bears with": (
+    "as many rows were remapped as NVIDIA allows": (
         h200(remapped={"uncorrected": 512}), only("remapped rows", "fault", 0),
     ),
     "a bank has no spare row left": (h200(histogram={"none": 1}), only("remapped rows", "warning", 0)),

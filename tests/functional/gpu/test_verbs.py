@@ -104,6 +104,22 @@ def test_a_machine_without_a_driver_answers_in_one_line(config, nvml, verb):
     assert len(lines) == 1, ran.stdout
 
 
+def test_a_reset_shows_its_commands(config, nvml):
+    folder = config("ubuntu-24.04")
+    ran = salt_call(folder, "--out=json", "gpu.reset", "2", "test=True", environment=nvml.environment)
+    found = answer(ran)
+    assert (ran.returncode, found["gpu"]) == (0, 2)
+    assert "nvidia-smi --gpu-reset -i 00000000:51:00.0" in found["commands"]
+    assert "reset" not in found
+
+
+@pytest.mark.parametrize(("gpu", "says"), [("7", "there is no GPU 7"), ("two", "two")])
+def test_a_reset_that_cannot_be_is_one_line(config, nvml, gpu, says):
+    ran = salt_call(config("ubuntu-24.04"), "gpu.reset", gpu, environment=nvml.environment)
+    assert ran.returncode != 0
+    assert says in ran.stdout + ran.stderr
+
+
 def test_topology_says_what_nccl_will_use(config, nvml):
     found = answer(salt_call(config("ubuntu-24.04"), "--out=json", "gpu.topology", environment=nvml.environment))
     assert found["links"]["0-3"] == {"read": "chipset not supported", "write": "chipset not supported", "p2p": False,

@@ -137,7 +137,7 @@ def _said(check: BoxCheck | CardCheck, gpu: int | None, found: Finding) -> dict[
 
 
 def accepted(one: dict[str, Any], reasons: Mapping[str, Any]) -> dict[str, Any]:
-    """A finding as the pillar bears with it: an accepted warning is ok, a fault only if the pillar says `faults`.
+    """Apply the pillar's acceptances to a finding: an accepted warning is ok, a fault only with `faults: true`.
 
     reasons: pillar gpu:health:accepted, check → reason, or {reason, gpus, faults}.
     """

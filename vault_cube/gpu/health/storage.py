@@ -18,7 +18,7 @@ def ecc(card: Card, seen: Seen) -> Finding:
     if now.get("uncorrected", 0):
         return Finding(FAULT, said, f"results since then may be wrong: {RESET}; if it happens again, replace the card")
     if card.get("sram_exceeded"):
-        return Finding(FAULT, f"{said}; SRAM: more uncorrected errors than NVIDIA bears with", "replace the card")
+        return Finding(FAULT, f"{said}; SRAM: more uncorrected errors than NVIDIA allows", "replace the card")
     if now.get("corrected", 0) > seen.rules["ecc_corrected"]:
         return Finding(
             WARNING, f"{said}; > {seen.rules['ecc_corrected']} (ecc_corrected)", "watch it; burn it in: gpu.stress"
