@@ -23,7 +23,8 @@ LINE = re.compile(rf"NVRM: Xid \((?:PCI:)?{ADDRESS}(?P<instance>[^)]*)\)[^:]*: (
 # A card that fell off the bus, without an XID: "NVRM: GPU 0000:01:00.0: GPU has fallen off the bus.", and when the
 # driver starts, in three lines, "NVRM: The NVIDIA GPU 0000:01:00.0", …, "NVRM: fallen off the bus and is not responding
 # to commands." Source: the same, src/nvidia/arch/nvalloc/unix/src/osinit.c and osapi.c
-LOSS = re.compile(rf"NVRM: (?:GPU {ADDRESS}: )?(?:GPU has )?fallen off the bus", re.IGNORECASE)
+# Older drivers wrote "NVRM: GPU at 0000:01:00.0 has fallen off the bus."
+LOSS = re.compile(rf"NVRM: (?:.*?\b{ADDRESS}.*)?.*fallen off the bus", re.IGNORECASE)
 BEGINNING = re.compile(rf"NVRM: The NVIDIA GPU {ADDRESS}")
 NO_POWER = re.compile(rf"NVRM: GPU {ADDRESS}: .*necessary power cables")
 OFF_BUS, AUXILIARY_POWER = 79, 54

@@ -63,7 +63,7 @@ def lines(begun: Reading | Lines | None) -> Lines | None:
     # an empty result is status 1, too; a journal that cannot be read, or is none, says so
     if begun.process.returncode != 0 and err.strip():
         return other()
-    # the driver writes when it starts: without any line of its the journal was not kept from the boot on
+    # the driver writes a line when it starts: a journal without any was not kept since the boot
     return _parsed(out) or ([] if begun.end_only else other())
 
 

@@ -104,16 +104,20 @@ def fans(device: Device) -> list[int]:
     return [int(speed) for speed in speeds if speed is not None]
 
 
-def processes(device: Device) -> list[dict[str, Any]]:
-    """Who holds memory of a GPU: pid, memory_mib where the driver says it, kind compute or graphics."""
-    found = []
-    for kind in ("Compute", "Graphics"):
-        for one in device.ask(f"nvmlDeviceGet{kind}RunningProcesses") or []:
-            held = one.usedGpuMemory
-            found.append(
-                {"pid": int(one.pid), "kind": kind.lower(), **({} if held is None else {"memory_mib": held >> 20})}
-            )
-    return found
+def processes(device: Device) -> list[dict[str, Any]] | None:
+    """Who holds memory of a GPU: pid, memory_mib if the driver gives it, kind compute or graphics.
+
+    None if the driver does not know its processes: that is not the same as none.
+    """
+    kinds = {kind: device.ask(f"nvmlDeviceGet{kind}RunningProcesses") for kind in ("Compute", "Graphics")}
+    if all(held is None for held in kinds.values()):
+        return None
+    return [
+        {"pid": int(entry.pid), "kind": kind.lower()}
+        | present(memory_mib=None if entry.usedGpuMemory is None else entry.usedGpuMemory >> 20)
+        for kind, held in kinds.items()
+        for entry in held or []
+    ]
 
 
 def field(device: Device, number: int, scope: int = 0) -> int | float | None:

@@ -56,6 +56,12 @@ def test_what_a_card_lacks_is_absent(nvml, said):
     assert found["DCGM_FI_DEV_FAN_SPEED"]["0",] == 30
 
 
+def test_a_driver_that_does_not_know_its_processes_has_not_none(nvml, said):
+    nvml.gpu(2, error=dict.fromkeys(("nvmlDeviceGetComputeRunningProcesses_v3",
+                                     "nvmlDeviceGetGraphicsRunningProcesses_v3"), 3))  # fmt: skip
+    assert {key[0] for key in said()["vault_cube_gpu_processes"]} == {"0", "1", "3"}
+
+
 def test_beside_dcgm_exporter_nothing_is_said_twice(nvml, said):
     found = said(beside_dcgm=True)
     assert not [name for name in found if name.startswith("DCGM")]

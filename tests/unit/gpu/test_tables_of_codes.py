@@ -90,6 +90,8 @@ LOST = [
      "NVRM: fallen off the bus and is not responding to commands."],
     [r"NVRM: The NVIDIA GPU 0000:51:00.0\x0aNVRM: (PCI ID: 10de:2b85) installed in this system has\x0aNVRM: fallen off"
      " the bus and is not responding to commands."],
+    ["NVRM: GPU at 0000:51:00.0 has fallen off the bus."],
+    ["NVRM: GPU at PCI:0000:51:00: GPU-5eed0000 has fallen off the bus and is not responding to commands."],
     # with its XID it is one loss, not two
     ["NVRM: Xid (PCI:0000:51:00): 79, GPU has fallen off the bus.",
      "NVRM: GPU 0000:51:00.0: GPU has fallen off the bus."],
@@ -103,7 +105,7 @@ def test_a_card_that_fell_off_the_bus_with_and_without_an_xid(lines):
 
 
 def test_each_card_that_fell_off_the_bus_counts():
-    lines = [*LOST[3], "NVRM: GPU 0000:31:00.0: GPU has fallen off the bus.", LOST[0][0]]
+    lines = [*LOST[-1], "NVRM: GPU 0000:31:00.0: GPU has fallen off the bus.", LOST[0][0]]
     assert [one["bus_id"] for one in events.logged(lines)] == ["0000:51:00", "0000:31:00", "0000:51:00"]
 
 

@@ -96,7 +96,7 @@ def _twice(session: Session, machine: Host, cards: list[dict[str, Any]]) -> list
 
 
 def _processes(device: Device) -> dict[str, Any]:
-    return {"processes": readings.processes(device)}
+    return readings.present(processes=readings.processes(device))
 
 
 def judge(

@@ -172,7 +172,9 @@ def mig(card: Card, seen: Seen) -> Finding:
 
 def processes(card: Card, seen: Seen) -> Finding:
     """Who holds memory? What holds much outside a container or a service was mostly forgotten."""
-    holders, most = card.get("processes", ()), seen.rules["held_mib"]
+    holders, most = card.get("processes"), seen.rules["held_mib"]
+    if holders is None:
+        return lacking("the driver does not tell")
     said, loose, gone = [], [], []
     for one in holders:
         known = host.process(seen.machine, one["pid"])
