@@ -251,6 +251,9 @@ FAULTS = {
         both(lambda box: box.be("2x H100 NVL"), lambda box: box.nvml.gpu(1, nvlink={0: {"state": 0}})),
         only("nvlink", "fault", 1),
     ),
+    "one bridge of an A100, and a driver that does not say where it goes": (
+        h200(name="NVIDIA A100 80GB PCIe", nvlink={n: {"state": int(n < 4)} for n in range(12)}), {},
+    ),
     "one bridge on each of two cards": (
         both(
             lambda box: box.be("4x RTX PRO 6000"),

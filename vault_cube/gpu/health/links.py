@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from vault_cube.gpu import failures, host
 from vault_cube.gpu.health.box import is_model
 from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, busy, lacking, ok
@@ -86,10 +88,10 @@ def nvlink(card: Card, seen: Seen) -> Finding:
     counted = [link["errors"] for link in up if "errors" in link]
     errors = {name: [sum(link[c] for c in counters if c in link) for link in counted if link.keys() & set(counters)]
               for name, counters in COUNTERS.items()}  # fmt: skip
-    sums = {name: sum(counts) for name, counts in errors.items() if counts}
-    told = ", ".join(f"{n} {name}" for name, n in sums.items()) or "error counters not available"
+    sums = {name: sum(of_links) for name, of_links in errors.items() if of_links}
+    counts = ", ".join(f"{n} {name}" for name, n in sums.items()) or "error counters not available"
     wanted = _links_wanted(card, seen)
-    said = f"{len(up)} of {len(links)} up; {told}"
+    said = f"{len(up)} of {len(links)} up; {counts}"
     if len(up) < wanted:
         return Finding(FAULT, f"{said}; {wanted} expected", f"{failures.RESET}; look at bridge, cables and connectors")
     if any(sums.values()):
@@ -97,17 +99,23 @@ def nvlink(card: Card, seen: Seen) -> Finding:
     return ok(said)
 
 
+# cards in a PCIe slot, where bridges make the links; those on a board (SXM) have all of them
+BRIDGED = re.compile(r"PCIe|NVL\b|RTX|Quadro|TITAN|\bA(10|16|30|40)\b", re.IGNORECASE)
 COUNTERS = {"replay": ("replay",), "recovery": ("recovery",), "crc": ("crc_flit", "crc_data")}
 
 
 def _links_wanted(card: Card, seen: Seen) -> int:
-    """How many links have to be up: what the pillar knows of the model; as many as on the other cards of the model, if
-    bridges connect them; all of them otherwise."""
+    """How many links have to be up.
+
+    What the pillar knows of the model; as many as on the other cards of the model, if bridges connect them; all of them
+    otherwise.
+    """
     name, links = card.get("name", ""), card["nvlinks"]
     known = [count for model, count in seen.rules["nvlinks"].items() if is_model(name, model)]
     if known:
         return int(min(known))
-    if any(link.get("peer") == "gpu" for link in links):
+    peers = {link["peer"] for link in links if "peer" in link}
+    if "gpu" in peers or (not peers and BRIDGED.search(name)):
         siblings = [other for other in seen.answering if other.get("name") == name]
         return max(len([link for link in other.get("nvlinks", ()) if link["active"]]) for other in siblings)
     return len(links)
