@@ -241,8 +241,8 @@ validation:
       stale_minutes: 5
 
 gpu:
-  # NVML answers in microseconds; without persistence it wakes each card first, which takes seconds
-  answer_s: 10
+  # NVML answers in microseconds; without persistence it initialises each card first, which takes seconds
+  answer_s: 5
   model: null
   compute_mode: default
   mig: false
@@ -250,15 +250,33 @@ gpu:
     window_s: 0.05
     load_s: 4
     # a card's own limits (nvidia-smi -q -d TEMPERATURE) count where they are lower
-    celsius: {warning: 85, fault: 92, fan: 65}
+    # margin: cold cards without one give 0 or less (gpud, components/accelerator/nvidia/temperature); an H200 slows down
+    # at -2 and shuts down at -8 (nvidia-smi -q, T.Limit thresholds)
+    celsius: {warning: 85, fault: 92, fan: 65, margin_from: 75, margin_fault: -5}
     # every workload that is worth it lives at its power cap
     throttle_share: {sw_power_cap: 1.0, board_limit: 1.0, reliability: 1.0, sync_boost: 1.0}
     ecc_corrected: 10
     pcie_replays: 100
+    # links at generation 5 show trouble under load first (github.com/vllm-project/vllm/issues/14628)
+    pcie_replays_loaded: 10
     pcie_corrected: 100
+    # DCGM, DcgmGPUHardwareLimits.h: DCGM_LIMIT_MAX_ROW_REMAP_UNCORRECTABLE
+    remapped_rows: 512
+    # NVIDIA, "Dynamic Page Retirement", RMA policy; DCGM_LIMIT_MAX_RETIRED_PAGES_SOFT_LIMIT
+    retired_pages: {fault: 60, double_bit: 15}
+    # the reading is an average over a second (nvml.h, nvmlDeviceGetPowerUsage): short peaks do not show
+    power_over: 0.1
+    held_down_s: {thermal: 60, sw_thermal: 60, hw_thermal: 1, power_brake: 1}
+    # three bridges of four links (github.com/Azure/azurehpc-health-checks/issues/162)
+    nvlinks: {H100 NVL: 12, H100 PCIe: 12}
     xid_hours: 24
     held_mib: 1024
+    # check: reason, for its warnings; for a fault, some GPUs or some XIDs only:
+    # pcie slot: {reason: the slot has 8 lanes, gpus: [3], faults: true, xids: []}
     accepted: {}
+  reset:
+    # `nvidia-smi --gpu-reset` refuses while they run (github.com/NVIDIA/NVSentinel/issues/1690)
+    stop: [vault-cube-gpus.timer, vault-cube-gpus.service, nvidia-dcgm.service, salt-minion.service, nvidia-persistenced.service]
 
 benchmark:
   results: /var/lib/vault-cube/benchmarks

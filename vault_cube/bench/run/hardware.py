@@ -71,7 +71,7 @@ class Gpus(Hardware):
         kept = {
             name: value
             for name, value in fields.items()
-            if name not in ("index", "kind", "errors", "problem", "throttle_mask")
+            if name not in ("index", "kind", "errors", "problem", "throttle_mask", "implausible", "inforom_corrupted")
         }
         failed = [f"GPU {fields['index']}: {name}: {why}" for name, why in fields.get("errors", {}).items()]
         problem = fields.get("problem") or next(iter(failed), None)

@@ -185,6 +185,8 @@ def environment_for(scratch: Path, more: Mapping[str, str]) -> dict[str, str]:
     passed = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LANG")
     return {
         **{name: os.environ[name] for name in passed if name in os.environ},
+        # CUDA's own order is fastest first, NVML's that of the bus: `cuda:N` has to be the card whose sensors are read
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -76,7 +76,7 @@ def without(component):
         (holds("nvidia-utils-595"), r"nvidia-utils-595 \(driver:packages, driver:held\): is in component multiverse"),
         (
             holds("nvidia-headless-no-dkms-595-open"),
-            r"nvidia-headless-no-dkms-595-open \(driver:packages, driver:held\): is in component multiverse of ubuntu; ",
+            r"nvidia-headless-no-dkms-595-open \(driver:packages, driver:held\): is in component multiverse of ubuntu",
         ),
         (adds("base", "no-such-package"), r"no-such-package \(base:packages\): not in contract\.json: look it up"),
         (holds("linux-headers-generic"), r"linux-headers-generic \(driver:packages, driver:held\): not in"),
