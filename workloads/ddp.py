@@ -2,8 +2,8 @@
 
 Weak scaling, fixed batch per device: E = T_N / (N * T_1), T in samples/s, T_1 the plain model on one device.
 Two controls are measured between the same repeats. N independent copies at the same time give C_N:
-E_shared = C_N / (N * T_1) is the loss by heat, power and shared memory, E_comm = T_N / C_N the loss by communication.
-E = E_shared * E_comm holds for each repeat.
+E_shared = C_N / (N * T_1) shows the loss from heat, power and shared memory, E_comm = T_N / C_N the loss from
+communication. E = E_shared * E_comm holds for each repeat.
 Strong scaling, fixed global batch: E_strong = S_N / (N * T_1 at the global batch), that batch split over the devices.
 """
 
@@ -75,8 +75,8 @@ def transformer(size: dict[str, Any]) -> Any:
 def resnet(size: dict[str, Any]) -> Any:
     """Return a ResNet of bottleneck blocks with the stride in the 3x3 convolution (torchvision's v1.5).
 
-    The memory format is channels last, which tensor cores need for images (PyTorch's tutorial "Channels Last Memory
-    Format"). size: an entry of `SIZES`.
+    The memory format is channels last, the native layout of tensor cores for images (PyTorch's tutorial "Channels Last
+    Memory Format"). size: an entry of `SIZES`.
     """
     import torch
     from torch import nn

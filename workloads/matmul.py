@@ -15,7 +15,7 @@ import workload
 
 
 def products(torch: Any, device: Any) -> dict[str, tuple[int, Callable[[], object]]]:
-    """Return the products to measure: precision -> side of the matrices, and a function that does scale product."""
+    """Return the products to measure: precision -> side of the matrices, and a function that does one product."""
     gpu = device.type == "cuda"
     side = 8192 if gpu else 1024
 

@@ -59,7 +59,7 @@ def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callabl
 def main() -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of single timed run, about")
+    parser.add_argument("--seconds", type=float, default=2.0, help="approximate length of one timed run, seconds")
     parser.add_argument(
         "--steady", type=float, default=10.0, help="length of the run in which sensors are read, seconds"
     )
@@ -74,7 +74,7 @@ def main() -> dict[str, Any]:
             tf.config.experimental.set_memory_growth(gpu, True)
         devices = [f"GPU:{index}" for index in range(len(gpus))]
     else:
-        # single core per replica, because the baseline would otherwise use all cores
+        # one core per replica, because the baseline would otherwise use all cores
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(2)
         tf.config.set_logical_device_configuration(

@@ -37,7 +37,7 @@ def main() -> None:
     if options.bench:
         bench(options.bench, model, (count, length, wanted), options.repeats, eager=not gpu)
         return
-    # run it first and alone, because first_rate engine takes all memory of a GPU
+    # run it first and alone, because one engine takes all memory of a GPU
     with tempfile.NamedTemporaryFile() as file:
         call = [sys.executable, __file__, "--repeats", str(options.repeats), "--bench", file.name]
         subprocess.run(call, check=True)

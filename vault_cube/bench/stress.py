@@ -79,7 +79,7 @@ def start(settings: Settings, duration: str | float) -> Plan:
 
 
 def unfinished(store: Store) -> Plan | None:
-    """The plan that was not brought to its end, if there is one."""
+    """Return the plan of the unfinished burn-in, or None."""
     try:
         name = (store.folder / UNFINISHED).read_text().strip()
         return Plan(**json.loads((store.folder / name / "plan.json").read_text()))

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vault_cube.bench import stress as burning
+from vault_cube.bench import stress as burn_in
 from vault_cube.bench.judge import compare as comparison
 from vault_cube.bench.judge import result
 from vault_cube.bench.report import pages
@@ -61,25 +61,25 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
     """
     rule = settings.benchmark.stress
     if abandon:
-        verdict = burning.abandon(settings)
+        verdict = burn_in.abandon(settings)
         return _without_curves(verdict), verdict["said"] == "pass"
     if not resume:
         if duration is None:
             raise VaultCubeError(
                 "gpu.stress: a duration is required, such as duration=24h or 60s; or resume=True, or abandon=True"
             )
-        length = burning.seconds_of(duration)
+        length = burn_in.seconds_of(duration)
         systemd = Path("/run/systemd/system").is_dir() and Path("/etc/systemd/system", rule.unit).exists()
         if background and not systemd:
             raise VaultCubeError(
                 f"{rule.unit}: no such unit; run `salt-call --local state.apply validation` to install it"
             )
-        plan = burning.start(settings, duration)
+        plan = burn_in.start(settings, duration)
         if systemd and (length > rule.background_s if background is None else background):
             subprocess.run(["systemctl", "start", "--no-block", rule.unit], check=True, capture_output=True)
             return f"{plan.name} runs for {pages.span(length)}; follow it with `journalctl -fu {rule.unit}`", True
     with open_hardware(settings.gpu.answer_s) as hardware:
-        verdict = burning.go_on(settings, hardware, say)
+        verdict = burn_in.go_on(settings, hardware, say)
     return _without_curves(verdict), verdict["said"] == "pass"
 
 

@@ -58,6 +58,7 @@ class Gpus(Hardware):
         self._listening = events.listen(session)
 
     def read(self) -> Reading:
+        """Return one reading of all GPUs; an NVML error that concerns all of them becomes `problem` of `sensors`."""
         try:
             reading = {f"cuda:{card['index']}": self._fields(card) for card in readings(self._session, full=False)}
             recent = events.xids(self._session) if self._listening else []

@@ -78,6 +78,7 @@ def reap() -> dict[int, int]:
 
 
 def main(command: list[str]) -> int:
+    """Run a command under supervision; return its exit status, or 143 if the caller closed stdin."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: (end_all(), os._exit(143)))

@@ -31,6 +31,7 @@ class Processor:
         self._throttled = self._throttle_count()
 
     def read(self) -> Reading:
+        """Return one reading of the CPU; its utilisation is the mean since the previous reading."""
         now, before = self._times(), self._before
         self._before = now
         busy, total = now[0] - before[0], now[1] - before[1]
