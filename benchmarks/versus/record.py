@@ -24,7 +24,7 @@ from vault_cube.bench.run import machine  # noqa: E402 needs sys.path
 
 CHECKOUT = "/run/vault-cube/checkout"
 LEAST = 0.97
-"""Least ratio of our rate to the plain one."""
+"""Least acceptable ratio of our rate to the plain one."""
 COMMANDS = {
     "ddp_plain": "env OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo torchrun --nproc-per-node 2 --master-addr 127.0.0.1 "
     f"{CHECKOUT}/benchmarks/versus/ddp_plain.py --repeats 25 --steps 10",
@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 def record(name: str, target: str) -> bool:
-    """Run one comparison and save it; return whether the ratio reaches `LEAST`."""
+    """Run one comparison and save it; return whether the upper end of the interval reaches `LEAST`."""
     answer = TOP / "build" / target / "benchmarks" / f"versus-{name}.json"
     answer.unlink(missing_ok=True)
     before = os.getloadavg()
