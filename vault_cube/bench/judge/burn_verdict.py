@@ -107,7 +107,7 @@ def _describe(device: _Device) -> dict[str, Any]:
         first = [value for at, value in clocks if at <= HOUR_S]
         later = [value for at, value in clocks if at > HOUR_S]
         described["clock_first_hour_mhz"] = statistics.median(first) if first else None
-        # leave the share out after a burn-in of one hour or less: there is no later clock to compare
+        # leave the share out after a burn-in of one hour or less, because there is no later clock
         if first and later:
             described["clock_later_share"] = statistics.median(later) / statistics.median(first)
     if device.xids is not None:
