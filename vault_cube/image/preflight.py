@@ -136,14 +136,15 @@ def can_reach(space: Workspace) -> str:
     """Check that a mirror of each archive and vendor repository answers if the store lacks files from there."""
     settings, store = space.settings, Store(space.store)
     indexes: dict[str, list[str]] = {}
-    """archive -> URLs of its signed index; at least one has to answer"""
+    """The URLs of each archive's signed index; at least one per archive has to answer."""
     for source in settings.archive.sources:
         urls = mirrors.live(source, settings.image.mirrors, settings.target.architecture)
         indexes.setdefault(source.archive, [f"{url}/dists/{source.suites[0]}/InRelease" for url in urls])
-    for vendor in [*settings.driver.repositories, *settings.runtime.repositories]:
-        url = settings.image.mirrors.get(vendor.name, vendor.uri).rstrip("/")
-        index = f"{url}/{vendor.suite}" if vendor.suite.endswith("/") else f"{url}/dists/{vendor.suite}"
-        indexes[vendor.name] = [f"{index.rstrip('/')}/InRelease"]
+    for repository in [*settings.driver.repositories, *settings.runtime.repositories]:
+        url = settings.image.mirrors.get(repository.name, repository.uri).rstrip("/")
+        suite = repository.suite
+        index = f"{url}/{suite}" if suite.endswith("/") else f"{url}/dists/{suite}"
+        indexes[repository.name] = [f"{index.rstrip('/')}/InRelease"]
     try:
         lacking = {deb.archive for deb in AptLock.read(space.locks / "apt.lock").debs if not store.has(deb.sha256)}
     except VaultCubeError:

@@ -85,7 +85,7 @@ class Refused(Exception):
 
 
 class Stop:
-    """Interrupts the downloads of all threads at once, including those that wait for a server that sends nothing."""
+    """A switch that stops the downloads of all threads at once, even those that wait for a server's data."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -124,6 +124,7 @@ class Store:
         return self.root / sha256[:2] / sha256
 
     def has(self, sha256: str) -> bool:
+        """Return whether the store has a file, without verifying it."""
         return self.path(sha256).exists()
 
     def verified(self, sha256: str, name: str) -> Path:
@@ -211,7 +212,7 @@ class Store:
         stop = Stop()
         failures: list[Failure] = []
         with byte_bar(title, total) as advance, ThreadPoolExecutor(CONNECTIONS) as pool:
-            jobs = [pool.submit(self._bring, session, file, advance, stop) for file in missing]
+            jobs = [pool.submit(self._fetch_file, session, file, advance, stop) for file in missing]
             try:
                 for job in as_completed(jobs):
                     failure = job.result()
@@ -222,11 +223,11 @@ class Store:
                 pool.shutdown(cancel_futures=True)
                 raise
         if failures:
-            # the message names the first failure: a file that is not gone is the reason why re-resolving cannot help
+            # the message names the first failure; a file that is not gone prevents re-resolving, so put it first
             raise Unavailable(sorted(failures, key=lambda failure: (failure.gone, failure.wanted.name)))
         return sum(self.path(file.sha256).stat().st_size for file in missing)
 
-    def _bring(
+    def _fetch_file(
         self, session: requests.Session, file: Wanted, advance: Callable[[int], None], stop: Stop
     ) -> Failure | None:
         """Fetch one file from the first URL that has it. Returns the failure, or None on success."""
@@ -248,7 +249,7 @@ class Store:
                     break
             reasons.append((place, refused))
         if not reasons:
-            return Failure(file, "no configured server has it", gone=True)
+            return Failure(file, "no configured archive or index has it", gone=True)
         kinds = {refused.kind for _, refused in reasons}
         # report the most informative reason
         place, reason = min(reasons, key=lambda pair: ("broken", "gone", "silent").index(pair[1].kind))

@@ -37,18 +37,22 @@ class Workspace:
 
     @property
     def target(self) -> str:
+        """The name of the target."""
         return self.settings.target.name
 
     @property
     def build(self) -> Path:
+        """The folder of the target's intermediate files."""
         return self.checkout / "build" / self.target
 
     @property
     def logs(self) -> Path:
+        """The folder of the build's logs."""
         return self.build / "logs"
 
     @property
     def dist(self) -> Path:
+        """The folder of finished images, which all targets share."""
         return self.checkout / "dist"
 
     @property
@@ -70,6 +74,7 @@ class Workspace:
 
     @property
     def tools_lock(self) -> Path:
+        """The lock of the tools tree."""
         return self.lock_root / "tools.lock"
 
     @property
@@ -79,6 +84,7 @@ class Workspace:
 
     @property
     def uv(self) -> Path:
+        """The uv of the Python environment that runs this process."""
         return Path(sys.executable).parent / "uv"
 
     @contextmanager

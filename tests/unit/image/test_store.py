@@ -208,7 +208,7 @@ def test_a_server_that_stops_sending(store, file, mirror, monkeypatch):
 
 def test_a_file_without_a_url(store):
     failure = refused(store, Wanted("0" * 64, "a.whl", 0, ()))
-    assert str(failure) == "a.whl cannot be fetched: no configured server has it"
+    assert str(failure) == "a.whl cannot be fetched: no configured archive or index has it"
     assert failure.gone
 
 

@@ -40,14 +40,17 @@ class Entry:
 
     @property
     def tree(self) -> Path:
+        """The folder of the cached files."""
         return self.folder / "tree"
 
     @property
     def meta(self) -> dict[str, Any]:
+        """The metadata of the entry: name, key, digest, size in bytes and inputs of the key."""
         meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
         return meta
 
     def manifest(self) -> list[str]:
+        """Read the manifest that was written with the tree, as lines (see `tree_manifest.py`)."""
         return (self.folder / "manifest").read_text().split("\n")
 
 

@@ -98,7 +98,7 @@ def digest(lines: list[str]) -> str:
 
 
 def differences(before: list[str], after: list[str]) -> list[str]:
-    """Compare two manifests. Returns one line per path that differs: `- path`, `+ path`, or `~ path: fields`."""
+    """List the differences between two manifests, one line per path: `- path`, `+ path`, or `~ path: fields`."""
     fields = ("type", "mode", "owner", "size", "mtime", "content", "xattrs")
     old, new = ({line.split(" ", 1)[0]: line.split(" ")[1:] for line in lines} for lines in (before, after))
     out = []

@@ -83,5 +83,5 @@ class AptLock:
             if len(parts) != len(fields(Deb)) or not parts[6].isdigit() or not re.fullmatch(r"[0-9a-f]{64}", parts[7]):
                 raise VaultCubeError(f"{file}: line {number}: not a package: restore the file, or run `make lock`")
             debs.append(Deb(*parts[:6], int(parts[6]), *parts[7:]))  # type: ignore[arg-type, call-arg]
-        locktext.hold(file, text)
+        locktext.verify(file, text)
         return cls(int(lines[1].split()[2]), tuple(debs))

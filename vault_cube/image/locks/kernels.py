@@ -45,7 +45,7 @@ def images(packages: Mapping[str, set[str]]) -> set[str]:
     return {name for names in packages.values() for name in names if name.startswith("linux-image-")}
 
 
-def askers(
+def dependents(
     packages: Mapping[str, set[str]], debs: Sequence[Deb], stanzas: Iterable[Stanza], named: set[str]
 ) -> dict[str, set[str]]:
     """Return kernel version -> packages of `named` that depend on it, directly or through other packages.
@@ -58,16 +58,16 @@ def askers(
         for deb in debs
         if deb.sha256 in entries
     }
-    dependent = {}
+    named_dependents = {}
     for version, names in packages.items():
         reached = set(names)
-        while more := {name for name, names in depends.items() if name not in reached and names & reached}:
+        while more := {name for name, needed in depends.items() if name not in reached and needed & reached}:
             reached |= more
-        dependent[version] = reached & named
-    return dependent
+        named_dependents[version] = reached & named
+    return named_dependents
 
 
-def agreements(
+def candidates(
     packages: Mapping[str, set[str]], debs: Sequence[Deb], stanzas: Sequence[Stanza], named: set[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield (kernel version, apt preferences) that may lead to a single kernel, newest version first.
@@ -75,10 +75,10 @@ def agreements(
     The preferences pin each named package that depends on another kernel to a version that depends on this one. A
     kernel is left out if the indexes do not have such versions.
     """
-    asking = askers(packages, debs, stanzas, named)
+    depending = dependents(packages, debs, stanzas, named)
     for version in packages:
         wanted = re.compile(rf"-{re.escape(version)}(?![\w.+-])")
-        others = set().union(*(asking[other] for other in packages if other != version)) - asking[version]
+        others = set().union(*(depending[other] for other in packages if other != version)) - depending[version]
         fitting = {
             stanza.name: stanza.version for stanza in stanzas if stanza.name in others and wanted.search(stanza.depends)
         }

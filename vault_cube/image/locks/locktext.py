@@ -31,7 +31,7 @@ def read(file: Path) -> str:
         raise VaultCubeError(f"{file}: line {line}: not text: restore the file, or run {make_lock(file)}") from None
 
 
-def hold(file: Path, text: str) -> None:
+def verify(file: Path, text: str) -> None:
     """Verify a lock's text against its last line. Raises VaultCubeError with the name of the file."""
     body, mark, _ = text.rpartition(MARK)
     if not mark or closed(body) != text:

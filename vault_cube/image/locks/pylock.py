@@ -61,7 +61,7 @@ def read(file: Path) -> list[Wheel]:
             )
         name, version, sha256, wheel, size = match.groups()
         wheels.append(Wheel(name, version, sha256, wheel, int(size)))
-    locktext.hold(file, body)
+    locktext.verify(file, body)
     return wheels
 
 

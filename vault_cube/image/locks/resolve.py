@@ -167,7 +167,7 @@ def _readable(file: Path) -> bool:
         if file.name.startswith("python-"):
             pylock.read(file)
         elif file.name == KEYRINGS:
-            locktext.hold(file, locktext.read(file))
+            locktext.verify(file, locktext.read(file))
         else:
             AptLock.read(file)
     except VaultCubeError:

@@ -115,7 +115,7 @@ class Resolver:
         for source in sources:
             verb = "correct" if source.archive in configured else "name a mirror in"
             remedy = f"{verb} pillar key image:mirrors:{source.archive}"
-            place = self._first_that_serves(source, mirrors.live(source, configured, architecture), remedy)
+            place = self._first_usable(source, mirrors.live(source, configured, architecture), remedy)
             self._archive_of[place] = source.archive
             lines += _lines(source, place)
         if kept:
@@ -133,7 +133,7 @@ class Resolver:
         """Put apt preferences before those passed to the constructor."""
         (self._root / "preferences").write_text(preferences + self._pins)
 
-    def _first_that_serves(self, source: Source, places: Sequence[str], remedy: str) -> str:
+    def _first_usable(self, source: Source, places: Sequence[str], remedy: str) -> str:
         """Fetch a source's indexes from the first mirror that has all of them, correctly signed. Returns its URL.
 
         remedy: a further remedy for the error message. Raises VaultCubeError with the problem of each mirror.
@@ -148,7 +148,7 @@ class Resolver:
                 for reason in reasons:
                     note(f"{source.archive}: {reason}: using {place} instead")
                 return place
-            reason, place_remedy = _judged(output, source)
+            reason, place_remedy = _diagnose(output, source)
             reasons.append(f"{place} {reason}")
             remedies.append(place_remedy)
         remedies = list(dict.fromkeys([*remedies, remedy]))
@@ -249,7 +249,7 @@ def _errors(stderr: str) -> list[str]:
     return [line for line in lines if line.startswith(("E:", "Error:"))] or lines
 
 
-def _judged(output: str, source: Source) -> tuple[str, str]:
+def _diagnose(output: str, source: Source) -> tuple[str, str]:
     """Return what is wrong with a mirror, and the remedy, from the output of apt-get update."""
     for pattern, reason, remedy in FAILURES:
         match = re.search(pattern, output, re.MULTILINE)
@@ -282,7 +282,7 @@ def resolve(
     sources = list(sources)
     with tempfile.TemporaryDirectory(prefix="vault-cube-apt-") as root:
         resolver = Resolver(Path(root), sources, configured, architecture, pins=pins, kept=kept)
-        _all_known(resolver, sources, named or {f"{layer}:packages": packages for layer, packages in layers})
+        _check_names(resolver, sources, named or {f"{layer}:packages": packages for layer, packages in layers})
         debs = _resolve_layers(resolver, layers)
         if kernel:
             packages = kernels.versions(debs)
@@ -315,7 +315,7 @@ def _resolve_layers(resolver: Resolver, layers: Sequence[tuple[str, Sequence[str
     return list(debs.values())
 
 
-def _all_known(resolver: Resolver, sources: Sequence[Source], named: Mapping[str, Sequence[str]]) -> None:
+def _check_names(resolver: Resolver, sources: Sequence[Source], named: Mapping[str, Sequence[str]]) -> None:
     """Check that the indexes have all named packages. Raises VaultCubeError with missing ones and their pillar keys."""
     unknown = resolver.unknown(name for names in named.values() for name in names)
     if not unknown:
@@ -350,7 +350,7 @@ def _with_one_kernel(
     named = {name for _, names in layers for name in names}
     locked = {deb.sha256 for deb in debs}
     stanzas = [stanza for stanza in resolver.listed.values() if stanza.sha256 in locked or stanza.name in named]
-    for version, preferences in kernels.agreements(packages, debs, stanzas, named):
+    for version, preferences in kernels.candidates(packages, debs, stanzas, named):
         resolver.pin(preferences)
         try:
             resolved = _resolve_layers(resolver, layers)
@@ -359,8 +359,8 @@ def _with_one_kernel(
         if len(kernels.versions(resolved)) == 1:
             note(f"the archive's newest kernel packages differ in version: using kernel {version} for all of them")
             return resolved
-    askers = kernels.askers(packages, debs, stanzas, named)
-    listed = [f"{version} (by {', '.join(sorted(askers[version]))})" for version in packages]
+    dependents = kernels.dependents(packages, debs, stanzas, named)
+    listed = [f"{version} (by {', '.join(sorted(dependents[version]))})" for version in packages]
     archive = next(deb.archive for deb in debs if deb.name in kernels.images(packages))
     snapshot = next((source.snapshot for source in sources if source.archive == archive and source.snapshot), None)
     remedy = "wait until the archive has all of them in one version"

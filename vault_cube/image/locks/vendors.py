@@ -48,7 +48,7 @@ def read(space: Workspace) -> Keys:
         if not match:
             raise VaultCubeError(f"{file}: line {number}: not an entry of a key: restore the file, or run `make lock`")
         keys[match[1]] = (match[2], int(match[3]))
-    locktext.hold(file, body)
+    locktext.verify(file, body)
     if keys.keys() != wanted:
         raise VaultCubeError(
             f"{file}: does not match the pillar's repositories ({', '.join(sorted(keys.keys() ^ wanted))}): "

@@ -166,8 +166,8 @@ def test_any_flipped_bit_is_detected(make, request):
 
 def test_the_last_line_is_the_sha256_of_the_lines_above(tmp_path):
     file = tmp_path / "x.lock"
-    locktext.hold(file, locktext.closed("a\nb\n"))
-    locktext.hold(file, locktext.closed(""))
+    locktext.verify(file, locktext.closed("a\nb\n"))
+    locktext.verify(file, locktext.closed(""))
     for text in ("a\nb\n", locktext.closed("a\n") + "b\n", "b\n" + locktext.closed("a\n"), locktext.closed("a\n")[:-1]):
         with pytest.raises(VaultCubeError):
-            locktext.hold(file, text)
+            locktext.verify(file, text)
