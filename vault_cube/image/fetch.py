@@ -66,7 +66,7 @@ def fetch(space: Workspace) -> int:
     failures: list[Failure] = []
     for title in ("packages", "wheels"):
         try:
-            # query the indexes only after the packages: a failure that re-resolving cannot fix ends the build before
+            # query the package indexes last: a package failure that re-resolving cannot fix ends the build before
             fetched += store.fetch(debs if title == "packages" else wanted_wheels(space, store, environments), title)
         except Unavailable as err:
             if not err.gone:

@@ -259,7 +259,7 @@ class Store:
         self, session: requests.Session, place: str, file: Wanted, advance: Callable[[int], None], stop: Stop
     ) -> None:
         """Fetch a file from one URL; resume an interrupted download. Raises Refused."""
-        # named by the SHA-256, so that the next run can resume it
+        # name the partial file by its SHA-256, so that the next run can resume the download
         part = self.root / "part" / file.sha256
         have = part.stat().st_size if part.exists() else 0
         if urlparse(place).scheme == "file":

@@ -140,9 +140,8 @@ class Resolver:
         """
         reasons: list[str] = []
         remedies: list[str] = []
-        for place in (
-            re.sub("^file://", "file:", place) for place in places
-        ):  # apt writes local URLs with a single colon
+        # apt writes local URLs as file:/path
+        for place in (re.sub("^file://", "file:", place) for place in places):
             output = self._update(_lines(source, place))
             if not output:
                 for reason in reasons:
