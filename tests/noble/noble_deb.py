@@ -128,6 +128,9 @@ def build(deb: Deb, pool: Path) -> Path:
     if listed.exists():
         lines = [line for line in listed.read_text().splitlines() if (deb.folder / line.lstrip("/")).exists()]
         listed.write_text("".join(f"{line}\n" for line in lines))
+    for name in ("preinst", "postinst", "prerm", "postrm"):
+        if (deb.folder / "DEBIAN" / name).exists():
+            subprocess.run(["sh", "-n", deb.folder / "DEBIAN" / name], check=True)
     file = pool / deb.component / file_name(deb.name, deb.control["Version"], deb.control["Architecture"])
     file.parent.mkdir(parents=True, exist_ok=True)
     ran = subprocess.run(
