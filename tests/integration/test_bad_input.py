@@ -102,7 +102,7 @@ def test_a_full_disk_before_the_build(typed, cache):
     assert status == 1
     assert len(said) == 1
     assert f"{cache}: " in said[0]
-    assert " MiB needed, " in said[0]
+    assert " GB needed, " in said[0]
     assert "make room, or set VAULT_CUBE_CACHE" in said[0]
 
 
