@@ -169,7 +169,7 @@ def test_ctrl_c(checkout, cache, sent):
         said = run.communicate(timeout=120)[0]
     assert run.returncode != 0
     assert "Traceback" not in said
-    assert "Error running 'image.tools': stopped; what is finished is kept: run it again to go on" in said
+    assert "Error running 'image.tools': stopped; finished stages are kept: run it again to continue" in said
     deadline = time.monotonic() + 30
     while left(cache) and time.monotonic() < deadline:
         time.sleep(0.05)
