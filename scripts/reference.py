@@ -87,7 +87,7 @@ MISSING = object()
 
 
 def _default(path: tuple[str, ...], box: Any, targets: Mapping[str, Any]) -> str:
-    """Return a key's value in box.sls and the targets that override it; empty if the path has a chosen name or index."""
+    """Return a key's value in box.sls and the targets that override it; empty below a chosen name or a list entry."""
     if ANY_NAME in path or EACH in path:
         return ""
     default = _value(box, path)
