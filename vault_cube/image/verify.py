@@ -201,16 +201,17 @@ def compare(first: Built, second: Built) -> list[str]:
         lines.append(f"raw: sha256 {raw[0]} and {raw[1]}")
     for name in first.manifest["files"]:
         files = [built.folder / name for built in (first, second)]
-        one, two = (store.sha256_of(file) for file in files)
-        if one != two and name.endswith(".provenance.json") and _but_commit(files[0]) == _but_commit(files[1]):
+        sums = [store.sha256_of(file) for file in files]
+        equal = sums[0] == sums[1]
+        if not equal and name.endswith(".provenance.json") and _but_commit(files[0]) == _but_commit(files[1]):
             note(
                 f"{name}: equal except for the commit; the commits since the first build changed no input of the image"
             )
             continue
-        note(f"{name}: sha256 {one}" + ("" if one == two else f" [red]and {two}[/]"))
-        if one != two:
+        note(f"{name}: sha256 {sums[0]}" + ("" if equal else f" [red]and {sums[1]}[/]"))
+        if not equal:
             at = diff.first_difference(*files)
-            lines.append(f"{name}: sha256 {one} and {two}" + (f", from byte {at[0]}" if at else ""))
+            lines.append(f"{name}: sha256 {sums[0]} and {sums[1]}" + (f", from byte {at[0]}" if at else ""))
     return lines
 
 
@@ -228,12 +229,14 @@ def differences(space: Workspace, first: Built, second: Built) -> list[str]:
     """Return the differences between two builds, one line each: the files of each layer, then those of the disk."""
     lines = []
     for name in keys.ORDER:
-        wanted = [built.manifest["layers"][name] for built in (first, second)]
-        one, two = (layer_cache.find(built.layers, key) for built, key in zip((first, second), wanted, strict=True))
-        if wanted[0] != wanted[1]:
+        layer_keys = [built.manifest["layers"][name] for built in (first, second)]
+        left, right = (
+            layer_cache.find(side.layers, key) for side, key in zip((first, second), layer_keys, strict=True)
+        )
+        if layer_keys[0] != layer_keys[1]:
             lines.append(f"layer {name}: the keys differ, so its inputs were not the same")
-        elif one and two and one.meta["digest"] != two.meta["digest"]:
-            lines += [f"layer {name}:", *(f"  {line}" for line in diff.layers(one.folder, two.folder))]
+        elif left and right and left.meta["digest"] != right.meta["digest"]:
+            lines += [f"layer {name}:", *(f"  {line}" for line in diff.layers(left.folder, right.folder))]
     if first.manifest["raw_sha256"] != second.manifest["raw_sha256"]:
         image = next(name for name in first.manifest["files"] if name.endswith((".qcow2", ".raw.zst")))
         lines += ["image:", *(f"  {line}" for line in diff.diff(space, first.folder / image, second.folder / image))]

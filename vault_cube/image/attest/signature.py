@@ -49,7 +49,7 @@ def verify(sums: Path, signers: Path) -> str:
         ran = _keygen(["-Y", "find-principals", "-s", signature, "-f", allowed])
         signer = ran.stdout.decode().split("\n")[0].strip()
         if ran.returncode or not signer:
-            raise VaultCubeError(f"{signature.name}: not made by a key in {signers}")
+            raise VaultCubeError(f"{signature.name}: not made with a key in {signers}")
         ran = _keygen(
             ["-Y", "verify", "-f", allowed, "-I", signer, "-n", NAMESPACE, "-s", signature], stdin=sums.read_bytes()
         )

@@ -189,7 +189,7 @@ def test_a_wrong_key_does_not_pass(space, tmp_path, key):
     image, sums = make(space, tmp_path / "dist")
     signature.sign(sums, key("somebody"))
     key("maintainer")
-    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: not made by a key in .*maintainer.pub$"):
+    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: not made with a key in .*maintainer.pub$"):
         check.check(image, tmp_path / "maintainer.pub")
 
 
@@ -206,10 +206,10 @@ def test_checksums_changed_after_signing_do_not_pass(space, tmp_path, key):
     image.write_bytes(b"evil")
     lines = [line for line in sums.read_text().splitlines() if not line.endswith(image.name)]
     sums.write_text("\n".join([*lines, f"{store.sha256_of(image)}  {image.name}"]) + "\n")
-    with pytest.raises(VaultCubeError) as said:
+    with pytest.raises(VaultCubeError) as error:
         check.check(image, tmp_path / "maintainer.pub")
-    assert "SHA256SUMS.sig: not a signature of this" in str(said.value)
-    assert "provenance.json: of another image" in str(said.value)
+    assert "SHA256SUMS.sig: not a signature of this" in str(error.value)
+    assert "provenance.json: of another image" in str(error.value)
 
 
 def test_a_signature_for_another_purpose_does_not_pass(space, tmp_path, key):
