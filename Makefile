@@ -1,11 +1,11 @@
-# The front door. `make help` lists what it opens.
+# `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 TARGET ?= debian-12
 TESTS ?= tests
 LOCKED ?= 0
 export CHECKPOINT_DISABLE := 1
-# an unpacked bundle: the store that it carries, and the layers beside it
+# in an unpacked bundle, use its store and put the layers beside it
 ifneq ($(wildcard carried/store),)
 export VAULT_CUBE_CACHE ?= $(CURDIR)/carried
 endif
@@ -19,65 +19,65 @@ PROVER := libfaketime
 
 .PHONY: help image boot test test-image test-slow lint docs-reference lock verify benchmark bundle clean-cache clean
 
-help: ## this list
+help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
-# The stamp is newer than what it was made of; a second `make` does nothing here.
+# the stamp records that the environment is newer than its sources, so that a second `make` does nothing
 $(STAMP): locks/checkout.lock scripts/venv.sh
 	@scripts/venv.sh $(VENV)
 	@touch $@
 
-image: $(STAMP) ## the golden image of TARGET, in dist/ (LOCKED=1: exactly the lock, or an error; SIGN_KEY=FILE signs it)
+image: $(STAMP) ## build the golden image of TARGET in dist/ (LOCKED=1: fail if a locked file is gone; SIGN_KEY=FILE: sign)
 	@scripts/image.sh $(TARGET) $(LOCKED)
 	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) target=$(TARGET)
 
-boot: $(STAMP) ## boot the image of TARGET: ssh on a local port, serial console; the image does not change
+boot: $(STAMP) ## boot the image of TARGET, with ssh on a local port; the image is not changed
 	@$(SALT_CALL) image.boot target=$(TARGET)
 
-test: $(STAMP) ## unit, functional and chroot tests
+test: $(STAMP) ## run the unit, functional and chroot tests
 	@scripts/apt.sh $(BUILDER) $(TESTER)
 	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	@scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
 	$(VENV)/bin/pytest -m 'not image and not slow' tests
 
-test-image: $(STAMP) ## boots the image of TARGET and enters its layers; `make image` comes first (TESTS=tests/boot: a part)
+test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image` first (TESTS=tests/boot: only these tests)
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
-test-slow: $(STAMP) ## what takes long: kills, wrong input to whole builds, Packer's vm, GPUs in a guest's containers
+test-slow: $(STAMP) ## run the slow tests: killed builds, wrong input to whole builds, Packer's vm, GPUs in guests
 	@scripts/apt.sh $(BUILDER)
 	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
-lint: $(STAMP) ## ruff, mypy, salt-lint, shellcheck, generated pages
+lint: $(STAMP) ## run ruff, mypy, salt-lint and shellcheck, and check that generated pages are not stale
 	@scripts/apt.sh $(TESTER)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	@# 214: a target is named like its release, ubuntu-24.04, and included by path
+	@# 214: the name of a target, such as ubuntu-24.04, has a dot, and targets are included by path
 	$(VENV)/bin/salt-lint -x 214 $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
 	shellcheck $$(git ls-files '*.sh' .ci/run)
-	@# no page in docs/ that is generated is older than its sources
+	@# fails if a generated page in docs/ is stale
 	$(VENV)/bin/python scripts/reference.py --check
 
 docs-reference: $(STAMP) ## write docs/pillar.md from the schema and docs/commands.md from the docstrings
 	@$(VENV)/bin/python scripts/reference.py
 
-lock: $(STAMP) ## resolve every package of TARGET again; reports what moved, what to download, and what comes next
+lock: $(STAMP) ## resolve every package of TARGET again and report the changes, the download size and the next command
 	@$(SALT_CALL) image.lock target=$(TARGET)
 
-benchmark: $(STAMP) ## what the built image's frameworks do on this machine, in minutes, inside its tree
+benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machine, inside its tree; takes minutes
 	@$(SALT_CALL) --retcode-passthrough image.benchmark quick=True target=$(TARGET)
 
-verify: $(STAMP) ## build again from nothing, elsewhere and otherwise, and compare
+verify: $(STAMP) ## build the image again from an empty cache in other conditions, and compare the bytes
 	@scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
 
-bundle: $(STAMP) ## checkout, locks and store in one archive: `make image` from it needs no network (SIGN_KEY=FILE)
+bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)
 	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) bundle=True target=$(TARGET)
 
-clean-cache: $(STAMP) ## remove store and layers of all targets, and say what that frees
+clean-cache: $(STAMP) ## remove the store and the cached layers of all targets, and print the freed space
 	@$(SALT_CALL) image.clean_cache
 
-clean: ## remove what this checkout made: build/ and dist/
+clean: ## remove build/ and dist/ of this checkout
 	rm -rf build dist

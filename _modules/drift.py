@@ -1,16 +1,17 @@
-"""What on this box is no longer what the states say?"""
+"""Report the differences between this box and its states."""
 
 
 def report(layer=None):
     """
-    Compare the box with its states, changing nothing.
+    Compare the box with its states without changing anything.
 
-    Exit code 0 when nothing differs, 2 when something does, 1 when that could not be found out.
+    Exit code 0 if nothing differs, 2 if something differs, 1 if the box cannot be checked for drift.
 
     layer
-        only this layer and those below it; all when not given
+        check only this layer and the layers below it; default: all layers
 
-    Returns a table; with --out=json or --out=yaml a dictionary: drifted, checked, findings (state, layer, what, would).
+    Returns a table; with --out=json or --out=yaml a dictionary with drifted, checked and findings (state, layer, what,
+    would, failed).
 
     CLI Example:
 
@@ -22,12 +23,12 @@ def report(layer=None):
     ran = __salt__["state.apply"](layer, test=True) if layer else __salt__["state.apply"](test=True)
     if not isinstance(ran, dict):
         __context__["retcode"] = 1
-        return "drift cannot be told: " + "; ".join(str(line).strip() for line in ran)
+        return "cannot check for drift: " + "; ".join(str(line).strip() for line in ran)
     findings = [_finding(state) for state in ran.values() if state["result"] is not True or state["changes"]]
     broken = [finding for finding in findings if finding["failed"]]
     __context__["retcode"] = 1 if broken else 2 if findings else 0
-    found = {"drifted": bool(findings), "checked": len(ran), "findings": findings}
-    return found if __opts__.get("output") not in (None, "nested", "highstate", "txt") else _table(found)
+    result = {"drifted": bool(findings), "checked": len(ran), "findings": findings}
+    return result if __opts__.get("output") not in (None, "nested", "highstate", "txt") else _table(result)
 
 
 def _finding(state):
@@ -35,13 +36,13 @@ def _finding(state):
         "layer": state.get("__sls__", "").partition(".")[0],
         "state": state.get("__id__", ""),
         "what": state.get("name", ""),
-        "would": _said(state),
+        "would": _would(state),
         "failed": state["result"] is False,
     }
 
 
-def _said(state):
-    """What would be done, in one line."""
+def _would(state):
+    """Describe in one line what applying a state would do."""
     changes = state["changes"]
     if isinstance(changes, dict) and changes:
         keys = ", ".join(str(key) for key in list(changes)[:5])
@@ -49,12 +50,12 @@ def _said(state):
     return " ".join(str(state["comment"]).split())[:200]
 
 
-def _table(found):
-    if not found["findings"]:
-        return f"no drift: {found['checked']} states hold"
-    lines = [f"{len(found['findings'])} of {found['checked']} states differ; `state.apply` repairs them"]
+def _table(result):
+    if not result["findings"]:
+        return f"no drift: {result['checked']} states hold"
+    lines = [f"{len(result['findings'])} of {result['checked']} states differ; `state.apply` repairs them"]
     lines += [
-        f"  {'FAILED ' if one['failed'] else ''}{one['layer']}: {one['state']}: {one['would']}"
-        for one in found["findings"]
+        f"  {'FAILED ' if finding['failed'] else ''}{finding['layer']}: {finding['state']}: {finding['would']}"
+        for finding in result["findings"]
     ]
     return "\n".join(lines)

@@ -1,6 +1,7 @@
-"""The golden image: its stages, one function each, and what one asks about it.
+"""Build, test and inspect golden images: one function per stage of a build, and functions that examine images.
 
-They work in the checkout that this module comes from, as root. `make image` runs them in order through Packer.
+All functions work on the checkout that contains this module. The stages need root; `make image` runs them in order,
+through Packer if it is installed.
 """
 
 import functools
@@ -15,12 +16,12 @@ __func_alias__ = {"lock_": "lock"}
 def __virtual__():
     checkout = __opts__.get("vault_cube", {}).get("checkout")
     if checkout:
-        return False, "image.* builds images: run it from a checkout, not on a box"
+        return False, "image.* builds images: run it in a checkout, not on a box"
     return True
 
 
-def _spoken(function):
-    """Turn the package's errors into Salt's: one line for the person, exit code 1."""
+def _salt_errors(function):
+    """Turn the package's errors into Salt's, so that salt-call prints one line and exits with code 1."""
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -31,8 +32,8 @@ def _spoken(function):
         except VaultCubeError as err:
             raise CommandExecutionError(str(err)) from None
         except (KeyboardInterrupt, SystemExit):
-            # Salt's own handler of Ctrl-C would end with exit code 0: the next stage would begin
-            raise CommandExecutionError("stopped; what is finished is kept: run it again to go on") from None
+            # Salt's own handler of Ctrl-C exits with code 0, so Packer would start the next stage
+            raise CommandExecutionError("stopped; finished stages are kept: run it again to continue") from None
         except OSError as err:
             where = f"{err.filename}: " if err.filename else ""
             raise CommandExecutionError(f"{where}{err.strerror or err}") from None
@@ -41,7 +42,7 @@ def _spoken(function):
 
 
 def _space(target=None, locked=False):
-    """The workspace of a target: this checkout, its pillar rendered for the target and checked."""
+    """Return the workspace of a target: this checkout, and the target's pillar after validation."""
     from vault_cube.image.workspace import Workspace
     from vault_cube.settings import PillarError, check
 
@@ -56,33 +57,34 @@ def _space(target=None, locked=False):
 
 
 def _pillar(target, checkout):
+    """Render the pillar of a target. Raises CommandExecutionError if there is no such target or rendering fails."""
     from salt.pillar import get_pillar
 
     if not (checkout / f"pillar/targets/{target}.sls").is_file():
         known = ", ".join(sorted(file.stem for file in (checkout / "pillar/targets").glob("*.sls")))
         raise CommandExecutionError(f"{target}: no such target; pillar/targets/ has {known}")
-    # an empty pillar: Salt merges what it renders into the one it began with, which is the default target's
+    # start from an empty pillar: Salt would merge the result into its current one, which is the default target's
     opts = dict(__opts__, vault_cube=dict(__opts__["vault_cube"], target=target), pillar={})
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
     errors = pillar.get("_errors", [])
     if errors:
-        # Salt's own line names no reason and a log that does not exist; where it is all there is, it has to do
-        said = [line for line in errors if "Please see master log" not in line] or errors
-        said = [line.removeprefix("Failed to load ext_pillar vault_cube: ") for line in said]
-        raise CommandExecutionError("\n".join(dict.fromkeys(said)))
-    return json.loads(json.dumps(pillar))  # plain dicts, for yaml
+        # drop Salt's general line unless it is the only one: it gives no reason and refers to a log that does not exist
+        reasons = [line for line in errors if "Please see master log" not in line] or errors
+        reasons = [line.removeprefix("Failed to load ext_pillar vault_cube: ") for line in reasons]
+        raise CommandExecutionError("\n".join(dict.fromkeys(reasons)))
+    return json.loads(json.dumps(pillar))  # plain dicts: YAML cannot dump Salt's ordered ones
 
 
-@_spoken
+@_salt_errors
 def lock_(target=None):
     """
-    Resolve every package again and write locks/.
+    Resolve every package again and write the target's locks.
 
-    Returns a report, one statement per line: what was resolved, what moved, what differs from the target's contract,
-    how much a build downloads, how much disk it needs, and the next command.
+    Returns a report, one statement per line: resolved packages, changes since the last lock, deviations from the
+    target's contract, the download size and disk space of a build, and the next command.
 
     target
-        a name in pillar/targets/; the default is conf/minion's
+        a name in pillar/targets/; default: the target in conf/minion
 
     CLI Example:
 
@@ -93,15 +95,21 @@ def lock_(target=None):
     from vault_cube.image.locks import contract, lock_report, resolve
 
     space = _space(target, locked=True)
-    # read before anything is resolved: a malformed file must not cost minutes
+    # read it first: a malformed file should fail now, not after minutes of resolving
     expected = contract.of(space)
     return lock_report.lines(space, resolve.make(space), expected)
 
 
-@_spoken
+@_salt_errors
 def preflight(target=None, locked=False):
     """
-    Check everything that can be known before the first byte is fetched; returns what was found good.
+    Check all requirements of a build that can be checked before the first download. Returns the checks that passed.
+
+    target
+        a name in pillar/targets/; default: the target in conf/minion
+
+    locked
+        check the committed locks, not those that an earlier build re-resolved
 
     CLI Example:
 
@@ -114,13 +122,15 @@ def preflight(target=None, locked=False):
     return preflight.check(_space(target, locked))
 
 
-@_spoken
+@_salt_errors
 def current(target=None, locked=False):
     """
-    Say whether the finished image is what its inputs say today; exit code 3 when something is to be made.
+    Check whether the image in dist/ is up to date. Exit code 3 if it has to be built.
 
     locked
-        an image with packages that its lock does not name is not
+        treat an image whose packages differ from the lock as out of date
+
+    Returns the SHA-256 of each file of the image.
 
     CLI Example:
 
@@ -134,18 +144,21 @@ def current(target=None, locked=False):
     manifest = recipe.current(_space(target, locked))
     if manifest is None:
         __context__["retcode"] = 3
-        return f"{target or 'the default target'}: something is to be made"
+        return f"{target or 'the default target'}: the image has to be built"
     for name, file in manifest["files"].items():
-        note(f"dist/{name} is what its inputs say; sha256 {file['sha256']}")
+        note(f"dist/{name} is up to date; sha256 {file['sha256']}")
     if recipe.verdict(manifest):
         note(recipe.verdict(manifest))
     return {name: file["sha256"] for name, file in manifest["files"].items()}
 
 
-@_spoken
+@_salt_errors
 def fetch(target=None, locked=False):
     """
-    Bring everything that the locks name into the store; after this a build needs no network.
+    Download all locked files into the store. The later stages of a build need no network.
+
+    locked
+        fail if a locked file is no longer available, instead of re-resolving it
 
     CLI Example:
 
@@ -156,10 +169,10 @@ def fetch(target=None, locked=False):
     return _stage("make_fetch", target, locked)
 
 
-@_spoken
+@_salt_errors
 def tools(target=None):
     """
-    Make the tools tree, whose mkfs, ukify and qemu make and boot the disk.
+    Make the tools tree, whose mmdebstrap, mke2fs, ukify and QEMU make and boot the image.
 
     CLI Example:
 
@@ -170,10 +183,10 @@ def tools(target=None):
     return _stage("make_tools", target)
 
 
-@_spoken
+@_salt_errors
 def layer(name="validation", target=None):
     """
-    Make the root and the layers up to a named one; what is kept under the right key is not made again.
+    Make the root tree and all layers up to the given one; cached layers with a matching key are reused.
 
     name
         root, base, driver, runtime, frameworks or validation
@@ -191,10 +204,10 @@ def layer(name="validation", target=None):
     return _stage("make_layers", target, False, name)
 
 
-@_spoken
+@_salt_errors
 def disk(target=None):
     """
-    Make disk, forms, checksums and manifest of the finished layers, in build/<target>/image.
+    Make the image's formats, attestations and manifest from the finished layers, in build/<target>/image.
 
     CLI Example:
 
@@ -205,10 +218,10 @@ def disk(target=None):
     return _stage("make_disk", target)
 
 
-@_spoken
+@_salt_errors
 def prove(target=None):
     """
-    Boot the image that ``image.disk`` made, judge it from outside, and put it into dist/ when all promises are kept.
+    Boot the image that ``image.disk`` made, check it from outside, and move it to dist/ if all checks pass.
 
     CLI Example:
 
@@ -219,15 +232,15 @@ def prove(target=None):
     return _stage("prove", target)
 
 
-@_spoken
+@_salt_errors
 def boot(target=None, image=None):
     """
-    Boot a finished image for a person: ssh on a local port with a throw-away key; the image does not change.
+    Boot a finished image for interactive use, with ssh on a local port and a temporary key. The image is not changed.
 
     image
-        a qcow2 or raw file; the target's newest in dist/ otherwise
+        a qcow2 or raw file; default: the target's image in dist/
 
-    Ends when the guest goes off, or with Ctrl-C.
+    Returns when the guest is powered off; Ctrl-C stops it.
 
     CLI Example:
 
@@ -254,15 +267,15 @@ def boot(target=None, image=None):
     return True
 
 
-@_spoken
+@_salt_errors
 def vm(layers="validation", target=None):
     """
-    Boot the image of layer 1 by Packer and apply layers of this checkout inside over ssh: for working on states.
+    Boot an image of the base layer with Packer and apply layers of this checkout to it over ssh, for work on states.
 
     layers
-        names with commas; each brings the layers below it
+        comma-separated names; each also applies the layers below it
 
-    Returns the changed disk, which ``image.boot image=…`` boots.
+    Returns the path of the changed disk, which ``image.boot image=PATH`` boots.
 
     CLI Example:
 
@@ -283,7 +296,7 @@ def vm(layers="validation", target=None):
 
 
 def _stage(name, target, locked=False, *args):
-    """One stage of the recipe, alone in its target."""
+    """Run one stage of the recipe; no other build of the target can run at the same time."""
     from vault_cube.image import recipe
 
     space = _space(target, locked)
@@ -292,10 +305,10 @@ def _stage(name, target, locked=False, *args):
     return True
 
 
-@_spoken
+@_salt_errors
 def why(name, target=None):
     """
-    Say which inputs of a layer's key changed since it was last built here.
+    List the inputs of a layer's key that changed since the layer was last built in this checkout.
 
     name
         root, base, driver, runtime, frameworks or validation
@@ -313,13 +326,15 @@ def why(name, target=None):
     return keys.why(_space(target), name)
 
 
-@_spoken
+@_salt_errors
 def build(target=None, locked=False):
     """
-    Make whatever of the image is missing: fetch, tools, root, layers, disk. Returns the image's manifest.
+    Run all stages of a build that are not up to date: preflight, fetch, tools, layers, disk, boot test.
 
     locked
-        what the lock names and nobody serves any more is an error
+        fail if a locked file is no longer available, instead of re-resolving it
+
+    Returns the image's manifest.
 
     CLI Example:
 
@@ -332,16 +347,18 @@ def build(target=None, locked=False):
     return recipe.build(_space(target, locked))
 
 
-@_spoken
+@_salt_errors
 def sign(key, target=None, bundle=False):
     """
-    Sign the finished image of a target: an ssh signature over its SHA256SUMS, in dist/.
+    Sign the finished image of a target: write an ssh signature of its SHA256SUMS to dist/.
 
     key
-        a private ssh key, or the public half of one that an agent holds
+        file of a private ssh key, or of a public key whose private key is in the ssh agent
 
     bundle
-        sign the bundle instead
+        sign the target's bundle instead of its image
+
+    Returns the path of the signature.
 
     CLI Example:
 
@@ -357,16 +374,16 @@ def sign(key, target=None, bundle=False):
     return str(signature.sign(space.dist / sums, Path(key).expanduser()))
 
 
-@_spoken
+@_salt_errors
 def check(file, signers=None):
     """
-    Check an image that somebody handed over: checksum, signature, provenance. Returns what was found good.
+    Check checksum, signature and provenance of an image that was received from elsewhere. Returns the passed checks.
 
     file
-        the image, beside the files that came with it
+        the image; its SHA256SUMS, signature and provenance are in the same folder
 
     signers
-        whose signature counts: a public ssh key, or an allowed_signers file (man ssh-keygen)
+        trusted signers: a public ssh key, or an allowed_signers file (man ssh-keygen)
 
     CLI Example:
 
@@ -379,10 +396,12 @@ def check(file, signers=None):
     return check.check(Path(file), Path(signers).expanduser() if signers else None)
 
 
-@_spoken
+@_salt_errors
 def diff(one, two):
     """
-    Say what differs between two images, layers or folders: packages, configuration, files, first bytes; exit code 1.
+    List the differences between two images, layers or folders: packages, configuration, files, first bytes.
+
+    Exit code 1 if there is a difference.
 
     one, two
         images (raw, raw.zst, qcow2), folders of the layer cache, or any two folders
@@ -395,18 +414,19 @@ def diff(one, two):
     """
     from vault_cube.image.inspect import diff
 
-    found = diff.diff(_space(), Path(one), Path(two))
-    if found:
+    differences = diff.diff(_space(), Path(one), Path(two))
+    if differences:
         __context__["retcode"] = 1
-    return found or f"{one} and {two} are the same"
+    return differences or f"{one} and {two} are the same"
 
 
-@_spoken
+@_salt_errors
 def verify(target=None):
     """
-    Prove that the image is reproducible: build it again from nothing, elsewhere and otherwise, and compare.
+    Verify that the image is reproducible: build it again, from an empty cache and in other conditions, and compare.
 
-    Returns the sha256 of each file and what was varied; a difference is an error that names files and bytes.
+    Returns the SHA-256 of each file and the conditions that were varied. Fails if the builds differ; the error names
+    the files and bytes.
 
     CLI Example:
 
@@ -419,13 +439,15 @@ def verify(target=None):
     return verify.verify(_space(target, locked=True))
 
 
-@_spoken
+@_salt_errors
 def bundle(packages, target=None):
     """
-    Pack checkout, locks and store into one archive, from which an image is built without a network.
+    Pack checkout, locks and stored files into one archive, from which the image can be built without a network.
 
     packages
-        what a build installs on the machine itself, names separated by spaces
+        packages that a build needs on the builder itself, separated by spaces
+
+    Returns the path of the archive.
 
     CLI Example:
 
@@ -438,10 +460,10 @@ def bundle(packages, target=None):
     return str(bundle.make(_space(target, locked=True), packages.split()))
 
 
-@_spoken
+@_salt_errors
 def clean_cache():
     """
-    Remove all finished layers and all fetched files, of all targets; returns what it freed.
+    Remove all cached layers and all stored files of all targets. Returns how much space that freed.
 
     CLI Example:
 
@@ -454,17 +476,16 @@ def clean_cache():
     return evict.clean(_space())
 
 
-@_spoken
+@_salt_errors
 def enter(command=None, target=None):
     """
-    Run a command inside the tree of the built image, at native speed, on a copy that is thrown away; without one, a
-    shell.
+    Run a command, or an interactive shell, inside the tree of the built image, without booting it.
 
-    No network, nothing installed here, no machine booted. Results of ``gpu.benchmark`` and ``gpu.stress`` in there stay
-    in build/<target>/benchmarks. The exit code is the command's.
+    The command runs at native speed and without a network. Its changes are discarded, except results of
+    ``gpu.benchmark`` and ``gpu.stress``, which are kept in build/<target>/benchmarks. The exit code is the command's.
 
     command
-        in one string, as a shell takes it
+        one string, run by sh; default: a shell
 
     CLI Example:
 
@@ -480,15 +501,15 @@ def enter(command=None, target=None):
     return status == 0
 
 
-@_spoken
+@_salt_errors
 def benchmark(suite=None, quick=False, force=False, target=None):
     """
-    Run ``gpu.benchmark`` inside the tree of the built image; results and report stay in build/<target>/benchmarks.
+    Run ``gpu.benchmark`` inside the tree of the built image; results and report are kept in build/<target>/benchmarks.
 
     suite, quick, force
-        as ``gpu.benchmark`` takes them
+        passed to ``gpu.benchmark``
 
-    Returns what it said, and the grain ``gpu_benchmark`` as a later call in there sees it.
+    Returns the result of ``gpu.benchmark``, the grain ``gpu_benchmark`` after it, and the folder of the results.
 
     CLI Example:
 
@@ -498,19 +519,19 @@ def benchmark(suite=None, quick=False, force=False, target=None):
     """
     from vault_cube.image import enter as inside
 
-    said, status = inside.benchmark(_space(target), suite, quick=quick, force=force)
+    answers, status = inside.benchmark(_space(target), suite, quick=quick, force=force)
     __context__["retcode"] = status
-    return said
+    return answers
 
 
-@_spoken
+@_salt_errors
 def vulnerabilities(data=None, target=None):
     """
-    Hold a target's locked packages and wheels against vulnerability data that was brought here; fetches nothing.
+    Compare a target's locked packages and wheels with vulnerability data from a file. Downloads nothing.
 
     data
-        the JSON of Debian's security tracker (security-tracker.debian.org/tracker/data/json), or OSV's all.zip of
-        PyPI or Debian
+        file: the JSON of Debian's security tracker (security-tracker.debian.org/tracker/data/json), or OSV's all.zip
+        for PyPI or Debian
 
     CLI Example:
 

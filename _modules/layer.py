@@ -1,4 +1,4 @@
-"""Does a layer keep its promises? Runs a layer's validation cases on a live box or in a tree."""
+"""Run the checks of a layer, on a live box or in a tree."""
 
 import importlib
 import logging
@@ -14,14 +14,15 @@ LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 
 def check(layer):
     """
-    Run the validation cases of a layer: Salt's own saltcheck files, and the layer's computed cases.
+    Run the checks of a layer: its saltcheck files, and those in ``vault_cube/box/``.
 
-    Exit code 0 when none failed; a case that cannot be tried here is told as such and never counts as passed.
+    Exit code 0 if no check failed. A check that cannot run here is reported as not applicable; it never counts as
+    passed.
 
     layer
         base, driver, runtime, frameworks or validation
 
-    Returns a table; with --out=json or --out=yaml the verdicts: layer, verdict, counts, cases (case, status,
+    Returns a table; with --out=json or --out=yaml a dictionary with layer, verdict, counts and cases (case, status,
     evidence, threshold).
 
     CLI Example:
@@ -33,15 +34,16 @@ def check(layer):
     """
     if layer not in LAYERS:
         __context__["retcode"] = 1
-        return f"{layer}: no such layer: take one of {', '.join(LAYERS)}"
+        return f"{layer}: no such layer; there are {', '.join(LAYERS)}"
     place = box.Place(pillar=__pillar__, live=Path("/run/systemd/system").is_dir())
     verdicts = [*_declared(layer), *_computed(layer, place)]
-    found = outcome.summary(layer, verdicts)
-    __context__["retcode"] = int(found["verdict"] == outcome.FAILED)
-    return outcome.table(found) if __opts__.get("output") in (None, "nested", "highstate", "txt") else found
+    summary = outcome.summary(layer, verdicts)
+    __context__["retcode"] = int(summary["verdict"] == outcome.FAILED)
+    return outcome.table(summary) if __opts__.get("output") in (None, "nested", "highstate", "txt") else summary
 
 
 def _computed(layer, place):
+    """Run the checks of a layer's module in vault_cube/box/; return their verdicts."""
     try:
         module = importlib.import_module(f"vault_cube.box.{layer}")
     except ModuleNotFoundError:
@@ -53,10 +55,10 @@ def _computed(layer, place):
 
 
 def _declared(layer):
-    """The layer's saltcheck files, salt/<layer>/saltcheck-tests/*.tst, as verdicts.
+    """Run the layer's saltcheck files, salt/<layer>/saltcheck-tests/*.tst; return their verdicts.
 
-    Case by case: saltcheck.run_state_tests would also copy and run those of all states that the layer includes, and
-    each case starts Salt anew.
+    Runs the tests one by one. saltcheck.run_state_tests would also copy and run the tests of all states that the layer
+    includes, and would start Salt again for each test.
     """
     logging.getLogger("salt.modules.saltcheck").setLevel(logging.CRITICAL)
     roots = __opts__["file_roots"]["base"]
@@ -72,7 +74,7 @@ def _declared(layer):
             try:
                 status = __salt__["saltcheck.run_test"](test=test)["status"]
             except SaltException as err:
-                status = str(err)  # what it asks about is not there at all
+                status = str(err)  # the subject of the test does not exist, such as a missing file
             if status == "Skip":
                 verdicts.append(outcome.not_applicable(case, "needs a running system"))
             else:

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Runs on the machine, as root: put the copied checkout in its place and apply LAYERS from it.
+# Runs on the machine as root: install the copied checkout and apply LAYERS from it.
 # TARGET: a name in pillar/targets/. LAYERS: names, in order.
-# Only tests set the rest. ARCHIVE: the copied checkout. CHECKOUT, SALT: the paths of vault_cube/paths.py.
+# Set by tests only: ARCHIVE, the archive of the copied checkout; CHECKOUT and SALT, the paths in vault_cube/paths.py.
 set -eu
 archive=${ARCHIVE:-/tmp/vault-cube-checkout.tar.gz}
 CHECKOUT=${CHECKOUT:-/opt/vault-cube/checkout}
 salt=${SALT:-/opt/vault-cube/salt}
 : "${TARGET:?}" "${LAYERS:?}"
 
-# beside it first, then in its place: an interrupted copy leaves the box its old checkout
+# unpack beside the old checkout and then replace it, so that an interruption leaves the old one intact
 rm -rf "$CHECKOUT.new" "$CHECKOUT.old"
 mkdir -p "$CHECKOUT.new"
 tar -xzf "$archive" -C "$CHECKOUT.new"
@@ -18,7 +18,7 @@ if [ -e "$CHECKOUT" ]; then mv "$CHECKOUT" "$CHECKOUT.old"; fi
 mv "$CHECKOUT.new" "$CHECKOUT"
 rm -rf "$CHECKOUT.old"
 
-# a machine that is no box yet: Salt's environment as the target's lock says
+# if the machine is not a box yet, make Salt's environment from the target's lock
 if [ ! -x "$salt/bin/salt-call" ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv
   /usr/bin/python3 -m venv "$salt"
@@ -26,7 +26,7 @@ if [ ! -x "$salt/bin/salt-call" ]; then
   for site in "$salt"/lib/python3*/site-packages; do echo "$CHECKOUT" >"$site/vault_cube.pth"; done
 fi
 
-# the box's own minion file once the states have written it; until then the checkout's
+# use the checkout's minion file until the states have written that of the box
 cd "$CHECKOUT"
 conf=/etc/salt
 if ! grep -qs "$CHECKOUT/conf/common.conf" /etc/salt/minion; then

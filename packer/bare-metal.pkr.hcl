@@ -1,6 +1,6 @@
-# Copies the checkout to a machine over ssh and applies layers in place:
+# Copies the checkout to a machine over ssh and applies layers to it:
 #   packer build -only='bare_metal.*' -var host=box-7 -var ssh_key=$HOME/.ssh/id_ed25519 -var target=ubuntu-24.04 packer/
-# The machine runs the target's release; its user may use sudo without a password.
+# The machine must run the target's release, and its user must be allowed to use sudo without a password.
 
 locals {
   carried = "build/bare-metal-checkout.tar.gz"

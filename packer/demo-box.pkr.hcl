@@ -1,8 +1,8 @@
-# The golden image from nothing: each stage is a salt-call of this checkout, so that the same build works
-# stage by stage without Packer, too. Packer 1.6.6 and later.
+# Builds the golden image. Each stage is a salt-call in this checkout, so the same build also works without Packer.
+# Needs Packer 1.6.6 or later.
 #
-# It is built as a file of its own (`packer build packer/demo-box.pkr.hcl`) and needs no plugin: loaded with the rest of
-# the folder, today's Packer would ask for vm's, whichever source is meant.
+# Build only this file (`packer build packer/demo-box.pkr.hcl`), which needs no plugin. If the whole folder is loaded,
+# recent versions of Packer require the plugin of the source vm, even for another source.
 
 variable "target" {
   type        = string
@@ -12,7 +12,7 @@ variable "target" {
 
 variable "locked" {
   type        = string
-  description = "1: exactly what the lock names, or an error; 0: what nobody serves any more is resolved anew."
+  description = "1: fail if a locked file is no longer available; 0: re-resolve it for this build."
   default     = "0"
 }
 
@@ -21,7 +21,7 @@ locals {
   on        = "target=${var.target}"
 }
 
-# no machine and no communicator: the tree is made in namespaces of this machine
+# no communicator: the stages run on this machine, in namespaces
 source "null" "rootfs" {
   communicator = "none"
 }

@@ -1,7 +1,7 @@
-# What the sources vm and bare_metal take from the command line, beside demo-box.pkr.hcl's: `packer build -var NAME=VALUE`,
-# or a file with -var-file.
+# Variables of the sources vm and bare_metal, in addition to those of demo-box.pkr.hcl. Set them with
+# `packer build -var NAME=VALUE`, or in a file with -var-file.
 
-# what `vm` and `bare_metal` apply; each layer brings the layers below it
+# applying a layer also applies the layers below it
 variable "layers" {
   type        = list(string)
   description = "The layers that vm and bare_metal apply, in order."
@@ -10,13 +10,13 @@ variable "layers" {
 
 variable "ssh_user" {
   type        = string
-  description = "The pillar's user, who may use sudo without a password."
+  description = "A user of the pillar who may use sudo without a password."
   default     = "vaultadmin"
 }
 
 variable "ssh_key" {
   type        = string
-  description = "File of the private key that opens the machine; empty: the ssh agent has it."
+  description = "File of the private ssh key; empty to use the ssh agent."
   default     = ""
 }
 
@@ -24,31 +24,31 @@ variable "ssh_key" {
 
 variable "vm_image" {
   type        = string
-  description = "The qcow2 that vm boots; it is not changed."
+  description = "The qcow2 image that vm boots; it is not changed."
   default     = "build/vm/base.qcow2"
 }
 
 variable "vm_seed" {
   type        = string
-  description = "The folder that the guest sees as its CIDATA disk: meta-data and user-data."
+  description = "Folder with meta-data and user-data, which becomes the guest's CIDATA disk."
   default     = "build/vm/seed"
 }
 
 variable "vm_work" {
   type        = string
-  description = "An existing folder for the firmware's variables and the serial console's log."
+  description = "Existing folder with the firmware's variables, for the log of the serial console."
   default     = "build/vm"
 }
 
 variable "vm_qemu" {
   type        = string
-  description = "QEMU's program."
+  description = "QEMU's program, a name or a path."
   default     = "qemu-system-x86_64"
 }
 
 variable "vm_firmware" {
   type        = string
-  description = "OVMF's code; its variables are a copy in vm_work."
+  description = "OVMF's code file; a copy of its variables is in vm_work."
   default     = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 }
 
@@ -60,31 +60,31 @@ variable "vm_accelerator" {
 
 variable "vm_memory_mib" {
   type        = number
-  description = "The guest's memory, MiB."
+  description = "Memory of the guest, MiB."
   default     = 4096
 }
 
 variable "vm_cpus" {
   type        = number
-  description = "The guest's processors."
+  description = "Number of processors of the guest."
   default     = 2
 }
 
 variable "vm_ssh_port" {
   type        = number
-  description = "Where the guest's sshd listens."
+  description = "Port of the guest's sshd."
   default     = 22
 }
 
 variable "vm_disk_size" {
   type        = string
-  description = "The guest's disk; the root file system grows into it."
+  description = "Size of the guest's disk; the root file system grows to it."
   default     = "16G"
 }
 
 variable "vm_output" {
   type        = string
-  description = "The folder that the changed disk is left in; it must not exist."
+  description = "Folder for the changed disk; it must not exist."
   default     = "build/vm/output"
 }
 
@@ -92,12 +92,12 @@ variable "vm_output" {
 
 variable "host" {
   type        = string
-  description = "bare_metal: the machine's name or address."
+  description = "bare_metal: host name or address of the machine."
   default     = "name-it-with-var-host.invalid"
 }
 
 variable "host_port" {
   type        = number
-  description = "bare_metal: the machine's ssh port."
+  description = "bare_metal: ssh port of the machine."
   default     = 22
 }

@@ -1,5 +1,5 @@
-# Boots an image in QEMU and applies layers inside, over ssh: for working on states without building an image each
-# time. `salt-call image.vm` makes the key, the seed and the variables' values, and starts this with -only='vm.*'.
+# Boots an image in QEMU and applies layers to it over ssh, for work on states without building an image each time.
+# `salt-call image.vm` makes the ssh key and the seed, sets the variables, and runs Packer with -only='vm.*'.
 
 source "qemu" "vm" {
   qemu_binary      = var.vm_qemu
@@ -17,8 +17,8 @@ source "qemu" "vm" {
   memory           = var.vm_memory_mib
   cpus             = var.vm_cpus
 
-  # The builder's own -drive, -netdev and -device give way to these: UEFI, the seed as a read-only disk, and a forward
-  # that is bound to 127.0.0.1 (the builder's own is open to the network).
+  # These replace -drive, -netdev and -device of Packer's QEMU builder: for UEFI, for the seed as a read-only disk, and
+  # for a port forward that is bound to 127.0.0.1, because the builder's is open to the network.
   qemuargs = [
     ["-cpu", var.vm_accelerator == "kvm" ? "host" : "max"],
     ["-drive", "if=pflash,format=raw,unit=0,readonly=on,file=${var.vm_firmware}"],
@@ -27,7 +27,7 @@ source "qemu" "vm" {
     ["-drive", "if=virtio,driver=vvfat,read-only=on,label=CIDATA,dir=${var.vm_seed}"],
     ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:${var.vm_ssh_port}"],
     ["-device", "virtio-net-pci,netdev=user.0,romfile="],
-    # a serial console is enough, and the tools tree carries no ROM for a graphics card
+    # the tools tree has no ROM for a graphics card; the serial console suffices
     ["-vga", "none"],
     ["-serial", "file:${var.vm_work}/console.log"],
   ]
@@ -45,7 +45,7 @@ build {
   name    = "vm"
   sources = ["source.qemu.vm"]
 
-  # ssh answers before the first boot is over
+  # sshd accepts connections before the first boot is complete
   provisioner "shell" {
     inline = ["cloud-init status --wait >/dev/null || true", "systemctl is-system-running --wait || true"]
   }

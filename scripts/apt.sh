@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what of the named packages is missing, and say so. Silent when nothing is.
+# Install those of the given packages that are missing. Prints nothing if all are installed.
 set -eu
 cd "$(dirname "$0")/.."
 missing=
@@ -8,16 +8,16 @@ for package in "$@"; do
 done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
-  echo "make: these packages are missing:$missing; install them, or run as root" >&2
+  echo "make: missing packages:$missing: install them, or run make as root" >&2
   exit 1
 fi
-# two makes at once: the second waits, and looks again
+# if two makes run at the same time, the second waits for the lock and then checks again
 [ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg scripts/apt.sh "$@"
 echo "installing with apt:$missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
-# a bundle carries them: the machine's own sources are left alone
+# in an unpacked bundle, install from its repository and ignore the sources of the machine
 if [ -d carried/debs ]; then
   work=$(mktemp -d)
   trap 'rm -rf "$log" "$work"' EXIT
@@ -29,7 +29,7 @@ if [ -d carried/debs ]; then
 else
   set --
 fi
-# shellcheck disable=SC2086 # a list of names
+# shellcheck disable=SC2086 # $missing is a list of names
 apt-get "$@" install -y --no-install-recommends $missing >"$log" 2>&1 ||
   { apt-get "$@" update >"$log" 2>&1 && apt-get "$@" install -y --no-install-recommends $missing >>"$log" 2>&1; } ||
-  { tail -n 15 "$log" >&2; echo "make: apt-get could not install:$missing" >&2; exit 1; }
+  { tail -n 15 "$log" >&2; echo "make: apt-get cannot install:$missing: see the messages above" >&2; exit 1; }

@@ -10,25 +10,25 @@ current() {
 current || status=$?
 case $status in
   0) exit 0 ;;
-  3) ;; # something is to be made
+  3) ;; # the image has to be built
   *) exit 1 ;;
 esac
 scripts/apt.sh iproute2 mmdebstrap openssh-client
 if scripts/packer.sh; then
   set -- packer build -color=false -var target="$target" -var locked="$locked" packer/demo-box.pkr.hcl
 else
-  echo "without Packer, one salt-call runs the same stages" >&2
+  echo "building without Packer: one salt-call runs the same stages" >&2
   set -- .venv/bin/salt-call --out-file=/dev/null image.build target="$target" locked="$locked"
 fi
 status=0
 "$@" || {
-  echo "make image: stopped; logs in build/$target/logs, finished stages are kept: run it again to go on" >&2
+  echo "make image: failed or stopped; logs are in build/$target/logs; finished stages are kept: run it again to continue" >&2
   exit 1
 }
-# the last lines: what is there, and whether it is what the lock says
+# print the files of the image, and whether they match the lock
 current || status=$?
 case $status in
   0) ;;
-  3) echo "make image: the checkout changed while it was built: run it again, finished stages are kept" >&2; exit 1 ;;
+  3) echo "make image: the checkout changed during the build: run it again; finished stages are kept" >&2; exit 1 ;;
   *) exit 1 ;;
 esac

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Fetch Debian packages and unpack them into a folder, for tests that run their programs: nothing is installed or started.
+# Download Debian packages and unpack them into a folder, without installing them, for tests that run their programs.
 # usage: unpacked.sh FOLDER PACKAGE...
 set -eu
-# as in apt.sh: two makes at once
+# if two makes run at the same time, the second waits, as in apt.sh
 [ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg "$0" "$@"
 folder=$1
 shift
@@ -16,7 +16,7 @@ for package in "$@"; do
     cd "$work"
     apt-get download "$package" >log 2>&1 ||
       { apt-get update >log 2>&1 && apt-get download "$package" >>log 2>&1; } ||
-      { tail -n 5 log >&2; echo "make: apt-get could not download $package" >&2; exit 1; }
+      { tail -n 5 log >&2; echo "make: apt-get cannot download $package: see the messages above" >&2; exit 1; }
   )
   mkdir -p "$folder"
   dpkg-deb -x "$work"/*.deb "$folder"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the checkout's environment from its hashed lock, on the distribution's Python.
+# Make the checkout's virtual environment from its lock, with the distribution's Python.
 set -eu
 venv=$1
 cd "$(dirname "$0")/.."
@@ -12,9 +12,9 @@ for candidate in /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; d
   fi
 done
 [ -n "$python" ] || { echo "make: Python 3.11 to 3.14 is needed: apt-get install python3" >&2; exit 1; }
-# a bundle carries the wheels, for one release of one distribution
+# an unpacked bundle has the wheels, which fit only one release of one distribution
 if [ -f carried/machine ]; then
-  # shellcheck disable=SC1091 # every machine's own
+  # shellcheck disable=SC1091 # exists on every machine
   here="$(. /etc/os-release && echo "${VERSION_CODENAME:-unknown}") $("$python" -c 'import sys; print(*sys.version_info[:2], sep=".")')"
   [ "$here" = "$(cat carried/machine)" ] || {
     echo "make: this bundle was made for $(cat carried/machine), this machine is $here: make a bundle on such a machine" >&2
@@ -26,14 +26,14 @@ fi
 echo "making $venv from locks/checkout.lock with $($python --version)" >&2
 rm -rf "$venv"
 "$python" -m venv "$venv"
-# uv itself by pip, with the lock's hash; the rest by uv
+# install uv with pip and the lock's hash, and everything else with uv
 sed -n '/^uv==/,/[^\\]$/p' locks/checkout.lock >"$venv/uv.txt"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
 # uv does not read pip's settings
 index=$("$venv/bin/pip" config get global.index-url 2>/dev/null || :)
 [ -z "$index" ] || export UV_INDEX_URL="$index"
-# compiled now: a salt-call that compiles what it imports takes three times as long, and not everybody lets Python write byte code
+# compile now: a salt-call that compiles its imports takes three times as long, and PYTHONDONTWRITEBYTECODE may be set
 "$venv/bin/uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes locks/checkout.lock
-# the package itself: imported from where it lies
+# import the package itself from the checkout
 pwd >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vault_cube.pth"
 mkdir -p .salt

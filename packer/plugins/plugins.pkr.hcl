@@ -1,5 +1,5 @@
-# For Packer 1.7 and later, whose QEMU builder is a plugin: `packer init packer/plugins`, once, before `vm` is used.
-# It stands in a folder of its own because Packer 1.6 has the builder inside and stops at required_plugins.
+# In Packer 1.7 and later, the QEMU builder is a plugin: run `packer init packer/plugins` once before you use `vm`.
+# This file is in its own folder because Packer 1.6 includes the builder and rejects required_plugins.
 packer {
   required_plugins {
     qemu = {

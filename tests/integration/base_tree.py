@@ -1,4 +1,4 @@
-"""A root tree with the layers up to one applied by the builder's own code, and ways to look at it outside Salt."""
+"""A tree to which the builder's own code applies layers, and functions that examine it without Salt."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from vault_cube.image import recipe
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.layers import chroot, overlay, root, tools
 from vault_cube.image.locks.aptlock import AptLock
-from vault_cube.image.workspace import SALT, STAGED, Workspace
+from vault_cube.image.workspace import STAGED, Workspace
+from vault_cube.paths import SALT
 from vault_cube.settings import check
 
 TOP = Path(__file__).parents[2]
 TARGET = "debian-12"
 OWN = "/run/own"
-"""the whole checkout, seen inside: what a box has and a layer's build has not"""
+"""Path of the whole checkout in the tree; a box has all of it, but the build of a layer has only a part."""
 
 
 def workspace():
-    """The target without its frameworks: root and base are the same, and gigabytes of wheels are not fetched."""
+    """Return a workspace of the target without frameworks: it needs no wheels, and root and base are the same."""
     files = [TOP / "pillar/box.sls", TOP / "pillar/targets" / f"{TARGET}.sls"]
     pillar = merged(*(yaml.safe_load(file.read_text()) for file in files))
     pillar["frameworks"] |= {"environments": {}, "checks": {}, "commands": {}, "kernels": []}
@@ -33,39 +34,39 @@ def workspace():
 
 
 def chosen_workspace(target):
-    """A target as this checkout's pillar has it, local.sls with it."""
+    """Return a workspace of a target with this checkout's pillar, including local.sls."""
     local = TOP / "pillar/local.sls"
     pillar = merged(*chosen(target), yaml.safe_load(local.read_text()) if local.is_file() else {})
     return Workspace(TOP, check(pillar), pillar)
 
 
 def waited(find):
-    """What `find` finds. With VAULT_CUBE_WAIT a build in this checkout makes it meanwhile: so many seconds, at most."""
+    """Call `find` until it returns something, for at most VAULT_CUBE_WAIT seconds, while another build may make it."""
     until = time.monotonic() + float(os.environ.get("VAULT_CUBE_WAIT", "0"))
-    while not (found := find()) and time.monotonic() < until:
+    while not (result := find()) and time.monotonic() < until:
         time.sleep(2)
-    return found
+    return result
 
 
 def built(space):
-    """The trees of a target's finished layers, bottom first, by name; those that are there."""
-    found = {}
+    """Return the trees of a target's finished layers by name, bottom first, up to the first layer that is not built."""
+    trees = {}
     wanted = keys.layer_keys(space)
     waited(lambda: layer_cache.find(space.layers, wanted[keys.ORDER[-1]].key))
     for name, key in wanted.items():
         entry = layer_cache.find(space.layers, key.key)
         if entry is None:
             break
-        found[name] = entry.tree
-    return found
+        trees[name] = entry.tree
+    return trees
 
 
 def root_tree(space):
-    """The finished root tree, from the cache or made now."""
+    """Return the finished root tree; it is made if it is not in the cache."""
     wanted = keys.layer_keys(space)[keys.ROOT].key
-    found = waited(lambda: layer_cache.find(space.layers, wanted))
-    if found:
-        return found.tree
+    entry = waited(lambda: layer_cache.find(space.layers, wanted))
+    if entry:
+        return entry.tree
     with space.exclusive():
         recipe.make_fetch(space)
         if tools.find(space) is None:
@@ -74,7 +75,7 @@ def root_tree(space):
 
 
 class Box:
-    """The tree: what a command in it prints, and what Salt does to it. Without a network, as in a build."""
+    """A tree in which commands and Salt run without a network, as in a build."""
 
     def __init__(self, space, folder, layer="base"):
         self.space, self.folder, self.layer = space, folder, layer
@@ -93,7 +94,7 @@ class Box:
         (folder / "vault-cube/whole/minion").write_text(yaml.safe_dump(minion))
 
     def run(self, words, whole=False):
-        """Run a command inside; returns (exit status, what it printed)."""
+        """Run a command in the tree. Returns its exit status and its output."""
         log = self.folder / "log"
         log.unlink(missing_ok=True)
         binds = [chroot.Bind(self.folder / "vault-cube", "/run/vault-cube", writable=True)]
@@ -107,24 +108,24 @@ class Box:
         return status, log.read_text()
 
     def sh(self, script):
-        """What a script prints; it must end well."""
-        status, said = self.run(["env", "-u", "APT_CONFIG", "sh", "-euc", script])
-        assert status == 0, said
-        return said.strip()
+        """Run a shell script in the tree; it must succeed. Returns its output."""
+        status, output = self.run(["env", "-u", "APT_CONFIG", "sh", "-euc", script])
+        assert status == 0, output
+        return output.strip()
 
     def salt(self, *words, whole=False):
-        """salt-call inside: (exit status, its answer)."""
+        """Run salt-call in the tree. Returns its exit status and its result."""
         result = self.folder / "vault-cube/result.json"
         result.unlink(missing_ok=True)
         config = "/run/vault-cube/whole" if whole else "/run/vault-cube/salt"
         call = [f"{SALT}/bin/salt-call", "--local", "-c", config, "--retcode-passthrough", "--log-level=error"]
         call += ["--out=json", "--out-file=/run/vault-cube/result.json", *words]
-        status, said = self.run(call, whole)
-        assert result.is_file(), said
+        status, output = self.run(call, whole)
+        assert result.is_file(), output
         return status, json.loads(result.read_text())["local"]
 
     def apply(self, *words):
-        """Apply the layer: (ids of failed states with why, ids of states that changed or would)."""
+        """Apply the layer. Returns the failed states with the reason, and the states that changed or would change."""
         _, states = self.salt("state.apply", self.layer, *words)
         assert isinstance(states, dict), states
         failed = {state["__id__"]: state["comment"] for state in states.values() if state["result"] is False}
@@ -132,7 +133,7 @@ class Box:
         return failed, changed
 
     def choose(self, section="base", **chosen):
-        """Another pillar for the following calls: keys of a section."""
+        """Override keys of a section of the pillar for the following calls."""
         seen = keys.visible_pillar(self.space, self.layer)
         (self.folder / "vault-cube/pillar/seen.sls").write_text(
             "#!yaml\n" + yaml.safe_dump(merged(seen, {section: chosen}))

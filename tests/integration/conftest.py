@@ -1,4 +1,4 @@
-"""What several of these tests use."""
+"""Fixtures that several of these tests use."""
 
 import pytest
 from base_tree import waited, workspace
@@ -11,9 +11,9 @@ from vault_cube.image.layers import tools
 @pytest.fixture(scope="session")
 def space():
     """A workspace whose tools tree is finished."""
-    found = workspace()
-    if waited(lambda: tools.find(found)) is None:
-        with found.exclusive():
-            recipe.make_fetch(found)
-            tools.make(found)
-    return found
+    target_space = workspace()
+    if waited(lambda: tools.find(target_space)) is None:
+        with target_space.exclusive():
+            recipe.make_fetch(target_space)
+            tools.make(target_space)
+    return target_space

@@ -1,6 +1,7 @@
-"""Inside a tree, in its own network: load the firewall as boot does, and try its ports from a second namespace.
+"""Load the firewall in a tree's network namespace, as at boot, and connect to its ports from a second namespace.
 
-Prints JSON: what connected over IPv4 and IPv6, what the rules say, and whether a published container port is shut.
+Prints JSON: the ports that accept connections over IPv4 and IPv6, the policies, and whether a published container port
+is closed.
 """
 
 import json
@@ -52,7 +53,7 @@ def main(ports):
         run("ip", "link", "set", "lo", "up")
         outside, container = keep("unshare", "--net", "sleep", "120"), keep("unshare", "--net", "sleep", "120")
         time.sleep(1)
-        # the box's cable, and a container on Docker's bridge
+        # a network cable of the box, and a container on Docker's bridge
         run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "far", "netns", str(outside.pid))
         run("ip", "link", "add", "docker0", "type", "bridge")
         run("ip", "link", "add", "vethc", "type", "veth", "peer", "name", "eth0", "netns", str(container.pid))
@@ -78,20 +79,20 @@ def main(ports):
         inner = ("nsenter", f"--net=/proc/{container.pid}/ns/net")
         keep(*inner, "python3", "-c", LISTEN, "80")
         keep("nsenter", f"--net=/proc/{outside.pid}/ns/net", "python3", "-c", LISTEN, "9000")
-        # this namespace's own
+        # affects only this namespace
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         time.sleep(1)
         published = ("iptables", "-w", "-t", "nat", "-A", "PREROUTING", "-i", "cable", "-p", "tcp", "--dport", "8080")
         run(*published, "-j", "DNAT", "--to", "172.17.0.2:80")
-        found = {
+        connections = {
             "before": {str(port): opens(outside, "10.9.0.1", port) for port in ports},
             "published before": opens(outside, "10.9.0.1", 8080),
         }
-        # as ufw.service does it, and as Docker then puts its chain into FORWARD
+        # start the firewall as ufw.service does, then add Docker's chain to FORWARD as Docker does
         run("/usr/lib/ufw/ufw-init", "start")
         for words in (("-I", "FORWARD", "-j", "DOCKER-USER"), ("-A", "FORWARD", "-d", "172.17.0.2", "-j", "ACCEPT")):
             run("iptables", "-w", *words)
-        found |= {
+        connections |= {
             "4": {str(port): opens(outside, "10.9.0.1", port) for port in ports},
             "6": {str(port): opens(outside, "fd09::1", port) for port in ports},
             "inside": {str(port): opens(None, "127.0.0.1", port) for port in ports},
@@ -100,16 +101,16 @@ def main(ports):
             "policy": run("iptables", "-w", "-S", "INPUT").stdout.splitlines()[0],
             "policy 6": run("ip6tables", "-w", "-S", "INPUT").stdout.splitlines()[0],
         }
-        # what Docker does when it starts again: the chain is there, its rules stay
+        # as on a restart of Docker, which keeps the existing chain and its rules
         run("iptables", "-w", "-D", "FORWARD", "-j", "DOCKER-USER")
         run("iptables", "-w", "-I", "FORWARD", "-j", "DOCKER-USER")
-        found["published after Docker's restart"] = opens(outside, "10.9.0.1", 8080)
-        # the owner lets it through by name
+        connections["published after Docker's restart"] = opens(outside, "10.9.0.1", 8080)
+        # the owner allows the port explicitly
         run(
             "iptables", "-w", "-A", "ufw-user-forward", "-p", "tcp", "-d", "172.17.0.2", "--dport", "80", "-j", "ACCEPT"
         )
-        found["published, allowed by name"] = opens(outside, "10.9.0.1", 8080)
-        print(json.dumps(found))
+        connections["published, allowed by name"] = opens(outside, "10.9.0.1", 8080)
+        print(json.dumps(connections))
     finally:
         for process in started:
             process.kill()

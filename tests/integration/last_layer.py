@@ -1,4 +1,4 @@
-"""What a last layer may do to those below it, done inside a tree: `last_layer.py lower|upper FOLDER EPOCH`."""
+"""Make test trees with all changes that a last layer can make: `last_layer.py lower|upper FOLDER EPOCH`."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def write(tree, path, content="x", mode=0o644):
 
 
 def lower(tree):
-    """What the layers below have."""
+    """Write the files of the lower layers."""
     for number in range(300):
         write(tree, f"many/a file of some name {number}")
     for path in ("gone/deep/er/file", "gone/other", "opaque/old", "opaque/both", "becomes-link/in", "etc/stays"):
@@ -36,7 +36,7 @@ def lower(tree):
 
 
 def upper(tree):
-    """What the last layer does."""
+    """Make the changes of the last layer."""
     for number in range(0, 300, 2):
         (tree / f"many/a file of some name {number}").unlink()
     for number in range(400):
@@ -45,7 +45,7 @@ def upper(tree):
     shutil.rmtree(tree / "opaque")
     write(tree, "opaque/both", "new")
     shutil.rmtree(tree / "becomes-link")
-    os.symlink("opaque/", tree / "becomes-link")  # noqa: PTH211 a Path has no slash at its end
+    os.symlink("opaque/", tree / "becomes-link")  # noqa: PTH211 a Path cannot end with a slash
     (tree / "becomes-folder").unlink()
     write(tree, "becomes-folder/in")
     write(tree, "big", b"bigger" * (1 << 20))
@@ -69,7 +69,7 @@ def upper(tree):
 
 
 def settle(tree, epoch):
-    """Times of the past, each its own."""
+    """Give each file a different time before the epoch."""
     for number, path in enumerate(sorted(tree.rglob("*"))):
         os.utime(path, (epoch - number, epoch - number), follow_symlinks=False)
     os.utime(tree, (epoch, epoch))

@@ -1,8 +1,8 @@
-"""A small target built for real, in a process that a test may kill: `small_build.py CHECKOUT CACHE STORE [root]`.
+"""Build a small target in a process that a test can kill: `small_build.py CHECKOUT CACHE STORE [root]`.
 
-The recipe, mmdebstrap's root, Salt in the layers, seal, disk and papers are the builder's own. Small are the states
-(`small()` writes them into a copy of the checkout): two layers, one package. Its kernel is a
-stand-in that nothing boots.
+It runs the builder's own code for the root tree, the layers, the seal, the disk and the attestations. Only the states
+are small: `small()` writes two layers with one package into a copy of the checkout. The kernel is a stand-in that is
+never booted.
 """
 
 import json
@@ -56,7 +56,7 @@ files are written:
 
 
 def small(checkout):
-    """Make a copy of this checkout small. Its root is the default target's, so that a finished one can be used."""
+    """Copy this checkout with small states. Its root tree is the default target's, so a finished one can be used."""
     checkout.mkdir(parents=True)
     subprocess.run(["cp", "-r", *(TOP / name for name in SOURCES), checkout], check=True)
     for name, text in STATES.items():
@@ -67,8 +67,8 @@ def small(checkout):
 
     file = checkout / "locks/debian-12/apt.lock"
     lock = AptLock.read(file)
-    kept = [deb for deb in lock.debs if deb.layer == "root" or deb.name == PACKAGE]
-    file.write_text(AptLock(lock.epoch, tuple(kept)).text())
+    debs = [deb for deb in lock.debs if deb.layer == "root" or deb.name == PACKAGE]
+    file.write_text(AptLock(lock.epoch, tuple(debs)).text())
 
 
 def workspace(checkout, cache, store):
@@ -93,10 +93,10 @@ if __name__ == "__main__":
         recipe.make_fetch(space)
         recipe.make_tools(space)
         if sys.argv[4:] == ["root"]:
-            made = {"root": recipe.make_layers(space, "root")[0].meta["digest"]}
+            digests = {"root": recipe.make_layers(space, "root")[0].meta["digest"]}
         else:
             recipe.make_layers(space, LAYERS[-1])
             manifest = recipe.make_disk(space)
-            made = {"raw": manifest["raw_sha256"]}
-            made |= {name: file["sha256"] for name, file in manifest["files"].items()}
-    print(json.dumps(made))
+            digests = {"raw": manifest["raw_sha256"]}
+            digests |= {name: file["sha256"] for name, file in manifest["files"].items()}
+    print(json.dumps(digests))

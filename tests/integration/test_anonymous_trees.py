@@ -1,4 +1,4 @@
-"""Root and tools tree say nothing of the machine that made them: the first layer would only hide it."""
+"""The root tree and the tools tree contain nothing of the builder's machine; the first layer would only hide it."""
 
 import os
 
@@ -20,7 +20,7 @@ def trees():
 
 
 @pytest.mark.parametrize("name", ["root", "tools"])
-def test_no_name_and_no_resolver_of_the_building_machine(trees, name):
+def test_a_tree_has_no_host_name_and_no_resolver_of_the_builder(trees, name):
     etc = trees[name] / "etc"
     assert not [file for file in ("resolv.conf", "hostname") if os.path.lexists(etc / file)]
     assert (etc / "apt/sources.list").read_text() == ""

@@ -1,6 +1,6 @@
-"""What a person gets who builds where that cannot work: one line, exit code 1, and nothing left behind.
+"""A build that cannot work fails with one line and exit code 1, and leaves nothing behind.
 
-Each is typed as a person would, in a copy of the checkout: `salt-call image.STAGE`.
+Each test runs `salt-call image.STAGE` in a copy of the checkout.
 """
 
 import os
@@ -32,21 +32,21 @@ def cache(tmp_path):
 
 @pytest.fixture
 def typed(checkout, cache):
-    """typed(words, before=…) is (exit code, the lines that are neither a step nor its progress)."""
+    """typed(*words, before=…) runs salt-call. Returns the exit code and the lines that are no step and no progress."""
 
     def run(*words, before=(), cwd=checkout, **environment):
         ran = subprocess.run(
             [*before, SALT_CALL, *words], cwd=cwd, capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": str(checkout), "VAULT_CUBE_CACHE": str(cache), **environment},
         )  # fmt: skip
-        said = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
-        return ran.returncode, [line for line in said if not line.startswith(("→", "  …", "  ✓"))]
+        output = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
+        return ran.returncode, [line for line in output if not line.startswith(("→", "  …", "  ✓"))]
 
     return run
 
 
 def in_small_disk(cache, mib):
-    """A prefix under which the cache lies on a disk of some MiB, for the command alone."""
+    """Return a command line prefix that runs a command with the cache on a disk of `mib` MiB."""
     script = f'mount -t tmpfs -o size={mib}m tmpfs {cache} && "$@"; status=$?; find {cache} -mindepth 2; exit $status'
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
 
@@ -56,9 +56,9 @@ NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 
 
 def test_an_unknown_target(typed):
-    status, said = typed("image.preflight", "target=nope")
+    status, lines = typed("image.preflight", "target=nope")
     assert status == 1
-    assert said == [
+    assert lines == [
         "Error running 'image.preflight': nope: no such target; pillar/targets/ has "
         "debian-12, debian-13, debian-13-nvidia, ubuntu-24.04"
     ]
@@ -66,53 +66,53 @@ def test_an_unknown_target(typed):
 
 def test_not_root(typed, checkout):
     if subprocess.run([*NOBODY, SALT_CALL, "--version"], check=False, capture_output=True).returncode:
-        pytest.skip(f"{TOP} is closed to everybody else")
-    # pytest's own folders are closed to everybody else
+        pytest.skip(f"other users cannot read {TOP}")
+    # other users cannot read pytest's folders
     with tempfile.TemporaryDirectory() as place:
         subprocess.run(["cp", "-r", checkout, place], check=True)
         subprocess.run(["chown", "-R", "65534:65534", place], check=True)
-        status, said = typed(
+        status, lines = typed(
             "image.preflight", before=NOBODY, cwd=f"{place}/checkout", HOME=place, PYTHONPATH=f"{place}/checkout",
             VAULT_CUBE_CACHE=f"{place}/cache",
         )  # fmt: skip
         assert status == 1
-        assert said[0] == (
+        assert lines[0] == (
             "Error running 'image.preflight': building an image of debian-12 requires root: run `sudo make image`"
         )
         assert not (Path(place) / "cache").exists()
 
 
 def test_no_network(typed, cache):
-    status, said = typed("image.preflight", before=NO_NETWORK)
+    status, lines = typed("image.preflight", before=NO_NETWORK)
     assert status == 1
-    assert len(said) == 1
-    assert "cannot reach http" in said[0]
-    assert "name a mirror in pillar key image:mirrors, or copy a bundle to this machine" in said[0]
-    # and who skips preflight is told by fetch
-    status, said = typed("image.fetch", before=NO_NETWORK)
+    assert len(lines) == 1
+    assert "cannot reach http" in lines[0]
+    assert "name a mirror in pillar key image:mirrors, or copy a bundle to this machine" in lines[0]
+    # without preflight, fetch fails in the same way
+    status, lines = typed("image.fetch", before=NO_NETWORK)
     assert status == 1
-    assert len(said) == 1
-    assert "cannot be fetched: http" in said[0]
-    assert said[0].endswith(": cannot connect")
+    assert len(lines) == 1
+    assert "cannot be fetched: http" in lines[0]
+    assert lines[0].endswith(": cannot connect")
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
 def test_a_full_disk_before_the_build(typed, cache):
-    status, said = typed("image.preflight", before=in_small_disk(cache, 64))
+    status, lines = typed("image.preflight", before=in_small_disk(cache, 64))
     assert status == 1
-    assert len(said) == 1
-    assert f"{cache}: " in said[0]
-    assert " GB needed, " in said[0]
-    assert "make room, or set VAULT_CUBE_CACHE" in said[0]
+    assert len(lines) == 1
+    assert f"{cache}: " in lines[0]
+    assert " GB needed, " in lines[0]
+    assert "make room, or set VAULT_CUBE_CACHE" in lines[0]
 
 
 def test_a_full_disk_during_the_build(typed, cache, checkout):
     store = os.environ.get("VAULT_CUBE_STORE") or str(default_cache() / "store")
     if not (Path(store)).is_dir():
         pytest.skip("the store is empty: test_kill.py and others fill it")
-    status, said = typed("image.tools", before=in_small_disk(cache, 60), VAULT_CUBE_STORE=store)
+    status, lines = typed("image.tools", before=in_small_disk(cache, 60), VAULT_CUBE_STORE=store)
     assert status == 1
-    assert said == [
+    assert lines == [
         f"Error running 'image.tools': tools: the disk of {cache} or {checkout} is full: make room, or set "
         f"VAULT_CUBE_CACHE to a folder elsewhere (log: {checkout}/build/debian-12/logs/tools.log)"
     ]
@@ -124,13 +124,13 @@ def test_a_flipped_bit_in_a_lock(typed, checkout, cache, bit):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    # a layer alone misses its packages before it reads what they are for
+    # image.layer reads apt.lock first, and fails for missing packages before it reads python-salt.lock
     for stage in ("image.preflight", "image.fetch", *(["image.layer"] if bit == "apt.lock" else [])):
-        status, said = typed(stage, before=NO_NETWORK)
+        status, lines = typed(stage, before=NO_NETWORK)
         assert status == 1
-        assert said[0].startswith(f"Error running '{stage}': {file}: ")
-        # preflight tells all that is wrong at once, and here there is no network
-        assert len(said) == (2 if stage == "image.preflight" else 1)
+        assert lines[0].startswith(f"Error running '{stage}': {file}: ")
+        # preflight reports all problems at once, and the missing network is one
+        assert len(lines) == (2 if stage == "image.preflight" else 1)
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
@@ -140,10 +140,10 @@ def test_a_second_build_of_the_target(typed, checkout):
     lock.write_text("4711")
     with subprocess.Popen(["flock", lock, "sleep", "600"], start_new_session=True) as other:
         time.sleep(0.5)
-        status, said = typed("image.tools")
+        status, lines = typed("image.tools")
         os.killpg(other.pid, signal.SIGKILL)
     assert status == 1
-    assert said == [
+    assert lines == [
         "Error running 'image.tools': another build of debian-12 runs in this checkout (process 4711): "
         "wait for it or stop it"
     ]
@@ -151,7 +151,7 @@ def test_a_second_build_of_the_target(typed, checkout):
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c(checkout, cache, sent):
-    """While mmdebstrap works: it ends with us, at once, and says no traceback."""
+    """The signal arrives while mmdebstrap runs; all processes end at once, without a traceback."""
     store = os.environ.get("VAULT_CUBE_STORE") or str(default_cache() / "store")
     if not Path(store).is_dir():
         pytest.skip("the store is empty: test_kill.py and others fill it")
@@ -164,12 +164,12 @@ def test_ctrl_c(checkout, cache, sent):
         while not (log.exists() and "I: " in log.read_text()):
             assert run.poll() is None
             time.sleep(0.1)
-        # as a terminal does it: all of the foreground group
+        # like a terminal, send it to the whole foreground process group
         os.killpg(run.pid, sent)
-        said = run.communicate(timeout=120)[0]
+        output = run.communicate(timeout=120)[0]
     assert run.returncode != 0
-    assert "Traceback" not in said
-    assert "Error running 'image.tools': stopped; what is finished is kept: run it again to go on" in said
+    assert "Traceback" not in output
+    assert "Error running 'image.tools': stopped; finished stages are kept: run it again to continue" in output
     deadline = time.monotonic() + 30
     while left(cache) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Layer base in a real Debian 12 tree, applied offline by the builder's own code; what it did is read outside Salt."""
+"""Layer base in a real Debian 12 tree, applied offline by the builder's own code and examined without Salt."""
 
 import json
 import os
@@ -26,26 +26,26 @@ def base(space):
 
 @pytest.fixture(scope="module")
 def box(space):
-    """The tree after its first apply; below the cache, whose file system an overlay can lie on."""
+    """The tree after its first apply, in the cache's scratch folder, whose file system supports overlays."""
     with space.scratch("test-base") as folder:
-        made = Box(space, folder)
-        # what would be done to a machine that has nothing yet is told; only services need the systemd that a box has
-        failed, _ = made.apply("test=True")
+        tree = Box(space, folder)
+        # a dry run also works on a tree without the layer; only states of services fail, because they need systemd
+        failed, _ = tree.apply("test=True")
         assert {name: why for name, why in failed.items() if "systemctl" not in why} == {}
-        failed, changed = made.apply()
+        failed, changed = tree.apply()
         assert failed == {}
         assert len(changed) > 40, "the tree was not new"
-        yield made
+        yield tree
 
 
-# ---- idempotence: these come first, on the untouched tree
+# ---- idempotence: these tests come first, because they need the unchanged tree
 
 
 def test_a_second_apply_changes_nothing(box):
     assert box.apply() == ({}, set())
 
 
-def test_nothing_would_change(box):
+def test_a_dry_run_reports_no_changes(box):
     assert box.apply("test=True") == ({}, set())
 
 
@@ -65,22 +65,22 @@ def test_people_and_services_have_the_pillar_s_ids(box, base):
     assert {name: groups[name][2] for name in base.system_groups} == {
         name: str(gid) for name, gid in base.system_groups.items()
     }
-    # and nobody else was given an id by chance: the rest are Debian's own, base-passwd's
-    chance = {name for name, fields in people.items() if 100 <= int(fields[2]) < 60000}
-    assert chance == {*base.users, *base.system_users}
+    # no package allocated an id: all other accounts have the fixed ids of Debian's base-passwd
+    allocated = {name for name, fields in people.items() if 100 <= int(fields[2]) < 60000}
+    assert allocated == {*base.users, *base.system_users}
     assert {name for name, fields in groups.items() if 100 < int(fields[2]) < 60000} == {
         *base.users,
         *base.system_groups,
     }
 
 
-def test_nobody_has_a_password_or_a_key(box):
+def test_no_account_has_a_password_or_a_key(box):
     shadow = [line.split(":") for line in box.sh("cat /etc/shadow").splitlines()]
     assert {fields[0] for fields in shadow if fields[1][:1] not in ("!", "*")} == set()
     assert box.sh("find /etc /home /root /var -name 'authorized_keys*'") == ""
 
 
-def test_sudo_parses_and_asks_nothing(box, base):
+def test_sudo_s_files_are_valid_and_need_no_password(box, base):
     assert "parsed OK" in box.sh("visudo -c")
     name = next(iter(base.users))
     assert box.sh(f"su -s /bin/sh {name} -c 'sudo -n id -u'") == "0"
@@ -90,8 +90,8 @@ def test_sudo_parses_and_asks_nothing(box, base):
 # ---- ssh
 
 
-def test_sshd_takes_keys_only(box, base):
-    said = dict(
+def test_sshd_accepts_keys_only(box, base):
+    settings = dict(
         line.partition(" ")[::2] for line in box.sh("mkdir -p /run/sshd; sshd -t; sshd -T").splitlines()
     )  # fmt: skip
     wanted = {
@@ -103,34 +103,34 @@ def test_sshd_takes_keys_only(box, base):
         "macs": ",".join(base.ssh.macs), "kexalgorithms": ",".join(base.ssh.key_exchange),
         "hostkeyalgorithms": ",".join(base.ssh.host_key_algorithms),
     }  # fmt: skip
-    assert {key: said.get(key) for key in wanted} == wanted
-    assert box.sh(f"cat {said['banner']}") == base.ssh.banner
+    assert {key: settings.get(key) for key in wanted} == wanted
+    assert box.sh(f"cat {settings['banner']}") == base.ssh.banner
 
 
 def test_a_later_drop_in_cannot_weaken_it(box):
     weaker = "PasswordAuthentication yes\\nPermitRootLogin yes\\n"
-    said = box.sh(
+    output = box.sh(
         f"mkdir -p /run/sshd; printf '{weaker}' > /etc/ssh/sshd_config.d/50-cloud-init.conf; sshd -T;"
         "rm /etc/ssh/sshd_config.d/50-cloud-init.conf"
     )
-    assert "passwordauthentication no" in said
-    assert "permitrootlogin no" in said
+    assert "passwordauthentication no" in output
+    assert "permitrootlogin no" in output
 
 
-# ---- the firewall, loaded for real in the tree's own network and tried from another
+# ---- the firewall, loaded in the tree's network namespace and tested from another one
 
 
-def test_only_the_named_ports_open_and_docker_gets_nobody_past(box, base):
+def test_only_allowed_ports_are_open_and_docker_opens_no_others(box, base):
     probe = box.folder / "vault-cube/firewall_probe.py"
     probe.write_bytes((TOP / "tests/integration/firewall_probe.py").read_bytes())
-    status, said = box.run(["python3", "/run/vault-cube/firewall_probe.py", str(base.ssh.port), "8081"])
-    assert status == 0, said
-    found = json.loads(said.splitlines()[-1])
+    status, output = box.run(["python3", "/run/vault-cube/firewall_probe.py", str(base.ssh.port), "8081"])
+    assert status == 0, output
+    connections = json.loads(output.splitlines()[-1])
     ssh, both = str(base.ssh.port), {str(base.ssh.port): True, "8081": True}
-    # without the firewall all of it answers, or the rest proves nothing
-    assert found.pop("before") == both
-    assert found.pop("published before") is True
-    assert found == {
+    # without the firewall all ports are open, so a closed one proves that the firewall works
+    assert connections.pop("before") == both
+    assert connections.pop("published before") is True
+    assert connections == {
         "4": {ssh: True, "8081": False},
         "6": {ssh: True, "8081": False},
         "inside": both,
@@ -143,7 +143,7 @@ def test_only_the_named_ports_open_and_docker_gets_nobody_past(box, base):
     }
 
 
-def test_the_firewall_is_on_at_boot(box):
+def test_the_firewall_is_enabled_at_boot(box):
     settings = dict(
         line.split("=", 1) for line in box.sh("cat /etc/ufw/ufw.conf /etc/default/ufw").splitlines() if "=" in line
     )
@@ -156,17 +156,17 @@ def test_the_firewall_is_on_at_boot(box):
 # ---- services
 
 
-def test_fail2ban_has_its_jail_and_its_eyes(box, base):
-    said = box.sh("fail2ban-client -t 2>&1; fail2ban-client -d 2>/dev/null; python3 -c 'import systemd.journal'")
-    assert "configuration test is successful" in said
-    assert "['add', 'sshd', 'systemd']" in said
-    assert f"['set', 'sshd', 'maxretry', {base.fail2ban.failures}]" in said
-    assert f"['set', 'sshd', 'findtime', '{base.fail2ban.within_s}']" in said
-    assert f"['set', 'sshd', 'bantime', '{base.fail2ban.ban_s}']" in said
-    assert "'_SYSTEMD_UNIT=ssh.service', '+', '_COMM=sshd', '+', '_COMM=sshd-session'" in said
+def test_fail2ban_has_its_jail_and_reads_the_journal(box, base):
+    output = box.sh("fail2ban-client -t 2>&1; fail2ban-client -d 2>/dev/null; python3 -c 'import systemd.journal'")
+    assert "configuration test is successful" in output
+    assert "['add', 'sshd', 'systemd']" in output
+    assert f"['set', 'sshd', 'maxretry', {base.fail2ban.failures}]" in output
+    assert f"['set', 'sshd', 'findtime', '{base.fail2ban.within_s}']" in output
+    assert f"['set', 'sshd', 'bantime', '{base.fail2ban.ban_s}']" in output
+    assert "'_SYSTEMD_UNIT=ssh.service', '+', '_COMM=sshd', '+', '_COMM=sshd-session'" in output
 
 
-def test_docker_s_settings_are_its_own(box, base):
+def test_docker_has_the_settings_of_the_layer(box, base):
     daemon = json.loads(box.sh("cat /etc/docker/daemon.json"))
     assert daemon["log-opts"] == {"max-size": "100m", "max-file": "3"}
     assert daemon["live-restore"] is True
@@ -174,21 +174,21 @@ def test_docker_s_settings_are_its_own(box, base):
     box.sh("for p in docker dockerd containerd runc iptables apparmor_parser; do command -v $p; done")
 
 
-def test_units_are_on(box, base):
-    said = box.sh(f"systemctl --root=/ is-enabled {' '.join(base.units)} ssh-host-keys.service")
-    assert set(said.splitlines()) == {"enabled"}
+def test_units_are_enabled(box, base):
+    output = box.sh(f"systemctl --root=/ is-enabled {' '.join(base.units)} ssh-host-keys.service")
+    assert set(output.splitlines()) == {"enabled"}
 
 
-def test_updates_are_for_security_and_leave_the_kernel_alone(box, base):
-    said = box.sh("apt-config dump Unattended-Upgrade; apt-config dump APT::Periodic")
-    values = [line.split(" ", 1) for line in said.splitlines()]
+def test_unattended_upgrades_install_security_updates_and_never_the_kernel(box, base):
+    output = box.sh("apt-config dump Unattended-Upgrade; apt-config dump APT::Periodic")
+    values = [line.split(" ", 1) for line in output.splitlines()]
     origins = [value.strip('";') for key, value in values if "Origins-Pattern::" in key or "Allowed-Origins::" in key]
     never = [value.strip('";') for key, value in values if "Package-Blacklist::" in key]
     assert (origins, never) == (base.updates.origins, base.updates.never)
-    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in said
-    assert 'APT::Periodic::Unattended-Upgrade "1";' in said
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in output
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in output
     assert box.sh("apt-mark showhold") == base.kernel.package
-    # unattended-upgrades' own code: what is on the list is not touched, a library is
+    # evaluated by unattended-upgrades' own code: it skips all packages on the list, but not openssl
     script = (
         "import importlib.machinery, importlib.util, re, sys\n"
         "loader = importlib.machinery.SourceFileLoader('uu', '/usr/bin/unattended-upgrade')\n"
@@ -200,61 +200,61 @@ def test_updates_are_for_security_and_leave_the_kernel_alone(box, base):
     )
     names = [base.kernel.package, "docker.io", "containerd", "runc", "nvidia-utils-580", "libcuda1", "openssl"]
     (box.folder / "vault-cube/never.py").write_text(script)
-    said = box.sh(f"python3 /run/vault-cube/never.py {' '.join(names)}")
-    assert said.splitlines()[-1] == str(names[:-1])
+    output = box.sh(f"python3 /run/vault-cube/never.py {' '.join(names)}")
+    assert output.splitlines()[-1] == str(names[:-1])
 
 
-def test_our_kernel_settings_have_the_last_word(box, base):
-    said = box.sh("systemd-analyze cat-config sysctl.d")
+def test_the_kernel_settings_of_the_pillar_override_all_others(box, base):
+    output = box.sh("systemd-analyze cat-config sysctl.d")
     last = dict(
         (part.strip().lstrip("-") for part in line.split("=", 1))
-        for line in said.splitlines()
+        for line in output.splitlines()
         if "=" in line and not line.startswith(("#", ";"))
     )
     assert {key: last[key] for key in base.kernel.sysctl} == base.kernel.sysctl
     assert last.get("net.ipv4.ip_forward") != "0"
 
 
-def test_cloud_init_owns_nothing_that_a_state_owns(box, base):
+def test_cloud_init_does_not_configure_what_a_state_configures(box, base):
     script = (
         "import json; from cloudinit import util;print(json.dumps(util.read_conf_with_confd('/etc/cloud/cloud.cfg')))"
     )
-    found = json.loads(box.sh(f'python3 -c "{script}"').splitlines()[-1])
-    assert found["datasource_list"] == ["NoCloud", "None"] or found["datasource_list"] == ["NoCloud", None]
-    user = found["system_info"]["default_user"]
+    config = json.loads(box.sh(f'python3 -c "{script}"').splitlines()[-1])
+    assert config["datasource_list"] == ["NoCloud", "None"] or config["datasource_list"] == ["NoCloud", None]
+    user = config["system_info"]["default_user"]
     assert (user["name"], user["lock_passwd"], user["sudo"]) == (next(iter(base.users)), True, None)
-    assert found["network"] == {"config": "disabled"}
-    assert found["preserve_hostname"] is True
-    assert found["manage_etc_hosts"] is False
-    assert found["apt"]["preserve_sources_list"] is True
-    assert (found["ssh_deletekeys"], found["ssh_genkeytypes"], found["ssh_pwauth"]) == (False, [], False)
+    assert config["network"] == {"config": "disabled"}
+    assert config["preserve_hostname"] is True
+    assert config["manage_etc_hosts"] is False
+    assert config["apt"]["preserve_sources_list"] is True
+    assert (config["ssh_deletekeys"], config["ssh_genkeytypes"], config["ssh_pwauth"]) == (False, [], False)
 
 
-def test_python_makes_environments(box):
+def test_virtual_environments_can_be_made_with_venv_and_uv(box):
     box.sh("d=$(mktemp -d); python3 -m venv $d/a; $d/a/bin/python -c 'import ssl'")
     box.sh("d=$(mktemp -d); uv venv -q --offline --python /usr/bin/python3 $d/b; $d/b/bin/python -c 'import ssl'")
     assert box.sh("readlink -f /usr/local/bin/salt-call").startswith("/opt/vault-cube/salt/")
 
 
-def test_time_is_utc_and_the_name_is_the_pillar_s(box, base):
+def test_time_zone_host_name_and_journal_size_follow_the_pillar(box, base):
     assert box.sh("date +%Z") == "UTC"
     assert box.sh("readlink /etc/localtime") == f"/usr/share/zoneinfo/{base.timezone}"
     assert box.sh("cat /etc/hostname") == base.hostname
     assert f"SystemMaxUse={base.logs.journal_mb}M" in box.sh("systemd-analyze cat-config systemd/journald.conf")
 
 
-def test_units_of_our_own_are_sound(box):
-    status, said = box.run(["systemd-analyze", "verify", "/etc/systemd/system/ssh-host-keys.service"])
-    assert status == 0, said
-    assert "ssh-host-keys" not in said, said
-    # all of the boot, with the packages' own units
-    said = box.run(["systemd-analyze", "verify", "--man=no", "multi-user.target"])[1]
-    assert "ordering cycle" not in said, said
-    # the labels are the disk's, which is not here
+def test_the_layer_s_own_units_are_valid(box):
+    status, output = box.run(["systemd-analyze", "verify", "/etc/systemd/system/ssh-host-keys.service"])
+    assert status == 0, output
+    assert "ssh-host-keys" not in output, output
+    # the whole boot, including the units of packages
+    output = box.run(["systemd-analyze", "verify", "--man=no", "multi-user.target"])[1]
+    assert "ordering cycle" not in output, output
+    # only the syntax is checked, because the labels are on a disk that does not exist here
     assert "0 parse errors" in box.run(["findmnt", "--verify", "--tab-file", "/etc/fstab"])[1]
 
 
-def test_no_file_of_ours_loses_to_a_package_s(box):
+def test_no_file_of_the_layer_is_overridden_by_a_package_s_file(box):
     ours = [Path(file) for file in box.sh("grep -rl 'written by salt/' /etc").splitlines()]
     packaged = [Path(file) for file in box.sh("cat /var/lib/dpkg/info/*.list").splitlines()]
     lost = {}
@@ -269,7 +269,7 @@ def test_no_file_of_ours_loses_to_a_package_s(box):
 
 def test_the_initial_ram_disk_does_not_depend_on_the_builder(box):
     make = "update-initramfs -u -k all >/dev/null 2>&1; sha256sum /boot/initrd.img-*"
-    # over what /proc tells about the building machine; the mounts end with the command
+    # hides the builder's hardware in /proc behind other files; the mounts end with the command
     other = (
         "printf 'Filename Type Size Used Priority\\n/dev/sda2 partition 8388604 0 -2\\n' >/tmp/swaps; "
         "printf 'vendor_id\\t: AuthenticAMD\\n' >/tmp/cpuinfo; "
@@ -277,7 +277,7 @@ def test_the_initial_ram_disk_does_not_depend_on_the_builder(box):
     )
     here = box.sh(make)
     assert box.sh(other + make) == here
-    # without our settings it does depend on it
+    # without the layer's settings it does depend on the builder
     settings = "/etc/initramfs-tools/conf.d/zz-vault-cube"
     box.sh(f"cp -p {settings} /etc/settings")
     try:
@@ -287,20 +287,20 @@ def test_the_initial_ram_disk_does_not_depend_on_the_builder(box):
     assert box.sh(make) == here
 
 
-def test_nothing_of_the_states_own_tools_is_left(box):
+def test_the_states_leave_no_backup_files(box):
     left = box.sh("find /etc -name '*.bak' -o -name '*.orig' -o -name '*.dpkg-dist' -o -name '*.ucf-dist'")
-    # systemd-resolved's own, which seal removes
+    # a backup by systemd-resolved, which the seal removes
     assert set(left.splitlines()) <= {"/etc/.resolv.conf.systemd-resolved.bak"}
     assert box.sh("ls /etc/salt") == "minion"
 
 
-def test_the_layer_keeps_its_promises(box):
-    status, found = box.salt("layer.check", "base", whole=True)
-    assert [case for case in found["cases"] if case["status"] == "failed"] == []
-    assert (status, found["verdict"]) == (0, "passed")
+def test_all_checks_of_the_layer_pass(box):
+    status, result = box.salt("layer.check", "base", whole=True)
+    assert [case for case in result["cases"] if case["status"] == "failed"] == []
+    assert (status, result["verdict"]) == (0, "passed")
 
 
-# ---- drift and other pillars: these change the tree, and come last
+# ---- drift and other pillars: these tests come last, because they change the tree
 
 DRIFT = {
     "vaultadmin may become root": "printf 'vaultadmin ALL=(ALL) ALL\\n' > /etc/sudoers.d/99-vaultadmin",
@@ -324,7 +324,7 @@ DRIFT = {
 }  # fmt: skip
 
 
-def test_drift_is_told_without_a_change_and_then_repaired(box):
+def test_drift_is_reported_without_changes_and_then_repaired(box):
     watched = (
         "md5sum /etc/sudoers.d/* /etc/ufw/* /etc/docker/daemon.json /etc/hostname /etc/passwd /etc/group 2>&1 || true"
     )
@@ -333,18 +333,18 @@ def test_drift_is_told_without_a_change_and_then_repaired(box):
         box.sh(f"({script}) >/dev/null 2>&1")
     broken = box.sh(watched)
     assert broken != whole
-    status, found = box.salt("layer.check", "base", whole=True)
-    assert (status, found["verdict"]) == (1, "failed")
+    status, result = box.salt("layer.check", "base", whole=True)
+    assert (status, result["verdict"]) == (1, "failed")
     assert box.apply("test=True") == ({}, set(DRIFT))
     assert box.sh(watched) == broken, "test=True has changed the tree"
     assert box.apply() == ({}, set(DRIFT))
     assert box.apply() == ({}, set())
-    # somebody else's keys in Docker's file stay
+    # keys in Docker's file that no state sets stay
     assert json.loads(box.sh("cat /etc/docker/daemon.json"))["features"] == {"cdi": True}
     assert box.salt("layer.check", "base", whole=True)[1]["verdict"] == "passed"
 
 
-def test_a_key_that_leaves_the_pillar_leaves_the_box(box):
+def test_a_key_that_is_removed_from_the_pillar_is_removed_from_the_box(box):
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA me"
     file = "/home/vaultadmin/.ssh/authorized_keys2"
     box.choose(users={"vaultadmin": {"ssh_keys": [key]}})
@@ -358,7 +358,7 @@ def test_a_key_that_leaves_the_pillar_leaves_the_box(box):
     assert box.run(["test", "-e", file])[0] == 1
 
 
-def test_another_port_moves_ssh_the_wall_and_the_jail_together(box):
+def test_another_ssh_port_changes_sshd_the_firewall_and_fail2ban(box):
     box.choose(ssh={"port": 2222}, firewall={"allow_tcp": [2222]})
     assert box.apply()[0] == {}
     assert "port 2222" in box.sh("mkdir -p /run/sshd; sshd -T").splitlines()
@@ -368,11 +368,11 @@ def test_another_port_moves_ssh_the_wall_and_the_jail_together(box):
     assert box.apply() == ({}, set())
 
 
-def test_the_building_machine_was_left_alone(box):
+def test_the_builder_s_machine_has_no_leftover_mounts_or_processes(box):
     assert str(box.folder) not in Path("/proc/self/mounts").read_text()
-    # nothing that ran in the tree runs on
+    # no process of the tree is still running
     for link in Path("/proc").glob("[0-9]*/root"):
         try:
             assert not str(link.readlink()).startswith(str(box.folder))
         except OSError:
-            continue  # it ended meanwhile, or is a kernel thread
+            continue  # the process has ended, or is a kernel thread

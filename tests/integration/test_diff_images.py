@@ -1,4 +1,4 @@
-"""Two small images with known differences: what image.diff says of them, read without a mount or a loop device."""
+"""image.diff on small images with known differences; it uses no mount and no loop device."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from vault_cube.image.layers import chroot, tools
 
 pytestmark = [
     pytest.mark.chroot,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a tools tree takes root"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="running commands in the tools tree needs root"),
 ]
 
 SCRIPT = """\
@@ -38,7 +38,7 @@ STATUS = "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVers
 
 @pytest.fixture
 def image(space, tmp_path):
-    """image(name, {path: content}, esp) makes an image's folder: disk.raw, disk.raw.zst, disk.qcow2."""
+    """image(name, {path: content}, esp) makes a folder with an image as disk.raw, disk.raw.zst and disk.qcow2."""
 
     def make(name, files, esp="the same"):
         folder = tmp_path / name
@@ -68,19 +68,19 @@ BASE = {
 }
 
 
-def test_the_same_files_make_the_same_image_in_every_form(space, image):
+def test_images_of_the_same_files_are_equal_in_every_format(space, image):
     one, two = image("one", BASE), image("two", BASE)
     for form in ("disk.raw", "disk.raw.zst", "disk.qcow2"):
         assert diff.diff(space, one / form, two / form) == []
-    # forms of one disk are one disk
+    # two formats of the same disk are equal, too
     assert diff.diff(space, one / "disk.qcow2", two / "disk.raw.zst") == []
 
 
-def test_known_differences_are_said_line_by_line(space, image):
+def test_known_differences_are_listed_line_by_line(space, image):
     one = image("one", BASE)
     two = image("two", BASE | {"etc/motd": "hello world\n", "etc/new": "", "usr/bin/tool": "a" * 4999 + "b"}, "other!")
-    said = diff.diff(space, one / "disk.qcow2", two / "disk.raw")
-    assert said[:-1] == [
+    lines = diff.diff(space, one / "disk.qcow2", two / "disk.raw")
+    assert lines[:-1] == [
         "~ efi/efi.txt: size 8 → 6; content from byte 0: 74 68 65 20 73 61 6d 65, 6f 74 68 65 72 21",
         "~ etc/motd: size 6 → 12; content from byte 5: 0a, 20 77 6f 72 6c 64 0a",
         "    -hello",
@@ -88,8 +88,8 @@ def test_known_differences_are_said_line_by_line(space, image):
         "+ etc/new",
         "~ usr/bin/tool: content from byte 4999: 61, 62",
     ]
-    assert said[-1].startswith("disk from byte ")
-    assert "(partition esp)" in said[-1]
+    assert lines[-1].startswith("disk from byte ")
+    assert "(partition esp)" in lines[-1]
 
 
 def test_a_flipped_bit_on_the_disk_is_traced_to_its_file(space, image, tmp_path):
@@ -105,19 +105,19 @@ def test_a_flipped_bit_on_the_disk_is_traced_to_its_file(space, image, tmp_path)
     ]
 
 
-def test_a_difference_in_no_file_is_said_as_well(space, image, tmp_path):
+def test_a_difference_outside_all_files_is_listed(space, image, tmp_path):
     one = image("one", BASE)
     shutil.copyfile(one / "disk.raw", tmp_path / "flipped.raw")
     with (tmp_path / "flipped.raw").open("r+b") as disk:
         disk.seek(5 * (1 << 20) + 1024 + 0x78)  # the volume's name in the superblock
         disk.write(b"named")
-    said = diff.diff(space, one / "disk.raw", tmp_path / "flipped.raw")
-    assert len(said) == 1
-    assert said[0].startswith(f"disk from byte {5 * (1 << 20) + 1024 + 0x78}: ")
-    assert said[0].endswith("(partition root, in the file system's own tables)")
+    lines = diff.diff(space, one / "disk.raw", tmp_path / "flipped.raw")
+    assert len(lines) == 1
+    assert lines[0].startswith(f"disk from byte {5 * (1 << 20) + 1024 + 0x78}: ")
+    assert lines[0].endswith("(partition root, in the file system's own tables)")
 
 
-def test_what_is_no_image_is_one_line(space, image, tmp_path):
+def test_a_file_that_is_no_image_is_an_error_of_one_line(space, image, tmp_path):
     one = image("one", BASE)
     (tmp_path / "noise").write_bytes(b"noise" * 1000)
     with pytest.raises(VaultCubeError, match=r"noise: no disk image: it has no partition table$"):

@@ -1,4 +1,4 @@
-"""A layer that debugfs wrote into a file system, held against the one that mke2fs makes of the whole tree."""
+"""Compare a file system to which debugfs added the last layer with one that mke2fs makes of the whole tree."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from vault_cube.image.layers import chroot, seal, tools
 
 pytestmark = [
     pytest.mark.chroot,
-    pytest.mark.skipif(os.geteuid() != 0, reason="a tools tree takes root"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="running commands in the tools tree needs root"),
 ]
 
 EPOCH = 1_700_000_000
@@ -36,7 +36,7 @@ mv disk.raw written.raw
 make /run/tree whole.raw
 e2fsck -f -n 'whole.raw?offset=1048576'
 for name in written whole; do
-  debugfs -f look "$name.raw?offset=1048576" >"$name.told" 2>/dev/null
+  debugfs -f look "$name.raw?offset=1048576" >"$name.stat" 2>/dev/null
   mkdir "$name"
   debugfs -R "rdump / $name" "$name.raw?offset=1048576" 2>/dev/null
 done
@@ -62,7 +62,7 @@ def in_tools(space, folder, script, overlays=(), binds=()):
 
 @pytest.fixture(scope="module")
 def both(space, tmp_path_factory):
-    """A folder with two file systems of one tree, `written` and `whole`: their files, and all that debugfs tells."""
+    """A folder with two file systems of one tree, `written` and `whole`: their files, and the output of debugfs."""
     folder = tmp_path_factory.mktemp("disk")
     below, top, work = (folder / name for name in ("below", "top", "overlay"))
     for path in (below, top, work):
@@ -82,9 +82,9 @@ def both(space, tmp_path_factory):
     return folder
 
 
-def told(folder, name):
-    """What debugfs tells of each entry, but for where it lies."""
-    text = (folder / f"{name}.told").read_text()
+def stat(folder, name):
+    """Return debugfs' output for each file by its path, without inode and block numbers."""
+    text = (folder / f"{name}.stat").read_text()
     entries = {}
     for part in text.split("debugfs: stat ")[1:]:
         path, _, rest = part.partition("\n")
@@ -93,36 +93,36 @@ def told(folder, name):
     return entries
 
 
-def test_every_entry_is_what_mke2fs_makes_of_it(both):
-    written, whole = told(both, "written"), told(both, "whole")
+def test_every_file_has_the_same_attributes_as_with_mke2fs(both):
+    written, whole = stat(both, "written"), stat(both, "whole")
     assert len(whole) > 500
     assert written.keys() == whole.keys()
     assert {path: (written[path], whole[path]) for path in whole if written[path] != whole[path]} == {}
 
 
-def test_every_file_has_its_content_and_no_other_file_is_there(both):
-    found = tree_manifest.differences(tree_manifest.entries(both / "written"), tree_manifest.entries(both / "whole"))
-    # rdump gives links today's times
-    assert found == ["~ becomes-link: mtime", "~ link: mtime"]
+def test_all_files_and_their_contents_are_the_same_as_with_mke2fs(both):
+    written, whole = (tree_manifest.entries(both / name) for name in ("written", "whole"))
+    # rdump sets the times of links to the current time
+    assert tree_manifest.differences(written, whole) == ["~ becomes-link: mtime", "~ link: mtime"]
 
 
-def test_capabilities_and_attributes_are_there(both):
-    found = told(both, "written")
-    assert "security.capability (20) = 01 00 00 02 00 20" in found['"./bin/new"']
-    assert "security.capability" not in found['"./bin/ping"']
-    assert "trusted.new" in found['"./attributes"']
-    assert "trusted.old" not in found['"./attributes"']
+def test_capabilities_and_attributes_are_written(both):
+    attributes = stat(both, "written")
+    assert "security.capability (20) = 01 00 00 02 00 20" in attributes['"./bin/new"']
+    assert "security.capability" not in attributes['"./bin/ping"']
+    assert "trusted.new" in attributes['"./attributes"']
+    assert "trusted.old" not in attributes['"./attributes"']
 
 
-def test_it_is_written_the_same_each_time(space, both, tmp_path):
+def test_a_second_run_writes_the_same_bytes(space, both, tmp_path):
     binds = [chroot.Bind(both / "below", "/run/below"), chroot.Bind(both / "top", "/run/top")]
     tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
     in_tools(space, tmp_path, f"{MAKE}\nmake /run/below disk.raw\n{raw_disk.LAST}", tree, binds)
     assert (tmp_path / "disk.raw").read_bytes() == (both / "written.raw").read_bytes()
 
 
-def test_a_disk_that_is_too_small_is_an_error_of_the_build(space, both, tmp_path):
-    """debugfs itself would go on and end with 0."""
+def test_a_disk_that_is_too_small_fails_the_build(space, both, tmp_path):
+    """debugfs itself continues and exits with 0."""
     binds = [chroot.Bind(both / "below", "/run/below"), chroot.Bind(both / "top", "/run/top")]
     tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
     small = MAKE.replace("16384", "2600")
@@ -157,7 +157,7 @@ def test_a_sparse_file_is_copied_with_its_holes(tmp_path):
     assert (tmp_path / "target").stat().st_blocks <= source.stat().st_blocks + 64
 
 
-def test_a_disk_that_fills_up_while_it_is_copied_is_told(tmp_path):
+def test_a_full_disk_during_the_copy_is_an_error(tmp_path):
     with (tmp_path / "source").open("wb") as out:
         out.write(os.urandom(5 << 20))
     script = (
@@ -167,9 +167,9 @@ def test_a_disk_that_fills_up_while_it_is_copied_is_told(tmp_path):
     )
     (tmp_path / "small").mkdir()
     mount = f'mount -t tmpfs -o size=4000k tmpfs {tmp_path}/small && exec "$@"'
-    said = subprocess.run(
+    copied = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script, "source", "small/target"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(raw_disk.__file__).parents[3])}, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
-    assert said.stdout == f"{errno.ENOSPC}\n"
+    assert copied.stdout == f"{errno.ENOSPC}\n"

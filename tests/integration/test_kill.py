@@ -1,7 +1,7 @@
-"""SIGKILL at random moments of a build: the next run ends with the same bytes, and nothing is left of the killed one.
+"""Kill a build with SIGKILL at random times: the next run makes the same bytes, and the killed one leaves nothing.
 
-The moments follow from SEED. Four by default; VAULT_CUBE_KILLS=20 has twenty, and two more while the root is made.
-What happened at each is left in build/kills-<what>.json.
+The times depend on SEED. There are four by default; with VAULT_CUBE_KILLS=20, twenty, and two more while the root tree
+is made. build/kills-<what>.json records what happened at each.
 """
 
 import json
@@ -35,13 +35,13 @@ KILLS = int(os.environ.get("VAULT_CUBE_KILLS", "4"))
 
 
 class Small:
-    """A small checkout, and runs of its build in caches of their own."""
+    """A small checkout, and runs of its build with separate caches."""
 
     def __init__(self, folder, seeds, *words):
         self.folder, self.words = folder, words
         small_build.small(folder / "checkout")
         (folder / "tmp").mkdir()
-        # hard links of these make a new cache in no time; on another file system (--basetemp=/dev/shm/…) copies
+        # new caches are made of hard links to these; on another file system (--basetemp=/dev/shm/…), of copies
         (folder / "seeds").mkdir()
         for tree in seeds:
             linked = subprocess.run(["cp", "-al", tree, folder / "seeds"], check=False, capture_output=True).returncode
@@ -51,7 +51,7 @@ class Small:
         self.store = Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
 
     def empty(self, cache):
-        """A cache in which only the trees are that a small build does not make itself."""
+        """Make a cache with only the trees that a small build does not make itself."""
         (cache / "layers").mkdir(parents=True)
         for tree in self.seeds:
             # the builder never writes into a finished tree
@@ -73,39 +73,39 @@ class Small:
             )  # fmt: skip
 
     def run(self, cache):
-        """A whole run: what it made, file → sha256."""
+        """Run the whole build. Returns the SHA-256 of each file."""
         with self.start(cache) as process:
-            said = process.stdout.read()
+            stdout = process.stdout.read()
         assert process.returncode == 0, (self.folder / "log").read_text()[-3000:]
-        return json.loads(said)
+        return json.loads(stdout)
 
     def timed(self, cache):
-        """A whole run, when each of its stages began (seconds since its start), and how long it took."""
+        """Run the whole build. Returns its digests, the start of each stage and the duration, in seconds."""
         began, begun = time.monotonic(), {"start": 0.0}
         with self.start(cache) as process:
             while process.poll() is None:
                 for stage in self.stages():
                     begun.setdefault(stage, round(time.monotonic() - began, 2))
                 time.sleep(0.02)
-            said = process.stdout.read()
+            stdout = process.stdout.read()
         assert process.returncode == 0, (self.folder / "log").read_text()[-3000:]
-        return json.loads(said), begun, time.monotonic() - began
+        return json.loads(stdout), begun, time.monotonic() - began
 
     def stages(self):
-        """What a run has begun so far, by its own words."""
+        """Return the stages that a run has started so far, according to its output."""
         lines = (self.folder / "log").read_text().splitlines()
         return ["start", *(line.removeprefix("→ ").partition(":")[0] for line in lines if line.startswith("→"))]
 
     def finished(self, whole, cache, stages):
-        """Give a cache the trees that some stages of the whole run have made."""
+        """Add the trees to a cache that the given stages of the whole run made."""
         for tree in (whole / "layers").iterdir():
             if json.loads((tree / "meta.json").read_text())["name"] in stages:
                 subprocess.run(["cp", "-al", tree, cache / "layers"], check=True)
 
 
 def left(cache):
-    """What a build in a cache has left on this machine: processes, and mounts in any of their namespaces."""
-    found, wanted = [], str(cache)
+    """Return the processes that a build left on this machine, including those with its mounts in their namespaces."""
+    processes, wanted = [], str(cache)
     for process in Path("/proc").glob("[0-9]*"):
         if int(process.name) == os.getpid():
             continue
@@ -116,8 +116,8 @@ def left(cache):
         except OSError:
             continue
         if wanted in words or wanted in mounts or root.startswith(wanted):
-            found.append(f"{process.name}: {words or root}")
-    return found
+            processes.append(f"{process.name}: {words or root}")
+    return processes
 
 
 def loops():
@@ -125,10 +125,10 @@ def loops():
 
 
 def killed(small, what, kills):
-    """Kill that many runs and finish each; returns what happened at each.
+    """Kill a number of runs and finish each. Returns what happened at each.
 
-    A moment of the undisturbed run is a stage and the seconds since it began. What the stages before it had finished by
-    then is put there at once, so that only the stage itself is run up to the kill.
+    Each time in the undisturbed run is a stage and the seconds since its start. The results of the stages before it are
+    copied from the undisturbed run, so that only the stage itself runs before the kill.
     """
     whole = small.folder / "whole"
     small.empty(whole)
@@ -139,7 +139,7 @@ def killed(small, what, kills):
     for number, moment in enumerate(moments):
         stage = max((name for name in begun if begun[name] <= moment), key=lambda name: begun[name])
         cache = small.folder / f"cache-{number}"
-        # on a machine that has become faster the stage may be over by then: the same stage, earlier
+        # if the machine is faster now, the stage may already be over: kill the same stage earlier
         for part in (1, 0.5, 0.25, 0.1):
             subprocess.run(["rm", "-rf", cache], check=True)
             small.empty(cache)
@@ -160,9 +160,9 @@ def killed(small, what, kills):
             time.sleep(0.05)
         assert left(cache) == [], f"killed at {moment:.2f} s"
         scratch = sorted(path.name for path in (cache / "work").glob("*")) if (cache / "work").exists() else []
-        made = small.run(cache)
-        events.append({"second": round(moment, 2), "during": during, "scratch": scratch, "same": made == wanted})
-        assert made == wanted, f"killed at {moment:.2f} s, during {during}"
+        digests = small.run(cache)
+        events.append({"second": round(moment, 2), "during": during, "scratch": scratch, "same": digests == wanted})
+        assert digests == wanted, f"killed at {moment:.2f} s, during {during}"
         assert list((cache / "work").iterdir()) == []
         assert left(cache) == []
         assert loops() == devices
@@ -177,34 +177,34 @@ def killed(small, what, kills):
 
 @pytest.fixture(scope="module")
 def finished():
-    """The finished tools and root trees of the default target, from the shared cache or made now."""
+    """The finished tools and root trees of the default target, made if they are not in the shared cache."""
     space = base_tree.workspace()
     root = base_tree.root_tree(space)
     with space.exclusive():
-        made = recipe.make_tools(space)
-    assert made.tree == tools.tree(space)
-    return [made.folder, root.parent]
+        entry = recipe.make_tools(space)
+    assert entry.tree == tools.tree(space)
+    return [entry.folder, root.parent]
 
 
 @pytest.fixture(autouse=True)
 def _all_layers():
-    """The small build runs in processes of its own: nothing of it is patched in here."""
+    """The small build runs in separate processes, so the list of layers is not changed in this one."""
     assert len(keys.ORDER) == 6
 
 
-def test_a_build_that_is_killed_ends_the_same_and_leaves_nothing(tmp_path, finished):
+def test_a_killed_build_leaves_nothing_and_the_next_run_makes_the_same_bytes(tmp_path, finished):
     events = killed(Small(tmp_path, finished), "build", KILLS)
     assert len(events) == KILLS
     assert sum(event["during"] != "after the end" for event in events) >= KILLS * 0.9
 
 
 @pytest.mark.skipif(KILLS < 20, reason="makes the root several times: VAULT_CUBE_KILLS=20")
-def test_a_root_that_is_killed_ends_the_same_and_leaves_nothing(tmp_path, finished):
+def test_a_killed_build_of_the_root_leaves_nothing_and_the_next_run_makes_the_same_bytes(tmp_path, finished):
     assert len(killed(Small(tmp_path, finished[:1], "root"), "root", KILLS // 10)) == KILLS // 10
 
 
 def test_two_builds_of_a_target_at_once(tmp_path, finished):
-    """The second says that it must wait, and for whom; the first is not disturbed."""
+    """The second fails and names the process of the first, which is not disturbed."""
     small = Small(tmp_path, finished)
     small.empty(tmp_path / "cache")
     with small.start(tmp_path / "cache") as first:
@@ -214,9 +214,9 @@ def test_two_builds_of_a_target_at_once(tmp_path, finished):
             time.sleep(0.05)
         with small.start(tmp_path / "cache") as second:
             pass
-        said = (tmp_path / "log").read_text()
+        log = (tmp_path / "log").read_text()
         assert second.returncode != 0
-        assert f"another build of debian-12 runs in this checkout (process {first.pid})" in said
+        assert f"another build of debian-12 runs in this checkout (process {first.pid})" in log
         assert first.poll() is None
         assert json.loads(first.stdout.read())["raw"]
     assert first.returncode == 0

@@ -1,4 +1,4 @@
-"""Layer validation with all below it (without frameworks) in a real Debian 12 tree; its exporters run in there."""
+"""Layer validation and the layers below it, without frameworks, in a real Debian 12 tree, where its exporters run."""
 
 import os
 
@@ -22,25 +22,25 @@ def box():
     space = workspace()
     fetch(space)
     with space.scratch("test-monitoring") as folder:
-        made = Box(space, folder, "validation")
-        failed, changed = made.apply()
+        tree = Box(space, folder, "validation")
+        failed, changed = tree.apply()
         assert failed == {}
         assert "readings have a folder" in changed
-        yield made
+        yield tree
 
 
-# ---- idempotence: these come first, on the untouched tree
+# ---- idempotence: these tests come first, because they need the unchanged tree
 
 
 def test_a_second_apply_changes_nothing(box):
     assert box.apply() == ({}, set())
 
 
-def test_nothing_would_change(box):
+def test_a_dry_run_reports_no_changes(box):
     assert box.apply("test=True") == ({}, set())
 
 
-# ---- what was made
+# ---- accounts, units and files
 
 
 def test_the_exporters_account_has_the_pillar_s_id(box):
@@ -49,36 +49,36 @@ def test_the_exporters_account_has_the_pillar_s_id(box):
     assert box.sh(f"stat -c '%U %a' {READINGS}") == "prometheus 755"
 
 
-def test_units_are_sound_and_on(box):
+def test_units_are_valid_and_enabled(box):
     assert box.sh("systemctl --root=/ is-enabled prometheus-node-exporter.service vault-cube-disks.timer") == (
         "enabled\nenabled"
     )
-    # a target without a GPU driver has nothing to read every quarter of a minute
+    # without a GPU driver there is nothing to read
     assert box.sh("systemctl --root=/ is-enabled vault-cube-gpus.timer || true") == "disabled"
     names = "vault-cube-gpus.timer vault-cube-disks.timer vault-cube-gpus.service vault-cube-disks.service"
-    said = box.sh(f"cd {UNITS}; systemd-analyze verify {names} prometheus-node-exporter.service 2>&1 || true")
-    assert [line for line in said.splitlines() if "vault-cube" in line or "node-exporter" in line] == []
+    output = box.sh(f"cd {UNITS}; systemd-analyze verify {names} prometheus-node-exporter.service 2>&1 || true")
+    assert [line for line in output.splitlines() if "vault-cube" in line or "node-exporter" in line] == []
 
 
-def test_the_firewall_opens_nothing_for_it(box):
+def test_the_firewall_does_not_open_the_exporter_s_port(box):
     assert "9100" not in box.sh("cat /etc/ufw/user.rules /etc/ufw/user6.rules")
 
 
-def test_rules_boards_and_runbooks_are_on_the_box(box):
+def test_rules_dashboards_and_runbooks_are_on_the_box(box):
     rules = yaml.safe_load(box.sh("cat /etc/vault-cube/monitoring/alerts.yml"))
-    books = [rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"]]
-    assert len(books) > 15
-    box.sh("ls " + " ".join(books))
+    runbooks = [rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"]]
+    assert len(runbooks) > 15
+    box.sh("ls " + " ".join(runbooks))
     assert box.sh("ls /etc/vault-cube/monitoring/dashboards").split() == [
         "availability.json", "gpus.json", "inference.json", "overview.json", "system.json",
     ]  # fmt: skip
 
 
-# ---- what runs: the very commands of the units, in the tree's own network
+# ---- the commands of the units, run in the tree's network namespace
 
 
 def command_of(box, unit):
-    """A unit's last ExecStart."""
+    """Return a unit's last ExecStart."""
     lines = box.sh(f"cat {UNITS}/{unit}").replace("\\\n", " ").splitlines()
     return [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")][-1]
 
@@ -86,7 +86,7 @@ def command_of(box, unit):
 def test_readings_reach_the_node_exporter_on_loopback_only(box):
     node = command_of(box, "prometheus-node-exporter.service.d/vault-cube.conf")
     disks, gpus = (command_of(box, f"vault-cube-{name}.service") for name in ("disks", "gpus"))
-    said = box.sh(f"""
+    output = box.sh(f"""
         unset PYTHONPATH
         ip link set lo up
         {disks}
@@ -97,7 +97,7 @@ def test_readings_reach_the_node_exporter_on_loopback_only(box):
         kill $node
         grep -E '^(vault_cube|node_textfile|node_boot_time)' /run/metrics
     """)
-    listening, *metrics = said.splitlines()
+    listening, *metrics = output.splitlines()
     assert listening.split()[3] == "127.0.0.1:9100"
     values = dict(line.rsplit(" ", 1) for line in metrics)
     assert values["vault_cube_gpus"] == "0"
@@ -112,14 +112,14 @@ def test_readings_reach_the_node_exporter_on_loopback_only(box):
 # ---- drift
 
 
-def test_a_threshold_that_was_changed_by_hand_is_told_and_put_back(box):
+def test_a_threshold_that_was_changed_by_hand_is_reported_and_restored(box):
     box.sh("sed -i 's/GPU_TEMP > 80/GPU_TEMP > 120/' /etc/vault-cube/monitoring/alerts.yml")
     assert box.apply("test=True") == ({}, {"alerts have the pillar's thresholds"})
     assert box.apply() == ({}, {"alerts have the pillar's thresholds"})
     assert "GPU_TEMP > 80" in box.sh("cat /etc/vault-cube/monitoring/alerts.yml")
 
 
-def test_another_pillar_is_another_threshold(box):
+def test_a_threshold_follows_the_pillar(box):
     box.choose("validation", monitoring={"alerts": {"gpu_hot": {"above": 90, "minutes": 3}}})
     failed, changed = box.apply()
     box.choose()

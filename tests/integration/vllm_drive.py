@@ -1,4 +1,4 @@
-"""Runs inside the image's tree, under the vllm environment's Python: starts the service's own command and asks it."""
+"""Start the command of the vLLM service and send it a request. Runs in the image's tree, in the vllm environment."""
 
 import json
 import re
@@ -19,7 +19,7 @@ LOG = Path("/tmp/vllm.log")
 
 
 def make_model(folder):
-    """A model without weights, and a tokenizer of words w3 to w511."""
+    """Write a model without weights, and a tokenizer for the words w3 to w511."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     folder.mkdir(parents=True)
@@ -41,7 +41,7 @@ def wait_for(address, server):
             time.sleep(1)
         else:
             return
-    sys.exit("the service did not come up: " + LOG.read_text()[-1500:])
+    sys.exit("the service did not start: " + LOG.read_text()[-1500:])
 
 
 def main():
@@ -53,7 +53,7 @@ def main():
     model = Path(words[words.index("--model") + 1])
     make_model(model)
     account = re.search(r"^User=(.+)$", unit, re.MULTILINE)[1]
-    home = Path(environ["HOME"])  # systemd's StateDirectory= makes it on a running box
+    home = Path(environ["HOME"])  # on a running box, systemd makes it (StateDirectory=)
     home.mkdir(parents=True, exist_ok=True)
     subprocess.run(["chown", account, home], check=True)
     who = ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups"]
@@ -66,10 +66,10 @@ def main():
         try:
             wait_for(f"{base}/health", server)
             body = {"model": model.name, "prompt": "w5 w6 w7", "max_tokens": 8, "ignore_eos": True}
-            asked = urllib.request.Request(
+            completion = urllib.request.Request(
                 f"{base}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
             )
-            answer = json.load(urllib.request.urlopen(asked, timeout=60))
+            answer = json.load(urllib.request.urlopen(completion, timeout=60))
             metrics = urllib.request.urlopen(f"{base}/metrics", timeout=60).read().decode()
             names = sorted(set(re.findall(r"^(vllm:\w+)", metrics, re.MULTILINE)))
             print(json.dumps({**answer, "metrics": names}))

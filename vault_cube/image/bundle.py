@@ -1,8 +1,8 @@
-"""`make bundle`: the checkout with all that `make image` fetches, in one archive, for a machine without a network.
+"""`make bundle`: pack the checkout and all files that `make image` downloads, for a machine without a network.
 
-Below `carried/` lie the store's files that the target's locks name, the wheels of the checkout's own environment, and
-a repository of the few packages that `make` installs on the machine itself. The Makefile and scripts/*.sh use them
-where they lie. The receiving machine needs the same release of the same distribution, `make` and root.
+`carried/` in the archive has three parts: the stored files that the target's locks name, the wheels of the checkout's
+environment, and a repository of the packages that `make` installs on the builder itself. The Makefile and scripts/*.sh
+use them in place. The receiving machine needs the same release of the same distribution, `make` and root.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from vault_cube.image.workspace import Workspace
 
 
 def make(space: Workspace, packages: Sequence[str]) -> Path:
-    """Write `dist/<image>.bundle.tar` and its SHA256SUMS. Returns the archive.
+    """Write `dist/<image>.bundle.tar` and its SHA256SUMS. Returns the path of the archive.
 
-    packages: what `make` installs on a machine with apt.
+    packages: names of the packages that `make` installs on the builder with apt.
     """
     name = recipe.basename(space)
     file = space.dist / f"{name}.bundle.tar"
@@ -42,13 +42,13 @@ def make(space: Workspace, packages: Sequence[str]) -> Path:
         checkout.copy(space.checkout, top)
         with step("bundle: wheels of the checkout's environment"):
             wheels(space.checkout / "locks/checkout.lock", top / "carried/wheels")
-        with step("bundle: packages for the machine itself"):
-            found = debs(packages)
-            kept = Store(space.store)
-            kept.fetch([wanted for _, wanted in found], "packages")
-            repository.make(kept, [deb for deb, _ in found], top / "carried/debs", codename())
+        with step("bundle: packages for the builder"):
+            builder_debs = debs(packages)
+            stored = Store(space.store)
+            stored.fetch([wanted for _, wanted in builder_debs], "packages")
+            repository.make(stored, [deb for deb, _ in builder_debs], top / "carried/debs", codename())
         (top / "carried/machine").write_text(f"{codename()} {python_version()}\n")
-        with step("bundle: the store's part, and the archive"):
+        with step("bundle: stored files and archive"):
             link_store(space, top / "carried/store")
             space.dist.mkdir(exist_ok=True)
             staging = file.with_name(f".{file.name}")
@@ -61,17 +61,18 @@ def make(space: Workspace, packages: Sequence[str]) -> Path:
 
 
 def codename() -> str:
-    """This machine's release, as its archive spells it."""
+    """Return the codename of this machine's release, such as `bookworm`."""
     return platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
 
 
 def python_version() -> str:
+    """Return the version of the running Python, such as `3.11`."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def link_store(space: Workspace, folder: Path) -> None:
-    """Lay out the stored files that the target's locks name, each verified, as a store of their own."""
-    kept, part = Store(space.store), Store(folder)
+    """Link all files that the target's locks name from the store into a new store; each file is verified first."""
+    stored, part = Store(space.store), Store(folder)
     files = [
         (deb.sha256, deb.filename) for deb in (*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs)
     ]
@@ -82,11 +83,11 @@ def link_store(space: Workspace, folder: Path) -> None:
     for sha256, name in dict(files).items():
         target = part.path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(kept.verified(sha256, name), target)
+        os.link(stored.verified(sha256, name), target)
 
 
 def wheels(lock: Path, folder: Path) -> None:
-    """Download what the checkout's lock names for this Python, and what its source archives need to be built."""
+    """Download the wheels and source archives of the checkout's lock for this Python, and their build requirements."""
     _pip("--require-hashes", "-r", str(lock), "-d", str(folder))
     needed = {requirement for archive in folder.glob("*.tar.gz") for requirement in build_requirements(archive)}
     if needed:
@@ -94,14 +95,14 @@ def wheels(lock: Path, folder: Path) -> None:
 
 
 def build_requirements(archive: Path) -> list[str]:
-    """What a source archive's pyproject.toml wants for its build."""
+    """Return the build requirements in a source archive's pyproject.toml; setuptools and wheel if it has none."""
     with tarfile.open(archive) as opened:
         for member in opened:
             if re.fullmatch(r"[^/]+/pyproject\.toml", member.name):
                 handle = opened.extractfile(member)
                 text = handle.read().decode() if handle else ""
-                found: list[str] = tomllib.loads(text).get("build-system", {}).get("requires", [])
-                return found
+                requires: list[str] = tomllib.loads(text).get("build-system", {}).get("requires", [])
+                return requires
     return ["setuptools", "wheel"]
 
 
@@ -114,10 +115,13 @@ def _pip(*arguments: str) -> None:
 
 
 def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:
-    """All that installing `packages` on this release brings, as this machine's apt would, whatever it has already."""
+    """Resolve packages and their dependencies with this machine's apt, as if nothing were installed.
+
+    Returns each package with its download. Raises VaultCubeError if apt-get fails.
+    """
     with tempfile.TemporaryDirectory() as archives:
         (Path(archives) / "partial").mkdir()
-        # nothing counts as there already: neither what is installed, nor what this machine's apt has downloaded
+        # ignore packages that are installed, or in apt's cache, on this machine
         command = [
             "apt-get", "-qq", "--print-uris", "-oDir::State::status=/dev/null", f"-oDir::Cache::archives={archives}",
             "-oAcquire::ForceHash=SHA256", "-oAPT::Install-Recommends=false", "install", *packages,
@@ -126,7 +130,7 @@ def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:
     if ran.returncode:
         error = (ran.stderr.strip() or "no reason given").splitlines()[0]
         raise VaultCubeError(f"apt-get cannot resolve {' '.join(packages)} (try `apt-get update`): {error}")
-    found = []
+    downloads = []
     for line in ran.stdout.splitlines():
         match = re.fullmatch(r"'(\S+)' (\S+)_(\S+)_(\S+)\.deb (\d+) SHA256:([0-9a-f]{64})", line)
         if not match:
@@ -134,13 +138,13 @@ def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:
         uri, name, version, architecture, size, sha256 = match.groups()
         path = unquote(urlparse(uri).path)
         deb = Deb("machine", name, unquote(version), architecture, "-", "-", int(size), sha256, path)
-        found.append((deb, Wanted(sha256, deb.filename, deb.size, (uri,))))
-    return found
+        downloads.append((deb, Wanted(sha256, deb.filename, deb.size, (uri,))))
+    return downloads
 
 
 def pack(top: Path, file: Path, epoch: int) -> None:
-    """Write a folder as a tar archive: sorted, root's, of one time."""
-    # nothing to compress: packages and wheels are compressed already
+    """Write a folder as a reproducible tar archive. epoch: the time of all files, seconds since 1970."""
+    # not compressed, because packages and wheels already are
     command = [
         "tar", "--sort=name", f"--mtime=@{epoch}", "--owner=0", "--group=0", "--numeric-owner",
         "--mode=u+rwX,go+rX,go-w", "--hard-dereference", "-cf", str(file), "-C", str(top.parent), top.name,

@@ -1,4 +1,4 @@
-"""The checkout as a set of files: what of it is a source, and a copy that knows the commit it was made of."""
+"""The source files of a checkout, and copies of a checkout that record its commit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 from vault_cube.image.attest import provenance
 
 MADE = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
+"""Names of files and folders that are no sources."""
 
 
 def sources(checkout: Path) -> list[Path]:
-    """The files that a checkout consists of: what git knows or would take, and pillar/local.sls; sorted.
+    """Return the source files of a checkout, sorted.
 
-    Without git: all but what is made here.
+    With git: all files that git tracks or does not ignore, and pillar/local.sls. Without git: all files except the
+    names in MADE and the caches of tools.
     """
     git = ["git", "-c", "safe.directory=*", "-C", str(checkout), "ls-files", "-z"]
     try:
@@ -25,21 +27,21 @@ def sources(checkout: Path) -> list[Path]:
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return _walk(checkout)
-    found = {checkout / name for name in listed.split("\0") if name} | {checkout / "pillar/local.sls"}
-    return sorted(file for file in found if file.is_symlink() or file.is_file())
+    files = {checkout / name for name in listed.split("\0") if name} | {checkout / "pillar/local.sls"}
+    return sorted(file for file in files if file.is_symlink() or file.is_file())
 
 
 def _walk(checkout: Path) -> list[Path]:
     files: list[Path] = []
-    for folder, names, found in os.walk(checkout):
-        names[:] = [name for name in names if name not in MADE and not name.endswith("_cache")]
-        links = [name for name in names if Path(folder, name).is_symlink()]
-        files += [Path(folder, name) for name in (*found, *links) if name not in MADE]
+    for folder, folders, names in os.walk(checkout):
+        folders[:] = [name for name in folders if name not in MADE and not name.endswith("_cache")]
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        files += [Path(folder, name) for name in (*names, *links) if name not in MADE]
     return sorted(files)
 
 
 def copy(checkout: Path, other: Path) -> None:
-    """Copy a checkout's sources, last file first; the copy says of which commit."""
+    """Copy the source files of a checkout, last file first, and record its commit in the copy."""
     for file in reversed(sources(checkout)):
         target = other / file.relative_to(checkout)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Inside the tree of a built image, at native speed: look around, or prove what it can do.
+"""Run commands in the tree of a built image at native speed, without booting it.
 
-The tree is the finished layers and a folder that takes what is written and is thrown away: the image does not change,
-this machine gets nothing installed, and the command has no network.
+The tree is an overlay of the finished layers and a scratch folder, so that changes are discarded afterwards. Nothing is
+installed on this machine, and the command has no network.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from vault_cube.image.progress import note
 from vault_cube.image.workspace import STAGED, Workspace
 
 ANSWERS = "/run/answers"
-"""where a command in the tree leaves what it answers"""
+"""Folder in the tree to which a command writes its results."""
 
-# a new network namespace has its loopback down, and torchrun's workers meet there
+# the loopback interface of a new network namespace is down, and torchrun's workers connect over it
 LOOPBACK = 'ip link set lo up && exec "$@"'
 
 
 def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = None) -> int:
-    """Run a command in the tree, with our terminal; nothing: a shell. Returns its exit status.
+    """Run a command, or a shell if `command` is empty, in the tree on the current terminal. Returns its exit status.
 
-    Results of `gpu.benchmark` and `gpu.stress` in there are kept in `results(space)`; this checkout, too, is seen, at
-    /run/vault-cube/checkout, read-only. answers: a folder that the command sees at /run/answers.
+    Results of `gpu.benchmark` and `gpu.stress` are kept in `results(space)`. The checkout is mounted read-only at
+    /run/vault-cube/checkout. answers: a folder that is mounted at /run/answers.
 
-    Raises VaultCubeError when the image is not built, or we are not root.
+    Raises VaultCubeError if the image is not built, or the user is not root.
     """
     if os.geteuid() != 0:
-        raise VaultCubeError("the tree of an image is an overlay, and mounting one needs root: run it as root")
+        raise VaultCubeError("mounting the tree of an image needs root: run the command as root")
     lower = tree(space)
     results(space).mkdir(parents=True, exist_ok=True)
     binds = [
@@ -47,7 +47,7 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
     with space.scratch("enter") as work:
         for folder in ("upper", "work", "merged"):
             (work / folder).mkdir()
-        # as in a build: what a package's script starts in here would be a daemon of this machine
+        # as in a build: a daemon that a package script starts would run on this machine
         policy = work / "upper/usr/sbin/policy-rc.d"
         policy.parent.mkdir(parents=True)
         policy.write_text("#!/bin/sh\nexit 101\n")
@@ -65,37 +65,39 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
 
 
 def tree(space: Workspace) -> list[Path]:
-    """The layers of this checkout's image, bottom first; where they are not made yet, those of the image in dist/.
+    """Return the layers of the image, bottom first.
 
-    Raises VaultCubeError when neither is there.
+    They are the layers of the checkout's current state or, if these are not built, those of the image in dist/.
+    Raises VaultCubeError if neither is in the cache.
     """
-    found = [layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()]
-    if not all(found):
+    layers = [layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()]
+    if not all(layers):
         try:
-            made = json.loads((space.dist / f"{recipe.basename(space)}.manifest.json").read_text())["layers"]
+            in_dist = json.loads((space.dist / f"{recipe.basename(space)}.manifest.json").read_text())["layers"]
         except (OSError, ValueError, KeyError):
-            made = {}
-        found = [layer_cache.find(space.layers, made[name]) for name in keys.ORDER if name in made]
-        if len(found) == len(keys.ORDER) and all(found):
-            note("the checkout has changed since: this is the tree of the image in dist/")
-    if len(found) != len(keys.ORDER) or not all(found):
-        raise VaultCubeError(f"{space.target}: its layers are not built: `make image TARGET={space.target}` makes them")
-    return [entry.tree for entry in found if entry]
+            in_dist = {}
+        layers = [layer_cache.find(space.layers, in_dist[name]) for name in keys.ORDER if name in in_dist]
+        if len(layers) == len(keys.ORDER) and all(layers):
+            note("the checkout has changed since the last build: using the tree of the image in dist/")
+    if len(layers) != len(keys.ORDER) or not all(layers):
+        raise VaultCubeError(f"{space.target}: the layers are not built: run `make image TARGET={space.target}`")
+    return [entry.tree for entry in layers if entry]
 
 
 def results(space: Workspace) -> Path:
-    """Where benchmarks in the tree leave their results: with the user, one after the other."""
+    """Return the folder in which the results of benchmarks in the tree are kept."""
     return space.build / "benchmarks"
 
 
 def benchmark(space: Workspace, suite: str | None, *, quick: bool, force: bool) -> tuple[dict[str, Any], int]:
-    """`gpu.benchmark` in the tree, then the grain as a later call sees it, and the report.
+    """Run `gpu.benchmark` in the tree, then read the grain `gpu_benchmark` and write the report.
 
-    Returns what both said, and the benchmark's exit status. Raises VaultCubeError when it gave no answer.
+    Returns the benchmark's result, the grain and the folder of the results, and the benchmark's exit status.
+    Raises VaultCubeError if the benchmark printed no result.
     """
     salt = "salt-call --local --retcode-passthrough --log-level=quiet --out=json"
     chosen = [f"suite={suite}"] if suite else []
-    # the grain only of this run: the tree's cache is empty before
+    # Salt's cache in the tree is empty, so the grain can only come from this run
     script = f"""
         {salt} --out-file={ANSWERS}/benchmark gpu.benchmark "$@"
         status=$?
@@ -105,10 +107,11 @@ def benchmark(space: Workspace, suite: str | None, *, quick: bool, force: bool) 
     with space.scratch("answers") as folder:
         words = [*chosen, f"quick={quick}", f"force={force}"]
         status = enter(space, ["sh", "-c", script, "sh", *words], answers=folder)
-        said = {name: _answer(folder / name) for name in ("benchmark", "grain")}
-    if not isinstance(said["benchmark"], dict):
-        raise VaultCubeError(f"gpu.benchmark in the tree: {said['benchmark'] or f'no answer, status {status}'}")
-    return {**said, "results": str(results(space))}, status
+        answer = {name: _answer(folder / name) for name in ("benchmark", "grain")}
+    if not isinstance(answer["benchmark"], dict):
+        problem = answer["benchmark"] or f"no result; the exit status is {status}"
+        raise VaultCubeError(f"gpu.benchmark in the tree: {problem}")
+    return {**answer, "results": str(results(space))}, status
 
 
 def _answer(file: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What a person sees of a build: a line a step with its time, a bar where bytes move, the log's end on failure."""
+"""A build's output on the terminal: one line per step with its duration, progress bars, the end of a log on failure."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-# stderr: stdout carries the result of the salt-call that runs the stage
+# stderr, because salt-call prints the result of the stage to stdout
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 LINE = 300
-"""letters of a log's line that a person is shown"""
+"""Maximum length, in characters, of a log line that is shown."""
 
 PULSE_S = 10.0
-"""how often a long step says that it lives, where no terminal shows it moving"""
+"""Interval, in seconds, between the progress lines of a long step if the output is not a terminal."""
 
 
 @contextmanager
 def step(title: str, times: Path | None = None, log: Path | None = None) -> Iterator[None]:
-    """Announce a step, say what it is doing meanwhile, and how long it took.
+    """Print the title of a step, its progress while it runs, and its duration.
 
-    times: keep the seconds there for the manifest. log: what the step writes; its last line tells what it is doing.
+    times: file in which the duration is recorded, in seconds, under the part of the title before the colon.
+    log: the step's log file, whose last line is shown as progress.
     """
     started = time.monotonic()
     console.print(f"[bold]→[/] {title}")
 
-    def doing() -> str:
-        said = log_tail(log, 1).rpartition("\r")[2].strip()[:100] if log else ""
-        return f"  … {time.monotonic() - started:.0f} s  {escape(said)}"
+    def status() -> str:
+        last_line = log_tail(log, 1).rpartition("\r")[2].strip()[:100] if log else ""
+        return f"  … {time.monotonic() - started:.0f} s  {escape(last_line)}"
 
-    with _pulse(doing):
+    with _pulse(status):
         yield
     seconds = time.monotonic() - started
     console.print(f"  [green]✓[/] {title}: {seconds:.1f} s")
@@ -47,16 +48,16 @@ def step(title: str, times: Path | None = None, log: Path | None = None) -> Iter
 
 
 def read_times(times: Path) -> dict[str, float]:
-    """The seconds of each step that were kept in a file."""
+    """Return the recorded duration of each step, in seconds; empty if the file is missing or malformed."""
     try:
-        kept: dict[str, float] = json.loads(times.read_text())
+        seconds: dict[str, float] = json.loads(times.read_text())
     except (OSError, ValueError):
         return {}
-    return kept
+    return seconds
 
 
 def write_json(file: Path, content: Any, indent: int | None = 1) -> None:
-    """Write a file in one step: who is killed meanwhile leaves the old one, or none."""
+    """Write a JSON file atomically: if the process is killed, the old file, or no file, is left."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(file.name + ".new")
     new.write_text(json.dumps(content, indent=indent) + "\n")
@@ -64,18 +65,18 @@ def write_json(file: Path, content: Any, indent: int | None = 1) -> None:
 
 
 @contextmanager
-def _pulse(say: Callable[[], str]) -> Iterator[None]:
-    """While the block runs, say something every PULSE_S; on a terminal every second, always on the same line."""
+def _pulse(status: Callable[[], str]) -> Iterator[None]:
+    """While the block runs, print its status every PULSE_S; on a terminal, update a single line every second."""
     over = Event()
 
     def beat() -> None:
         if console.is_terminal:
-            with console.status(say(), spinner="line") as line:
+            with console.status(status(), spinner="line") as line:
                 while not over.wait(1):
-                    line.update(say())
+                    line.update(status())
         else:
             while not over.wait(PULSE_S):
-                console.print(say())
+                console.print(status())
 
     thread = Thread(target=beat, daemon=True)
     thread.start()
@@ -87,26 +88,27 @@ def _pulse(say: Callable[[], str]) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """One line of news that is neither a step nor an error."""
+    """Print one line of information."""
     console.print(f"  {text}")
 
 
 @contextmanager
 def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over `total` bytes (0: nobody knows how many); call what it gives with the bytes that came."""
+    """Show a progress bar over `total` bytes, or 0 if unknown. Yields a function that adds a number of bytes."""
     if not console.is_terminal:
-        come = [0]
+        received = 0
 
-        def count(size: int) -> None:
-            come[0] += size
+        def advance(size: int) -> None:
+            nonlocal received
+            received += size
 
-        def say() -> str:
+        def status() -> str:
             of = f" of {total >> 20}" if total else ""
-            return f"  … {title}: {come[0] >> 20}{of} MiB"
+            return f"  … {title}: {received >> 20}{of} MiB"
 
-        with _pulse(say):
-            yield count
-        console.print(say().replace("…", "[green]✓[/]"))
+        with _pulse(status):
+            yield advance
+        console.print(status().replace("…", "[green]✓[/]"))
         return
     progress = Progress(
         TextColumn("  " + title),
@@ -122,7 +124,7 @@ def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def log_tail(log: Path, lines: int = 15) -> str:
-    """The end of a log, for an error's second part."""
+    """Return the last lines of a log, each shortened to LINE characters; empty if the log cannot be read."""
     try:
         text = log.read_text(errors="replace").splitlines()
     except OSError:

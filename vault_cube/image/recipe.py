@@ -1,4 +1,4 @@
-"""The recipe: a golden image, step by step. Each step reads what the steps before it left, and never reaches back."""
+"""The steps that build a golden image, in order. Each step reads the results of earlier steps, never changes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +26,11 @@ from vault_cube.image.progress import log_tail, note, read_times, step, write_js
 from vault_cube.image.workspace import Workspace
 
 FINISH = ("vault_cube/image/disk", "vault_cube/image/attest")
-"""the code that makes the files of an image from finished layers"""
+"""Folders of the code that makes an image's files from finished layers; part of the image's key."""
 
 
 def build(space: Workspace) -> dict[str, Any]:
-    """Make the image, whatever of it is missing. Returns its manifest."""
+    """Run all stages of the build; stages that are up to date are skipped. Returns the image's manifest."""
     with space.exclusive():
         preflight.check(space)
         make_fetch(space)
@@ -41,20 +41,25 @@ def build(space: Workspace) -> dict[str, Any]:
 
 
 def times_file(space: Workspace) -> Path:
+    """Return the file that records the duration of each step."""
     return space.build / "times.json"
 
 
 def make_fetch(space: Workspace) -> None:
-    """Everything that the locks name is in the store."""
+    """Download all locked files that the store does not have yet.
+
+    A locked file that is no longer available is re-resolved for this build, unless the workspace is `locked`.
+    Raises VaultCubeError if a file can be neither downloaded nor re-resolved.
+    """
     if space.locked:
         relock.forget(space)
-    with step("fetch: bring what the locks name into the store", times_file(space)):
+    with step("fetch: download locked files into the store", times_file(space)):
         try:
             fetched = fetch(space)
         except store.Unavailable as err:
             if space.locked or not err.gone:
                 raise
-            note(f"[yellow]{err}: resolving anew what nobody serves any more[/]")
+            note(f"[yellow]{err}: re-resolving the files that are no longer available[/]")
             for line in relock.renew(space, {failure.wanted.sha256 for failure in err.failures}):
                 note(f"moved: {line}")
             try:
@@ -62,19 +67,19 @@ def make_fetch(space: Workspace) -> None:
             except VaultCubeError:
                 relock.forget(space)
                 raise
-        note(f"{fetched >> 20} MiB fetched" if fetched else "all of it is there")
+        note(f"{fetched >> 20} MiB downloaded" if fetched else "all locked files are in the store")
 
 
 @contextmanager
 def _stage(space: Workspace, title: str, log: Path) -> Iterator[None]:
-    """A step that fills the disk; says that the disk is full where that is what its failure comes down to."""
+    """Run a step that writes a lot of data; if it fails because the disk is full, raise an error that says so."""
     try:
         with step(title, times_file(space), log):
             yield
     except (VaultCubeError, OSError) as err:
-        # a command's own error line may stand far above its last ones
-        said = f"{err}\n{log_tail(log, 200)}"
-        if getattr(err, "errno", None) != errno.ENOSPC and "No space left on device" not in said:
+        # a command may print many more lines after its error
+        messages = f"{err}\n{log_tail(log, 200)}"
+        if getattr(err, "errno", None) != errno.ENOSPC and "No space left on device" not in messages:
             raise
         raise VaultCubeError(
             f"{title.partition(':')[0]}: the disk of {space.cache} or {space.checkout} is full: make room, or set "
@@ -83,32 +88,35 @@ def _stage(space: Workspace, title: str, log: Path) -> Iterator[None]:
 
 
 def make_tools(space: Workspace) -> layer_cache.Entry:
-    """The tools tree is there."""
+    """Make the tools tree, unless it is up to date. Returns its cache entry."""
     entry = layer_cache.sound(tools.find(space))
     if entry is None:
-        with _stage(space, "tools: the tree that makes and boots disks", space.logs / "tools.log"):
+        with _stage(space, "tools: tree with mmdebstrap, mke2fs, ukify and QEMU", space.logs / "tools.log"):
             entry = tools.make(space)
     return entry
 
 
 def make_layers(space: Workspace, last: str = keys.ORDER[-1]) -> list[layer_cache.Entry]:
-    """The root and the layers up to `last` are there; what is kept under the right key is not made again."""
+    """Make the root tree and the layers up to `last`; cached layers with a matching key are reused.
+
+    Returns the cache entries, bottom first.
+    """
     wanted = keys.layer_keys(space)
     entries: list[layer_cache.Entry] = []
     for name in keys.ORDER[: keys.ORDER.index(last) + 1]:
         entry = layer_cache.find(space.layers, wanted[name].key)
-        # what nothing is built on needs no reading
+        # verify a cached layer only if a layer above it has to be rebuilt
         above = keys.ORDER[keys.ORDER.index(name) + 1 : keys.ORDER.index(last) + 1]
         if entry and any(layer_cache.find(space.layers, wanted[layer].key) is None for layer in above):
             entry = layer_cache.sound(entry)
         if entry is None:
             with _stage(space, f"{name}: {_title(name)}", space.logs / f"{name}.log"):
-                made = (
+                entry = (
                     root.make(space, wanted[name])
                     if name == keys.ROOT
                     else overlay.make(space, name, wanted[name], entries)
                 )
-                entry = _of_its_key(space, name, wanted[name], made)
+                entry = _of_its_key(space, name, wanted[name], entry)
         entries.append(entry)
     keys.remember(space, {name: wanted[name].inputs for name in keys.ORDER[: len(entries)]})
     return entries
@@ -118,26 +126,27 @@ def _title(name: str) -> str:
     return "essential packages, Python and Salt" if name == keys.ROOT else f"salt-call --local state.apply {name}"
 
 
-def _of_its_key(space: Workspace, name: str, key: keys.Key, made: layer_cache.Entry) -> layer_cache.Entry:
-    """The entry that was just made, if the checkout is still what its key was made of.
+def _of_its_key(space: Workspace, name: str, key: keys.Key, entry: layer_cache.Entry) -> layer_cache.Entry:
+    """Return the entry of a layer that was just built, if the layer's inputs have not changed since its key was made.
 
-    Raises VaultCubeError when somebody edited a file of the layer meanwhile: nobody knows which content was used.
+    Raises VaultCubeError if an input was edited during the build: either version may have been used, so the entry is
+    removed.
     """
     now = keys.layer_keys(space)[name].inputs
-    # the running builder is the one that the key names, whatever happened to its files since
+    # ignore edits to the builder itself: this process already loaded the version recorded in the key
     changed = sorted(
         item
         for item in key.inputs.keys() | now.keys()
         if item != "parent" and not item.startswith(keys.BUILDER) and key.inputs.get(item) != now.get(item)
     )
     if changed:
-        shutil.rmtree(made.folder)
+        shutil.rmtree(entry.folder)
         raise VaultCubeError(f"layer {name}: {changed[0]} changed while the layer was built: build again")
-    return made
+    return entry
 
 
 def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
-    """The key of the finished image: its layers, the disk's settings and the code that makes it."""
+    """Return the key of the finished image, a digest of its layers, the disk's settings and the code in FINISH."""
     settings = space.settings.image
     inputs = [
         wanted[keys.ORDER[-1]].key,
@@ -151,87 +160,133 @@ def image_key(space: Workspace, wanted: dict[str, keys.Key]) -> str:
 
 
 def basename(space: Workspace) -> str:
-    """`vault-cube-demo-box-<version>-<target>`"""
+    """Return the name of the image without file extension, such as `vault-cube-demo-box-1.0.0-debian-12`."""
     image = space.settings.image
     return f"{image.name}-{image.version}-{space.target}"
 
 
 def make_disk(space: Workspace) -> dict[str, Any]:
-    """Disk, forms, papers and manifest are in build/<target>/image, all together or not at all."""
-    # its libraries take as long to import as all else here, and most stages make no papers
-    from vault_cube.image.attest import attestations
+    """Make the image's formats, attestations and manifest in build/<target>/image, unless the image is up to date.
 
+    Returns the manifest. The manifest is written last: an interrupted build leaves no image that counts as complete.
+    """
     finished = current(space) or unproven(space)
     if finished:
-        note(f"{basename(space)} is what its inputs say: nothing to do")
+        note(f"{basename(space)} is up to date; nothing to do")
         return finished
     wanted = keys.layer_keys(space)
     entries = make_layers(space)
     while not all(layer_cache.sound(entry) for entry in entries):
         entries = make_layers(space)
     lock = AptLock.read(space.locks / "apt.lock")
-    folder, name = space.build / "image", basename(space)
+    raw_sha256, files = make_formats(space, entries, lock.epoch)
+    files |= make_attestations(space, raw_sha256, files, lock, wanted)
+    manifest = _manifest(space, wanted, entries, epoch=lock.epoch, raw_sha256=raw_sha256, files=files)
+    write_manifest(space.build / "image", manifest)
+    for line in evict.limit(space, [manifest["tools"], *manifest["layers"].values()]):
+        note(f"evicted, because the cache exceeds image:cache_gib: {line}")
+    return manifest
+
+
+def make_formats(
+    space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Make a disk from the layers and pack it into all formats of the pillar; they replace build/<target>/image.
+
+    entries: the finished layers, bottom first. epoch: the time of all files, seconds since 1970.
+    Returns the SHA-256 of the raw disk, and the manifest's entry for each file by its name.
+    """
+    folder, log = space.build / "image", space.logs / "disk.log"
     with space.scratch("disk") as work:
-        with _stage(space, "disk: kernel image, partitions, file systems", space.logs / "disk.log"):
-            raw_disk.make(space, entries, lock.epoch, work)
-        packed: dict[str, Path] = {form: work / f"{name}.{form}" for form in space.settings.image.formats}
-        packing = _stage(space, f"forms: {', '.join(packed)}", space.logs / "disk.log")
-        with packing, ThreadPoolExecutor() as pool:
+        disk = work / "disk.raw"
+        with _stage(space, "disk: kernel image, partitions, file systems", log):
+            raw_disk.make(space, entries, epoch, work)
+        packed: dict[str, Path] = {form: work / f"{basename(space)}.{form}" for form in space.settings.image.formats}
+        with _stage(space, f"formats: {', '.join(packed)}", log), ThreadPoolExecutor() as pool:
             earlier = {form: _earlier(space, form) for form in packed}
-            raw = formats.make(work / "disk.raw", packed, earlier, space.build / "pieces.json", space.logs / "disk.log")
-            # gigabytes take seconds to go
-            pool.submit((work / "disk.raw").unlink)
+            raw_sha256 = formats.make(disk, packed, earlier, space.build / "pieces.json", log)
+            # in the background: removing gigabytes takes seconds
+            pool.submit(disk.unlink)
             pool.submit(shutil.rmtree, folder, ignore_errors=True)
-            files = {
-                file.name: found
-                for file, found in zip(packed.values(), pool.map(described, packed.values()), strict=True)
-            }
+            described_files = pool.map(described, packed.values())
+            files = {file.name: entry for file, entry in zip(packed.values(), described_files, strict=True)}
         folder.mkdir(parents=True)
         for file in packed.values():
             shutil.move(file, folder)
-    with step("papers: SBOMs and provenance", times_file(space)):
-        digests = {"raw": raw, **{file: form["sha256"] for file, form in files.items()}}
-        made = attestations.make(space, folder, name=name, digests=digests, lock=lock, wanted=wanted)
-        files |= {file.name: described(file) for file in made}
-    manifest: dict[str, Any] = {
-        "name": name,
+    return raw_sha256, files
+
+
+def make_attestations(
+    space: Workspace,
+    raw_sha256: str,
+    files: Mapping[str, Mapping[str, Any]],
+    lock: AptLock,
+    wanted: Mapping[str, keys.Key],
+) -> dict[str, dict[str, Any]]:
+    """Write the SBOMs and the provenance of an image into build/<target>/image.
+
+    files: the manifest's entries for the image's formats. wanted: the keys of all layers.
+    Returns the manifest's entry for each written file by its name.
+    """
+    # imported here: the SBOM libraries double the start-up time, and only this step uses them
+    from vault_cube.image.attest import attestations
+
+    with step("attestations: SBOMs and provenance", times_file(space)):
+        digests = {"raw": raw_sha256, **{file: entry["sha256"] for file, entry in files.items()}}
+        name = basename(space)
+        written = attestations.make(space, space.build / "image", name=name, digests=digests, lock=lock, wanted=wanted)
+        return {file.name: described(file) for file in written}
+
+
+def _manifest(
+    space: Workspace,
+    wanted: dict[str, keys.Key],
+    entries: Sequence[layer_cache.Entry],
+    *,
+    epoch: int,
+    raw_sha256: str,
+    files: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the manifest of an image that is not yet boot-tested."""
+    moved = relock.moved(space)
+    return {
+        "name": basename(space),
         "target": space.target,
         "version": space.settings.image.version,
         "builder": __version__,
         "key": image_key(space, wanted),
         "layers": {name: wanted[name].key for name in keys.ORDER},
-        # bytes: what the layer adds to the disk; linked_bytes: what its hard links save (environments share files)
+        # bytes: the layer's share of the disk; linked_bytes: saved by hard links (environments share files)
         "sizes": {
             name: {"bytes": entry.meta["bytes"], "linked_bytes": layer_cache.linked_bytes(entry.manifest())}
             for name, entry in zip(keys.ORDER, entries, strict=True)
         },
         "tools": keys.tools_key(space).key,
-        "epoch": lock.epoch,
-        "matches_lock": not relock.moved(space),
-        "moved": relock.moved(space),
-        "raw_sha256": raw,
-        "files": files,
+        "epoch": epoch,
+        "matches_lock": not moved,
+        "moved": moved,
+        "raw_sha256": raw_sha256,
+        "files": dict(files),
     }
-    write_manifest(folder, manifest)
-    for line in evict.limit(space, [manifest["tools"], *manifest["layers"].values()]):
-        note(f"beyond image:cache_gib, removed: {line}")
-    return manifest
 
 
 def _earlier(space: Workspace, form: str) -> Path:
-    """The last image's file of a form, whatever that was made of; it may be missing."""
+    """Return the path of the previous image in a format, whatever its inputs were; the file may be missing."""
     file = f"{basename(space)}.{form}"
     unproven = space.build / "image" / file
     return unproven if unproven.exists() else space.dist / file
 
 
 def described(file: Path) -> dict[str, Any]:
-    """What a manifest says of a file."""
+    """Return a manifest's entry for a file: its SHA-256 and its size in bytes."""
     return {"sha256": store.sha256_of(file), "bytes": file.stat().st_size}
 
 
 def prove(space: Workspace) -> dict[str, Any]:
-    """The image has been booted and judged from outside; only then is it in dist/. Returns its manifest."""
+    """Boot the image, check it from outside, and move it to dist/ if all checks pass. Returns its manifest.
+
+    Raises VaultCubeError if there is no up-to-date image or a check fails.
+    """
     from vault_cube.image.guest import boot_check
 
     finished = current(space)
@@ -239,7 +294,9 @@ def prove(space: Workspace) -> dict[str, Any]:
         return finished
     manifest = unproven(space)
     if manifest is None:
-        raise VaultCubeError(f"{basename(space)}: no image of today's inputs to boot: run `salt-call image.disk`")
+        raise VaultCubeError(
+            f"{basename(space)}: no up-to-date image in {space.build / 'image'}: run `salt-call image.disk` first"
+        )
     folder = space.build / "image"
     with step(f"boot test: {basename(space)}.qcow2", times_file(space)):
         manifest["boot_test"] = boot_check.as_json(boot_check.prove(space, folder / f"{basename(space)}.qcow2"))
@@ -251,20 +308,23 @@ def prove(space: Workspace) -> dict[str, Any]:
 
 
 def verdict(manifest: dict[str, Any]) -> str | None:
-    """The last line about an image that is not what the lock says; None when it is."""
+    """Return a warning about an image with files that differ from the lock; None if all files are as locked."""
     moved = manifest.get("moved")
     if not moved:
         return None
-    return f"[yellow]matches_lock: false[/] ({len(moved)} moved; `make lock` makes that the lock): {'; '.join(moved)}"
+    return (
+        f"[yellow]matches_lock: false[/]: {len(moved)} locked files were re-resolved (`make lock` updates the lock): "
+        f"{'; '.join(moved)}"
+    )
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """The manifest beside the image, written in one step."""
+    """Write the manifest beside the image, atomically."""
     write_json(folder / f"{manifest['name']}.manifest.json", manifest)
 
 
 def publish(space: Workspace, folder: Path, manifest: dict[str, Any]) -> None:
-    """Move a proven image into dist/, the manifest last: it is what says that the image is complete."""
+    """Move a tested image to dist/. The manifest is moved last: an image without one is incomplete."""
     space.dist.mkdir(exist_ok=True)
     name = manifest["name"]
     sums = space.dist / f"{name}.SHA256SUMS"
@@ -272,31 +332,31 @@ def publish(space: Workspace, folder: Path, manifest: dict[str, Any]) -> None:
     signature.of(sums).unlink(missing_ok=True)
     for file in manifest["files"]:
         shutil.move(folder / file, space.dist / file)
-    sums.write_text("".join(f"{made['sha256']}  {file}\n" for file, made in manifest["files"].items()))
+    sums.write_text("".join(f"{entry['sha256']}  {file}\n" for file, entry in manifest["files"].items()))
     shutil.move(folder / f"{name}.manifest.json", space.dist)
     prune(space)
 
 
 def prune(space: Workspace) -> None:
-    """Keep the newest images of a target, as many as the pillar says."""
+    """Remove all images of a target from dist/ except the newest `image:keep`."""
     image = space.settings.image
-    found = sorted(
+    manifests = sorted(
         space.dist.glob(f"{image.name}-*-{space.target}.manifest.json"),
         key=lambda file: file.stat().st_mtime,
         reverse=True,
     )
-    for old in found[image.keep :]:
+    for old in manifests[image.keep :]:
         for file in space.dist.glob(old.name.removesuffix("manifest.json") + "*"):
             file.unlink()
 
 
 def current(space: Workspace) -> dict[str, Any] | None:
-    """The manifest of the finished image when it is what its inputs say today; None when something has to be made."""
+    """Return the manifest of the image in dist/ if the image is up to date, else None."""
     return _fresh(space, space.dist)
 
 
 def unproven(space: Workspace) -> dict[str, Any] | None:
-    """The same of an image that has been made and not yet booted."""
+    """Like `current`, for an image that is built but not yet boot-tested."""
     return _fresh(space, space.build / "image")
 
 
@@ -304,27 +364,27 @@ def _fresh(space: Workspace, folder: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = json.loads((folder / f"{basename(space)}.manifest.json").read_text())
         fresh = manifest["key"] == image_key(space, keys.layer_keys(space))
-        # the same bytes may match the lock today and not have matched it when they were made
+        # the lock may have been updated since: then the same files match it now, and the manifest's verdict is stale
         fresh = fresh and manifest["moved"] == relock.moved(space)
         damaged = _damaged(folder, manifest) if fresh else []
     except (OSError, ValueError, KeyError, TypeError, VaultCubeError):
         return None
     for name in damaged:
-        note(f"[yellow]{folder / name} is not what was made: it is made again[/]")
+        note(f"[yellow]{folder / name} differs from its manifest: rebuilding[/]")
     return manifest if fresh and not damaged else None
 
 
 def _damaged(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """The files of an image that are not what its manifest says.
+    """Return the names of an image's files that differ from its manifest in size or SHA-256.
 
-    Only those are read that were written after the manifest was; `image.check` reads them all.
+    Hashes only files that were modified after the manifest was written; `image.check` hashes all files.
     """
-    made = folder / f"{manifest['name']}.manifest.json"
-    written = made.stat().st_mtime_ns
+    manifest_file = folder / f"{manifest['name']}.manifest.json"
+    written = manifest_file.stat().st_mtime_ns
     status = {name: (folder / name).stat() for name in manifest["files"]}
     wrong = [name for name, file in manifest["files"].items() if status[name].st_size != file["bytes"]]
     later = [name for name in status if name not in wrong and status[name].st_mtime_ns > written]
     wrong += [name for name in later if store.sha256_of(folder / name) != manifest["files"][name]["sha256"]]
     if later and not wrong:
-        made.touch()  # copied, or touched: read once, not each time
+        manifest_file.touch()  # the files were only copied or touched: do not hash them again next time
     return wrong

@@ -1,9 +1,9 @@
-"""Proof of reproducibility: the image built a second time from nothing, elsewhere and otherwise, and compared.
+"""Verify that an image is reproducible: build it a second time in other conditions, and compare the files.
 
 The second build runs in a copy of the checkout (written in reverse order) in another folder, from an empty layer cache,
-without a network, on one CPU, with another umask, time zone, locale, home, user and host name, where nobody notes who
-reads a file (noatime); where libfaketime is installed every command in a tree believes that a year has passed. Both
-builds share the store, whose files are verified by sha256, and the checkout's own .venv.
+without a network, on one CPU, with another umask, time zone, locale, home, user and host name, on a file system that
+records no access times (noatime). If libfaketime is installed, the clock of every command in a tree is more than a year
+ahead. Both builds share the store, whose files are verified by SHA-256, and the checkout's .venv.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from vault_cube.image.workspace import Workspace
 STAGES = (("image.fetch", "locked=True"), ("image.tools",), ("image.disk",))
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 LATER_S = 400 * 86400 + 5 * 3600 + 1234
+"""Seconds by which the clock of the second build is ahead."""
 SHOWN = 30
+"""Maximum number of lines with differences in an error message."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A finished image: its manifest, the folder of its files, and the layer cache it was made with."""
+    """A finished image: its manifest, the folder with its files, and the layer cache of its build."""
 
     manifest: Mapping[str, Any]
     folder: Path
@@ -42,9 +44,9 @@ class Built:
 
 
 def verify(space: Workspace) -> dict[str, Any]:
-    """Build a second time and compare. Returns what was compared and what was varied.
+    """Build a second time and compare. Returns the checksums and the conditions that were varied.
 
-    Raises VaultCubeError naming the files and bytes that differ; the whole list is in build/<target>/verify/.
+    Raises VaultCubeError if the builds differ; it names files and bytes, and build/<target>/verify/ has the whole list.
     """
     with space.exclusive():
         first = _first(space)
@@ -63,11 +65,11 @@ def verify(space: Workspace) -> dict[str, Any]:
             with step("compare"):
                 unequal = compare(first, second)
             if unequal:
-                said = [*unequal, *differences(space, first, second)]
-                (report / "differences.txt").write_text("\n".join(said) + "\n")
-                more = f"\n… all {len(said)} lines in {report}/differences.txt" if len(said) > SHOWN else ""
-                raise VaultCubeError(f"{space.target}: two builds differ\n" + "\n".join(said[:SHOWN]) + more)
-    found = {
+                lines = [*unequal, *differences(space, first, second)]
+                (report / "differences.txt").write_text("\n".join(lines) + "\n")
+                more = f"\n… all {len(lines)} lines are in {report}/differences.txt" if len(lines) > SHOWN else ""
+                raise VaultCubeError(f"{space.target}: two builds differ\n" + "\n".join(lines[:SHOWN]) + more)
+    result = {
         "target": space.target,
         "same": True,
         "raw_sha256": first.manifest["raw_sha256"],
@@ -75,12 +77,12 @@ def verify(space: Workspace) -> dict[str, Any]:
         "varied": varied,
         "seconds": seconds,
     }
-    (report / "verify.json").write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    (report / "verify.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def _first(space: Workspace) -> Built:
-    """The image that is to be proven, made now where it is missing."""
+    """Return the image to compare with; it is built first if it is not up to date."""
     finished = recipe.current(space)
     if finished:
         return Built(finished, space.dist, space.layers)
@@ -90,7 +92,7 @@ def _first(space: Workspace) -> Built:
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
-    """Run the build in the copy. Returns what was varied, and how."""
+    """Run the second build in the copy `other` of the checkout. Returns each varied condition with its value."""
     cpus = sorted(os.sched_getaffinity(0))
     locale = _another_locale()
     (work / "home").mkdir()
@@ -104,7 +106,7 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
         "TERM": os.environ.get("TERM", "dumb"),
         "VAULT_CUBE_CACHE": str(work / "cache"),
         "VAULT_CUBE_STORE": str(space.store),
-        # the copy's own code, before that of the checkout which .venv points to
+        # comes before the path in .venv, so that the copy's code is used and not the checkout's
         "PYTHONPATH": str(other),
     }
     varied = {
@@ -116,18 +118,18 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
         "locale": f"{locale} ({os.environ.get('LC_ALL') or os.environ.get('LANG') or 'none set'} before)",
         "host name": "elsewhere",
         "CPUs": f"1 ({len(cpus)} before)",
-        "access times": "not kept (noatime)",
+        "access times": "not recorded (noatime)",
         "file creation order": "last file first",
     }
     failed = work / "faketime-failed"
     if FAKETIME.exists():
         faketime(work / "bin", failed)
-        # the builder itself keeps today's clock: its threads would wait for the library three times as long
+        # commands in trees only: the library would make the threads of the builder itself wait three times as long
         environment["PATH"] = f"{work / 'bin'}:{environment['PATH']}"
     else:
-        note("the clock is the same but for the time that passes: libfaketime is not installed")
+        note("libfaketime is not installed: the second build uses the real clock")
     shell = (
-        # in its own mount namespace: this machine's mounts stay as they are
+        # runs in its own mount namespace, so the mounts of this machine do not change
         f'mount -o remount,bind,noatime "$(findmnt -n -o TARGET --target {shlex.quote(str(work))})"\n'
         f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
     )
@@ -141,7 +143,7 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
             )  # fmt: skip
             if ran.returncode:
                 raise VaultCubeError(
-                    f"the second build of {space.target} failed in {stage}: see above, and {report}/logs"
+                    f"the second build of {space.target} failed in {stage}: see the messages above and {report}/logs"
                 )
     finally:
         logs = other / "build" / space.target / "logs"
@@ -149,26 +151,27 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
             shutil.copytree(logs, report / "logs")
     if FAKETIME.exists():
         varied["time of day"] = f"{LATER_S} s later by libfaketime" + (
-            f", but not in {failed.read_text().count(chr(10))} commands, whose tree cannot load it"
+            f", except in {failed.read_text().count(chr(10))} commands whose tree cannot load it"
             if failed.exists()
             else ", in every command of every tree"
         )
     else:
-        varied["time of day"] = "later by the first build's time only"
+        varied["time of day"] = "only the time that the first build took"
     return varied
 
 
 def _another_locale() -> str:
-    """A locale of this machine that is neither English nor C, else POSIX."""
+    """Return an installed locale that is neither English nor C; POSIX if there is none."""
     ran = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
     return next((name for name in ran.stdout.split() if not name.startswith(("C", "POSIX", "en"))), "POSIX")
 
 
 def faketime(folder: Path, failed: Path) -> None:
-    """Put a `chroot` into a folder that lays libfaketime into the tree's own /run (a tmpfs) and starts with it.
+    """Write a wrapper for `chroot` into a folder; it runs each command in a tree with libfaketime preloaded.
 
-    The builder's `chroot TREE env -i …` is found by PATH: the code under proof stays as it is. failed: gets a line for
-    each command whose tree cannot load the library.
+    The wrapper copies the library to the tree's /run, which is a tmpfs. The builder finds it through PATH when it runs
+    `chroot TREE env -i …`, so its code does not change. failed: file that gets one line for each command whose tree
+    cannot load the library.
     """
     later = f"LD_PRELOAD=/run/libfaketime.so.1 FAKETIME=+{LATER_S} DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1"
     folder.mkdir(parents=True)
@@ -190,47 +193,51 @@ exec /usr/sbin/chroot "$root" env -i {later} "$@"
 
 
 def compare(first: Built, second: Built) -> list[str]:
-    """Hold the files of two builds against each other, read anew. Returns the lines on those that differ."""
-    said = []
+    """Compare the files of two builds; they are hashed again. Returns one line for each file that differs."""
+    lines = []
     raw = [built.manifest["raw_sha256"] for built in (first, second)]
     note(f"raw: sha256 {raw[0]}" + ("" if raw[0] == raw[1] else f" [red]and {raw[1]}[/]"))
     if raw[0] != raw[1]:
-        said.append(f"raw: sha256 {raw[0]} and {raw[1]}")
+        lines.append(f"raw: sha256 {raw[0]} and {raw[1]}")
     for name in first.manifest["files"]:
         files = [built.folder / name for built in (first, second)]
-        one, two = (store.sha256_of(file) for file in files)
-        if one != two and name.endswith(".provenance.json") and _but_commit(files[0]) == _but_commit(files[1]):
-            note(f"{name}: the same but for the commit: none of the image's inputs has changed since it was made")
+        sums = [store.sha256_of(file) for file in files]
+        equal = sums[0] == sums[1]
+        if not equal and name.endswith(".provenance.json") and _but_commit(files[0]) == _but_commit(files[1]):
+            note(
+                f"{name}: equal except for the commit; the commits since the first build changed no input of the image"
+            )
             continue
-        note(f"{name}: sha256 {one}" + ("" if one == two else f" [red]and {two}[/]"))
-        if one != two:
+        note(f"{name}: sha256 {sums[0]}" + ("" if equal else f" [red]and {sums[1]}[/]"))
+        if not equal:
             at = diff.first_difference(*files)
-            said.append(f"{name}: sha256 {one} and {two}" + (f", from byte {at[0]}" if at else ""))
-    return said
+            lines.append(f"{name}: sha256 {sums[0]} and {sums[1]}" + (f", from byte {at[0]}" if at else ""))
+    return lines
 
 
 def _but_commit(file: Path) -> Any:
-    """A provenance without what it says of the checkout, whose commits since then may have changed no input."""
-    told = json.loads(file.read_text())
-    definition = told["predicate"]["buildDefinition"]
+    """Read a provenance without its entry for the checkout, which may differ only in commits that changed no input."""
+    statement = json.loads(file.read_text())
+    definition = statement["predicate"]["buildDefinition"]
     definition["resolvedDependencies"] = [
         item for item in definition["resolvedDependencies"] if item["name"] != "checkout"
     ]
-    return told
+    return statement
 
 
 def differences(space: Workspace, first: Built, second: Built) -> list[str]:
-    """Which files differ, layer by layer, and on the disk."""
-    said = []
+    """Return the differences between two builds, one line each: the files of each layer, then those of the disk."""
+    lines = []
     for name in keys.ORDER:
-        wanted = [built.manifest["layers"][name] for built in (first, second)]
-        one, two = (layer_cache.find(built.layers, key) for built, key in zip((first, second), wanted, strict=True))
-        if wanted[0] != wanted[1]:
-            said.append(f"layer {name}: the keys differ: its inputs are not the same")
-        elif one and two and one.meta["digest"] != two.meta["digest"]:
-            said += [f"layer {name}:", *(f"  {line}" for line in diff.layers(one.folder, two.folder))]
+        layer_keys = [built.manifest["layers"][name] for built in (first, second)]
+        left, right = (
+            layer_cache.find(side.layers, key) for side, key in zip((first, second), layer_keys, strict=True)
+        )
+        if layer_keys[0] != layer_keys[1]:
+            lines.append(f"layer {name}: the keys differ, so its inputs were not the same")
+        elif left and right and left.meta["digest"] != right.meta["digest"]:
+            lines += [f"layer {name}:", *(f"  {line}" for line in diff.layers(left.folder, right.folder))]
     if first.manifest["raw_sha256"] != second.manifest["raw_sha256"]:
         image = next(name for name in first.manifest["files"] if name.endswith((".qcow2", ".raw.zst")))
-        lines = diff.diff(space, first.folder / image, second.folder / image)
-        said += ["image:", *(f"  {line}" for line in lines)]
-    return said
+        lines += ["image:", *(f"  {line}" for line in diff.diff(space, first.folder / image, second.folder / image))]
+    return lines

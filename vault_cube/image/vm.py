@@ -1,4 +1,4 @@
-"""Working on states without building an image each time: Packer's source `vm`, fed with all that it needs."""
+"""Run Packer's source `vm`: boot a base image and apply layers to it, for work on states without building an image."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vault_cube.image.workspace import Workspace
 
 
 def base_image(space: Workspace) -> Path:
-    """The image of layer 1 alone, in build/<target>/vm; made when the layer has changed."""
+    """Return the image of the base layer in build/<target>/vm; it is rebuilt if the layer has changed."""
     entries = recipe.make_layers(space, "base")
     folder = space.build / "vm"
     image = folder / f"base-{entries[-1].folder.name}.qcow2"
     if image.exists():
         return image
-    with space.scratch("vm") as work, step("vm: the disk of layer 1"):
+    with space.scratch("vm") as work, step("vm: disk of the base layer"):
         raw_disk.make(space, entries, AptLock.read(space.locks / "apt.lock").epoch, work)
         packed = work / "disk.qcow2"
         formats.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json", space.logs / "disk.log")
@@ -44,21 +44,21 @@ def base_image(space: Workspace) -> Path:
 
 
 def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers: Sequence[str]) -> Path:
-    """Boot an image by Packer, apply layers of this checkout inside over ssh, and keep the changed disk.
+    """Boot a copy of an image with Packer and apply layers of this checkout to it over ssh.
 
-    image: is not changed. Returns the changed disk, build/<target>/vm/output/disk.qcow2.
-    Raises VaultCubeError when Packer is missing or a layer fails; what failed is in Packer's output, on stderr.
+    Returns the changed disk, build/<target>/vm/output/disk.qcow2; `image` itself is not changed.
+    Raises VaultCubeError if Packer is missing or fails; Packer's output on stderr has the reason.
     """
     if not shutil.which("packer"):
         raise VaultCubeError(
-            "packer is missing: apt-get install packer, or where the archive has none (Debian 13, Ubuntu) install "
-            "HashiCorp's and run `packer init packer/plugins`"
+            "packer is missing: run `apt-get install packer`, or if the archive has no such package (Debian 13, "
+            "Ubuntu), install HashiCorp's and run `packer init packer/plugins`"
         )
-    wanted, found = Expected.of(space.settings), Disk.of(image)
+    wanted, disk = Expected.of(space.settings), Disk.of(image)
     with vanishing("vm") as work, seed(wanted.user, wanted.ssh_port) as key:
         shutil.copyfile(qemu.variables, work / "variables.fd")
         accelerator = choose_accelerator(Path("/dev/kvm"), lambda: lives_under_kvm(image, key, qemu, hardware, work))
-        # Packer takes a program's name, not a command line
+        # Packer accepts the path of a program, but no command line
         programs = work / "bin"
         programs.mkdir()
         for name, words in (("qemu-system-x86_64", qemu.system), ("qemu-img", qemu.image)):
@@ -81,12 +81,12 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
             "vm_accelerator": accelerator,
             "vm_memory_mib": str(hardware.memory_mib),
             "vm_cpus": str(hardware.cpus),
-            "vm_disk_size": f"{found.grown(hardware) >> 20}M",
+            "vm_disk_size": f"{disk.grown(hardware) >> 20}M",
             "vm_output": str(output.resolve()),
         }
         words = [word for name, value in variables.items() for word in ("-var", f"{name}={value}")]
         process = subprocess.Popen(
-            # Packer's QEMU dies with Packer, and Packer with us
+            # the namespaces end QEMU when Packer ends, and Packer when this process ends
             [*chroot.unshare(network=True), "packer", "build", "-color=false", "-only=vm.*", *words, "packer/"],
             cwd=space.checkout,
             stdin=subprocess.DEVNULL,
@@ -101,16 +101,16 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
         try:
             status = process.wait()
         except KeyboardInterrupt:
-            # Packer was interrupted, too: it stops its guest and removes its output
+            # Packer received the signal, too: wait until it has stopped its guest and removed its output
             process.wait()
             raise
         if status:
-            raise VaultCubeError(f"packer failed with status {status}: see above what it was at")
+            raise VaultCubeError(f"packer failed with status {status}: see its messages above")
     return output / "disk.qcow2"
 
 
 def _program(path: Path, words: Sequence[str], environment: dict[str, str]) -> None:
-    """A program that is a command line with its environment."""
+    """Write a program that sets an environment and runs a command line."""
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
     path.write_text(f'#!/bin/sh\n{exports}exec {shlex.join(words)} "$@"\n')
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What a bundle carries and how the Makefile's scripts use it; small files stand for packages and wheels."""
+"""The contents of a bundle, and their use by the Makefile and scripts; small files stand for packages and wheels."""
 
 import io
 import os
@@ -24,7 +24,7 @@ def archive(file, files):
     return file
 
 
-def test_a_source_archive_says_what_its_build_needs(tmp_path):
+def test_build_requirements_come_from_the_pyproject_file_at_the_top_of_an_archive(tmp_path):
     text = '[build-system]\nrequires = ["setuptools>=64", "wheel"]\n'
     files = {"x-1/deep/pyproject.toml": "[build-system]\nrequires = ['no']\n", "x-1/pyproject.toml": text}
     assert bundle.build_requirements(archive(tmp_path / "x-1.tar.gz", files)) == ["setuptools>=64", "wheel"]
@@ -34,14 +34,14 @@ def test_a_source_archive_says_what_its_build_needs(tmp_path):
 
 @pytest.fixture
 def apt(tmp_path, monkeypatch):
-    """apt(text, status) makes an apt-get that prints a text."""
+    """apt(text, status) puts a fake apt-get on PATH that prints `text` and exits with `status`."""
 
     def make(text, status=0):
         tool = tmp_path / "bin/apt-get"
         tool.parent.mkdir()
-        (tmp_path / "said").write_text(text)
+        (tmp_path / "output").write_text(text)
         tool.write_text(
-            f'#!/bin/sh\necho "$@" >{tmp_path}/asked\ncat {tmp_path}/said >&{1 + bool(status)}\nexit {status}\n'
+            f'#!/bin/sh\necho "$@" >{tmp_path}/arguments\ncat {tmp_path}/output >&{1 + bool(status)}\nexit {status}\n'
         )
         tool.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
@@ -49,36 +49,36 @@ def apt(tmp_path, monkeypatch):
     return make
 
 
-def test_apt_is_asked_for_everything_as_on_an_empty_machine(apt, tmp_path):
+def test_packages_are_resolved_as_if_nothing_were_installed(apt, tmp_path):
     apt(
         "'http://mirror.example/debian/pool/main/g/gcc-12/gcc-12-base_12.2.0-14%2bdeb12u1_amd64.deb' "
         f"gcc-12-base_12.2.0-14+deb12u1_amd64.deb 37596 SHA256:{'1' * 64}\n"
         f"'http://mirror.example/e/epoch_1%253a2_all.deb' epoch_1%3a2_all.deb 5 SHA256:{'2' * 64}\n"
     )
-    (one, wanted), (two, _) = bundle.debs(["packer"])
-    asked = (tmp_path / "asked").read_text()
-    assert "-oDir::State::status=/dev/null" in asked
-    assert "-oDir::Cache::archives=/" in asked
-    assert (one.name, one.version, one.architecture, one.size) == ("gcc-12-base", "12.2.0-14+deb12u1", "amd64", 37596)
-    assert (two.version, two.filename) == ("1:2", "epoch_1%3a2_all.deb")
+    (gcc, wanted), (epoch, _) = bundle.debs(["packer"])
+    arguments = (tmp_path / "arguments").read_text()
+    assert "-oDir::State::status=/dev/null" in arguments
+    assert "-oDir::Cache::archives=/" in arguments
+    assert (gcc.name, gcc.version, gcc.architecture, gcc.size) == ("gcc-12-base", "12.2.0-14+deb12u1", "amd64", 37596)
+    assert (epoch.version, epoch.filename) == ("1:2", "epoch_1%3a2_all.deb")
     assert wanted.places == (
         "http://mirror.example/debian/pool/main/g/gcc-12/gcc-12-base_12.2.0-14%2bdeb12u1_amd64.deb",
     )
     assert (wanted.sha256, wanted.size) == ("1" * 64, 37596)
 
 
-@pytest.mark.parametrize(("text", "status", "says"), [
+@pytest.mark.parametrize(("text", "status", "message"), [
     ("E: Unable to locate package packr\nmore", 100, "cannot resolve packr .*Unable to locate package packr$"),
     ("nonsense\n", 0, "cannot read «nonsense»"),
 ])  # fmt: skip
-def test_what_apt_cannot_do_is_one_line(apt, text, status, says):
+def test_a_failure_of_apt_is_an_error_of_one_line(apt, text, status, message):
     apt(text, status)
-    with pytest.raises(VaultCubeError, match=says) as said:
+    with pytest.raises(VaultCubeError, match=message) as error:
         bundle.debs(["packr"])
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_archive_is_the_same_bytes_whoever_packs_it(tmp_path):
+def test_the_archive_has_the_same_bytes_for_any_modes_times_and_file_order(tmp_path):
     digests = []
     for number, names in enumerate((("a", "b"), ("b", "a"))):
         top = tmp_path / str(number) / "checkout"
@@ -92,12 +92,12 @@ def test_the_archive_is_the_same_bytes_whoever_packs_it(tmp_path):
         digests.append((tmp_path / f"{number}.tar").read_bytes())
     with tarfile.open(tmp_path / "0.tar") as packed:
         assert packed.getnames() == ["checkout", "checkout/a", "checkout/b", "checkout/linked"]
-        assert {(one.uid, one.gid, one.mtime) for one in packed} == {(0, 0, 1_700_000_000)}
-        assert all(one.isfile() for one in packed if one.name != "checkout")
+        assert {(member.uid, member.gid, member.mtime) for member in packed} == {(0, 0, 1_700_000_000)}
+        assert all(member.isfile() for member in packed if member.name != "checkout")
     assert digests[0] == digests[1]
 
 
-def test_what_cannot_be_packed_leaves_no_half_archive(tmp_path):
+def test_a_failed_tar_leaves_no_incomplete_archive(tmp_path):
     with pytest.raises(VaultCubeError, match=r"b\.tar: tar failed"):
         bundle.pack(tmp_path / "nowhere", tmp_path / "b.tar", 0)
     assert not (tmp_path / "b.tar").exists()
@@ -105,7 +105,7 @@ def test_what_cannot_be_packed_leaves_no_half_archive(tmp_path):
 
 @pytest.fixture
 def unpacked(tmp_path):
-    """A checkout with carried packages and wheels that are none."""
+    """An unpacked bundle with an empty package repository and a lock whose hash is wrong."""
     top = tmp_path / "unpacked"
     shutil.copytree(TOP / "scripts", top / "scripts")
     (top / "carried/debs").mkdir(parents=True)
@@ -114,7 +114,7 @@ def unpacked(tmp_path):
     return top
 
 
-def test_another_release_is_told_before_anything_is_made(unpacked):
+def test_a_bundle_for_another_release_fails_before_anything_is_installed(unpacked):
     (unpacked / "carried/machine").write_text("woody 2.1\n")
     ran = subprocess.run(["scripts/venv.sh", ".venv"], cwd=unpacked, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
@@ -130,12 +130,12 @@ def test_carried_packages_are_installed_from_their_own_repository(unpacked, apt,
         identity.write_text("#!/bin/sh\necho 0\n")
         identity.chmod(0o755)
     subprocess.run(["scripts/apt.sh", missing], cwd=unpacked, check=True)
-    asked = (tmp_path / "asked").read_text()
-    assert f"install -y --no-install-recommends {missing}" in asked
-    assert "Dir::Etc::SourceParts=/dev/null" in asked
+    arguments = (tmp_path / "arguments").read_text()
+    assert f"install -y --no-install-recommends {missing}" in arguments
+    assert "Dir::Etc::SourceParts=/dev/null" in arguments
     shutil.rmtree(unpacked / "carried/debs")
     subprocess.run(["scripts/apt.sh", missing], cwd=unpacked, check=True)
-    assert "Dir::Etc" not in (tmp_path / "asked").read_text()
+    assert "Dir::Etc" not in (tmp_path / "arguments").read_text()
 
 
 def test_make_in_an_unpacked_bundle_uses_its_store(tmp_path):
@@ -144,9 +144,9 @@ def test_make_in_an_unpacked_bundle_uses_its_store(tmp_path):
     (tmp_path / "show.mk").write_text(show)
     environment = {"PATH": os.environ["PATH"]}
     command = ["make", "-s", "-f", "show.mk", "show"]
-    said = [subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip()]
+    caches = [subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip()]
     (tmp_path / "carried/store").mkdir(parents=True)
-    said.append(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip())
+    caches.append(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip())
     environment["VAULT_CUBE_CACHE"] = "/elsewhere"
-    said.append(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip())
-    assert said == ["", f"{tmp_path}/carried", "/elsewhere"]
+    caches.append(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip())
+    assert caches == ["", f"{tmp_path}/carried", "/elsewhere"]

@@ -1,4 +1,4 @@
-"""A checkout's copy: its sources, nothing that was made, and the commit."""
+"""The copy of a checkout has its source files and its commit, and no generated files."""
 
 import json
 import shutil
@@ -25,13 +25,13 @@ def checkout(tmp_path):
     return top
 
 
-def test_the_copy_holds_the_sources_and_nothing_that_was_made(checkout, tmp_path):
+def test_the_copy_has_the_sources_and_no_generated_files(checkout, tmp_path):
     of.copy(checkout, tmp_path / "other")
-    found = {
+    copied = {
         str(path.relative_to(tmp_path / "other")) for path in (tmp_path / "other").rglob("*")
         if path.is_file() or path.is_symlink()
     }  # fmt: skip
-    assert found == {
+    assert copied == {
         "Makefile", "salt/base/init.sls", "salt/_modules", "_modules/image.py", "pillar/local.sls",
         "carried/source.json",
     }  # fmt: skip
@@ -39,7 +39,7 @@ def test_the_copy_holds_the_sources_and_nothing_that_was_made(checkout, tmp_path
     assert (tmp_path / "other/salt/_modules").readlink() == Path("../_modules")
 
 
-def test_the_copy_knows_its_commit(checkout, tmp_path, monkeypatch):
+def test_the_copy_records_its_commit(checkout, tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "source", lambda top: {"commit": "abc", "changed": ["Makefile"]})
     of.copy(checkout, tmp_path / "other")
     assert json.loads((tmp_path / "other" / provenance.CARRIED).read_text()) == {
@@ -48,7 +48,7 @@ def test_the_copy_knows_its_commit(checkout, tmp_path, monkeypatch):
     }
 
 
-def test_with_git_only_what_git_would_take_and_the_local_pillar(checkout, tmp_path):
+def test_with_git_the_sources_are_the_files_not_ignored_and_the_local_pillar(checkout, tmp_path):
     shutil.rmtree(checkout / ".git")
     subprocess.run(["git", "init", "-q", checkout], check=True)
     (checkout / ".gitignore").write_text(

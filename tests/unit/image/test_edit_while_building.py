@@ -1,4 +1,4 @@
-"""A layer whose files are edited while it is built is not kept: its key would promise another content."""
+"""A layer whose inputs are edited while it is built is removed, because its key may not match its content."""
 
 import pytest
 
@@ -9,12 +9,12 @@ from vault_cube.image.cache import keys, layer_cache
 
 @pytest.fixture
 def edited(tmp_path, monkeypatch):
-    """edited(after) asks for a fresh layer whose key inputs read `after` once it is made: (entry, the call)."""
+    """edited(**after) builds a layer and then changes its inputs to `after`; returns the entry and the check."""
     before = {"parent": "1", "salt/base/init.sls": "a", "vault_cube/image/layers/seal.py": "b"}
     key = keys.Key("0" * 64, before)
 
     def make(**after):
-        tree = tmp_path / "made"
+        tree = tmp_path / "tree"
         tree.mkdir()
         (tree / "file").write_text("x")
         entry = layer_cache.keep(tmp_path / "layers", key.key, tree, "base", before)
@@ -24,20 +24,20 @@ def edited(tmp_path, monkeypatch):
     return make
 
 
-def test_what_nobody_touched_is_kept(edited):
-    entry, ask = edited()
-    assert ask() is entry
+def test_a_layer_with_unchanged_inputs_stays(edited):
+    entry, check = edited()
+    assert check() is entry
     assert entry.tree.is_dir()
 
 
-def test_the_builder_s_own_files_may_change(edited):
-    entry, ask = edited(**{"vault_cube/image/layers/seal.py": "c", "parent": "2"})
-    assert ask() is entry
+def test_edits_to_the_builder_itself_are_ignored(edited):
+    entry, check = edited(**{"vault_cube/image/layers/seal.py": "c", "parent": "2"})
+    assert check() is entry
 
 
 @pytest.mark.parametrize("path", ["salt/base/init.sls", "salt/base/new.sls"])
-def test_an_edited_state_drops_the_layer(edited, path):
-    entry, ask = edited(**{path: "z"})
+def test_an_edited_state_removes_the_layer(edited, path):
+    entry, check = edited(**{path: "z"})
     with pytest.raises(VaultCubeError, match=f"layer base: {path} changed while the layer was built"):
-        ask()
+        check()
     assert not entry.folder.exists()

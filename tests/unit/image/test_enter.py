@@ -1,4 +1,4 @@
-"""Which tree is entered: that of the checkout, else that of the image in dist/, else none."""
+"""`enter` uses the tree of the checkout's current state, else that of the image in dist/, else it fails."""
 
 import json
 import os
@@ -31,21 +31,21 @@ def keep(space, *names):
 
 def build_earlier(space):
     keep(space, *(f"old-{name}" for name in keys.ORDER))
-    made = {"layers": {name: f"old-{name}" for name in keys.ORDER}}
-    (space.dist / "box-1-debian-12.manifest.json").write_text(json.dumps(made))
+    manifest = {"layers": {name: f"old-{name}" for name in keys.ORDER}}
+    (space.dist / "box-1-debian-12.manifest.json").write_text(json.dumps(manifest))
 
 
 def entered(space):
     return [folder.parent.name for folder in enter.tree(space)]
 
 
-def test_the_checkouts_own_layers_bottom_first(space):
+def test_the_layers_of_the_checkout_come_bottom_first(space):
     build_earlier(space)
     keep(space, *(f"new-{name}" for name in keys.ORDER))
     assert entered(space) == [f"new-{name}" for name in keys.ORDER]
 
 
-def test_the_last_built_image_when_the_checkout_moved_on(space, capsys):
+def test_the_image_in_dist_is_used_if_the_checkout_has_changed(space, capsys):
     build_earlier(space)
     keep(space, "new-root", "new-base")
     assert entered(space) == [f"old-{name}" for name in keys.ORDER]
@@ -53,7 +53,7 @@ def test_the_last_built_image_when_the_checkout_moved_on(space, capsys):
 
 
 @pytest.mark.parametrize("manifest", [None, "{", '{"layers": {}}', '{"layers": {"root": "gone"}}'])
-def test_nothing_built_is_one_line_that_says_what_to_do(space, manifest):
+def test_missing_layers_fail_with_the_command_that_builds_them(space, manifest):
     if manifest:
         (space.dist / "box-1-debian-12.manifest.json").write_text(manifest)
     keep(space, "new-root")
@@ -61,7 +61,7 @@ def test_nothing_built_is_one_line_that_says_what_to_do(space, manifest):
         enter.tree(space)
 
 
-def test_without_root_it_is_told_why(space, monkeypatch):
+def test_without_root_it_fails_with_the_reason(space, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(VaultCubeError, match="needs root"):
         enter.enter(space, ["true"])

@@ -1,4 +1,4 @@
-"""What a person sees of a long step: that it lives, what it is doing, and how long it took."""
+"""The output of a long step: its title, its progress and its duration."""
 
 import io
 import json
@@ -11,50 +11,50 @@ from vault_cube.image import progress
 
 
 @pytest.fixture
-def said(monkeypatch):
+def output(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=out, soft_wrap=True))
     monkeypatch.setattr(progress, "PULSE_S", 0.01)
     return out
 
 
-def test_a_step_says_its_name_its_time_and_the_last_line_of_its_log(said, tmp_path):
+def test_a_step_prints_its_title_its_duration_and_the_last_line_of_its_log(output, tmp_path):
     log = tmp_path / "log"
     log.write_text("Setting up [docker.io]\n")
     with progress.step("base: states", tmp_path / "times.json", log):
         until = time.monotonic() + 10
-        while "docker" not in said.getvalue() and time.monotonic() < until:
+        while "docker" not in output.getvalue() and time.monotonic() < until:
             time.sleep(0.01)
-    first, *between, last = said.getvalue().splitlines()
+    first, *between, last = output.getvalue().splitlines()
     assert first == "→ base: states"
     assert between[0].endswith("s  Setting up [docker.io]")
     assert last.startswith("  ✓ base: states: ")
     assert set(json.loads((tmp_path / "times.json").read_text())) == {"base"}
 
 
-def test_of_a_line_that_is_written_over_only_the_last_state_counts(said, tmp_path):
+def test_only_the_last_state_of_an_overwritten_log_line_is_shown(output, tmp_path):
     log = tmp_path / "log"
     log.write_text("    (1.00/100%)\r    (43.21/100%)\r    (44.00/100%)")
-    with progress.step("forms: qcow2", log=log):
+    with progress.step("formats: qcow2", log=log):
         until = time.monotonic() + 10
-        while "%" not in said.getvalue() and time.monotonic() < until:
+        while "%" not in output.getvalue() and time.monotonic() < until:
             time.sleep(0.01)
-    assert "(44.00/100%)" in said.getvalue()
-    assert "43.21" not in said.getvalue()
+    assert "(44.00/100%)" in output.getvalue()
+    assert "43.21" not in output.getvalue()
 
 
-def test_a_step_that_fails_claims_no_time_and_keeps_none(said, tmp_path):
+def test_a_failed_step_prints_and_records_no_duration(output, tmp_path):
     with pytest.raises(OSError), progress.step("disk: …", tmp_path / "times.json", tmp_path / "no-log"):
         raise OSError
-    assert "✓" not in said.getvalue()
+    assert "✓" not in output.getvalue()
     assert not (tmp_path / "times.json").exists()
 
 
-def test_bytes_are_counted_with_and_without_a_known_total(said):
+def test_bytes_are_counted_with_and_without_a_known_total(output):
     with progress.byte_bar("packages", 3 << 20) as advance:
         advance(1 << 20)
         advance(2 << 20)
     with progress.byte_bar("wheels", 0) as advance:
         advance(5 << 20)
-    assert said.getvalue().splitlines()[-1] == "  ✓ wheels: 5 MiB"
-    assert "  ✓ packages: 3 of 3 MiB" in said.getvalue()
+    assert output.getvalue().splitlines()[-1] == "  ✓ wheels: 5 MiB"
+    assert "  ✓ packages: 3 of 3 MiB" in output.getvalue()

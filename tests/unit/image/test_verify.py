@@ -1,4 +1,4 @@
-"""The proof's own parts: the copy, the comparison, another time of day. What builds twice is proven by make verify."""
+"""The parts of `verify`: the comparison and the changed clock. `make verify` itself builds twice."""
 
 import json
 import os
@@ -24,11 +24,11 @@ def built(folder, content, layers=None):
     return verify.Built({"raw_sha256": raw, "files": sums, "layers": keys_of}, folder, layers or folder / "layers")
 
 
-def test_two_equal_builds_have_nothing_to_say(tmp_path):
+def test_two_equal_builds_give_no_lines(tmp_path):
     assert verify.compare(built(tmp_path / "a", b"same"), built(tmp_path / "b", b"same")) == []
 
 
-def test_two_unequal_builds_are_named_with_sums_and_first_byte(tmp_path):
+def test_two_different_builds_are_reported_with_checksums_and_first_byte(tmp_path):
     one, two = built(tmp_path / "a", b"same"), built(tmp_path / "b", b"sane")
     sums = [side.manifest["raw_sha256"] for side in (one, two)]
     assert verify.compare(one, two) == [
@@ -37,21 +37,21 @@ def test_two_unequal_builds_are_named_with_sums_and_first_byte(tmp_path):
     ]
 
 
-def test_a_file_changed_after_its_manifest_was_written_is_seen(tmp_path):
+def test_a_file_changed_after_its_manifest_was_written_is_reported(tmp_path):
     one, two = built(tmp_path / "a", b"same"), built(tmp_path / "b", b"same")
     (two.folder / "image.cdx.json").write_text("[]")
     assert len(verify.compare(one, two)) == 1
 
 
 def provenance(side, commit, lock):
-    found = [{"name": "checkout", "digest": {"gitCommit": commit}}, {"name": "locks/tools.lock", "digest": lock}]
+    dependencies = [{"name": "checkout", "digest": {"gitCommit": commit}}, {"name": "locks/tools.lock", "digest": lock}]
     file = side.folder / "image.provenance.json"
-    file.write_text(json.dumps({"predicate": {"buildDefinition": {"resolvedDependencies": found}}}))
+    file.write_text(json.dumps({"predicate": {"buildDefinition": {"resolvedDependencies": dependencies}}}))
     side.manifest["files"][file.name] = {"sha256": store.sha256_of(file)}
 
 
 @pytest.mark.parametrize(("lock", "unequal"), [("same", 0), ("other", 1)])
-def test_a_later_commit_is_no_difference_and_another_lock_is(tmp_path, lock, unequal):
+def test_a_later_commit_is_no_difference_but_another_lock_is(tmp_path, lock, unequal):
     one, two = built(tmp_path / "a", b"same"), built(tmp_path / "b", b"same")
     provenance(one, "1" * 40, "same")
     provenance(two, "2" * 40, lock)
@@ -64,12 +64,12 @@ def test_the_layer_and_the_file_that_differ_are_named(tmp_path, monkeypatch):
         folder = tmp_path / name
         layers = tmp_path / f"layers-{name}"
         for layer in keys.ORDER:
-            made = tmp_path / "work" / name / layer / "upper"
-            (made / "etc").mkdir(parents=True)
-            (made / "etc/stamp").write_text(text if layer == "runtime" else "same")
-            for path in (made / "etc/stamp", made / "etc", made):
+            upper = tmp_path / "work" / name / layer / "upper"
+            (upper / "etc").mkdir(parents=True)
+            (upper / "etc/stamp").write_text(text if layer == "runtime" else "same")
+            for path in (upper / "etc/stamp", upper / "etc", upper):
                 os.utime(path, (0, 0))
-            layer_cache.keep(layers, str(keys.ORDER.index(layer)) * 64, made, layer, {})
+            layer_cache.keep(layers, str(keys.ORDER.index(layer)) * 64, upper, layer, {})
         side = built(folder, b"image", layers)
         side.manifest["layers"].update({layer: str(number) * 64 for number, layer in enumerate(keys.ORDER)})
         sides.append(side)
@@ -80,12 +80,12 @@ def test_the_layer_and_the_file_that_differ_are_named(tmp_path, monkeypatch):
         "      +1 10:01",
     ]
     sides[1].manifest["layers"]["validation"] = "f" * 64
-    assert verify.differences(None, *sides)[-1] == "layer validation: the keys differ: its inputs are not the same"
+    assert verify.differences(None, *sides)[-1] == "layer validation: the keys differ, so its inputs were not the same"
 
 
 @pytest.fixture
 def proof(tmp_path, monkeypatch):
-    """proof(content) runs verify over a first image `same` and a second build that leaves `content`."""
+    """proof(content) runs `verify` with a first image that contains `same` and a second one that contains `content`."""
 
     class Space:
         target, build, layers, dist = "debian-12", tmp_path / "build", tmp_path / "layers", tmp_path / "dist"
@@ -110,8 +110,7 @@ def proof(tmp_path, monkeypatch):
         def second(_, other, work, report):
             folder = other / "build/debian-12/image"
             folder.parent.mkdir(parents=True)
-            made = built(folder, content)
-            (folder / "image.manifest.json").write_text(json.dumps(made.manifest))
+            (folder / "image.manifest.json").write_text(json.dumps(built(folder, content).manifest))
             return {"umask": "077"}
 
         monkeypatch.setattr(verify, "_second", second)
@@ -121,15 +120,15 @@ def proof(tmp_path, monkeypatch):
     return run
 
 
-def test_a_proof_says_what_was_compared_and_varied(proof):
-    found = proof(b"same")
-    assert found["same"] is True
-    assert found["varied"] == {"umask": "077"}
-    assert set(found["files"]) == {"image.qcow2", "image.cdx.json"}
-    assert json.loads((proof.report / "verify.json").read_text()) == found
+def test_equal_builds_return_the_files_and_the_varied_conditions(proof):
+    result = proof(b"same")
+    assert result["same"] is True
+    assert result["varied"] == {"umask": "077"}
+    assert set(result["files"]) == {"image.qcow2", "image.cdx.json"}
+    assert json.loads((proof.report / "verify.json").read_text()) == result
 
 
-def test_no_proof_names_the_file_and_keeps_the_list(proof):
+def test_different_builds_fail_with_the_file_and_write_the_whole_list(proof):
     with pytest.raises(VaultCubeError, match=r"debian-12: two builds differ\nraw: .*(?s:.)*~ etc/stamp"):
         proof(b"sane")
     assert not (proof.report / "verify.json").exists()
@@ -137,9 +136,9 @@ def test_no_proof_names_the_file_and_keeps_the_list(proof):
 
 
 @pytest.mark.skipif(not verify.FAKETIME.exists(), reason="libfaketime is not installed")
-@pytest.mark.skipif(os.geteuid() != 0, reason="chroot takes root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_command_in_a_tree_believes_in_another_day(tmp_path, monkeypatch, broken):
+def test_a_command_in_a_tree_runs_with_a_later_clock(tmp_path, monkeypatch, broken):
     verify.faketime(tmp_path / "bin", tmp_path / "failed")
     if broken:
         monkeypatch.setattr(verify, "FAKETIME", tmp_path / "bin/chroot")  # no library
@@ -147,18 +146,18 @@ def test_a_command_in_a_tree_believes_in_another_day(tmp_path, monkeypatch, brok
         verify.faketime(tmp_path / "again/bin", tmp_path / "failed")
     wrapper = tmp_path / ("again/bin" if broken else "bin") / "chroot"
     inside = f"mount -t tmpfs tmpfs /run && exec {wrapper} / env -i PATH=/usr/bin:/bin sh -c 'date +%s; env'"
-    said = subprocess.check_output(["unshare", "--mount", "sh", "-euc", inside], text=True).splitlines()
-    later = int(said[0]) - time.time()
+    output = subprocess.check_output(["unshare", "--mount", "sh", "-euc", inside], text=True).splitlines()
+    later = int(output[0]) - time.time()
     if broken:
         assert abs(later) < 3600
         assert len((tmp_path / "failed").read_text().splitlines()) == 1
-        assert not [line for line in said if "FAKETIME" in line]
+        assert not [line for line in output if "FAKETIME" in line]
     else:
         assert abs(later - verify.LATER_S) < 3600
         assert not (tmp_path / "failed").exists()
 
 
-def test_the_first_image_is_the_finished_one_or_made_now(monkeypatch, tmp_path):
+def test_the_first_image_is_the_finished_one_or_is_built(monkeypatch, tmp_path):
     class Space:
         dist, build, layers = tmp_path / "dist", tmp_path / "build", tmp_path / "layers"
 
@@ -172,12 +171,12 @@ def test_the_first_image_is_the_finished_one_or_made_now(monkeypatch, tmp_path):
     assert called == ["make_fetch", "make_tools", "make_disk"]
 
 
-def test_python_of_the_copy_wins(tmp_path):
-    """PYTHONPATH comes before the .pth of the checkout's environment: the copy's own code is what is proven."""
+def test_the_second_build_imports_the_code_of_the_copy(tmp_path):
+    """PYTHONPATH comes before the .pth file in the checkout's environment."""
     (tmp_path / "vault_cube").mkdir()
     (tmp_path / "vault_cube/__init__.py").write_text("")
-    said = subprocess.check_output(
+    imported = subprocess.check_output(
         [sys.executable, "-c", "import vault_cube; print(vault_cube.__file__)"],
         env={"PYTHONPATH": str(tmp_path)}, text=True, cwd="/",
     )  # fmt: skip
-    assert said.strip() == str(tmp_path / "vault_cube/__init__.py")
+    assert imported.strip() == str(tmp_path / "vault_cube/__init__.py")

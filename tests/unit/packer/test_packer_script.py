@@ -1,4 +1,4 @@
-"""scripts/packer.sh: Packer where the archive has it, one line where not. Small programs stand for apt's."""
+"""scripts/packer.sh installs Packer if the archive has it, else fails with one line. Small programs stand for apt's."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ TOP = Path(__file__).parents[3]
 
 @pytest.fixture
 def machine(tmp_path):
-    """machine(candidate, installed) runs the script; its output, its status, and what it had installed."""
+    """machine(candidate, installed) runs the script. Returns its status, its stderr and the packages it installed."""
     (tmp_path / "checkout/scripts").mkdir(parents=True)
     script = tmp_path / "checkout/scripts/packer.sh"
     script.write_bytes((TOP / "scripts/packer.sh").read_bytes())
@@ -37,21 +37,21 @@ def machine(tmp_path):
     return run
 
 
-def test_it_is_installed_from_an_archive_that_has_it(machine):
+def test_packer_is_installed_from_an_archive_that_has_it(machine):
     assert machine("1.6.6+ds2-1") == (0, "", "packer")
 
 
 @pytest.mark.parametrize("candidate", ["(none)", ""], ids=["Debian 13", "Ubuntu 24.04"])
-def test_an_archive_without_it_is_one_line(machine, candidate):
+def test_an_archive_without_packer_is_an_error_of_one_line(machine, candidate):
     assert machine(candidate) == (1, "Packer is not in this machine's archive\n", None)
 
 
-def test_a_packer_from_elsewhere_is_taken(machine):
+def test_an_installed_packer_is_used_even_if_the_archive_has_none(machine):
     assert machine("(none)", installed=True) == (0, "", None)
 
 
 @pytest.mark.parametrize("target", ["test", "test-slow", "verify", "image"])
-def test_no_make_target_needs_it(target):
+def test_no_make_target_requires_packer(target):
     shown = subprocess.run(
         ["make", "--dry-run", "--always-make", target], cwd=TOP, capture_output=True, text=True, check=True,
         env={**os.environ, "MAKEFLAGS": ""},

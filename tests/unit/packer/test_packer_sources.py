@@ -1,4 +1,4 @@
-"""Packer's files, under the Packer that is here; and the two scripts that its sources run."""
+"""Packer's files, checked by the installed Packer, and the two programs that its sources run."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def run(*words, **options):
 
 
 @packer
-def test_all_sources_validate_with_nothing_given():
+def test_all_sources_validate_without_variables():
     done = run("packer", "validate", "packer/")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -32,14 +32,14 @@ def test_the_image_is_built_from_one_file_that_needs_no_plugin():
     done = run("packer", "validate", "packer/demo-box.pkr.hcl")
     assert done.returncode == 0, done.stdout + done.stderr
     text = (TOP / "packer/demo-box.pkr.hcl").read_text()
-    # today's Packer has only these two inside
+    # recent versions of Packer include only these two
     assert set(re.findall(r'^source "(\S+)"', text, re.M)) == {"null"}
     assert set(re.findall(r'provisioner "(\S+)"', text)) == {"shell-local"}
 
 
 @packer
 @pytest.mark.parametrize("source", ["vm", "bare_metal"])
-def test_a_source_is_chosen_by_its_name(source):
+def test_a_source_can_be_selected_by_its_name(source):
     shown = run("packer", "inspect", "packer/").stdout
     assert f"> {source}:" in shown
 
@@ -50,13 +50,13 @@ def test_an_unknown_variable_is_an_error():
 
 
 @packer
-def test_the_files_are_in_packers_own_format():
+def test_the_files_are_formatted_by_packer_fmt():
     done = run("packer", "fmt", "-check", "packer/")
     assert done.returncode == 0, done.stdout
 
 
-def test_plugins_are_declared_beside_not_among_the_sources():
-    # Packer 1.6 stops at required_plugins, and reads a folder without its subfolders
+def test_plugins_are_declared_in_a_subfolder():
+    # Packer 1.6 rejects required_plugins; it does not read subfolders
     declaring = [file for file in (TOP / "packer").rglob("*.hcl") if "required_plugins {" in file.read_text()]
     assert declaring == [TOP / "packer/plugins/plugins.pkr.hcl"]
 
@@ -75,7 +75,7 @@ def archive(tmp_path):
     return file
 
 
-def test_what_is_carried_is_what_a_box_needs_and_no_more(archive):
+def test_the_archive_has_the_files_that_a_box_needs_and_no_others(archive):
     with tarfile.open(archive) as packed:
         names = packed.getnames()
         assert all(member.uid == 0 for member in packed)
@@ -87,7 +87,7 @@ def test_what_is_carried_is_what_a_box_needs_and_no_more(archive):
     assert not [name for name in names if "__pycache__" in name or name.startswith((".git", "tests", "dist", "build"))]
 
 
-def test_carrying_an_unknown_target_is_an_error(tmp_path):
+def test_an_archive_for_an_unknown_target_is_an_error(tmp_path):
     done = run(sys.executable, "-m", "vault_cube.carried", str(tmp_path / "x"), "debian-99")
     assert done.returncode != 0
     assert done.stderr == "debian-99: no such target in pillar/targets/\n"
@@ -96,7 +96,7 @@ def test_carrying_an_unknown_target_is_an_error(tmp_path):
 
 @pytest.fixture
 def machine(tmp_path, archive):
-    """A folder that stands for the machine: a Salt that notes how it was called, and an old checkout."""
+    """A folder that stands for the machine, with an old checkout and a salt-call that records its arguments."""
     salt = tmp_path / "salt/bin/salt-call"
     salt.parent.mkdir(parents=True)
     salt.write_text(f'#!/bin/sh\necho "$PWD $*" >>{tmp_path}/called\ncase "$*" in *runtime) exit 2 ;; esac\n')
@@ -111,7 +111,7 @@ def machine(tmp_path, archive):
     return apply
 
 
-def test_applying_replaces_the_checkout_and_calls_each_layer(machine, tmp_path):
+def test_applying_replaces_the_checkout_and_applies_each_layer(machine, tmp_path):
     done = machine("base driver")
     assert done.returncode == 0, done.stderr
     called = (tmp_path / "called").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""The generated pages: complete, derived from the code, and refused by `make lint` when they are stale."""
+"""The generated pages are complete, are derived from the code, and fail `make lint` if they are stale."""
 
 import importlib.util
 import inspect
@@ -18,14 +18,14 @@ TOP = Path(__file__).parents[3]
 def reference():
     spec = importlib.util.spec_from_file_location("reference", TOP / "scripts/reference.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["reference"] = module  # dataclasses look their module up
+    sys.modules["reference"] = module  # dataclasses look up their module here
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
 def rows(reference):
-    """The pillar page's table: key → its cells."""
+    """The table of the pillar page, as a mapping from each key to its cells."""
     lines = [line for line in reference.pillar_page().splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     assert len({row[0] for row in cells}) == len(cells), "a key has two rows"
@@ -64,19 +64,19 @@ def test_a_number_whose_name_ends_in_a_unit_has_that_unit(rows):
         ("driver:cuda:toolkit", "schema only"),
     ],
 )
-def test_the_readers_are_those_that_the_code_shows(rows, key, reader):
-    # a file may have moved into a folder of its own
+def test_the_readers_of_a_key_include_the_file_that_uses_it(rows, key, reader):
+    # compare only the name: the file may have moved to another folder
     assert any(name.endswith(Path(reader).name) for name in re.findall(r"`([^`]+)`", rows[key][5])), rows[key][5]
 
 
-def test_limits_and_defaults_are_the_schema_s_and_the_pillar_s(rows):
+def test_limits_come_from_the_schema_and_defaults_from_the_pillar(rows):
     assert rows["base:ssh:max_auth_tries"][2:4] == ["1 ≤ x ≤ 6", "`3`"]
     assert rows["gpu:answer_s"][2:4] == ["0 < x", "`10`"]
     assert rows["target:glibc"][2:4] == ["`^2\\.\\d+$`", "per target"]
     assert "differs in" in rows["base:packages"][3]
 
 
-def test_every_function_is_in_the_command_page_with_its_example(reference):
+def test_every_function_is_on_the_command_page_with_its_example(reference):
     page = reference.commands_page()
     for file in sorted((TOP / "_modules").glob("*.py")):
         for function in re.findall(r"^def ([a-z]\w*)\(", file.read_text(), re.M):
@@ -86,7 +86,7 @@ def test_every_function_is_in_the_command_page_with_its_example(reference):
             assert re.search(rf"^```bash\n(?:.*\n)*?.*salt-call .*{re.escape(name)}", section[1], re.M), name
 
 
-def test_a_docstring_becomes_markdown(reference):
+def test_a_docstring_is_converted_to_markdown(reference):
     docstring = """
         Do it.
 
@@ -112,7 +112,7 @@ def test_a_docstring_becomes_markdown(reference):
     )
 
 
-def test_a_stale_page_is_refused_by_name_and_written_anew(reference, tmp_path, monkeypatch, capsys):
+def test_a_stale_page_is_reported_by_check_and_rewritten_otherwise(reference, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reference, "TOP", tmp_path)
     monkeypatch.setattr(reference, "pillar_page", lambda: "new\n")
     monkeypatch.setattr(reference, "commands_page", lambda: "same\n")
@@ -120,12 +120,12 @@ def test_a_stale_page_is_refused_by_name_and_written_anew(reference, tmp_path, m
     (tmp_path / "docs/pillar.md").write_text("old\n")
     (tmp_path / "docs/commands.md").write_text("same\n")
     assert reference.main(["--check"]) == 1
-    assert capsys.readouterr().err == "docs/pillar.md: not what the code says: run `make docs-reference`\n"
+    assert capsys.readouterr().err == "docs/pillar.md: stale: run `make docs-reference`\n"
     assert (tmp_path / "docs/pillar.md").read_text() == "old\n"
     assert reference.main([]) == 0
     assert (tmp_path / "docs/pillar.md").read_text() == "new\n"
     assert reference.main(["--check"]) == 0
 
 
-def test_the_committed_pages_are_fresh(reference):
+def test_the_committed_pages_are_not_stale(reference):
     assert reference.main(["--check"]) == 0

@@ -1,1 +1,1 @@
-"""Statements about a finished image: SBOMs, provenance, signature."""
+"""Attestations of a finished image (SBOMs, provenance) and its signature."""

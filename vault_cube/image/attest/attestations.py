@@ -1,4 +1,4 @@
-"""The papers of an image, beside it in dist/: two SBOMs and its provenance; they follow from its inputs and bytes."""
+"""Write the attestations of an image: two SBOMs and the provenance. They depend only on its inputs and its bytes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def make(
     lock: AptLock,
     wanted: Mapping[str, keys.Key],
 ) -> list[Path]:
-    """Write the papers into a folder. Returns the files.
+    """Write the attestations to a folder. Returns the files.
 
-    name: the image's, without ending. digests: file name → sha256 of the image's forms, `raw` the unpacked disk's.
-    wanted: the keys of all layers.
+    name: the name of the image without file extension. digests: the SHA-256 of each file of the image by its name, and
+    of the raw disk as `raw`. wanted: the keys of all layers.
     """
     target = space.settings.target
     environments = {

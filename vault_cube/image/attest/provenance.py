@@ -1,8 +1,8 @@
-"""Where an image comes from: an in-toto statement with SLSA provenance, the same bytes for the same build.
+"""Write the provenance of an image: an in-toto statement with an SLSA predicate.
 
-It names the commit, whether the checkout was clean, every lock by its sha256, the pillar, all keys and the builder. It
-carries no time and no machine: two builders of one commit write the same file.
-Source: in-toto Statement v1; SLSA v1.0, "Provenance", buildType and builder.id are URIs of our own.
+It records the commit, whether the checkout was clean, the SHA-256 of every lock and of the pillar, all keys and the
+builder. It contains no time and no machine name, so two builds of one commit write the same file.
+Source: in-toto Statement v1; SLSA v1.0, "Provenance". buildType and builder.id are URIs of this project.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ BUILD_TYPE = "urn:vault-cube:image:1"
 BUILDER = "urn:vault-cube:builder"
 
 CARRIED = "carried/source.json"
-"""what a bundle says of the checkout it was packed from: it has no git folder"""
+"""File in a bundle that records the commit of its checkout, because a bundle has no git folder."""
 
 LISTED = 50
-"""changed files that a statement names at most"""
+"""Maximum number of changed files that a statement lists."""
 
 
 def source(checkout: Path) -> dict[str, Any]:
-    """The checkout's commit, and which files differ from it: `{"commit": …, "changed": […]}`; commit None: unknown."""
-    # root builds in a user's checkout, which git would refuse
+    """Return the checkout's commit, None if unknown, and the files that differ: `{"commit": …, "changed": […]}`."""
+    # without safe.directory, git refuses to run as root in a checkout of another user
     git = ["git", "-c", "safe.directory=*", "-C", str(checkout)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -51,9 +51,10 @@ def source(checkout: Path) -> dict[str, Any]:
 def statement(
     space: Workspace, subjects: Mapping[str, str], keys: Mapping[str, str], epoch: int, byproducts: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The statement on an image.
+    """Return the in-toto statement about an image.
 
-    subjects, byproducts: file name → sha256. keys: layer or `tools` → key. epoch: the lock's moment.
+    subjects, byproducts: file name → SHA-256. keys: layer or `tools` → key. epoch: the lock's timestamp, seconds since
+    1970.
     """
     origin = source(space.checkout)
     checkout: dict[str, Any] = {"name": "checkout", "annotations": {"dirty": bool(origin["changed"])}}

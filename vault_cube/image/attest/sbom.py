@@ -1,7 +1,7 @@
-"""What an image is made of: every package and wheel, as CycloneDX 1.6 and SPDX 2.3, written by their own libraries.
+"""Write the SBOMs of an image, a list of all packages and wheels, as CycloneDX 1.6 and SPDX 2.3.
 
-Both follow from the locks alone (the builder holds what is installed against them), so that they are the same bytes
-for the same image. Licences are not judged here: SPDX says NOASSERTION.
+The official libraries write both. The list comes from the locks, with which the builder compares the installed
+packages, so the same image has the same SBOMs. Licences are not evaluated: they are NOASSERTION in the SPDX document.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vault_cube import __version__
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.locks.pylock import Wheel
 
-# the parent of all identifiers made here; any fixed value does
+# namespace of all generated UUIDs: an arbitrary fixed value
 NAMESPACE = uuid.UUID("5b1f3c1a-6a55-4f0c-9f6b-2f0b6f2c7d11")
 
 
@@ -47,40 +47,43 @@ class Part:
     sha256: str
     purl: str
     where: tuple[str, ...]
-    """the layer that brings a package, the environments that hold a wheel"""
+    """The layer that installs a package, or the environments that contain a wheel."""
 
     @property
     def ref(self) -> str:
+        """An identifier that is unique in the image."""
         return f"{self.name}-{self.sha256[:16]}"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The image that the parts make."""
+    """The image that an SBOM describes."""
 
     name: str
     version: str
     raw_sha256: str
     epoch: int
-    """the lock's moment, seconds since 1970"""
+    """The lock's timestamp, seconds since 1970."""
 
     @property
     def uuid(self) -> uuid.UUID:
+        """The document's identifier, derived from the image's name and digest."""
         return uuid.uuid5(NAMESPACE, f"{self.name} {self.raw_sha256}")
 
     @property
-    def moment(self) -> datetime.datetime:
+    def created(self) -> datetime.datetime:
+        """The lock's timestamp, which is the document's creation time."""
         return datetime.datetime.fromtimestamp(self.epoch, datetime.UTC)
 
 
 def parts(
     debs: Iterable[Deb], environments: Mapping[str, Sequence[Wheel]], distribution: str, codename: str
 ) -> list[Part]:
-    """The parts of an image, packages first, each file once, sorted by name.
+    """Return the parts of an image sorted by name, packages first; each file appears once.
 
-    environments: name → wheels. distribution: `Debian`, `Ubuntu`.
+    environments: name → wheels. distribution: `Debian` or `Ubuntu`.
     """
-    found = [
+    packages = [
         Part(
             deb.name,
             deb.version,
@@ -90,11 +93,11 @@ def parts(
         )
         for deb in sorted(debs, key=lambda deb: deb.name)
     ]
-    holders: dict[Wheel, list[str]] = {}
+    environments_by_wheel: dict[Wheel, list[str]] = {}
     for environment, wheels in sorted(environments.items()):
         for wheel in wheels:
-            holders.setdefault(wheel, []).append(environment)
-    return found + [
+            environments_by_wheel.setdefault(wheel, []).append(environment)
+    return packages + [
         Part(
             wheel.name,
             wheel.version,
@@ -102,19 +105,19 @@ def parts(
             PackageURL("pypi", None, wheel.name, wheel.version, {"file_name": wheel.file}).to_string(),
             tuple(names),
         )
-        for wheel, names in sorted(holders.items(), key=lambda item: (item[0].name, item[0].sha256))
+        for wheel, names in sorted(environments_by_wheel.items(), key=lambda item: (item[0].name, item[0].sha256))
     ]
 
 
 def _deb_url(deb: Deb, distribution: str, codename: str) -> str:
-    # debian and debian-security are the distribution's; another archive is a vendor's own namespace
+    # archives such as debian and debian-security belong to the distribution; any other one is named after its vendor
     vendor = distribution if deb.archive.partition("-")[0] == distribution else deb.archive
     qualifiers = {"arch": deb.architecture, "distro": codename}
     return PackageURL("deb", vendor, deb.name, deb.version, qualifiers).to_string()
 
 
-def cyclonedx(subject: Subject, found: Sequence[Part], file: Path) -> None:
-    """Write the CycloneDX document."""
+def cyclonedx(subject: Subject, parts: Sequence[Part], file: Path) -> None:
+    """Write the CycloneDX document of an image."""
     image = Component(
         name=subject.name,
         version=subject.version,
@@ -132,19 +135,19 @@ def cyclonedx(subject: Subject, found: Sequence[Part], file: Path) -> None:
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=part.sha256)],
             properties=[Property(name="vault-cube:in", value=name) for name in part.where],
         )
-        for part in found
+        for part in parts
     ]
     bom = Bom(
         serial_number=subject.uuid,
-        metadata=BomMetaData(component=image, timestamp=subject.moment),
+        metadata=BomMetaData(component=image, timestamp=subject.created),
         components=components,
     )
     bom.register_dependency(image, components)
     file.write_text(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1) + "\n")
 
 
-def spdx_document(subject: Subject, found: Sequence[Part]) -> Document:
-    """The SPDX document, as its library holds it."""
+def spdx_document(subject: Subject, parts: Sequence[Part]) -> Document:
+    """Return the SPDX document of an image as an object of the SPDX library."""
     unknown = SpdxNoAssertion()
     image = Package(
         "SPDXRef-image",
@@ -167,7 +170,7 @@ def spdx_document(subject: Subject, found: Sequence[Part]) -> Document:
                 ExternalPackageRef(ExternalPackageRefCategory.PACKAGE_MANAGER, "purl", part.purl),
             ],
         )
-        for part in found
+        for part in parts
     ]
     return Document(
         CreationInfo(
@@ -176,8 +179,8 @@ def spdx_document(subject: Subject, found: Sequence[Part]) -> Document:
             subject.name,
             f"urn:uuid:{subject.uuid}",
             [Actor(ActorType.TOOL, f"vault-cube-{__version__}")],
-            # the library writes it as it stands, with a Z
-            subject.moment.replace(tzinfo=None),
+            # the library requires a naive time and writes it as UTC
+            subject.created.replace(tzinfo=None),
         ),
         [image, *packages],
         relationships=[
@@ -187,7 +190,7 @@ def spdx_document(subject: Subject, found: Sequence[Part]) -> Document:
     )
 
 
-def spdx(subject: Subject, found: Sequence[Part], file: Path) -> None:
-    """Write the SPDX document."""
-    # validated by the unit tests: that takes longer than everything else here
-    write_document_to_file(spdx_document(subject, found), str(file), validate=False)
+def spdx(subject: Subject, parts: Sequence[Part], file: Path) -> None:
+    """Write the SPDX document of an image."""
+    # not validated here, because that takes longer than everything else in this file; the unit tests validate it
+    write_document_to_file(spdx_document(subject, parts), str(file), validate=False)

@@ -1,4 +1,4 @@
-"""A detached signature over SHA256SUMS by an ssh key (see docs/decisions/signed-by-ssh-keys.md)."""
+"""Sign SHA256SUMS with an ssh key, and verify the signature (see docs/decisions/signed-by-ssh-keys.md)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,37 @@ from pathlib import Path
 from vault_cube.errors import VaultCubeError
 
 NAMESPACE = "vault-cube-image"
-"""what the signature is for: one made with the same key for another purpose does not pass"""
+"""The signature's namespace: a signature that the same key made for another purpose is not valid."""
 
 
 def of(sums: Path) -> Path:
-    """Where the signature of a file lies."""
+    """Return the path of the signature of a file."""
     return sums.with_name(sums.name + ".sig")
 
 
 def sign(sums: Path, key: Path) -> Path:
-    """Sign a file. key: a private ssh key, or the public half of one that an agent holds. Returns the signature."""
+    """Sign a file. Returns the path of the signature.
+
+    key: file of a private ssh key, or of a public key whose private key is in the ssh agent.
+    Raises VaultCubeError if a file is missing or ssh-keygen cannot sign.
+    """
     if not key.is_file():
-        raise VaultCubeError(f"{key}: no such key: name a private ssh key, or the .pub of one in your agent")
+        raise VaultCubeError(f"{key}: no such file: name a private ssh key, or the public half of a key in your agent")
     if not sums.is_file():
         raise VaultCubeError(f"{sums}: nothing to sign: run `make image` first")
     of(sums).unlink(missing_ok=True)
-    # a passphrase is asked for on the terminal
+    # ssh-keygen asks for a passphrase on the terminal
     ran = _keygen(["-Y", "sign", "-n", NAMESPACE, "-f", key, sums])
     if ran.returncode or not of(sums).is_file():
-        raise VaultCubeError(f"{key}: ssh-keygen cannot sign with it: {_reason(ran.stderr)}")
+        raise VaultCubeError(f"{key}: ssh-keygen cannot sign with this key: {_reason(ran.stderr)}")
     return of(sums)
 
 
 def verify(sums: Path, signers: Path) -> str:
-    """Check a file's signature. signers: an allowed_signers file (man ssh-keygen), or one public key.
+    """Verify a file's signature. Returns the name and the key of the signer.
 
-    Returns who signed. Raises VaultCubeError when there is no signature, or none of a signer.
+    signers: an allowed_signers file (man ssh-keygen), or a public key.
+    Raises VaultCubeError if the signature is missing or invalid, or was not made by one of the signers.
     """
     signature = of(sums)
     if not signature.is_file():
@@ -44,27 +49,27 @@ def verify(sums: Path, signers: Path) -> str:
         ran = _keygen(["-Y", "find-principals", "-s", signature, "-f", allowed])
         signer = ran.stdout.decode().split("\n")[0].strip()
         if ran.returncode or not signer:
-            raise VaultCubeError(f"{signature.name}: not made by a key in {signers}")
+            raise VaultCubeError(f"{signature.name}: not made with a key in {signers}")
         ran = _keygen(
             ["-Y", "verify", "-f", allowed, "-I", signer, "-n", NAMESPACE, "-s", signature], stdin=sums.read_bytes()
         )
         if ran.returncode:
             raise VaultCubeError(
-                f"{signature.name}: does not fit {sums.name}, which was changed after it was signed "
-                "or is another image's"
+                f"{signature.name}: not a signature of this {sums.name}, which was changed after it was signed or "
+                "belongs to another image"
             )
-        # `Good "vault-cube-image" signature for NAME with ED25519 key SHA256:…`
+        # ssh-keygen prints: Good "vault-cube-image" signature for NAME with ED25519 key SHA256:…
         return ran.stdout.decode().partition(" signature for ")[2].strip()
 
 
 def _allowed(signers: Path, folder: Path) -> Path:
-    """An allowed_signers file; made of a lone public key, whose comment is then the name."""
+    """Return an allowed_signers file. If `signers` is a public key, write one with the key's comment as the name."""
     try:
         text = signers.read_text()
     except (OSError, UnicodeDecodeError):
         raise VaultCubeError(f"{signers}: not a readable file: name a public key or an allowed_signers file") from None
     if "PRIVATE KEY" in text:
-        raise VaultCubeError(f"{signers}: a private key: name its public half, {signers}.pub")
+        raise VaultCubeError(f"{signers}: this is a private key: name its public half, {signers}.pub")
     words = text.split()
     if not words or not words[0].startswith(("ssh-", "ecdsa-", "sk-")):
         return signers
@@ -81,5 +86,6 @@ def _keygen(arguments: list[str | Path], stdin: bytes | None = None) -> subproce
 
 
 def _reason(text: bytes) -> str:
+    """Return the first line of an error output that is not decoration."""
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip(" @\r")]
     return lines[0].strip(" @\r") if lines else "no reason given"

@@ -1,7 +1,7 @@
-"""What debugfs has to do so that a file system with the layers below holds the whole tree: one command a line.
+"""Print the debugfs commands, one per line, that add the top layer to a file system with the layers below it.
 
-Runs by itself in the tools tree, where both are mounted: `ext4_changes.py BELOW TREE TOP EPOCH VALUES`. TOP is the top
-layer's own folder: no path that is not in it can differ.
+Runs as a program in the tools tree: `ext4_changes.py BELOW TREE TOP EPOCH VALUES`. BELOW is the mount of the lower
+layers, TREE the mount of all layers. TOP is the top layer's own folder: only paths in it can differ.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 
 def commands(below: Path, tree: Path, top: Path, epoch: int, values: Path) -> Iterator[str]:
-    """The commands that make `below` what `tree` is, in an order that debugfs can follow.
+    """Yield the commands that turn `below` into `tree`.
 
-    epoch: what mke2fs gives all times but a file's own, seconds since 1970. values: an empty folder for the values of
-    extended attributes. Raises ValueError for what debugfs cannot make.
+    epoch: the time that mke2fs sets for all times except a file's mtime, seconds since 1970. values: an empty folder
+    for the values of extended attributes. Raises ValueError for a file that debugfs cannot create.
     """
     yield f"set_current_time @{epoch}"
     linked: dict[int, Path] = {}
-    # a folder comes before what is in it
-    for path in sorted(found.relative_to(top) for found in (top, *top.rglob("*"))):
+    # sorted, so that a folder comes before its content
+    for path in sorted(item.relative_to(top) for item in (top, *top.rglob("*"))):
         old, new = _status(below / path), _status(tree / path)
         if new is None:
-            continue  # removed, and told with its folder
+            continue  # deleted by this layer; emitted with its parent directory
         if old and stat.S_IFMT(old.st_mode) == stat.S_IFMT(new.st_mode) == stat.S_IFDIR:
             for name in sorted(_names(below / path) - _names(tree / path)):
                 yield from _remove(below, path / name)
@@ -34,11 +34,11 @@ def commands(below: Path, tree: Path, top: Path, epoch: int, values: Path) -> It
                 yield from _remove(below, path)
                 old = None
             if stat.S_ISREG(new.st_mode) and new.st_nlink > 1:
-                one = linked.setdefault(new.st_ino, path)
-                if one != path:
-                    yield from (f"cd {_quoted(path.parent)}", f"ln {_quoted(one)} {_word(f'./{path.name}')}")
-                    # debugfs counts none
-                    yield f"set_inode_field {_quoted(one)} links_count {new.st_nlink}"
+                first = linked.setdefault(new.st_ino, path)
+                if first != path:
+                    yield from (f"cd {_quoted(path.parent)}", f"ln {_quoted(first)} {_word(f'./{path.name}')}")
+                    # debugfs does not maintain link counts
+                    yield f"set_inode_field {_quoted(first)} links_count {new.st_nlink}"
                     continue
             yield from (f"cd {_quoted(path.parent)}", _create(tree / path, new.st_mode))
         yield from _attributes(below / path if old else None, tree / path, path, values)
@@ -53,21 +53,21 @@ def commands(below: Path, tree: Path, top: Path, epoch: int, values: Path) -> It
 
 
 def _create(source: Path, mode: int) -> str:
-    """The command that makes a file, folder or link in debugfs' current folder."""
+    """Return the command that creates a file, folder or symbolic link in debugfs' current folder."""
     name = _word(source.name)
     if stat.S_ISDIR(mode):
         return f"mkdir {name}"
     if stat.S_ISLNK(mode):
-        return f"symlink {name} {_word(os.readlink(source))}"  # noqa: PTH115 a target is text, not a path
+        return f"symlink {name} {_word(os.readlink(source))}"  # noqa: PTH115 a Path would normalize the target
     if stat.S_ISREG(mode):
         return f"write {_word(str(source))} {name}"
-    raise ValueError(f"{source}: neither a file nor a folder nor a link: no layer can add it to a disk")
+    raise ValueError(f"{source}: not a regular file, folder or symbolic link, so it cannot be written to the disk")
 
 
 def _remove(below: Path, path: Path) -> Iterator[str]:
-    """The commands that remove what lies at a path of `below`.
+    """Yield the commands that remove a path of `below`, with its content.
 
-    By `./NAME`: of `/NAME` debugfs takes the folder for its current one, and `<2>` for an inode's number.
+    They name it `./NAME`: debugfs looks for `/NAME` in its current folder, and reads `<2>` as an inode number.
     """
     verb = "rm"
     if (below / path).is_dir() and not (below / path).is_symlink():
@@ -82,7 +82,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _attributes(old: Path | None, new: Path, path: Path, values: Path) -> Iterator[str]:
-    """The commands for extended attributes: capabilities, access lists."""
+    """Yield the commands that set and remove extended attributes, such as capabilities and access lists."""
     have, want = (_extended(place) if place else {} for place in (old, new))
     for name in sorted(have.keys() - want.keys()):
         yield f"ea_rm {_quoted(path)} {_word(name)}"
@@ -106,13 +106,14 @@ def _status(place: Path) -> os.stat_result | None:
 
 
 def _quoted(path: Path) -> str:
-    """A path of the file system as a word of a command."""
+    """Return an absolute path in the file system, quoted for a command."""
     return _word(str(Path("/") / path))
 
 
 def _word(text: str) -> str:
+    """Return a quoted argument of a debugfs command."""
     if "\n" in text:
-        raise ValueError(f"{text!r}: debugfs takes no name with a line break")
+        raise ValueError(f"{text!r}: debugfs does not support names with a line break")
     return '"' + text.replace('"', '""') + '"'
 
 

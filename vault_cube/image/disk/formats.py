@@ -1,7 +1,7 @@
-"""The forms of a disk that are shipped: qcow2 and raw.zst, packed piece by piece on all processors.
+"""Write a disk in the formats qcow2 and raw.zst. Chunks are compressed in parallel on all processors.
 
-A form follows from the disk's bytes alone. A piece that the last image had, too, is copied from its files: what was
-packed is held against its sha256 first, so that nothing which happened to those files reaches a new one.
+The files depend only on the content of the disk. A chunk that the previous image also has is copied from that image's
+files after its SHA-256 is verified, so that damage to those files cannot reach a new image.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ import zstandard
 from vault_cube.image.disk import qcow2
 from vault_cube.image.progress import write_json
 
-PIECE = 8 << 20
-"""bytes of the disk that are packed together, by one thread"""
-NOTHING = bytes(PIECE)
+CHUNK = 8 << 20
+"""Size of a chunk in bytes; one thread compresses it as a whole."""
+NOTHING = bytes(CHUNK)
 NOTHING_SHA256 = hashlib.sha256(NOTHING).hexdigest()
 LEVEL = 3
-"""zstd's own"""
+"""Compression level of a raw.zst; zstd's default."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Sizes = Sequence[int]
 Runs = list[tuple[int, int]]
-"""where something lies in a file: offset and bytes of each run"""
+"""Ranges of a file: offset and size of each, in bytes."""
 
 
 class Packed(NamedTuple):
-    """A piece of a disk as a form has it."""
+    """A chunk of a disk, compressed for a format."""
 
     sizes: Sizes
-    """bytes of each of its parts; what a part is, the form knows"""
+    """Size of each sub-part in bytes (qcow2: cluster; raw.zst: frame)."""
     content: bytes
     sha256: str
-    """of both"""
+    """Digest of content and sizes."""
 
     @classmethod
     def of(cls, sizes: Sizes, content: bytes) -> Packed:
@@ -52,15 +52,19 @@ class Packed(NamedTuple):
 
 
 class Writer(Protocol):
-    """Lays packed pieces down in a file, in order."""
+    """Writes compressed chunks to a file, in order."""
 
-    def add(self, sizes: Sizes, content: bytes) -> Runs: ...
+    def add(self, sizes: Sizes, content: bytes) -> Runs:
+        """Append a chunk. Returns the ranges of the file that hold its content."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Complete the file."""
+        ...
 
 
 class Frames:
-    """A raw.zst: a frame a piece, which any zstd reads as one file."""
+    """Writes a raw.zst: one frame per chunk, which any zstd decompresses as one file."""
 
     def __init__(self, out: BinaryIO, _size: int) -> None:
         self._out, self._end = out, 0
@@ -71,95 +75,95 @@ class Frames:
         return [(self._end - len(content), len(content))]
 
     def close(self) -> None:
-        """The last frame is the end."""
+        """Do nothing; the file is complete after its last frame."""
 
 
-def frame(piece: bytes) -> tuple[Sizes, bytes]:
-    """Compress a piece into one frame. Returns its size, in a list, and the frame."""
-    packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(piece)
+def frame(chunk: bytes) -> tuple[Sizes, bytes]:
+    """Compress a chunk into one zstd frame. Returns a list with the frame's size in bytes, and the frame."""
+    packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(chunk)
     return [len(packed)], packed
 
 
 class Form(NamedTuple):
-    """A kind of file."""
+    """The functions that write a file format."""
 
     pack: Callable[[bytes], tuple[Sizes, bytes]]
-    """a piece of the disk; by any thread"""
+    """Compresses a chunk of the disk; thread-safe."""
     writer: Callable[[BinaryIO, int], Writer]
-    """for a file, and the bytes of the disk"""
+    """Makes a writer, given the open file and the size of the disk in bytes."""
 
 
 FORMS = {"qcow2": Form(qcow2.pack, qcow2.Writer), "raw.zst": Form(frame, Frames)}
 
 
 def made_by() -> str:
-    """What else the bytes of a form depend on."""
-    return f"zstandard {zstandard.__version__}, zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, {PIECE}"
+    """Return the compressor versions and the chunk size, which also determine the bytes of a file."""
+    return f"zstandard {zstandard.__version__}, zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, {CHUNK}"
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """The last image's file of a form."""
+    """The previous image in a format."""
 
     pieces: Mapping[str, tuple[Runs, Sizes, str]]
-    """by the sha256 of a piece: where it lies, its sizes, and the sha256 of the two"""
+    """Its chunks, by the SHA-256 of the uncompressed chunk: ranges in the file, sizes, and the digest of `Packed`."""
     file: int | None
-    """its descriptor; None: there is no such file"""
+    """Descriptor of the open file; None if there is no such file."""
 
     def find(self, digest: str) -> Packed | None:
-        """A piece as it was packed; None when it is not there, or not what it was."""
+        """Return a compressed chunk from the file; None if the file does not have it or it is damaged."""
         if self.file is None:
             return None
         try:
             runs, sizes, sha256 = self.pieces[digest]
-            found = Packed.of(sizes, b"".join(os.pread(self.file, size, offset) for offset, size in runs))
+            packed = Packed.of(sizes, b"".join(os.pread(self.file, size, offset) for offset, size in runs))
         except (KeyError, OSError, OverflowError, TypeError, ValueError):
             return None
-        return found if found.sha256 == sha256 else None
+        return packed if packed.sha256 == sha256 else None
 
 
 def make(disk: Path, files: Mapping[str, Path], earlier: Mapping[str, Path], notes: Path, log: Path) -> str:
-    """Pack a disk. Returns the sha256 of the disk itself, which is read once for all of it.
+    """Write a disk in several formats, reading it once. Returns the SHA-256 of the disk.
 
-    files: form → the file to write. earlier: form → the last image's file, which may be missing. notes: what pieces
-    that had; tells afterwards what the new files have. log: is told how far it is.
+    files: format → the file to write. earlier: format → the previous image's file, which may be missing. notes: JSON
+    index of the previous image's chunks, rewritten for the new files. log: receives progress.
     """
     known = _known(notes)
     with ExitStack() as stack:
         source = stack.enter_context(disk.open("rb")).fileno()
-        said = stack.enter_context(log.open("a"))
+        progress = stack.enter_context(log.open("a"))
         size = os.fstat(source).st_size
         before = {form: Earlier(known.get(form, {}), _descriptor(stack, earlier.get(form))) for form in files}
         writers = {form: FORMS[form].writer(stack.enter_context(file.open("wb")), size) for form, file in files.items()}
         pieces: dict[str, dict[str, tuple[Runs, Sizes, str]]] = {form: {} for form in files}
 
         def packed(offset: int) -> tuple[bytes, str, dict[str, Packed]]:
-            piece, digest = _piece(source, offset)
+            chunk, digest = _chunk(source, offset)
             return (
-                piece,
+                chunk,
                 digest,
-                {form: before[form].find(digest) or Packed.of(*FORMS[form].pack(piece)) for form in files},
+                {form: before[form].find(digest) or Packed.of(*FORMS[form].pack(chunk)) for form in files},
             )
 
         whole, done = hashlib.sha256(), 0
-        for piece, digest, found in _in_order(packed, range(0, size, PIECE)):
-            whole.update(piece)
-            for form, (sizes, content, sha256) in found.items():
+        for chunk, digest, packed_by_form in _in_order(packed, range(0, size, CHUNK)):
+            whole.update(chunk)
+            for form, (sizes, content, sha256) in packed_by_form.items():
                 pieces[form][digest] = (writers[form].add(sizes, content), sizes, sha256)
-            done += len(piece)
-            print(f"packed {done >> 20} of {size >> 20} MiB", end="\r", file=said, flush=True)
+            done += len(chunk)
+            print(f"packed {done >> 20} of {size >> 20} MiB", end="\r", file=progress, flush=True)
         for writer in writers.values():
             writer.close()
-        print(file=said)
+        print(file=progress)
     write_json(notes, {"by": made_by(), "pieces": pieces}, indent=None)
     return whole.hexdigest()
 
 
 def _known(notes: Path) -> dict[str, Any]:
-    """What pieces the last image's files have; nothing where nobody can tell, or where another zstd packed them."""
+    """Read the index of the previous image's chunks; empty if it is unreadable or another zstd compressed them."""
     try:
-        found = json.loads(notes.read_text())
-        return dict(found["pieces"]) if found["by"] == made_by() else {}
+        index = json.loads(notes.read_text())
+        return dict(index["pieces"]) if index["by"] == made_by() else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -171,20 +175,20 @@ def _descriptor(stack: ExitStack, file: Path | None) -> int | None:
         return None
 
 
-def _piece(disk: int, offset: int) -> tuple[bytes, str]:
-    """A piece of the disk and its sha256; of a hole nothing is read."""
+def _chunk(disk: int, offset: int) -> tuple[bytes, str]:
+    """Return a chunk of the disk and its SHA-256; holes are not read."""
     try:
-        hole = os.lseek(disk, offset, os.SEEK_DATA) >= offset + PIECE
+        hole = os.lseek(disk, offset, os.SEEK_DATA) >= offset + CHUNK
     except OSError:
-        hole = True  # up to the end
-    if hole and os.fstat(disk).st_size >= offset + PIECE:
+        hole = True  # no data up to the end of the file
+    if hole and os.fstat(disk).st_size >= offset + CHUNK:
         return NOTHING, NOTHING_SHA256
-    piece = os.pread(disk, PIECE, offset)
-    return piece, hashlib.sha256(piece).hexdigest()
+    chunk = os.pread(disk, CHUNK, offset)
+    return chunk, hashlib.sha256(chunk).hexdigest()
 
 
 def _in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What `work` makes of each item, in order, on all processors and not far ahead of who takes it."""
+    """Yield the result of `work` for each item, in order. Runs on all processors, a limited number of items ahead."""
     ahead = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(ahead) as pool:
         waiting: deque[Future[Result]] = deque()

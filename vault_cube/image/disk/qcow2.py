@@ -1,7 +1,7 @@
-"""A qcow2 file written front to back: clusters compressed by zstd, then the tables that find them.
+"""Write a qcow2 file from front to back: clusters compressed with zstd, then the tables that map them.
 
-Layout and field names are those of QEMU's docs/interop/qcow2.txt, version 3. qemu-img compresses one cluster at a time
-when its output has to be the same each time; here the clusters may be packed by any thread, and are laid down in order.
+Layout and field names follow QEMU's docs/interop/qcow2.txt, version 3. qemu-img compresses one cluster at a time if its
+output must be reproducible; here, threads compress clusters in parallel and a writer appends them in order.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from zstandard import ZstdCompressor
 CLUSTER_BITS = 16
 CLUSTER = 1 << CLUSTER_BITS
 ENTRIES = CLUSTER // 8
-"""of 64 bits, in a cluster of a table"""
+"""Number of 64-bit entries in a cluster of a table."""
 REFCOUNTS = CLUSTER // 2
-"""of 16 bits, in a cluster of refcounts"""
+"""Number of 16-bit entries in a cluster of refcounts."""
 SECTOR = 512
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
 SECTORS_SHIFT = 62 - (CLUSTER_BITS - 8)
-"""where a compressed cluster's entry has its number of further sectors"""
+"""Position of the bits that hold the number of additional sectors, in the L2 entry of a compressed cluster."""
 INCOMPATIBLE_COMPRESSION_TYPE = 1 << 3
 ZSTD = 1
 LEVEL = 3
-"""zstd's and qemu-img's own"""
+"""Compression level; the default of zstd and of qemu-img."""
 HEADER_BYTES = 112
 NOTHING = bytes(CLUSTER)
 
 
-def pack(piece: bytes) -> tuple[list[int], bytes]:
-    """Compress the clusters of a piece of the disk. Returns the bytes of each and, one after the other, their content.
+def pack(chunk: bytes) -> tuple[list[int], bytes]:
+    """Compress the clusters of a chunk of the disk. Returns the size of each cluster, in bytes, and their content.
 
-    0 bytes: the cluster is empty. CLUSTER bytes: it does not become smaller; such clusters are at the content's end.
+    A size of 0 stands for a cluster of zeros. A size of CLUSTER stands for an uncompressed cluster, because compression
+    does not make it smaller; the uncompressed clusters are at the end of the content.
     """
     compressor = ZstdCompressor(level=LEVEL)
     sizes, small, whole = [], [], []
-    for at in range(0, len(piece), CLUSTER):
-        cluster = piece[at : at + CLUSTER]
+    for at in range(0, len(chunk), CLUSTER):
+        cluster = chunk[at : at + CLUSTER]
         if cluster == NOTHING[: len(cluster)]:
             sizes.append(0)
             continue
@@ -56,18 +57,18 @@ def pack(piece: bytes) -> tuple[list[int], bytes]:
 
 
 class Writer:
-    """Writes a qcow2 file of packed pieces, first to last."""
+    """Writes a qcow2 file from compressed chunks, in order."""
 
     def __init__(self, out: BinaryIO, size: int) -> None:
-        """size: of the disk, bytes."""
+        """Start a file. size: size of the disk, bytes."""
         self._out, self._size = out, size
-        self._end = CLUSTER  # the header's, written last
+        self._end = CLUSTER  # the first cluster holds the header, which is written last
         self._clusters = array("Q")
         self._references = array("H", [1])
         out.write(NOTHING)
 
     def add(self, sizes: Sequence[int], content: bytes) -> list[tuple[int, int]]:
-        """Append what `pack` made of the next piece. Returns where its content lies: (offset, bytes) of each run."""
+        """Append the next chunk, as returned by `pack`. Returns offset and size, in bytes, of each run of content."""
         small = sum(size for size in sizes if size < CLUSTER)
         start, whole = self._end, len(content) - small
         place = _up(start + small) if whole else start + small
@@ -91,7 +92,7 @@ class Writer:
         return [run for run in runs if run[1]]
 
     def close(self) -> None:
-        """Write the tables and the header. The file is complete then, not before."""
+        """Write the tables and the header; the file is incomplete until then."""
         self._out.write(bytes(_up(self._end) - self._end))
         self._end = _up(self._end)
         directory = array("Q")
@@ -99,7 +100,7 @@ class Writer:
             table = self._clusters[at : at + ENTRIES]
             directory.append(COPIED | self._table(table) if any(table) else 0)
         first_level = self._table(directory)
-        # the refcounts count themselves, too: as many blocks as it takes until they fit
+        # the refcounts include their own clusters, so add blocks until all fit
         blocks = top = 0
         while blocks * REFCOUNTS < (clusters := self._end // CLUSTER + blocks + top):
             blocks = -(-clusters // REFCOUNTS)
@@ -120,7 +121,7 @@ class Writer:
         self._out.write(header)
 
     def _table(self, entries: array[int]) -> int:
-        """Write a table in clusters of its own. Returns its offset."""
+        """Write a table, starting at a new cluster. Returns its offset."""
         at = self._end
         content = _big_endian(entries)
         self._out.write(content.ljust(_up(len(content)), b"\0"))
@@ -129,7 +130,7 @@ class Writer:
         return at
 
     def _refer(self, start: int, size: int) -> None:
-        """Count a reference to each cluster of the file that some bytes lie in."""
+        """Increment the refcount of each cluster that a range of bytes in the file touches."""
         first, last = start >> CLUSTER_BITS, (start + size - 1) >> CLUSTER_BITS
         if last >= len(self._references):
             self._references.extend([0] * (last + 1 - len(self._references)))
@@ -138,6 +139,7 @@ class Writer:
 
 
 def _up(offset: int) -> int:
+    """Round an offset up to a multiple of CLUSTER."""
     return -(-offset // CLUSTER) * CLUSTER
 
 

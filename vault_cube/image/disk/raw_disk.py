@@ -1,9 +1,9 @@
-"""The disk: a unified kernel image, a GPT with ESP and ext4 root, all in the tools tree.
+"""Make the raw disk: a GPT with an ESP, which holds a unified kernel image, and an ext4 root. Runs in the tools tree.
 
-mke2fs writes the file system straight from the mounted layers into the disk's file, in a quarter of the time that
-systemd-repart takes for the same bytes (docs/decisions/disk-by-mke2fs.md). What it makes of the layers below the last
-one is kept, and the last one is written into a copy (docs/decisions/last-layer-written-in.md). Every identifier comes
-from the pillar.
+mke2fs writes the file system directly from the mounted layers into the disk file, in a quarter of the time that
+systemd-repart takes for the same bytes (docs/decisions/disk-by-mke2fs.md). The disk with the layers below the last one
+is cached, and the last layer is written into a copy (docs/decisions/last-layer-written-in.md). All identifiers are in
+the pillar.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from vault_cube.image.progress import note
 from vault_cube.image.workspace import Workspace
 
 NAME = "disk"
-"""name of base disks in the layer cache"""
+"""Name of base disks in the layer cache."""
 MIB = 1 << 20
 BLOCK = 4096
 GPT_MIB = 1
-"""room before the first partition, and again for the backup table at the end"""
+"""Space before the first partition, and after the last one for the backup table, MiB."""
 INODE_BYTES = 256
 STEP_MIB = 64
-"""the last layer's room grows by so much, so that a change in it seldom changes the size of the disk"""
+"""The last layer's share of the disk is a multiple of this, so that a change in it rarely changes the disk's size."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the partitions of a disk lie, MiB."""
+    """The sizes and positions of a disk's partitions, MiB."""
 
     esp: int
     root: int
@@ -50,25 +50,25 @@ class Layout:
 
 
 def layout(space: Workspace, below: Sequence[str], last: Sequence[str]) -> Layout:
-    """The size of the root partition: what the tree takes in blocks, the file system's own tables, and room to spare.
+    """Return the layout of a disk, whose root partition has room for the tree, the file system's tables and the spare.
 
-    below, last: the manifests of the layers below the last one, and of that. 2 % for bitmaps, group descriptors and
-    directories is what mke2fs takes at these sizes; 64 MiB hold the journal.
+    below: the manifest of the layers below the last one. last: the manifest of the last layer. mke2fs uses 2 % for
+    bitmaps, group descriptors and directories at these sizes; 64 MiB are for the journal.
     """
     disk = space.settings.image.disk
-    room = -(-_used(last) // (STEP_MIB * MIB)) * STEP_MIB
-    return Layout(disk.esp_mib, int(_used(below) * 1.02) // MIB + room + 64 + disk.spare_mib)
+    last_mib = -(-_used(last) // (STEP_MIB * MIB)) * STEP_MIB
+    return Layout(disk.esp_mib, int(_used(below) * 1.02) // MIB + last_mib + 64 + disk.spare_mib)
 
 
 def _used(lines: Sequence[str]) -> int:
-    """What a tree takes on an ext4, bytes; a hard link has neither blocks nor an inode of its own."""
+    """Return the space that a tree uses on ext4, bytes. A hard link uses no blocks and no inode."""
     entries = [fields for line in lines if not (fields := line.split(" "))[6].startswith("=")]
     blocks = sum((int(fields[4]) + BLOCK - 1) // BLOCK + (fields[1] == "d") for fields in entries)
     return blocks * BLOCK + len(entries) * 2 * INODE_BYTES
 
 
 def merged(entries: Sequence[layer_cache.Entry]) -> list[str]:
-    """The manifest of the layers laid over each other, near enough for sizes."""
+    """Return the manifest of an overlay of layers. Removed files are still in it, so use it only to estimate sizes."""
     seen: dict[str, str] = {}
     for entry in entries:
         for line in entry.manifest():
@@ -91,41 +91,44 @@ mke2fs -q -F -t ext4 -L root -b 4096 -I 256 -U "$FILESYSTEM_UUID" \
   -E "offset=$((ROOT_START_MIB * 1048576)),hash_seed=$HASH_SEED,lazy_itable_init=0,root_owner=0:0" \
   -d /run/below /run/work/disk.raw "$((ROOT_MIB * 256))"
 """
-"""makes a disk of the layers below the last one"""
+"""Shell script that makes a disk with the layers below the last one."""
 
 KERNEL = """\
 root=/run/tree
 kernel=$(ls "$root/lib/modules")
 case "$kernel" in *"
-"* | "") echo "the tree holds not one kernel but: $kernel"; exit 1 ;; esac
+"* | "") echo "the tree must have exactly one kernel in /lib/modules, but has: $kernel"; exit 1 ;; esac
 mkdir -p /tmp/esp/EFI/BOOT
-# the command line finds the root by the identifier that the partition was given
+# the kernel finds the root partition by its identifier, which is in the pillar
 ukify build --linux="$root/boot/vmlinuz-$kernel" --initrd="$root/boot/initrd.img-$kernel" \
   --cmdline="root=PARTUUID=$ROOT_UUID ro $CMDLINE" --os-release="@$root/usr/lib/os-release" --uname="$kernel" \
   --stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub --output=/tmp/esp/EFI/BOOT/BOOTX64.EFI
 find /tmp/esp -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-# a FAT of fixed serial number whose entries carry the epoch
+# a FAT file system with a fixed serial number, and the epoch as the time of its entries
 truncate -s "${ESP_MIB}M" /tmp/esp.img
 mkfs.vfat -F 32 -n ESP -i "$(echo "$ESP_UUID" | cut -c1-8)" --invariant /tmp/esp.img
 mcopy -s -m -i /tmp/esp.img /tmp/esp/EFI ::
 dd if=/tmp/esp.img of=/run/work/disk.raw bs=1M seek="$GPT_MIB" conv=notrunc,sparse status=none
 """
-"""writes the kernel image into such a disk"""
+"""Shell script that writes the ESP with the kernel image to the disk."""
 
 LAST = """\
 mkdir /tmp/values
 python3 -B /run/ext4_changes.py /run/below /run/tree /run/top "$SOURCE_DATE_EPOCH" /tmp/values >/tmp/changes
 system="/run/work/disk.raw?offset=$((ROOT_START_MIB * 1048576))"
-# debugfs goes on after an error, and ends with 0: its first line of stderr is its version, and there must be no other
-debugfs -w -f /tmp/changes "$system" 2>/tmp/said >/dev/null
-if [ "$(wc -l </tmp/said)" -ne 1 ]; then cat /tmp/said; exit 1; fi
+# debugfs continues after an error and exits with 0, so any line on stderr except the first, its version, is an error
+debugfs -w -f /tmp/changes "$system" 2>/tmp/errors >/dev/null
+if [ "$(wc -l </tmp/errors)" -ne 1 ]; then cat /tmp/errors; exit 1; fi
 e2fsck -f -n "$system"
 """
-"""writes the last layer into such a disk"""
+"""Shell script that adds the last layer to the disk's file system."""
 
 
 def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, folder: Path) -> None:
-    """Make `disk.raw` in a folder from the finished layers, bottom first."""
+    """Make `disk.raw` in a folder.
+
+    entries: the finished layers, bottom first. epoch: the time of all files, seconds since 1970.
+    """
     below, last = entries[:-1], entries[-1]
     plan = layout(space, merged(below), last.manifest())
     log = space.logs / "disk.log"
@@ -156,7 +159,7 @@ def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, fol
 
 
 def base_key(below: Sequence[layer_cache.Entry], environment: Mapping[str, str]) -> keys.Key:
-    """Return the key of the disk that holds some layers."""
+    """Return the key of the base disk with the layers `below`."""
     return keys.of({"parent": below[-1].meta["key"], "commands": PARTITIONS, **environment})
 
 
@@ -178,9 +181,9 @@ def _put_base_disk(
             )
             disk = work / NAME / "disk.raw"
             size = disk.stat().st_blocks * 512
-            # the copy, and the formats, which together are seldom larger than the disk
+            # once for the copy, and once for the formats, which together are rarely larger than the disk
             if shutil.disk_usage(work).free < 2 * size:
-                note("no room to keep the disk of the lower layers: a change in layer 5 takes as long as a new disk")
+                note("no room to cache the disk of the lower layers: each change makes the whole disk again")
                 disk.rename(target)
                 return
             entry = layer_cache.keep(space.layers, key.key, work / NAME, NAME, key.inputs, bytes=size)
@@ -188,15 +191,16 @@ def _put_base_disk(
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a file without its holes, by as many threads as there are processors.
+    """Copy a file without its holes, with one thread per processor.
 
-    cp asks the kernel to copy, which takes two to four times as long on ext4: docs/decisions/last-layer-written-in.md
+    cp lets the kernel copy, which takes two to four times as long on ext4 (docs/decisions/last-layer-written-in.md).
+    Raises OSError if the disk is full.
     """
 
     def copy(start: int, size: int) -> None:
         for offset in range(start, start + size, MIB):
             part = os.pread(data.fileno(), min(MIB, start + size - offset), offset)
-            # a disk that is nearly full takes what it can, and says so by the number alone
+            # on a disk that is nearly full, pwrite writes only a part and raises no error
             if os.pwrite(out.fileno(), part, offset) != len(part):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
 
@@ -207,12 +211,12 @@ def copy_sparse(source: Path, target: Path) -> None:
 
 
 def _runs(file: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where a file has data: (offset, bytes), 64 MiB at most."""
+    """Yield the ranges of a file that have data, as offset and size in bytes; each is at most 64 MiB."""
     at = 0
     while at < size:
         try:
             at = os.lseek(file, at, os.SEEK_DATA)
-        except OSError:  # a hole up to the end
+        except OSError:  # no data up to the end of the file
             return
         end = min(os.lseek(file, at, os.SEEK_HOLE), at + 64 * MIB)
         yield at, end - at
@@ -229,9 +233,12 @@ def _in_tools(
     binds: Sequence[chroot.Bind] = (),
     environment: Mapping[str, str],
 ) -> None:
-    """Run a shell script in the tools tree: /run/work is `folder`, each of `trees` some layers laid over each other."""
+    """Run a shell script in the tools tree.
+
+    folder: mounted at /run/work, writable. trees: layers, bottom first, by the path at which they are mounted together.
+    """
     binds = [chroot.Bind(folder, "/run/work", writable=True), *binds]
-    # an overlay takes two folders at least
+    # a read-only overlay needs at least two folders
     binds += [chroot.Bind(layers[0].tree, place) for place, layers in trees.items() if len(layers) == 1]
     chroot.run(
         tools.tree(space),

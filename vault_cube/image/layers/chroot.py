@@ -1,7 +1,7 @@
-"""Run a command inside a tree: own mount, pid, ipc, uts and (unless asked otherwise) network namespaces.
+"""Run commands in a tree, in new mount, pid, ipc, uts and (by default) network namespaces.
 
-Every mount lives in the command's own namespace and everything dies with this process, so that nothing is left
-behind, neither after Ctrl-C nor after a SIGKILL.
+All mounts are in the command's mount namespace, and all its processes end with this process. So nothing is left behind,
+even after SIGKILL.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ DEVICES = {"null": "1 3", "zero": "1 5", "full": "1 7", "random": "1 8", "urando
 
 @dataclass(frozen=True)
 class Bind:
-    """A folder or file of the host seen inside the tree."""
+    """A folder or file of the host that is mounted in the tree."""
 
     source: Path
     target: str
-    """absolute, as the command sees it; below /run or /tmp, where it leaves no trace, or existing in the tree"""
+    """Absolute path in the tree: below /run or /tmp, which are temporary, or an existing path."""
     writable: bool = False
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A tree made of finished layers (bottom first) and a folder that takes what is written."""
+    """An overlay mount of finished layers."""
 
     lower: Sequence[Path]
+    """The folders of the layers, bottom first."""
     upper: Path | None = None
-    """None: the tree is read-only"""
+    """The folder that receives all changes; None if the tree is read-only."""
     work: Path | None = None
+    """An empty folder for overlayfs, on the file system of `upper`."""
 
 
 class CommandFailed(VaultCubeError):
-    """A command in a tree ended badly; `log` holds all it printed."""
+    """A command in a tree failed; `log` contains its output."""
 
     def __init__(self, what: str, status: int, log: Path | None) -> None:
         self.status, self.log = status, log
@@ -64,11 +66,11 @@ def run(
     network: bool = False,
     check: bool = True,
 ) -> int:
-    """Run a command in a tree, with /run, /tmp and /dev of its own. Returns its exit status.
+    """Run a command in a tree, with a new /run, /tmp and /dev. Returns its exit status.
 
-    mountpoint: an empty folder, needed when the tree is an overlay. overlays: further trees seen below /run.
-    what: the command's name in an error. log: takes all that is printed; None: the command has our own terminal.
-    Raises CommandFailed when `check` and the status is not 0.
+    what: name of the command in errors. log: file for its output; None: it uses the current terminal.
+    mountpoint: an empty folder, required if the tree is an overlay. overlays: further trees by their path below /run.
+    Raises CommandFailed if `check` is true and the status is not 0.
     """
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -105,20 +107,20 @@ def run(
 
 
 def unshare(network: bool) -> list[str]:
-    """The prefix that gives a command its own namespaces, and its death with ours."""
+    """Return the command line prefix that runs a command in new namespaces and kills it when this process ends."""
     flags = ["--mount", "--pid", "--fork", "--ipc", "--uts", "--kill-child", "--propagation", "private"]
-    # a builder that was killed before setpriv's wish was known is no longer the parent: nothing starts then
+    # PR_SET_PDEATHSIG is racy: if the builder died before it took effect, the parent has changed, so do not start
     alive = ["sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
     return ["setpriv", "--pdeathsig", "KILL", *alive, "unshare", *flags, *([] if network else ["--net"])]
 
 
 def _mount(tree: Path | Overlay, at: str) -> list[str]:
-    """The shell commands that mount a tree at a place."""
+    """Return the shell commands that mount a tree at a path."""
     if isinstance(tree, Path):
         return [f"mount --bind {at} {at}"]
     options = ["lowerdir=" + ":".join(str(layer) for layer in reversed(tree.lower))]
     if tree.upper and tree.work:
-        # nothing that makes a layer depend on how it was mounted
+        # turn off the features by which a layer's content depends on how it was mounted
         options += [
             f"upperdir={tree.upper}",
             f"workdir={tree.work}",
@@ -128,6 +130,7 @@ def _mount(tree: Path | Overlay, at: str) -> list[str]:
 
 
 def _inside(at: str, binds: Sequence[Bind]) -> list[str]:
+    """Return the shell commands that mount /proc, /sys, /run, /tmp, /dev and all binds in a mounted tree."""
     script = [
         "hostname vault-cube",
         f"cd {at}",
@@ -145,7 +148,7 @@ def _inside(at: str, binds: Sequence[Bind]) -> list[str]:
     ]
     for bind in binds:
         source, target = shlex.quote(str(bind.source)), shlex.quote(bind.target.lstrip("/"))
-        # a target outside the tmpfs mounts must be there already: making it would leave a trace
+        # a target outside the tmpfs mounts must already exist: creating it would change the tree
         script.append(
             f"mkdir -p {target}" if bind.source.is_dir() else f'mkdir -p "$(dirname {target})" && touch {target}'
         )

@@ -1,4 +1,4 @@
-"""One layer: an overlay on the finished layers below, in which Salt applies the layer's states without a network."""
+"""Build one layer: Salt applies its states, without a network, in an overlay on the finished layers below."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vault_cube.image.store import Store
 from vault_cube.image.workspace import STAGED, Workspace
 from vault_cube.paths import SALT
 
-# apt in a build: the local repository, and nothing of its bookkeeping in the tree
+# during a build, apt uses only the local repository and keeps its state outside the tree
 APT_CONF = """\
 Dir::Etc::SourceList "/run/vault-cube/apt/sources.list";
 Dir::Etc::SourceParts "-";
@@ -37,7 +37,11 @@ Dpkg::Use-Pty "false";
 
 
 def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[layer_cache.Entry]) -> layer_cache.Entry:
-    """Build a layer on the finished ones below it (bottom first) and keep it under its key."""
+    """Build a layer and store it in the layer cache. Returns its cache entry.
+
+    below: the finished layers below it, bottom first. Raises VaultCubeError if a state fails, if a state of a lower
+    layer changes something, or if the installed packages differ from the lock.
+    """
     lock = AptLock.read(space.locks / "apt.lock")
     log = space.logs / f"{layer}.log"
     log.unlink(missing_ok=True)
@@ -53,7 +57,7 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[layer_cach
         }
         policy = work / "upper/usr/sbin/policy-rc.d"
         policy.parent.mkdir(parents=True)
-        # no package starts a daemon in here; seal removes it
+        # keeps packages from starting daemons; `seal` removes the file
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
         status = chroot.run(
@@ -64,7 +68,7 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[layer_cach
                 "-c",
                 "/run/vault-cube/salt",
                 "--retcode-passthrough",
-                "--log-level=info",  # the log's last line tells a person what the layer is doing
+                "--log-level=info",  # the last line of the log is shown as progress
                 "--out=json",
                 "--out-file=/run/vault-cube/result.json",
                 "state.apply",
@@ -93,7 +97,10 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[layer_cach
 
 
 def stage(space: Workspace, layer: str, lock: AptLock, folder: Path) -> None:
-    """Lay out all that a layer's Salt may see: its files of the checkout, its pillar, its packages and wheels."""
+    """Write all inputs of a layer to a folder: its files of the checkout, its pillar, its packages and wheels.
+
+    Salt has access to nothing else, so each input must be part of the layer's key.
+    """
     for place, file in keys.places(space, keys.staged_files(space, layer)).items():
         copy = folder / "checkout" / place
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -109,14 +116,14 @@ def stage(space: Workspace, layer: str, lock: AptLock, folder: Path) -> None:
         (folder / "apt" / name).mkdir(parents=True)
     (folder / "apt/apt.conf").write_text(APT_CONF)
     (folder / "apt/sources.list").write_text("deb [trusted=yes] file:/run/vault-cube/repo ./\n")
-    # keyring.present looks here before it asks the vendor
+    # keyring.present takes a keyring from here and does not download it
     vendors.lay_out(Store(space.store), vendors.read(space), folder / "keyrings")
     if layer == "frameworks":
         root.link_wheels(space, list(space.settings.frameworks.environments), folder / "wheels")
 
 
 def minion(space: Workspace) -> dict[str, Any]:
-    """Salt's configuration in a build: nothing that it writes for itself reaches the tree."""
+    """Return Salt's configuration for a build; all paths that Salt itself writes to are outside the tree."""
     own = {name: f"/run/salt/{name}" for name in ("cache", "pki", "sock")}
     return {
         "include": f"{STAGED}/conf/common.conf",
@@ -129,7 +136,7 @@ def minion(space: Workspace) -> dict[str, Any]:
         "vault_cube": {"target": space.target, "checkout": STAGED},
         "file_roots": {"base": [f"{STAGED}/salt"]},
         "pillar_roots": {"base": ["/run/vault-cube/pillar"]},
-        # the whole pillar was checked before the build began; here a layer sees only its part
+        # the pillar was validated before the build; a layer gets only its part of it
         "ext_pillar": [],
         "module_dirs": [f"{STAGED}/_modules"],
         "states_dirs": [f"{STAGED}/_states"],
@@ -137,12 +144,15 @@ def minion(space: Workspace) -> dict[str, Any]:
 
 
 def judge(layer: str, status: int, result: Path, log: Path) -> None:
-    """Read Salt's result. Raises VaultCubeError, one line a failed state, also when a lower layer was not at rest."""
+    """Check Salt's result of a layer and append it to the log.
+
+    Raises VaultCubeError with one line per failed state, or if a state of a lower layer changed something.
+    """
     try:
         states: Mapping[str, Any] = json.loads(result.read_text())["local"]
     except (OSError, ValueError, KeyError):
         raise VaultCubeError(
-            f"layer {layer}: Salt gave no result (status {status}); the end of {log}:\n{log_tail(log)}"
+            f"layer {layer}: Salt returned no result (status {status}); the end of {log}:\n{log_tail(log)}"
         ) from None
     with log.open("a") as out:
         json.dump(states, out, indent=1)
@@ -155,7 +165,7 @@ def judge(layer: str, status: int, result: Path, log: Path) -> None:
     ]
     if failed or status:
         raise VaultCubeError(
-            f"layer {layer}: {len(failed)} states failed (whole result in {log}):\n" + "\n".join(failed[:10])
+            f"layer {layer}: {len(failed)} states failed; {log} has the whole result:\n" + "\n".join(failed[:10])
         )
     disturbed = [
         f"{state['__sls__']}: {state['__id__']}"
@@ -164,18 +174,22 @@ def judge(layer: str, status: int, result: Path, log: Path) -> None:
     ]
     if disturbed:
         raise VaultCubeError(
-            f"layer {layer} undoes a lower layer, or that is not idempotent: " + "; ".join(disturbed[:5])
+            f"layer {layer}: applying it changed states of a lower layer; it overrides them, or they are not "
+            f"idempotent: {'; '.join(disturbed[:5])}"
         )
 
 
 def compare(installed: str, locked: Sequence[Deb], layer: str) -> None:
-    """Hold what dpkg says against the lock. Raises VaultCubeError with the packages that differ."""
+    """Compare the installed packages with the lock. Raises VaultCubeError if they differ.
+
+    installed: the output of dpkg-query, one line per package with name, version and architecture.
+    """
     have = {tuple(line.split(" ")) for line in installed.splitlines()}
     want = {(deb.name, deb.version, deb.architecture) for deb in locked}
-    wrong = [f"+ {' '.join(item)}" for item in sorted(have - want)] + [
-        f"- {' '.join(item)}" for item in sorted(want - have)
+    wrong = [f"+ {' '.join(package)}" for package in sorted(have - want)] + [
+        f"- {' '.join(package)}" for package in sorted(want - have)
     ]
     if wrong:
         raise VaultCubeError(
-            f"layer {layer}: installed is not locked (+ only installed, - only locked): {'; '.join(wrong[:10])}"
+            f"layer {layer}: installed packages differ from apt.lock (+ not locked, - missing): {'; '.join(wrong[:10])}"
         )

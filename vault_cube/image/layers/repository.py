@@ -1,4 +1,4 @@
-"""A flat apt repository made of the store, so that apt in a tree without a network installs exactly the lock."""
+"""Make a flat apt repository of stored packages, from which apt installs exactly the locked ones without a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from vault_cube.image.store import Store
 
 
 def make(store: Store, debs: Sequence[Deb], folder: Path, codename: str) -> None:
-    """Lay out a repository of `debs` in a new folder; each file is verified on its way."""
+    """Make a repository of `debs` in a new folder; each file is verified when it is linked from the store.
+
+    Raises VaultCubeError if dpkg-deb cannot read a package.
+    """
     store.link([(deb.sha256, deb.filename) for deb in debs], folder)
 
     def stanza(deb: Deb) -> str:
@@ -29,7 +32,7 @@ def make(store: Store, debs: Sequence[Deb], folder: Path, codename: str) -> None
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         packages = "\n".join(pool.map(stanza, debs)).encode()
     (folder / "Packages").write_bytes(packages)
-    # without Suite and Codename mmdebstrap finds no essential packages here
+    # without Suite and Codename, mmdebstrap finds no essential packages in this repository
     (folder / "Release").write_text(
         f"Origin: vault-cube\nLabel: vault-cube\nSuite: {codename}\nCodename: {codename}\n"
         "Date: Thu, 01 Jan 1970 00:00:00 UTC\nArchitectures: amd64 all\nComponents: main\nSHA256:\n"

@@ -1,4 +1,4 @@
-"""The root tree: essential packages and Python by mmdebstrap, then Salt's own environment by uv, all from the store."""
+"""Make the root tree from the store: essential packages and Python with mmdebstrap, then Salt's environment with uv."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vault_cube.python_env import bytecode
 
 
 def make(space: Workspace, key: keys.Key) -> layer_cache.Entry:
-    """Build the root tree of a target and keep it under its key."""
+    """Build the root tree of a target and store it in the layer cache. Returns its cache entry."""
     lock, codename = AptLock.read(space.locks / "apt.lock"), space.settings.target.codename
     store, log = Store(space.store), space.logs / "root.log"
     log.unlink(missing_ok=True)
@@ -29,7 +29,7 @@ def make(space: Workspace, key: keys.Key) -> layer_cache.Entry:
             what="mmdebstrap",
             log=log,
             binds=[chroot.Bind(work, "/run/work", writable=True)],
-            environment={"SOURCE_DATE_EPOCH": str(lock.epoch), "TMPDIR": "/tmp"},  # noqa: S108 the tree's own tmpfs
+            environment={"SOURCE_DATE_EPOCH": str(lock.epoch), "TMPDIR": "/tmp"},  # noqa: S108 a tmpfs in the tree
         )
         add_salt(space, work, lock.epoch, log)
         seal.seal(work / "tree", lock.epoch)
@@ -37,11 +37,11 @@ def make(space: Workspace, key: keys.Key) -> layer_cache.Entry:
 
 
 def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
-    """Make Salt's environment on the tree's own Python, with uv inside: links and shebangs hold its paths."""
+    """Make Salt's environment in the tree. uv runs inside it, so that links and shebangs have the right paths."""
     wheels = pylock.read(space.locks / "python-salt.lock")
     link_wheels(space, ["salt"], work / "wheels")
     (work / "all.txt").write_text(pylock.text(wheels))
-    # Salt comes as a source archive: its build needs setuptools, which the lock has, and no network
+    # Salt is a source archive: install all wheels first, because its build needs setuptools, which is one of them
     (work / "ready.txt").write_text(pylock.text([wheel for wheel in wheels if wheel.file.endswith(".whl")]))
     binds = [
         chroot.Bind(work / "wheels", "/run/vault-cube/wheels"),
@@ -74,19 +74,19 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
     chroot.run(
         work / "tree", compile_all, what="bytecode.py", log=log, binds=binds, environment=bytecode.ENVIRONMENT
     )  # fmt: skip
-    # `import vault_cube` works wherever the checkout lies
+    # makes `import vault_cube` work in Salt's environment
     (site / "vault_cube.pth").write_text(f"{CHECKOUT}\n")
     (site / "vault_cube.pth").chmod(0o644)
 
 
 def link_wheels(space: Workspace, environments: Sequence[str], folder: Path) -> None:
-    """Lay out the wheels of environments' locks under their own names, each verified."""
+    """Link the wheels in the locks of some environments into a folder under their file names; each is verified."""
     wheels = {wheel for name in environments for wheel in pylock.read(space.locks / f"python-{name}.lock")}
     Store(space.store).link([(wheel.sha256, wheel.file) for wheel in wheels], folder)
 
 
 def python_environment(epoch: int) -> dict[str, str]:
-    """The variables under which Python and uv write the same bytes each time, and ask no index."""
+    """Return the variables that make the output of Python and uv reproducible, and keep uv from using an index."""
     return {
         "SOURCE_DATE_EPOCH": str(epoch),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,7 +1,7 @@
-"""Seal: what makes a layer anonymous and the same at each build; small steps, each with its reason, safe to repeat.
+"""Seal a layer: remove everything that identifies a machine or differs between two builds. All steps are idempotent.
 
-It works on the folder that a layer wrote, after Salt has ended and before the layer is kept, so that no step copies
-a file up from the layers below, and so that it can clean up after Salt itself (see docs/decisions/seal-in-python.md).
+The steps work on the layer's own folder after Salt has ended, before the layer is stored. So no step copies a file up
+from the layers below, and the traces of Salt itself can be removed, too (see docs/decisions/seal-in-python.md).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ Step = Callable[[Path, int], None]
 
 
 def seal(tree: Path, epoch: int) -> None:
-    """Run all steps on a tree or a layer's folder. epoch: the lock's moment, seconds since 1970."""
-    for one in STEPS:
-        one(tree, epoch)
+    """Run all steps on a tree or a layer's folder. epoch: the lock's timestamp, seconds since 1970."""
+    for step in STEPS:
+        step(tree, epoch)
 
 
 def _remove(tree: Path, *patterns: str) -> None:
+    """Remove the files and folders in a tree that match glob patterns."""
     for pattern in patterns:
         for path in tree.glob(pattern):
             if not _own(tree, path.parent):
@@ -30,11 +31,11 @@ def _remove(tree: Path, *patterns: str) -> None:
                 path.unlink()
             elif path.is_dir():
                 shutil.rmtree(path)
-            # a character device is a whiteout: the layer removed it itself
+            # a character device is a whiteout, which records that the layer removed the file: leave it
 
 
 def _own(tree: Path, path: Path) -> bool:
-    """Whether a path is really in the tree: a link on the way would lead out of it, to this machine's files."""
+    """Return whether a path is in the tree; a symbolic link above it could lead to files of this machine."""
     while path != tree:
         if path.is_symlink():
             return False
@@ -43,16 +44,16 @@ def _own(tree: Path, path: Path) -> bool:
 
 
 def machine_identity(tree: Path, epoch: int) -> None:
-    """ssh host keys, machine-id and random seeds are a machine's own: made at first boot."""
+    """Remove what identifies a machine: ssh host keys, machine-id, random seeds. The first boot generates them."""
     _remove(tree, "etc/ssh/ssh_host_*", "var/lib/dbus/machine-id", "var/lib/systemd/random-seed",
             "var/lib/systemd/credential.secret", "etc/.pwd.lock", "etc/hostid")  # fmt: skip
     machine_id = tree / "etc/machine-id"
     if machine_id.is_file() and _own(tree, machine_id):
-        machine_id.write_text("")  # empty: systemd fills it at first boot
+        machine_id.write_text("")  # empty, not missing: systemd writes the identifier at first boot
 
 
 def build_residue(tree: Path, epoch: int) -> None:
-    """What only the build needed: its policy against starting daemons, apt's downloads and lists, salt's traces."""
+    """Remove what only the build needed: the policy that blocks daemons, apt's downloads and lists, Salt's files."""
     _remove(tree, "usr/sbin/policy-rc.d", "var/lib/apt/lists/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb",
             "etc/apt/apt.conf.d/99mmdebstrap", "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
             "var/cache/salt", "var/log/salt", "etc/salt/minion_id", "etc/salt/pki", "etc/salt/minion.d/_schedule.conf",
@@ -60,20 +61,20 @@ def build_residue(tree: Path, epoch: int) -> None:
 
 
 def backups(tree: Path, epoch: int) -> None:
-    """Copies that tools keep of what they changed depend on how often they ran."""
+    """Remove backup copies of changed files; their content depends on how often a tool ran."""
     _remove(tree, "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
             "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock", "var/cache/debconf/*-old",
             "var/lib/ucf/*.[0-9]", "etc/.resolv.conf.systemd-resolved.bak", "var/backups/*")  # fmt: skip
 
 
 def caches(tree: Path, epoch: int) -> None:
-    """Caches that hold inode numbers and times; they are made again where they are used."""
+    """Remove caches that contain inode numbers or times; programs generate them again when needed."""
     _remove(tree, "var/cache/ldconfig/aux-cache", "var/cache/man/*", "var/cache/fontconfig/*", "var/lib/mlocate/*",
             "var/lib/systemd/catalog/database", "tmp/*", "var/tmp/*")  # fmt: skip
 
 
 def logs(tree: Path, epoch: int) -> None:
-    """Logs tell of the build, not of the box; folders, and the files that daemons need to find, stay."""
+    """Remove logs, which describe the build and not the box; keep folders, and empty the files that daemons require."""
     log = tree / "var/log"
     for path in log.rglob("*") if log.is_dir() and _own(tree, log) else ():
         if path.is_file() and not path.is_symlink():
@@ -84,7 +85,10 @@ def logs(tree: Path, epoch: int) -> None:
 
 
 def password_dates(tree: Path, epoch: int) -> None:
-    """shadow's third field is the day of the last change: the lock's day; 0 asks for a new password, and stays."""
+    """Set the day of the last password change, the third field in shadow, to the lock's day.
+
+    0, which requires a new password at the next login, stays.
+    """
     shadow = tree / "etc/shadow"
     if shadow.is_file() and _own(tree, shadow):
         day = str(epoch // 86400)
@@ -95,26 +99,27 @@ def password_dates(tree: Path, epoch: int) -> None:
 
 
 def uv_traces(tree: Path, epoch: int) -> None:
-    """uv notes the times of a wheel's file; the note goes, and its line in RECORD."""
-    for note in tree.glob("opt/vault-cube/**/*.dist-info/uv_cache.json"):
-        record = note.parent / "RECORD"
+    """Remove uv_cache.json, in which uv records times of a wheel's file, and its line in RECORD."""
+    for cache_info in tree.glob("opt/vault-cube/**/*.dist-info/uv_cache.json"):
+        record = cache_info.parent / "RECORD"
         if not _own(tree, record):
             continue
         record.write_text(re.sub(r"^.*/uv_cache\.json,.*\n", "", record.read_text(), flags=re.M))
-        note.unlink()
+        cache_info.unlink()
 
 
 def times(tree: Path, epoch: int) -> None:
-    """No time is later than the lock's moment, nor finer than a second; access times are that moment.
+    """Limit modification times to the lock's timestamp, truncate them to seconds, and set access times to it.
 
-    A machine notes who reads a tree, or does not (noatime): mke2fs takes the earlier of that time and the lock's.
+    Access times must be set because they depend on the machine's mount options (noatime), and mke2fs writes the earlier
+    of the access time and the lock's timestamp to the disk.
     """
     for folder, names, files in os.walk(tree):
         for name in (*names, *files):
-            path = os.path.join(folder, name)  # noqa: PTH118 half a million of these
+            path = os.path.join(folder, name)  # noqa: PTH118 runs for half a million paths
             status = os.lstat(path)
-            when = min(int(status.st_mtime), epoch)
-            os.utime(path, (epoch, when), follow_symlinks=False)
+            mtime = min(int(status.st_mtime), epoch)
+            os.utime(path, (epoch, mtime), follow_symlinks=False)
     os.utime(tree, (epoch, epoch))
 
 

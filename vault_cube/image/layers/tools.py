@@ -1,4 +1,4 @@
-"""The tools tree: a small pinned Debian 13 whose mmdebstrap, mkfs, ukify and qemu do the same on every machine."""
+"""The tools tree: a small locked Debian 13 whose mmdebstrap, mke2fs, ukify and QEMU give the same result everywhere."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ LAYER = "tools"
 
 
 def lock(space: Workspace) -> AptLock:
-    """The tools' own lock; one tools tree serves all targets."""
+    """Return the lock of the tools tree, which all targets share."""
     return AptLock.read(space.tools_lock)
 
 
 def find(space: Workspace) -> layer_cache.Entry | None:
+    """Return the cache entry of the up-to-date tools tree, or None."""
     return layer_cache.find(space.layers, keys.tools_key(space).key)
 
 
 def tree(space: Workspace) -> Path:
-    """The finished tools tree. Raises VaultCubeError when `image.tools` has not been run."""
+    """Return the folder of the up-to-date tools tree. Raises VaultCubeError if it is not in the cache."""
     entry = find(space)
     if entry is None:
-        raise VaultCubeError("the tools tree is missing: run `salt-call image.tools`")
+        raise VaultCubeError("the tools tree is missing or out of date: run `salt-call image.tools`")
     return entry.tree
 
 
 def make(space: Workspace) -> layer_cache.Entry:
-    """Build the tools tree from the store with this machine's mmdebstrap; what it holds comes from the lock alone."""
+    """Build the tools tree with this machine's mmdebstrap from locked packages only. Returns its cache entry."""
     locked, key = lock(space), keys.tools_key(space)
     log = space.logs / "tools.log"
     log.unlink(missing_ok=True)
@@ -51,7 +52,7 @@ def make(space: Workspace) -> layer_cache.Entry:
                     "-i",
                     f"PATH={chroot.PATH}",
                     f"SOURCE_DATE_EPOCH={locked.epoch}",
-                    # not this machine's /tmp, where a killed run would leave them
+                    # in the scratch folder: a killed run would leave temporary files in /tmp
                     f"TMPDIR={work / 'tmp'}",
                     *mmdebstrap(
                         [deb.name for deb in locked.debs],
@@ -72,7 +73,7 @@ def make(space: Workspace) -> layer_cache.Entry:
 
 
 def mmdebstrap(packages: Sequence[str], codename: str, target: Path | str, repo: Path | str) -> list[str]:
-    """The command that makes a root tree of a local repository: exactly its packages, configured."""
+    """Return the command that installs and configures exactly `packages` from a local repository in a new tree."""
     return [
         "mmdebstrap",
         "--mode=root",
@@ -82,7 +83,7 @@ def mmdebstrap(packages: Sequence[str], codename: str, target: Path | str, repo:
         "--aptopt=APT::Install-Recommends false",
         "--aptopt=APT::Sandbox::User root",
         "--dpkgopt=force-unsafe-io",
-        # mmdebstrap copies the first two from the building machine; the third names the scratch folder
+        # mmdebstrap copies the first two files from this machine; the third contains the path of the scratch folder
         '--customize-hook=rm -f "$1/etc/resolv.conf" "$1/etc/hostname"; : > "$1/etc/apt/sources.list"',
         codename,
         str(target),

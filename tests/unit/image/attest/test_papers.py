@@ -1,4 +1,4 @@
-"""The papers of an image, and what image.check makes of good and bad ones. The image here is a small file."""
+"""The attestations and the signature of an image, and the checks of `image.check`; the image is a small file."""
 
 import json
 import shutil
@@ -50,16 +50,16 @@ def space(tmp_path):
 
 
 def make(space, folder):
-    """An image of a few bytes with its papers and sums, as the recipe lays them into dist/."""
+    """Write a small image with its attestations and checksums to a folder, as the recipe does in dist/."""
     folder.mkdir(exist_ok=True)
     image = folder / f"{NAME}.qcow2"
     image.write_bytes(b"a small image" * 100)
     lock = AptLock.read(space.locks / "apt.lock")
     wanted = {layer: keys.Key(layer[0] * 64, {}) for layer in ("root", *LAYERS)}
     digests = {"raw": "d" * 64, image.name: store.sha256_of(image)}
-    made = [image, *attestations.make(space, folder, name=NAME, digests=digests, lock=lock, wanted=wanted)]
+    files = [image, *attestations.make(space, folder, name=NAME, digests=digests, lock=lock, wanted=wanted)]
     sums = folder / f"{NAME}.SHA256SUMS"
-    sums.write_text("".join(f"{store.sha256_of(file)}  {file.name}\n" for file in made))
+    sums.write_text("".join(f"{store.sha256_of(file)}  {file.name}\n" for file in files))
     return image, sums
 
 
@@ -72,28 +72,28 @@ def key(tmp_path):
     return new
 
 
-def test_the_same_inputs_give_the_same_papers(space, tmp_path):
+def test_the_same_inputs_give_the_same_attestations(space, tmp_path):
     one, two = (make(space, tmp_path / name)[0].parent for name in ("one", "two"))
     names = sorted(file.name for file in one.iterdir())
     assert len(names) == 5
     assert {name: (one / name).read_bytes() for name in names} == {name: (two / name).read_bytes() for name in names}
 
 
-def test_cyclonedx_names_each_file_once_with_hash_and_holders(space, tmp_path):
+def test_cyclonedx_lists_each_file_once_with_its_hash_and_environments(space, tmp_path):
     make(space, tmp_path / "dist")
     bom = json.loads((tmp_path / f"dist/{NAME}.cdx.json").read_text())
-    found = {one["name"]: one for one in bom["components"]}
+    components = {component["name"]: component for component in bom["components"]}
     assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
-    assert sorted(found) == ["bash", "numpy", "sudo"]
-    assert found["bash"]["purl"] == "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=bookworm"
-    assert found["bash"]["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
-    assert [one["value"] for one in found["numpy"]["properties"]] == ["pytorch", "vllm"]
+    assert sorted(components) == ["bash", "numpy", "sudo"]
+    assert components["bash"]["purl"] == "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=bookworm"
+    assert components["bash"]["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
+    assert [entry["value"] for entry in components["numpy"]["properties"]] == ["pytorch", "vllm"]
     assert bom["metadata"]["timestamp"] == "2023-11-14T22:13:20+00:00"
-    depends = next(one for one in bom["dependencies"] if one["ref"] == "image")["dependsOn"]
+    depends = next(entry for entry in bom["dependencies"] if entry["ref"] == "image")["dependsOn"]
     assert len(depends) == 3
 
 
-def test_a_vendors_package_is_the_vendors():
+def test_a_package_of_another_archive_has_the_vendors_namespace():
     deb = Deb("runtime", "nvidia-container-toolkit", "1.17", "amd64", "-", "nvidia-container", 1, "a" * 64, "x.deb")
     security = Deb("base", "sudo", "1", "amd64", "noble-security", "ubuntu-security", 1, "b" * 64, "y.deb")
     assert [part.purl.partition("?")[0] for part in sbom.parts([deb, security], {}, "Ubuntu", "noble")] == [
@@ -102,7 +102,7 @@ def test_a_vendors_package_is_the_vendors():
     ]
 
 
-def test_spdx_is_valid_and_holds_the_same(space, tmp_path):
+def test_spdx_is_valid_and_lists_the_same_files(space, tmp_path):
     make(space, tmp_path / "dist")
     document = parse_file(str(tmp_path / f"dist/{NAME}.spdx.json"))
     assert validate_full_spdx_document(document) == []
@@ -114,13 +114,13 @@ def test_spdx_is_valid_and_holds_the_same(space, tmp_path):
 
 def test_provenance_names_commit_locks_keys_and_builder(space, tmp_path):
     make(space, tmp_path / "dist")
-    said = json.loads((tmp_path / f"dist/{NAME}.provenance.json").read_text())
+    statement = json.loads((tmp_path / f"dist/{NAME}.provenance.json").read_text())
     head = subprocess.check_output(["git", "-C", space.checkout, "rev-parse", "HEAD"], text=True)
-    definition = said["predicate"]["buildDefinition"]
-    assert said["_type"] == "https://in-toto.io/Statement/v1"
-    assert said["predicateType"] == "https://slsa.dev/provenance/v1"
-    assert {one["name"] for one in said["subject"]} == {f"{NAME}.raw", f"{NAME}.qcow2"}
-    dependencies = {one["name"]: one for one in definition["resolvedDependencies"]}
+    definition = statement["predicate"]["buildDefinition"]
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert {subject["name"] for subject in statement["subject"]} == {f"{NAME}.raw", f"{NAME}.qcow2"}
+    dependencies = {entry["name"]: entry for entry in definition["resolvedDependencies"]}
     assert dependencies["checkout"] == {
         "name": "checkout",
         "annotations": {"dirty": False},
@@ -133,11 +133,11 @@ def test_provenance_names_commit_locks_keys_and_builder(space, tmp_path):
         *(f"locks/debian-12/python-{name}.lock" for name in ("salt", "pytorch", "tensorflow", "vllm")),
     }  # fmt: skip
     assert definition["internalParameters"]["keys"]["base"] == "b" * 64
-    assert said["predicate"]["runDetails"]["builder"]["id"]
-    assert str(tmp_path) not in json.dumps(said)
+    assert statement["predicate"]["runDetails"]["builder"]["id"]
+    assert str(tmp_path) not in json.dumps(statement)
 
 
-def test_a_changed_checkout_is_dirty_and_says_what(space):
+def test_a_changed_checkout_is_dirty_and_its_changed_files_are_listed(space):
     (space.checkout / "locks/tools.lock").write_text("changed")
     (space.checkout / "new file").touch()
     statement = provenance.statement(space, {}, {}, 0, {})
@@ -145,7 +145,7 @@ def test_a_changed_checkout_is_dirty_and_says_what(space):
     assert checkout["annotations"] == {"dirty": True, "changed": ["locks/tools.lock", "new file"]}
 
 
-def test_without_git_the_bundle_says_the_commit_or_nobody_does(space):
+def test_without_git_the_commit_comes_from_the_bundle_or_is_unknown(space):
     shutil.rmtree(space.checkout / ".git")
     assert provenance.source(space.checkout) == {"commit": None, "changed": []}
     (space.checkout / "carried").mkdir()
@@ -166,7 +166,7 @@ def test_a_good_image_passes(space, tmp_path, key):
     assert "not asked whose" in check.check(image)[1]
 
 
-def test_an_allowed_signers_file_does_as_well(space, tmp_path, key):
+def test_an_allowed_signers_file_is_accepted_as_well(space, tmp_path, key):
     image, sums = make(space, tmp_path / "dist")
     signature.sign(sums, key("maintainer"))
     public = (tmp_path / "maintainer.pub").read_text()
@@ -175,7 +175,7 @@ def test_an_allowed_signers_file_does_as_well(space, tmp_path, key):
 
 
 @pytest.mark.parametrize("name", ["qcow2", "cdx.json", "spdx.json", "provenance.json"])
-def test_one_flipped_bit_is_named(space, tmp_path, name):
+def test_a_file_with_a_flipped_bit_is_reported(space, tmp_path, name):
     image, _ = make(space, tmp_path / "dist")
     victim = image.with_name(f"{NAME}.{name}")
     content = bytearray(victim.read_bytes())
@@ -189,27 +189,27 @@ def test_a_wrong_key_does_not_pass(space, tmp_path, key):
     image, sums = make(space, tmp_path / "dist")
     signature.sign(sums, key("somebody"))
     key("maintainer")
-    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: not made by a key in .*maintainer.pub$"):
+    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: not made with a key in .*maintainer.pub$"):
         check.check(image, tmp_path / "maintainer.pub")
 
 
-def test_a_missing_signature_does_not_pass_when_one_is_asked_for(space, tmp_path, key):
+def test_a_missing_signature_does_not_pass_if_signers_are_given(space, tmp_path, key):
     image, _ = make(space, tmp_path / "dist")
     key("maintainer")
     with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: missing: the image is not signed$"):
         check.check(image, tmp_path / "maintainer.pub")
 
 
-def test_sums_changed_after_signing_do_not_pass(space, tmp_path, key):
+def test_checksums_changed_after_signing_do_not_pass(space, tmp_path, key):
     image, sums = make(space, tmp_path / "dist")
     signature.sign(sums, key("maintainer"))
     image.write_bytes(b"evil")
     lines = [line for line in sums.read_text().splitlines() if not line.endswith(image.name)]
     sums.write_text("\n".join([*lines, f"{store.sha256_of(image)}  {image.name}"]) + "\n")
-    with pytest.raises(VaultCubeError) as said:
+    with pytest.raises(VaultCubeError) as error:
         check.check(image, tmp_path / "maintainer.pub")
-    assert "SHA256SUMS.sig: does not fit" in str(said.value)
-    assert "provenance.json: of another image" in str(said.value)
+    assert "SHA256SUMS.sig: not a signature of this" in str(error.value)
+    assert "provenance.json: of another image" in str(error.value)
 
 
 def test_a_signature_for_another_purpose_does_not_pass(space, tmp_path, key):
@@ -236,7 +236,7 @@ def test_provenance_of_another_image_does_not_pass(space, tmp_path):
     ('{"_type": "x", "predicateType": "y"}', "not an in-toto statement"),
     (None, "missing: where the image comes from is not known"),
 ])  # fmt: skip
-def test_a_broken_provenance_is_one_line(space, tmp_path, broken, says):
+def test_a_malformed_provenance_is_an_error_of_one_line(space, tmp_path, broken, says):
     image, sums = make(space, tmp_path / "dist")
     statement = image.with_name(f"{NAME}.provenance.json")
     statement.unlink()
@@ -253,29 +253,29 @@ def test_a_broken_provenance_is_one_line(space, tmp_path, broken, says):
     (lambda image, sums: sums.unlink(), "no SHA256SUMS beside it lists it"),
     (lambda image, sums: sums.write_text("nonsense\n"), "line 1: not a checksum"),
 ])  # fmt: skip
-def test_missing_and_broken_files_are_one_line(space, tmp_path, change, says):
+def test_missing_and_malformed_files_are_errors(space, tmp_path, change, says):
     image, sums = make(space, tmp_path / "dist")
     change(image, sums)
     with pytest.raises(VaultCubeError, match=says):
         check.check(image)
 
 
-def test_keys_that_cannot_sign_are_one_line(space, tmp_path, key):
+def test_keys_that_cannot_sign_are_errors(space, tmp_path, key):
     _, sums = make(space, tmp_path / "dist")
-    with pytest.raises(VaultCubeError, match="no such key"):
+    with pytest.raises(VaultCubeError, match="nowhere: no such file"):
         signature.sign(sums, tmp_path / "nowhere")
     (tmp_path / "noise").write_text("noise")
-    with pytest.raises(VaultCubeError, match=r"noise: ssh-keygen cannot sign with it: "):
+    with pytest.raises(VaultCubeError, match=r"noise: ssh-keygen cannot sign with this key: "):
         signature.sign(sums, tmp_path / "noise")
     assert not signature.of(sums).exists()
     private = key("maintainer")
     signature.sign(sums, private)
-    with pytest.raises(VaultCubeError, match=r"a private key: name its public half"):
+    with pytest.raises(VaultCubeError, match=r"this is a private key: name its public half"):
         signature.verify(sums, private)
 
 
-def test_publishing_covers_the_papers_and_drops_an_older_signature(space, tmp_path, key):
-    folder, dist = tmp_path / "made", space.checkout / "dist"
+def test_publishing_lists_the_attestations_in_the_checksums_and_removes_an_older_signature(space, tmp_path, key):
+    folder, dist = tmp_path / "image", space.checkout / "dist"
     image, sums = make(space, folder)
     manifest = {"name": NAME, "files": {name: {"sha256": digest} for name, digest in check.read(sums).items()}}
     sums.unlink()
@@ -292,7 +292,7 @@ def test_publishing_covers_the_papers_and_drops_an_older_signature(space, tmp_pa
     assert set(check.read(dist / f"{NAME}.SHA256SUMS")) == names - {f"{NAME}.SHA256SUMS", f"{NAME}.manifest.json"}
 
 
-def test_a_bundle_has_sums_and_a_signature_and_no_provenance(tmp_path, key):
+def test_a_bundle_has_checksums_and_a_signature_and_no_provenance(tmp_path, key):
     bundle = tmp_path / f"{NAME}.bundle.tar"
     bundle.write_bytes(b"bundle")
     sums = tmp_path / f"{NAME}.bundle.SHA256SUMS"

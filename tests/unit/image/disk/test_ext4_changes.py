@@ -1,6 +1,6 @@
-"""The commands that bring a file system from the layers below to the whole tree; plain folders stand for the mounts.
+"""The debugfs commands that add the top layer to the layers below; plain folders stand for the mounts.
 
-tests/integration/test_disk.py has debugfs follow them.
+tests/integration/test_disk.py runs debugfs with them.
 """
 
 import os
@@ -20,8 +20,8 @@ def trees(tmp_path):
     return tmp_path
 
 
-def told(trees):
-    """The commands without those that set fields."""
+def commands(trees):
+    """Return the commands without those that set fields."""
     lines = list(ext4_changes.commands(*(trees / name for name in ("below", "tree", "top")), EPOCH, trees / "values"))
     assert lines[0] == f"set_current_time @{EPOCH}"
     return [line for line in lines[1:] if not line.startswith("set_inode_field ")]
@@ -33,25 +33,25 @@ def put(trees, path, content, *names):
         (trees / name / path).write_text(content)
 
 
-def test_a_new_file_is_written_where_it_belongs(trees):
+def test_a_new_file_is_written_to_its_folder(trees):
     put(trees, "etc/new", "x", "tree", "top")
-    assert told(trees) == ['cd "/"', 'mkdir "etc"', 'cd "/etc"', f'write "{trees}/tree/etc/new" "new"']
+    assert commands(trees) == ['cd "/"', 'mkdir "etc"', 'cd "/etc"', f'write "{trees}/tree/etc/new" "new"']
 
 
-def test_what_is_changed_is_written_anew(trees):
+def test_a_changed_file_is_removed_and_written_again(trees):
     put(trees, "etc/conf", "old", "below")
     put(trees, "etc/conf", "new", "tree", "top")
-    assert told(trees) == ['cd "/etc"', 'rm "./conf"', 'cd "/etc"', f'write "{trees}/tree/etc/conf" "conf"']
+    assert commands(trees) == ['cd "/etc"', 'rm "./conf"', 'cd "/etc"', f'write "{trees}/tree/etc/conf" "conf"']
 
 
-def test_what_the_layer_took_away_goes_and_what_it_did_not_touch_stays(trees):
+def test_files_that_the_layer_removed_are_removed_and_all_others_stay(trees):
     for path in ("etc/gone/a", "etc/gone/deep/b"):
         put(trees, path, "x", "below")
     for path in ("etc/stays", "usr/untouched"):
         put(trees, path, "x", "below", "tree")
     (trees / "top/etc").mkdir()
-    (trees / "top/etc/gone").write_text("stands for a whiteout: the tree does not show it")
-    assert told(trees) == [
+    (trees / "top/etc/gone").write_text("stands for a whiteout, which is not visible in the tree")
+    assert commands(trees) == [
         *('cd "/etc/gone"', 'rm "./a"', 'cd "/etc/gone/deep"', 'rm "./b"'),
         *('cd "/etc/gone"', 'rmdir "./deep"', 'cd "/etc"', 'rmdir "./gone"'),
     ]
@@ -63,26 +63,26 @@ def test_a_folder_becomes_a_link_and_a_file_a_folder(trees):
     for name in ("tree", "top"):
         (trees / name / "one").symlink_to("two/")
         put(trees, "two/in", "y", name)
-    assert told(trees) == [
+    assert commands(trees) == [
         *('cd "/one"', 'rm "./in"', 'cd "/"', 'rmdir "./one"', 'cd "/"', 'symlink "one" "two/"'),
         *('cd "/"', 'rm "./two"', 'cd "/"', 'mkdir "two"', 'cd "/two"', f'write "{trees}/tree/two/in" "in"'),
     ]
 
 
-def test_a_second_name_is_a_link(trees):
+def test_a_second_name_of_a_file_is_a_hard_link(trees):
     for name in ("tree", "top"):
         put(trees, "a", "x", name)
         os.link(trees / name / "a", trees / name / "b")
-    assert told(trees) == ['cd "/"', f'write "{trees}/tree/a" "a"', 'cd "/"', 'ln "/a" "./b"']
+    assert commands(trees) == ['cd "/"', f'write "{trees}/tree/a" "a"', 'cd "/"', 'ln "/a" "./b"']
 
 
-def test_names_are_words_whatever_is_in_them(trees):
+def test_names_with_spaces_and_quotes_are_quoted(trees):
     for name in ("tree", "top"):
         put(trees, 'a "b" c', "x", name)
-    assert told(trees)[1] == f'write "{trees}/tree/a ""b"" c" "a ""b"" c"'
+    assert commands(trees)[1] == f'write "{trees}/tree/a ""b"" c" "a ""b"" c"'
 
 
-def test_a_second_name_is_counted(trees):
+def test_a_hard_link_updates_the_link_count(trees):
     for name in ("tree", "top"):
         put(trees, "a", "x", name)
         os.link(trees / name / "a", trees / name / "b")
@@ -90,7 +90,7 @@ def test_a_second_name_is_counted(trees):
     assert 'set_inode_field "/a" links_count 2' in lines
 
 
-def test_every_entry_has_its_owner_mode_and_times(trees):
+def test_every_file_gets_its_owner_mode_and_times(trees):
     put(trees, "tool", "x", "tree", "top")
     (trees / "tree/tool").chmod(0o4755)
     os.utime(trees / "tree/tool", (5, 1_600_000_000))
@@ -105,13 +105,13 @@ def test_every_entry_has_its_owner_mode_and_times(trees):
     ]
 
 
-def test_what_debugfs_cannot_make_is_said(trees):
+def test_a_file_that_debugfs_cannot_create_is_an_error(trees):
     for name in ("tree", "top"):
         os.mkfifo(trees / name / "pipe")
-    with pytest.raises(ValueError, match="pipe: neither a file nor a folder nor a link"):
-        told(trees)
+    with pytest.raises(ValueError, match="pipe: not a regular file, folder or symbolic link"):
+        commands(trees)
     for name in ("tree", "top"):
         (trees / name / "pipe").unlink()
         put(trees, "two\nlines", "x", name)
-    with pytest.raises(ValueError, match="no name with a line break"):
-        told(trees)
+    with pytest.raises(ValueError, match="does not support names with a line break"):
+        commands(trees)

@@ -1,6 +1,6 @@
-"""What the qcow2 writer leaves, read back by the format's own description (QEMU's docs/interop/qcow2.txt).
+"""Read the output of the qcow2 writer with a reader that follows the format's specification, docs/interop/qcow2.txt.
 
-tests/integration/test_forms.py has qemu-img read it.
+tests/integration/test_disk.py reads it with qemu-img.
 """
 
 import io
@@ -18,7 +18,7 @@ TEXT = b"a line of a log, and another\n" * 10000
 
 
 class Reader:
-    """A qcow2 with compressed clusters: its disk, and how often each cluster of the file is used and counted."""
+    """A qcow2 with compressed clusters: its disk, and the actual and recorded references to each cluster."""
 
     def __init__(self, content):
         self.content = content
@@ -67,10 +67,10 @@ class Reader:
         return self.content[start : start + CLUSTER]
 
 
-def written(disk, piece=1 << 20):
+def written(disk, chunk=1 << 20):
     out = io.BytesIO()
     writer = qcow2.Writer(out, len(disk))
-    runs = [writer.add(*qcow2.pack(disk[at : at + piece])) for at in range(0, len(disk), piece)]
+    runs = [writer.add(*qcow2.pack(disk[at : at + chunk])) for at in range(0, len(disk), chunk)]
     writer.close()
     return out.getvalue(), runs
 
@@ -90,7 +90,7 @@ DISKS = {
 
 
 @pytest.mark.parametrize("name", DISKS)
-def test_what_was_written_is_read_and_every_cluster_counted(name):
+def test_the_disk_is_read_back_and_all_refcounts_are_correct(name):
     content, _ = written(DISKS[name])
     read = Reader(content)
     assert read.size == len(DISKS[name])
@@ -99,13 +99,13 @@ def test_what_was_written_is_read_and_every_cluster_counted(name):
     assert not any(read.counted[len(read.used) :])
 
 
-def test_what_a_piece_is_packed_to_lies_in_the_runs_that_are_told():
+def test_the_returned_runs_hold_the_content_of_a_chunk():
     disk = DISKS["all of it"]
     content, runs = written(disk)
-    for number, found in enumerate(runs):
+    for number, ranges in enumerate(runs):
         packed = qcow2.pack(disk[number << 20 : (number + 1) << 20])[1]
-        assert b"".join(content[offset : offset + size] for offset, size in found) == packed
+        assert b"".join(content[offset : offset + size] for offset, size in ranges) == packed
 
 
-def test_nothing_takes_no_room():
+def test_an_empty_disk_takes_only_the_clusters_of_header_and_tables():
     assert len(written(bytes(64 << 20))[0]) == 4 * CLUSTER  # header, table of tables, refcounts and their table

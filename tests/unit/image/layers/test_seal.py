@@ -1,4 +1,4 @@
-"""Each step of the seal on a small tree: what goes, what stays, the same again; and nothing outside the tree, ever."""
+"""Each step of the seal removes its files and no others, is idempotent, and changes nothing outside the tree."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ EPOCH = 1_700_000_000
 
 @pytest.fixture
 def tree(tmp_path):
-    """A folder that a layer may have written, beside a folder of the building machine that no step may touch."""
+    """A folder with files as a layer may have written them."""
     top = tmp_path / "tree"
     for path, text in FILES.items():
         file = top / path
@@ -69,7 +69,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("step", seal.STEPS, ids=lambda step: step.__name__)
-def test_a_step_changes_nothing_the_second_time(tree, step):
+def test_a_step_is_idempotent(tree, step):
     step(tree, EPOCH)
     once = tree_manifest.entries(tree)
     step(tree, EPOCH)
@@ -77,12 +77,12 @@ def test_a_step_changes_nothing_the_second_time(tree, step):
 
 
 def changed(before, after):
-    """What differs beside times: those of a file that is written again are the last step's business."""
+    """Return the differences except modification times, which only the last step sets."""
     return [line for line in tree_manifest.differences(before, after) if not line.endswith(": mtime")]
 
 
 @pytest.mark.parametrize("step", seal.STEPS, ids=lambda step: step.__name__)
-def test_a_step_is_content_with_a_folder_that_has_nothing_for_it(tmp_path, step):
+def test_a_step_leaves_a_folder_without_its_files_unchanged(tmp_path, step):
     (tmp_path / "usr").mkdir()
     step(tmp_path, EPOCH)
     assert [path.name for path in tmp_path.iterdir()] == ["usr"]
@@ -97,14 +97,14 @@ def test_a_step_has_a_reason(step):
 def test_a_step_removes_its_files_and_no_other(tree, step):
     before = {path for path in FILES if (tree / path).exists()}
     step(tree, EPOCH)
-    gone = {path for path in before if not (tree / path).exists()}
-    # Salt's log is a log, too
-    assert gone - {"var/log/salt/minion"} == set(REMOVED[step]) - {"var/log/salt/minion"}
+    removed = {path for path in before if not (tree / path).exists()}
+    # two steps remove Salt's log: build_residue and logs
+    assert removed - {"var/log/salt/minion"} == set(REMOVED[step]) - {"var/log/salt/minion"}
     for path in REMOVED[step]:
         assert not (tree / path).exists()
 
 
-def test_the_whole_seal_twice_is_the_same_and_keeps_what_is_no_trace(tree):
+def test_the_whole_seal_is_idempotent_and_keeps_all_other_files(tree):
     seal.seal(tree, EPOCH)
     once = tree_manifest.entries(tree)
     seal.seal(tree, EPOCH)
@@ -113,12 +113,12 @@ def test_the_whole_seal_twice_is_the_same_and_keeps_what_is_no_trace(tree):
         assert (tree / path).read_text() == "kept"
 
 
-def test_the_machine_id_is_empty_but_there(tree):
+def test_the_machine_id_is_an_empty_file(tree):
     seal.machine_identity(tree, EPOCH)
     assert (tree / "etc/machine-id").read_text() == ""
 
 
-def test_logs_that_daemons_look_for_stay_empty_and_so_do_the_folders(tree):
+def test_logs_that_daemons_require_stay_as_empty_files_and_log_folders_stay(tree):
     seal.logs(tree, EPOCH)
     assert {path.name: path.read_text() for path in (tree / "var/log").iterdir() if path.is_file()} == {
         "wtmp": "", "btmp": "", "lastlog": "",
@@ -126,7 +126,7 @@ def test_logs_that_daemons_look_for_stay_empty_and_so_do_the_folders(tree):
     assert (tree / "var/log/apt").is_dir()
 
 
-def test_passwords_were_changed_on_the_lock_s_day_and_one_that_must_be_changed_still_must(tree):
+def test_passwords_get_the_lock_s_day_except_those_that_must_be_changed(tree):
     (tree / "etc/shadow").chmod(0o640)
     seal.password_dates(tree, EPOCH)
     assert [line.split(":")[2] for line in (tree / "etc/shadow").read_text().splitlines()] == ["19675", "19675", "0"]
@@ -134,28 +134,28 @@ def test_passwords_were_changed_on_the_lock_s_day_and_one_that_must_be_changed_s
     assert stat.S_IMODE((tree / "etc/shadow").stat().st_mode) == 0o640
 
 
-def test_uv_s_note_goes_with_its_line_and_no_other(tree):
+def test_uv_s_cache_file_is_removed_with_its_line_in_record(tree):
     seal.uv_traces(tree, EPOCH)
     info = tree / "opt/vault-cube/salt/lib/python3.11/site-packages/a-1.dist-info"
     assert [path.name for path in info.iterdir()] == ["RECORD"]
     assert (info / "RECORD").read_text() == "a.py,sha256=x,1\na-1.dist-info/RECORD,,\n"
 
 
-def test_times_are_clamped_down_never_up_and_have_whole_seconds(tree):
+def test_times_are_lowered_to_the_lock_s_timestamp_and_truncated_to_seconds(tree):
     new, old = tree / "usr/bin/tool", tree / "etc/passwd"
     os.utime(old, ns=(5, 1_000_000_000_500_000_000))
     (tree / "link").symlink_to("/nowhere")
     seal.times(tree, EPOCH)
     assert new.stat().st_mtime_ns == EPOCH * 10**9
     assert old.stat().st_mtime_ns == 1_000_000_000 * 10**9
-    # whoever reads it, or no machine that notes it: the file system of the image says the lock's moment
+    # access times must not depend on reads or on the mount option noatime
     assert old.stat().st_atime_ns == EPOCH * 10**9
     assert (tree / "link").lstat().st_mtime_ns == EPOCH * 10**9
     assert tree.stat().st_mtime_ns == EPOCH * 10**9
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a whiteout is a device: needs root")
-def test_what_the_layer_itself_removed_stays_removed(tree):
+def test_a_file_that_the_layer_removed_stays_removed(tree):
     whiteout = tree / "var/cache/man/index.db"
     whiteout.unlink()
     os.mknod(whiteout, 0o000 | stat.S_IFCHR, 0)
@@ -168,7 +168,7 @@ LINKS = ("var/tmp", "tmp", "var/log", "var/backups", "etc", "var", "var/lib/dpkg
 
 @pytest.mark.parametrize("place", LINKS)
 def test_a_link_that_leads_out_of_the_tree_is_not_followed(tmp_path, place):
-    """`/var/tmp -> /tmp` in a tree would be this machine's /tmp."""
+    """The link `/var/tmp -> /tmp` in a tree leads to this machine's /tmp."""
     outside = tmp_path / "machine"
     for path, text in FILES.items():
         file = outside / path

@@ -1,0 +1,56 @@
+"""The steps of `recipe.make_disk`, with a small raw disk in place of one that the tools tree makes."""
+
+import hashlib
+import json
+from types import SimpleNamespace
+
+import pytest
+from copied import checkout, workspace  # noqa: F401 fixtures
+
+from vault_cube.image import recipe, store
+from vault_cube.image.attest import attestations
+from vault_cube.image.cache import keys, layer_cache
+
+RAW = b"a small disk" * 100_000
+
+
+@pytest.fixture
+def space(workspace, monkeypatch):  # noqa: F811
+    """A workspace whose layers are built and whose disk has the content RAW."""
+    layer_keys = {name: keys.Key(f"key of {name}", {}) for name in keys.ORDER}
+    layers = [SimpleNamespace(meta={"bytes": 1}, manifest=list) for _ in keys.ORDER]
+    monkeypatch.setattr(keys, "layer_keys", lambda _: layer_keys)
+    monkeypatch.setattr(recipe, "make_layers", lambda _: layers)
+    monkeypatch.setattr(layer_cache, "sound", lambda entry: entry)
+    monkeypatch.setattr(recipe.raw_disk, "make", make_raw_disk)
+    monkeypatch.setattr(attestations, "make", lambda *_, **__: [])
+    return workspace()
+
+
+def make_raw_disk(space, _entries, _epoch, folder):
+    space.logs.mkdir(parents=True, exist_ok=True)
+    (folder / "disk.raw").write_bytes(RAW)
+
+
+def test_the_image_folder_has_all_formats_and_a_manifest_with_their_digests(space):
+    old = space.build / "image/old.qcow2"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    manifest = recipe.make_disk(space)
+    folder, name = space.build / "image", recipe.basename(space)
+    files = {f"{name}.{form}" for form in space.settings.image.formats}
+    assert {file.name for file in folder.iterdir()} == files | {f"{name}.manifest.json"}
+    assert set(manifest["files"]) == files
+    for file, entry in manifest["files"].items():
+        assert entry == {"sha256": store.sha256_of(folder / file), "bytes": (folder / file).stat().st_size}
+    assert manifest["raw_sha256"] == hashlib.sha256(RAW).hexdigest()
+    assert json.loads((folder / f"{name}.manifest.json").read_text()) == manifest
+    assert set(recipe.read_times(recipe.times_file(space))) == {"disk", "formats", "attestations"}
+    assert not list((space.cache / "work").iterdir())
+
+
+def test_an_image_that_is_up_to_date_is_not_made_again(space, monkeypatch, capsys):
+    manifest = recipe.make_disk(space)
+    monkeypatch.setattr(recipe, "make_layers", lambda _: pytest.fail("the layers were made again"))
+    assert recipe.make_disk(space) == manifest
+    assert "is up to date; nothing to do" in capsys.readouterr().err
