@@ -17,15 +17,17 @@ def validate(config):
 
 def beacon(config):
     """
-    Report what is new at the GPUs; the first call starts to listen for XIDs.
+    Look at the GPUs and report what is new; the first look begins to listen.
 
-    The events are ``salt/beacon/<minion>/gpu/xid``, ``…/lost`` and ``…/back``; a machine without a driver sends none.
+    Events are named ``salt/beacon/<minion>/gpu/xid``, ``…/lost``, ``…/back`` and ``…/added``. A machine without a
+    driver has none. A GPU that hung is asked again once a minute. Between two looks a child process keeps NVML open,
+    and a GPU that is open cannot be reset: ``gpu.reset`` stops the minion for that time.
 
     interval
-        time between two calls, seconds
+        time between two calls, in seconds
 
     answer_s
-        time limit for an answer of the driver, seconds; on a box the pillar's gpu:answer_s
+        time limit for an answer of the driver, in seconds; on a box the pillar's gpu:answer_s
 
     .. code-block:: yaml
 
@@ -39,12 +41,13 @@ def beacon(config):
 
     if "gpu_watch" not in __context__:
         answer_s = next(setting["answer_s"] for setting in config if "answer_s" in setting)
-        __context__["gpu_watch"] = Watch(Session(answer_s))
+        # the minion waits for the answer: once a GPU has hung, the others get less time
+        __context__["gpu_watch"] = Watch(Session(answer_s, later_s=0.5, retry_s=60))
     return __context__["gpu_watch"].look()
 
 
 def close(config):
-    """End the process that asks the driver; Salt calls it when beacons are configured anew."""
+    """End the process that asks the driver; Salt calls it when the beacons' configuration changes."""
     watch = __context__.pop("gpu_watch", None)
     if watch:
         watch.close()

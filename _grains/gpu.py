@@ -1,33 +1,33 @@
-"""The grain `gpu`: which GPUs the box has, and of which driver; never a traceback."""
+"""The grain `gpu`: which GPUs the box has, and of which driver. Never a traceback, and never longer than 3 s."""
 
 
 def _begun():
-    """A session that opens NVML meanwhile; nothing where there is no driver, which most machines have not."""
+    """A session whose child opens NVML in the background; None on a machine without NVIDIA's library."""
     try:
         from vault_cube.gpu.nvml.device import absent
 
         if absent():
             return None
-        from vault_cube.gpu.nvml.session import Session
+        from vault_cube.gpu.nvml.session import GRAIN_S, Session
 
-        session = Session()
+        session = Session(*GRAIN_S)
         session.begin()
-    except Exception:  # told by gpu() below, which meets it again
+    except Exception:  # gpu() below meets the same error, and reports it
         return None
     return session
 
 
-# Salt loads every grain's module before it asks its own grains, and NVML opens meanwhile: on an H200 the grain took
-# 46 ms then, 104 before (benchmarks/gpu_cost.py)
+# Salt loads every grain's module before it asks its own grains, and NVML opens in that time: on an H200 the grain took
+# 46 ms, and 104 without this (benchmarks/gpu_cost.py)
 _SESSION = _begun()
 
 
 def gpu():
     """
-    count, devices, driver_version, kernel_module, accelerator, and `problem`, why it is empty. Never raises.
+    Return count, devices, driver_version, kernel_module, accelerator, and `problem` if a GPU or the driver is not well.
 
     devices: index, name, uuid, serial, memory_mib, compute_capability, family, pcie, vbios, ecc, mig; what a card lacks
-    is absent.
+    is absent. A driver that hangs costs 3 s at most, whatever the number of GPUs. Never raises.
 
     CLI Example:
 
@@ -43,10 +43,10 @@ def gpu():
 
             if problem := absent():
                 return {"gpu": nothing(problem)}
-        from vault_cube.gpu.nvml.session import Session
+        from vault_cube.gpu.nvml.session import GRAIN_S, Session
         from vault_cube.gpu.read.facts import facts
 
-        with _SESSION or Session() as session:
+        with _SESSION or Session(*GRAIN_S) as session:
             return {"gpu": facts(session)}
     except Exception as err:  # a grain that raises is a traceback in every Salt command
         return {"gpu": {"count": 0, "devices": [], "accelerator": "cpu", "problem": f"{type(err).__name__}: {err}"}}

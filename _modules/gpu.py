@@ -110,6 +110,41 @@ def validate(load=True):
     return _asked("validate", load=load)
 
 
+def reset(index, test=False):
+    """
+    Reset one GPU: stop the services that hold the GPUs (pillar ``gpu:reset:stop``), reset it, start them again.
+
+    ``nvidia-smi --gpu-reset`` alone refuses while the persistence daemon, the exporter or the minion's beacon hold the
+    GPU. Fails if a program uses it. A GPU that cannot be reset by itself (many with a display, or with NVLink) needs a
+    reboot.
+
+    index
+        number of the GPU, as ``gpu.detect`` shows it
+
+    test
+        return the commands, and run none
+
+    Returns gpu, commands, reset (whether it worked), said (the last line of nvidia-smi).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call --local gpu.reset 2 test=True
+        salt-call --local gpu.reset 2
+    """
+    from salt.exceptions import CommandExecutionError
+
+    from vault_cube.errors import VaultCubeError
+    from vault_cube.gpu import verbs
+
+    try:
+        found, __context__["retcode"] = verbs.reset(__pillar__, int(index), test=bool(test))
+    except (VaultCubeError, ValueError) as err:
+        raise CommandExecutionError(str(err)) from None
+    return found
+
+
 def benchmark(suite=None, quick=False, force=False):
     """
     Measure what the box can do, judge it by the pillar's thresholds, and publish the grain ``gpu_benchmark``.

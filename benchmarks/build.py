@@ -1,17 +1,20 @@
-"""Seconds per stage of a build, and the ratio of the whole to its floor. Run as root by the checkout's own Python.
+"""Measure a build: seconds per stage, and the ratio of the total to a lower bound.
+
+Run as root with the checkout's Python:
 
     .venv/bin/python benchmarks/build.py [--target debian-12]
 
-Both start from a filled store and a finished tools tree, and end with a qcow2 and a raw.zst:
+Both sides start with a filled store and a finished tools tree, and end with a qcow2 and a raw.zst:
 
-* ours: `salt-call image.layer validation` and `image.disk`, from an empty layer cache;
-* the floor: the same packages and wheels put on disk by plain calls, nothing else: one mmdebstrap with all packages,
-  uv for each environment (compiled), mke2fs, qemu-img, zstd. No layers, no states, no seal, no hashing, no check of
-  what was installed; what comes out of it is not configured and not the same twice.
+* ours: `salt-call image.layer validation` and `image.disk`, with an empty layer cache;
+* the lower bound (`floor`): the same packages and wheels, written to disk by plain commands only: one mmdebstrap with
+  all packages, uv for each environment (with byte code), mke2fs, qemu-img, zstd. It has no layers, states, seal, hashes
+  or checks of the installed packages; its image is not configured, and not reproducible.
 
-Then a change in layer 5, a line more in a runbook that the box carries, three times: the same two stages again.
+Then layer 5 is changed three times, by one more line in a runbook that the box carries, and the same two stages run
+again.
 
-Downloads, the tools tree and the boot test are on neither side. Prints one JSON document.
+Downloads, the tools tree and the boot test are not part of either side. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ MIB = 1 << 20
 STORE = Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
 
 
-# with more threads (-W) qemu-img writes clusters in the order they are ready: another image each time
+# without -W: with it, qemu-img writes clusters in the order in which they are ready, so each image would differ
 PACK = {
     "qcow2": [
         *("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"),
@@ -51,6 +54,7 @@ PACK = {
 
 
 def timed(seconds: dict[str, float], name: str, work: Callable[[], object]) -> None:
+    """Do the work, and add its duration to `seconds` under its name."""
     print(f"  {name} …", file=sys.stderr)
     started = time.monotonic()
     work()
@@ -58,10 +62,14 @@ def timed(seconds: dict[str, float], name: str, work: Callable[[], object]) -> N
 
 
 CHANGES = 3
+"""Number of rebuilds after a change in layer 5."""
 
 
 def ours(target: str, folder: Path) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Build in a copy of this checkout with a cache of its own: seconds of the build, and of each change after it."""
+    """Build in a copy of this checkout with its own cache.
+
+    Returns seconds by stage of the build, and the same for each change after it.
+    """
     checkout = folder / "checkout"
     names = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, check=True).stdout.decode()
     for name in names.split("\0")[:-1]:
@@ -83,7 +91,7 @@ def ours(target: str, folder: Path) -> tuple[dict[str, float], list[dict[str, fl
         times.unlink(missing_ok=True)
         seconds: dict[str, float] = {}
         timed(seconds, "layers", lambda: stage("image.layer", "validation"))
-        timed(seconds, "disk and forms", lambda: stage("image.disk"))
+        timed(seconds, "disk and formats", lambda: stage("image.disk"))
         return {**json.loads(times.read_text()), "whole": round(sum(seconds.values()), 2)}
 
     whole, changes = image(), []
@@ -95,7 +103,7 @@ def ours(target: str, folder: Path) -> tuple[dict[str, float], list[dict[str, fl
 
 
 def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
-    """The same packages, wheels and forms by plain calls."""
+    """Build the same packages, wheels and formats with plain commands; return seconds by step."""
     locks = TOP / "locks" / target
     lock, log, store = AptLock.read(locks / "apt.lock"), folder / "log", Store(STORE)
     tree = next(
@@ -135,7 +143,7 @@ def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
         )
         install = ["/run/uv", "pip", "install", "--python", f"{place}/bin/python", "--require-hashes", "--no-deps"]
         ready = [wheel for wheel in wheels if wheel.file.endswith(".whl")]
-        if len(ready) < len(wheels):  # a source archive is built with what the lock has
+        if len(ready) < len(wheels):  # source archives are built last, with the locked build tools
             (work / "ready.txt").write_text(pylock.text(ready))
             plain([*install, "-r", "/run/work/ready.txt"], work / "tree", environment=variables)
             install.append("--no-build-isolation")
@@ -159,8 +167,8 @@ def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
     timed(seconds, "mmdebstrap", packages)
     timed(seconds, "uv", environments)
     timed(seconds, "mke2fs", file_system)
-    for form, command in PACK.items():
-        timed(seconds, form, lambda command=command: plain(command))
+    for file_format, command in PACK.items():
+        timed(seconds, file_format, lambda command=command: plain(command))
     return {**seconds, "whole": round(sum(seconds.values()), 2)}
 
 
@@ -173,18 +181,20 @@ def main() -> None:
     cache = default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=cache) as folder:
-        mine, changes = ours(options.target, Path(folder))
+        measured, changes = ours(options.target, Path(folder))
         plain = floor(options.target, Path(folder), options.codename)
     print(
         json.dumps(
             {
                 "target": options.target,
                 "unit": "seconds",
-                "ours": mine,
+                "ours": measured,
                 "floor": plain,
-                "ratio": round(mine["whole"] / plain["whole"], 3),
+                "ratio": round(measured["whole"] / plain["whole"], 3),
                 "a change in layer 5": changes,
-                "its share of the whole": round(statistics.median(one["whole"] for one in changes) / mine["whole"], 3),
+                "its share of the whole": round(
+                    statistics.median(change["whole"] for change in changes) / measured["whole"], 3
+                ),
                 "processors": os.cpu_count(),
                 "load_average": {"before": before, "after": os.getloadavg()},
                 "date": time.strftime("%Y-%m-%d"),

@@ -1,9 +1,9 @@
-"""Seconds that the keys of all layers take. Run by the checkout's own Python.
+"""Measure how long the keys of all layers take, in seconds. Run it with the checkout's Python.
 
     .venv/bin/python benchmarks/keys.py [--target debian-12] [--runs 15]
 
-Each sample is a process that has computed none before: `keys.layer_keys` reads the lock and every file that a key is
-made of. The start of Python and Salt's rendering of the pillar are not in it. Prints one JSON document.
+Each sample is a new process, so no key is computed yet: `keys.layer_keys` reads the lock and all files that are part of
+a key. Starting Python and rendering the pillar are not measured. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ TOP = Path(__file__).resolve().parent.parent
 LIMIT_S = 0.3
 
 
-def one(target: str) -> None:
-    """Compute the keys of a target and print how long that took, in seconds: wall, and the processor's."""
+def time_keys(target: str) -> None:
+    """Compute the keys of a target, and print the seconds of wall and CPU time as JSON."""
     import salt.config
     import salt.loader
     from salt.pillar import get_pillar
@@ -37,8 +37,10 @@ def one(target: str) -> None:
     pillar = json.loads(json.dumps(get_pillar(opts, salt.loader.grains(opts), opts["id"], None).compile_pillar()))
     space = Workspace(TOP, check(pillar), pillar)
     started, before = time.perf_counter(), time.process_time()
-    found = keys.layer_keys(space)
-    print(json.dumps({"wall": time.perf_counter() - started, "cpu": time.process_time() - before, "keys": len(found)}))
+    computed = keys.layer_keys(space)
+    print(
+        json.dumps({"wall": time.perf_counter() - started, "cpu": time.process_time() - before, "keys": len(computed)})
+    )
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
-        one(chosen.target)
+        time_keys(chosen.target)
         return
 
     from vault_cube.bench.run.machine import describe
@@ -58,10 +60,10 @@ def main() -> None:
         json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
         for _ in range(chosen.runs)
     ]
-    found = {}
+    spread = {}
     for what in ("wall", "cpu"):
         values = sorted(round(sample[what], 4) for sample in samples)
-        found[f"{what}_s"] = {"median": statistics.median(values), "least": values[0], "most": values[-1]}
+        spread[f"{what}_s"] = {"median": statistics.median(values), "least": values[0], "most": values[-1]}
     described = describe([], None, False, None)
     document = {
         "date": time.strftime("%Y-%m-%d"),
@@ -70,7 +72,7 @@ def main() -> None:
         "command": f"benchmarks/keys.py --target {chosen.target} --runs {chosen.runs}",
         "keys": samples[0]["keys"],
         "limit_s": LIMIT_S,
-        **found,
+        **spread,
     }
     print(json.dumps(document, indent=1))
 

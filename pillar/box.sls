@@ -243,23 +243,41 @@ validation:
 
 gpu:
   # NVML answers in microseconds. Without persistence mode it initialises each card first, which takes seconds
-  answer_s: 10
+  answer_s: 5
   model: null
   compute_mode: default
   mig: false
   health:
     window_s: 0.05
     load_s: 4
-    # a card's own limits (nvidia-smi -q -d TEMPERATURE) apply if they are lower
-    celsius: {warning: 85, fault: 92, fan: 65}
+    # A card's own limits (nvidia-smi -q -d TEMPERATURE) apply if they are lower.
+    # margin: cold cards that have none return 0 or less (gpud, components/accelerator/nvidia/temperature); an H200 slows down
+    # at -2 and shuts down at -8 (nvidia-smi -q, T.Limit thresholds)
+    celsius: {warning: 85, fault: 92, fan: 65, margin_from: 75, margin_fault: -5}
     # 1.0: a card under full load is always at its power cap, so this reason is normal
     throttle_share: {sw_power_cap: 1.0, board_limit: 1.0, reliability: 1.0, sync_boost: 1.0}
     ecc_corrected: 10
     pcie_replays: 100
+    # faults of generation 5 links first show under load (github.com/vllm-project/vllm/issues/14628)
+    pcie_replays_loaded: 10
     pcie_corrected: 100
+    # DCGM, DcgmGPUHardwareLimits.h: DCGM_LIMIT_MAX_ROW_REMAP_UNCORRECTABLE
+    remapped_rows: 512
+    # NVIDIA, "Dynamic Page Retirement", RMA policy; DCGM_LIMIT_MAX_RETIRED_PAGES_SOFT_LIMIT
+    retired_pages: {fault: 60, double_bit: 15}
+    # NVML's reading is an average over one second (nvml.h, nvmlDeviceGetPowerUsage), so short peaks are not visible
+    power_over: 0.1
+    held_down_s: {thermal: 60, sw_thermal: 60, hw_thermal: 1, power_brake: 1}
+    # three bridges of four links (github.com/Azure/azurehpc-health-checks/issues/162)
+    nvlinks: {H100 NVL: 12, H100 PCIe: 12}
     xid_hours: 24
     held_mib: 1024
+    # CHECK: REASON accepts the warnings of a check; to accept faults, or only some GPUs or XIDs:
+    # pcie slot: {reason: the slot has 8 lanes, gpus: [3], faults: true, xids: []}
     accepted: {}
+  reset:
+    # `nvidia-smi --gpu-reset` refuses while these units run (github.com/NVIDIA/NVSentinel/issues/1690)
+    stop: [vault-cube-gpus.timer, vault-cube-gpus.service, nvidia-dcgm.service, salt-minion.service, nvidia-persistenced.service]
 
 benchmark:
   results: /var/lib/vault-cube/benchmarks

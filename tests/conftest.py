@@ -27,6 +27,12 @@ def nvml_library_old(tmp_path_factory):
     return compile_library(tmp_path_factory.mktemp("nvml-old"), "-DOLD") or pytest.skip("needs a C compiler")
 
 
+@pytest.fixture(scope="session")
+def nvml_library_new(tmp_path_factory):
+    """A driver of CUDA 14: what NVIDIA announced to remove is gone."""
+    return compile_library(tmp_path_factory.mktemp("nvml-new"), "-DNEW") or pytest.skip("needs a C compiler")
+
+
 @pytest.fixture
 def nvml(tmp_path, nvml_library):
     """Four RTX 5090 at rest; `nvml.gpu(2, temperature={0: 95})` changes one; `nvml.environment` is for a process."""
@@ -38,4 +44,11 @@ def nvml(tmp_path, nvml_library):
 def nvml_old(tmp_path, nvml_library_old):
     """The same with an old driver's library."""
     with Loaded(FakeNvml(tmp_path / "gpus.state", nvml_library_old)) as fake:
+        yield fake
+
+
+@pytest.fixture
+def nvml_new(tmp_path, nvml_library_new):
+    """The same with the library of a driver to come."""
+    with Loaded(FakeNvml(tmp_path / "gpus.state", nvml_library_new)) as fake:
         yield fake

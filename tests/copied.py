@@ -1,4 +1,4 @@
-"""A checkout of its own for a test that changes one: copied, its pillar merged as Salt merges it."""
+"""A copy of the checkout for tests that change it, with a pillar merged in the same way as by Salt."""
 
 import subprocess
 from copy import deepcopy
@@ -24,7 +24,7 @@ SOURCES = (
 
 
 def merged(*parts):
-    """Recursive merge, lists replace: what conf/common.conf asks of Salt."""
+    """Merge recursively, and replace lists, as conf/common.conf configures Salt."""
     out = {}
     for part in parts:
         for key, value in part.items():
@@ -35,17 +35,17 @@ def merged(*parts):
 
 @cache
 def chosen(target):
-    """What the checkout's pillar files say of a target."""
+    """Read the pillar files of a target."""
     files = [TOP / "pillar/box.sls", TOP / "pillar/targets" / f"{target}.sls"]
     return [yaml.safe_load(file.read_text()) for file in files]
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of this checkout's sources."""
+    """A copy of the sources of this checkout."""
     top = tmp_path / "checkout"
     top.mkdir()
-    # a tenth of the time that shutil takes
+    # cp takes a tenth of the time of shutil.copytree
     subprocess.run(["cp", "-r", *(TOP / name for name in SOURCES), top], check=True)
     (top / "pillar/local.sls").unlink(missing_ok=True)
     return top
@@ -53,9 +53,9 @@ def checkout(tmp_path):
 
 @pytest.fixture
 def workspace(checkout, tmp_path):
-    """workspace(target, local) is the workspace of a target in the copy, with a pillar of the test's own on top.
+    """workspace(target, local) makes the workspace of a target in the copy, with `local` merged into its pillar.
 
-    edit(pillar) may change what merging cannot.
+    edit(pillar) can make changes that merging cannot.
     """
 
     def make(target="debian-12", local=None, locked=False, edit=None):

@@ -1,4 +1,4 @@
-"""A local HTTP server that misbehaves as it is told, for tests of what fetches."""
+"""A local HTTP server with configurable faults, for tests of downloads."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Mirror:
-    """Serves files below a folder, or what `answers` says of a path; `asked` keeps every request."""
+    """Serves the files below a folder; `answers` overrides the response to a path, and `asked` lists all requests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,8 +53,8 @@ class Mirror:
         return f"http://127.0.0.1:{self.server.server_port}"
 
     def asks(self, path: str) -> list:
-        """The ranges asked for a path; None: the whole."""
-        return [wanted for name, wanted in self.asked if name == path]
+        """List the Range headers of all requests for a path; None: a request without one."""
+        return [requested for name, requested in self.asked if name == path]
 
 
 @contextmanager
@@ -79,11 +79,11 @@ def send(handler, status, data=b"", length=None, headers=()):
     handler.wfile.write(data)
 
 
-# ---- answers
+# ---- responses
 
 
 def serve(handler, file, body=True):
-    """What a good server does, ranges included."""
+    """Respond correctly, with support for ranges."""
     if file.is_dir():
         return send(handler, 200, (file / "index.html").read_bytes(), headers=[("Content-Type", "text/html")])
     if not file.is_file():
@@ -104,7 +104,7 @@ def status(code):
 
 
 def cut(after):
-    """Says the whole length and hangs up after some bytes of what was asked for."""
+    """Announce the correct length, but close the connection after some bytes."""
 
     def answer(handler, file, body=True):
         data, wanted = file.read_bytes(), handler.headers.get("Range")
@@ -117,17 +117,17 @@ def cut(after):
 
 
 def short(size):
-    """Serves only the beginning, and says that it is all."""
+    """Send only the beginning, with a matching Content-Length."""
     return lambda handler, file, body=True: send(handler, 200, file.read_bytes()[:size])
 
 
 def wrong(handler, file, body=True):
-    """Something else of the same length."""
+    """Send other bytes of the same length."""
     send(handler, 200, bytes(byte ^ 1 for byte in file.read_bytes()))
 
 
 def endless(handler, file, body=True):
-    """Goes on after the end of the file."""
+    """Continue to send after the end of the file."""
     handler.send_response(200)
     handler.send_header("Connection", "close")
     handler.end_headers()
@@ -137,12 +137,12 @@ def endless(handler, file, body=True):
 
 
 def no_ranges(handler, file, body=True):
-    """Does not know of ranges: always the whole."""
+    """Ignore ranges: always send the whole file."""
     send(handler, 200, file.read_bytes())
 
 
 def silent(handler, file, body=True):
-    """Begins, and says no more."""
+    """Send the first bytes, then nothing more."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(file.stat().st_size))
     handler.end_headers()

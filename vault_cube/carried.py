@@ -1,6 +1,6 @@
-"""What of a checkout a box carries, so that it can repair itself and prove what it can do.
+"""The files of a checkout that a box carries, so that it can apply its states, check itself and run benchmarks.
 
-Run as a program, `python3 -m vault_cube.carried ARCHIVE TARGET` packs it for machines that Packer provisions.
+`python3 -m vault_cube.carried ARCHIVE TARGET` packs them for machines that Packer provisions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-# folder of custom modules -> Salt's name of their kind, as in `<kind>_dirs`
+# folder of custom modules -> Salt's name for their type, as in the option `<type>_dirs`
 LOADER_DIRS = {
     "_modules": "modules",
     "_states": "states",
@@ -22,12 +22,12 @@ FILES = ("Saltfile", "pyproject.toml")
 
 
 def carried(checkout: Path, target: str, locks: Path | None = None) -> dict[str, Path]:
-    """Return what a box of a target carries: path below the checkout -> file.
+    """List the files that a box of a target carries: path below the checkout -> file.
 
-    Other targets' pillar files and locks are left out. A pillar/local.sls is included: without it a box would report
-    drift against its own image.
+    The pillar files and locks of other targets are left out. pillar/local.sls is included: without it a box would
+    report drift from its own image.
 
-    locks: the folder of the target's locks, when the build has its own.
+    locks: the folder of the target's locks, if it is not the checkout's.
     """
     locks = locks or checkout / "locks" / target
     files = [file for folder in FOLDERS for file in sources(checkout / folder)]
@@ -39,7 +39,7 @@ def carried(checkout: Path, target: str, locks: Path | None = None) -> dict[str,
 
 
 def target_files(checkout: Path, target: str) -> list[Path]:
-    """Return the pillar files of a target: its own, and those that it includes."""
+    """List the pillar files of a target: its own, and those that it includes."""
     folder = checkout / "pillar/targets"
     own = folder / f"{target}.sls"
     lines = own.read_text().splitlines() if own.is_file() else []
@@ -48,7 +48,7 @@ def target_files(checkout: Path, target: str) -> list[Path]:
 
 
 def sources(folder: Path) -> list[Path]:
-    """Return the files below a folder, without byte code and editors' backup files."""
+    """List the files below a folder, without byte code and editors' backup files."""
     files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     return [file for file in files if not file.name.endswith((".pyc", "~", ".swp"))]
 
@@ -56,12 +56,12 @@ def sources(folder: Path) -> list[Path]:
 def mode(file: Path) -> int:
     """Return the permissions that a file has on a box."""
     if file.name == "local.sls":
-        return 0o600  # may hold what only the owner should read
+        return 0o600  # may contain secrets
     return 0o755 if file.stat().st_mode & 0o100 else 0o644
 
 
 def pack(archive: Path, checkout: Path, target: str) -> None:
-    """Write what a box of a target carries into a tar.gz archive."""
+    """Write the files that a box of a target carries into a tar.gz archive."""
     with tarfile.open(archive, "w:gz") as tar:
         for place, file in carried(checkout, target).items():
             entry = tar.gettarinfo(file, place)

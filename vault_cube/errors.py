@@ -1,5 +1,5 @@
-"""The one exception that is meant for a person."""
+"""The exception for errors that are reported to the user."""
 
 
 class VaultCubeError(Exception):
-    """One line: what went wrong, where (file, key), what to do. Salt's side turns it into an exit code."""
+    """An error in one line: what went wrong, where (file, key), what to do. Salt modules turn it into an exit code."""

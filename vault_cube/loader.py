@@ -1,4 +1,4 @@
-"""What Salt's loader finds through the `salt.loader` entry point, once this package is installed beside a Salt."""
+"""The `salt.loader` entry point: makes the custom modules known to a Salt in the same Python environment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def paths() -> dict[str, list[str]]:
-    """The folders of custom modules by Salt's name of their kind: modules, states, grains, pillar, beacons."""
+    """Return the folders of custom modules by Salt's name for their type: modules, states, grains, pillar, beacons."""
     installed = Path(__file__).parent / "loaded"
     return {folder.name: [str(folder)] for folder in sorted(installed.glob("*/"))}

@@ -1,6 +1,6 @@
-"""Fixed paths on a box. They are no choice: units, Salt's configuration and Python's search path all contain them.
+"""Fixed paths on a box. They cannot be configured: units, Salt's configuration and Python's search path contain them.
 
-States read the same paths from salt/base/paths.jinja; packer/apply.sh has them as defaults.
+States read the same paths from salt/base/paths.jinja; packer/apply.sh contains them as defaults.
 """
 
 CHECKOUT = "/opt/vault-cube/checkout"

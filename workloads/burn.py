@@ -1,8 +1,8 @@
-"""Burn one device: matrix products without a pause, every result compared. Run by PyTorch's Python.
+"""Burn in one device: multiply matrices without a pause, and compare every product. Run it with PyTorch's Python.
 
-The first product is checked against float64 on the host; each later one must equal it bit for bit, after its buffer has
-lain in memory for a whole round, or at the end (SIGTERM). One JSON line a second on stdout: products, FLOP/s, wrong
-values, seconds.
+The first product is checked against float64 on the host. Each later one must equal it bit for bit; it is compared when
+its buffer is reused, one round of all buffers later, or at the end (SIGTERM). Prints one JSON line per second on
+stdout: products, TFLOP/s, wrong values, seconds.
 """
 
 from __future__ import annotations
@@ -19,30 +19,34 @@ import workload
 
 
 def multiply(torch: Any, a: Any, b: Any, out: Any) -> None:
-    """The product that is burnt."""
+    """Compute one product; a function of its own, so that a test can plant a wrong value."""
     torch.mm(a, b, out=out)
 
 
 def checked(torch: Any, a: Any, b: Any, product: Any) -> float:
-    """The largest deviation of some rows of a product from float64 on the host, relative to the largest value."""
+    """Return the largest deviation of some rows from float64 on the host, relative to the product's largest value."""
     rows = torch.arange(0, a.shape[0], max(1, a.shape[0] // 16))
     exact = a[rows.to(a.device)].cpu().double() @ b.cpu().double()
     return float((product[rows.to(a.device)].cpu().double() - exact).abs().max() / exact.abs().max())
 
 
 def burn(torch: Any, device: Any, memory: float, emit: Any, ended: list[int]) -> None:
-    """Multiply and compare until told to stop, by an entry in `ended`."""
+    """Multiply and compare until `ended` has an entry.
+
+    memory: share of the free memory to fill, 0 to 1. emit: called with each line of the report, a dictionary. Raises
+    ArithmeticError if the first product is wrong.
+    """
     gpu = device.type == "cuda"
     side, dtype = (8192, torch.bfloat16) if gpu else (1024, torch.float32)
     torch.manual_seed(1)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     reference = torch.empty_like(a)
     multiply(torch, a, b, reference)
-    # bfloat16 keeps 8 bits: a rounded result is off by at most 2^-8 of itself; float32 sums of 1024 stay below 1e-5
+    # bfloat16 keeps 8 bits: rounding is off by at most 2^-8 of a value; float32 sums of 1024 stay below 1e-5
     deviation, allowed = checked(torch, a, b, reference), 2**-7 if gpu else 1e-5
     if deviation > allowed:
         raise ArithmeticError(
-            f"the first product is off by {deviation:.2e} of its largest value, more than {allowed:.2e}"
+            f"the first product is off by {deviation:.2e} of its largest value; at most {allowed:.2e} is allowed"
         )
     free = torch.cuda.mem_get_info(device)[0] if gpu else os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     count = max(2, int(memory * free / (reference.numel() * reference.element_size())))
@@ -50,12 +54,12 @@ def burn(torch: Any, device: Any, memory: float, emit: Any, ended: list[int]) ->
     wrong = torch.zeros((), dtype=torch.int64, device=device)
     products, turn, last = 0, 0, time.monotonic()
 
-    def found(seconds: float) -> dict[str, Any]:
+    def counts(seconds: float) -> dict[str, Any]:
         return {"products": products, "wrong": int(wrong), "seconds": round(seconds, 3)}
 
     emit({"state": "burning", "buffers": count, "bytes": count * reference.numel() * reference.element_size()})
     while not ended:
-        # the oldest buffer first: what memory did to it in a whole round is seen, too
+        # compare the oldest buffer first, so that it was in memory for a whole round and memory errors show as well
         buffer = buffers[turn % count]
         if turn >= count:
             wrong += (buffer != reference).sum()
@@ -66,12 +70,12 @@ def burn(torch: Any, device: Any, memory: float, emit: Any, ended: list[int]) ->
             torch.cuda.synchronize(device)
         now = time.monotonic()
         if now - last >= 1 and (not gpu or turn % 8 == 0):
-            emit({**found(now - last), "tflops": 2 * side**3 * products / (now - last) / 1e12})
+            emit({**counts(now - last), "tflops": 2 * side**3 * products / (now - last) / 1e12})
             wrong.zero_()
             products, last = 0, now
     for buffer in buffers[:turn]:
         wrong += (buffer != reference).sum()
-    emit(found(time.monotonic() - last))
+    emit(counts(time.monotonic() - last))
 
 
 def main() -> None:
@@ -81,7 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
-    # as in workload.run: stdout is the protocol's alone
+    # as in workload.run: reserve stdout for the JSON lines
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

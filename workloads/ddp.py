@@ -1,9 +1,9 @@
-"""Scaling of training under PyTorch's DistributedDataParallel, run by torchrun: NCCL on GPUs, gloo on a CPU.
+"""Scaling of training under PyTorch's DistributedDataParallel (DDP). Run it with torchrun: NCCL on GPUs, gloo on a CPU.
 
 Weak scaling, fixed batch per device: E = T_N / (N * T_1), T in samples/s, T_1 the plain model on one device.
-Two controls, taken in the same breath: N independent copies at once give E_shared = C_N / (N * T_1), what heat,
-power and
-shared memory cost; E_comm = T_N / C_N is what communication costs. E = E_shared * E_comm for every single repeat.
+Two controls are measured between the same repeats. N independent copies at the same time give C_N:
+E_shared = C_N / (N * T_1) shows the loss from heat, power and shared memory, E_comm = T_N / C_N the loss from
+communication. E = E_shared * E_comm holds for each repeat.
 Strong scaling, fixed global batch: E_strong = S_N / (N * T_1 at the global batch), that batch split over the devices.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import workload
 
-# what is trained, by where it runs: a fixed size, so that two results can be compared
+# sizes of the models on a GPU and on a CPU; fixed, so that results can be compared
 SIZES = {
     "transformer": {
         # 235,358,208 parameters; with activations and AdamW's state about 24 GB, for a card of 32
@@ -33,7 +33,10 @@ SIZES = {
 
 
 def transformer(size: dict[str, Any]) -> Any:
-    """A decoder-only transformer, pre-norm, learned positions; the output shares the token embedding's weights."""
+    """Return a decoder-only transformer: pre-norm, learned positions, output weights shared with the token embedding.
+
+    size: an entry of `SIZES`.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -70,9 +73,10 @@ def transformer(size: dict[str, Any]) -> Any:
 
 
 def resnet(size: dict[str, Any]) -> Any:
-    """A ResNet of bottleneck blocks, stride in the 3x3 convolution (the form that torchvision calls v1.5).
+    """Return a ResNet of bottleneck blocks with the stride in the 3x3 convolution (torchvision's v1.5).
 
-    Channels last, as tensor cores read images (PyTorch's tutorial "Channels Last Memory Format").
+    The memory format is channels last, the native layout of tensor cores for images (PyTorch's tutorial "Channels Last
+    Memory Format"). size: an entry of `SIZES`.
     """
     import torch
     from torch import nn
@@ -110,7 +114,7 @@ def resnet(size: dict[str, Any]) -> Any:
 
 
 def batch_of(name: str, size: dict[str, Any], count: int, device: Any) -> tuple[Any, Any]:
-    """Random inputs and targets, made once: no data loader is part of what is measured."""
+    """Return random inputs and targets for `count` samples. They are reused, so no data loader is measured."""
     import torch
 
     if name == "transformer":
@@ -123,14 +127,14 @@ def batch_of(name: str, size: dict[str, Any], count: int, device: Any) -> tuple[
 
 
 def optimizer_of(model: Any) -> Any:
-    """AdamW, its whole update one kernel."""
+    """Return AdamW with its update fused into one kernel."""
     import torch
 
     return torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
 
 def stepper(model: Any, optimizer: Any, data: tuple[Any, Any], device: Any) -> Callable[[], None]:
-    """One training step: forward in bfloat16 on a GPU (float32 on a CPU), backward, update."""
+    """Return a function that does one training step; the forward pass is in bfloat16 on a GPU, in float32 on a CPU."""
     import torch
 
     loss, (inputs, targets) = torch.nn.CrossEntropyLoss(), data
@@ -146,18 +150,17 @@ def stepper(model: Any, optimizer: Any, data: tuple[Any, Any], device: Any) -> C
 
 
 def flops_of(model: Any, name: str, size: dict[str, Any], device: Any) -> float:
-    """Floating point operations of one sample's forward and backward pass, counted by PyTorch over its real operators.
+    """Return the FLOP of one sample's forward and backward pass, as PyTorch counts them over the executed operators.
 
-    Matrix products and convolutions count (2 per multiply-add), attention without its causal half saved, as in
-    PaLM's MFU
-    (Chowdhery et al. 2022, appendix B); recomputation does not.
+    Matrix products and convolutions count (2 per multiply-add), and attention in full, without the half that a causal
+    mask could save, as in PaLM's MFU (Chowdhery et al. 2022, appendix B). Recomputation does not count.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     inputs, targets = batch_of(name, size, 2, device)
-    # the fused attention of a CPU is unknown to the counter, the plain one is not
+    # the counter does not support the CPU's fused attention, so use the unfused one
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         torch.nn.functional.cross_entropy(model(inputs), targets).backward()
     model.zero_grad(set_to_none=True)
@@ -165,14 +168,17 @@ def flops_of(model: Any, name: str, size: dict[str, Any], device: Any) -> float:
 
 
 def wrap(model: Any, device: Any) -> Any:
-    """The model under DDP."""
+    """Wrap a model in DDP."""
     from torch.nn.parallel import DistributedDataParallel
 
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def rate(step: Callable[[], None], own: int, steps: int, meet: Callable[[], None]) -> float:
-    """Steps per second from all ranks' start to the last one's end. own: how many this rank does, `steps` or none."""
+    """Return steps per second, from the common start of all ranks to the end of the last rank.
+
+    own: number of steps of this rank, `steps` or 0. meet: waits for the device and for all ranks.
+    """
     meet()
     started = time.perf_counter()
     for _ in range(own):
@@ -184,7 +190,11 @@ def rate(step: Callable[[], None], own: int, steps: int, meet: Callable[[], None
 def measure(
     name: str, options: argparse.Namespace, device: Any, gloo: Any, share: tuple[float, float]
 ) -> dict[str, Any]:
-    """All of one model: calibration, then `repeats` rounds of solo, concurrent, weak and strong, interleaved."""
+    """Measure one model: calibrate, then `repeats` rounds of solo, concurrent, weak and strong, interleaved.
+
+    gloo: process group for barriers and broadcasts on the CPU. share: start and end of this model's part of the
+    progress, 0 to 1. Returns `workload` and `metrics` of the result.
+    """
     import torch
     import torch.distributed as dist
 
@@ -198,7 +208,7 @@ def measure(
     parameters = sum(parameter.numel() for parameter in plain.parameters())
     data, part = (batch_of(name, size, count, device) for count in (batch, max(1, batch // world)))
     wrapped = wrap(make(size).to(device), device)
-    # weak and strong train one model by turns: a second state of AdamW would take as much memory again
+    # weak and strong train the same model by turns: a second optimizer state would need as much memory again
     alone, shared = stepper(plain, optimizer_of(plain), data, device), optimizer_of(wrapped)
     weak, strong = (stepper(wrapped, shared, inputs, device) for inputs in (data, part))
 
@@ -214,7 +224,7 @@ def measure(
         for _ in range(3):
             step()
     meet()
-    # every rank calibrates at once, so that the solo baseline is not the only one that is warm
+    # all ranks calibrate at the same time, so that rank 0 is not the only warm one when the solo baseline is measured
     counts = torch.tensor([workload.steps_for(options.seconds, alone, sync)])
     dist.broadcast(counts, 0, group=gloo)
     steps = int(counts)
@@ -230,7 +240,7 @@ def measure(
             workload.progress(done, f"{name}, repeat {repeat + 1} of {options.repeats}")
     if rank == 0:
         workload.say("phase", "steady")
-    # all devices without a pause: what utilisation, power and clocks are read in
+    # train on all devices without a pause; utilisation, power and clocks are read in this phase
     steady = max(3, round(options.steady * rates["weak"][-1] / (world * batch)))
     agreed = torch.tensor([steady])
     dist.broadcast(agreed, 0, group=gloo)
@@ -255,33 +265,36 @@ def measure(
 
 
 def metrics_of(name: str, rates: dict[str, list[float]], world: int, flops: float) -> dict[str, Any]:
-    """The quotients of every single repeat, so that their spread is seen and not only that of the rates."""
-    solo, both, weak, strong = rates["solo"], rates["concurrent"], rates["weak"], rates["strong"]
+    """Return the metrics of one model. Efficiencies are computed per repeat, so that their spread is visible.
+
+    rates: samples/s of each repeat, by kind. world: number of devices. flops: FLOP per sample.
+    """
+    solo, concurrent, weak, strong = rates["solo"], rates["concurrent"], rates["weak"], rates["strong"]
     scaling = {
         "efficiency": ("ratio", [w / (world * s) for w, s in zip(weak, solo, strict=True)]),
-        "efficiency_shared": ("ratio", [c / (world * s) for c, s in zip(both, solo, strict=True)]),
-        "efficiency_communication": ("ratio", [w / c for w, c in zip(weak, both, strict=True)]),
+        "efficiency_shared": ("ratio", [c / (world * s) for c, s in zip(concurrent, solo, strict=True)]),
+        "efficiency_communication": ("ratio", [w / c for w, c in zip(weak, concurrent, strict=True)]),
         "efficiency_strong": ("ratio", [n / (world * s) for n, s in zip(strong, solo, strict=True)]),
     }
-    found = {
-        # one device scales to nothing: its quotient would be 1 whatever is wrong, so there is none
+    metrics = {
+        # leave scaling out for one device: its ratios would always be 1
         **(scaling if world > 1 else {}),
         "solo": ("samples/s", solo),
-        "concurrent": ("samples/s", both),
+        "concurrent": ("samples/s", concurrent),
         "weak": ("samples/s", weak),
         "strong": ("samples/s", strong),
         "model_flops": ("TFLOP/s per device", [w * flops / world / 1e12 for w in weak]),
     }
-    return {f"{name}_{key}": workload.metric(unit, values) for key, (unit, values) in found.items()}
+    return {f"{name}_{key}": workload.metric(unit, values) for key, (unit, values) in metrics.items()}
 
 
 def main() -> dict[str, Any] | None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one timed run, about")
+    parser.add_argument("--seconds", type=float, default=2.0, help="approximate length of one timed run, seconds")
     parser.add_argument(
-        "--steady", type=float, default=10.0, help="length of the run that sensors are read in, seconds"
+        "--steady", type=float, default=10.0, help="length of the run in which sensors are read, seconds"
     )
     options = parser.parse_args()
 
@@ -295,7 +308,7 @@ def main() -> dict[str, Any] | None:
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     else:
-        # one core a worker: a second worker must not find the first one's threads on its core
+        # divide the cores among the workers, so that their threads do not compete for a core
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"])))
     dist.init_process_group("nccl" if gpu else "gloo")
     try:

@@ -1,7 +1,7 @@
-"""The ceilings of one machine: matrix products by precision, memory bandwidth, copies. Run by PyTorch's Python.
+"""The ceilings of a machine: matrix products by precision, memory bandwidth, copies. Run it with PyTorch's Python.
 
-Rates of the devices alone, one after the other. FLOP of a product of n x n matrices: 2 n^3. Bytes of a copy: read plus
-written, as STREAM counts them (McCalpin 1995).
+Measures one device after the other. FLOP of a product of n x n matrices: 2 n^3. Bytes of a copy within one memory: read
+plus written, as STREAM counts them (McCalpin 1995); of a copy between memories: the bytes transferred.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import workload
 
 
 def products(torch: Any, device: Any) -> dict[str, tuple[int, Callable[[], object]]]:
-    """What is multiplied: precision -> side of the matrices and one product."""
+    """Return the products to measure: precision -> side of the matrices, and a function that does one product."""
     gpu = device.type == "cuda"
     side = 8192 if gpu else 1024
 
@@ -25,7 +25,11 @@ def products(torch: Any, device: Any) -> dict[str, tuple[int, Callable[[], objec
 
     if not gpu:
         return {"float32": product(torch.float32), "bfloat16": product(torch.bfloat16, 512)}
-    made = {"float32": product(torch.float32), "bfloat16": product(torch.bfloat16), "float16": product(torch.float16)}
+    by_precision = {
+        "float32": product(torch.float32),
+        "bfloat16": product(torch.bfloat16),
+        "float16": product(torch.float16),
+    }
     n, plain = product(torch.float32)
 
     def tf32() -> object:
@@ -35,19 +39,22 @@ def products(torch: Any, device: Any) -> dict[str, tuple[int, Callable[[], objec
         finally:
             torch.backends.cuda.matmul.allow_tf32 = False
 
-    made["tf32"] = n, tf32
+    by_precision["tf32"] = n, tf32
     if torch.cuda.get_device_capability(device) >= (8, 9):
         eight = torch.float8_e4m3fn
         a = torch.randn(n, n, device=device).to(eight)
-        # the second factor is column-major: the only form that cuBLASLt takes
+        # cuBLASLt requires the second factor in column-major order
         b = torch.randn(n, n, device=device).to(eight).t()
-        one = torch.ones((), device=device)
-        made["float8"] = n, lambda: torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
-    return made
+        scale = torch.ones((), device=device)
+        by_precision["float8"] = (
+            n,
+            lambda: torch._scaled_mm(a, b, scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16),
+        )
+    return by_precision
 
 
 def possible(torch: Any, work: Callable[[], object], sync: Callable[[], None]) -> str | None:
-    """Why a device and this PyTorch cannot do it (a precision too new or too old for it); None when they can."""
+    """Try an operation; return why device or PyTorch do not support it (such as a precision), or None if they do."""
     try:
         work()
         sync()
@@ -61,27 +68,30 @@ def possible(torch: Any, work: Callable[[], object], sync: Callable[[], None]) -
 
 
 def copies(torch: Any, device: Any, others: list[Any]) -> dict[str, tuple[float, Callable[[], object]]]:
-    """What is copied: name -> bytes moved and one copy."""
+    """Return the copies to measure: name -> bytes, and a function that does one copy. others: the other devices."""
     gpu = device.type == "cuda"
-    # far beyond any cache: the largest of a server processor are below 1.2 GiB, of a GPU below 0.2
+    # larger than any cache of the device: those of server CPUs are below 1.2 GiB, those of GPUs below 0.2 GiB
     count = (1 << 30) if gpu else (256 << 20)
     source = torch.ones(count, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    made: dict[str, tuple[float, Callable[[], object]]] = {"memory": (2.0 * count, lambda: target.copy_(source))}
+    by_name: dict[str, tuple[float, Callable[[], object]]] = {"memory": (2.0 * count, lambda: target.copy_(source))}
     if gpu:
         host = torch.ones(count, dtype=torch.uint8).pin_memory()
-        made["host_to_device"] = count, lambda: target.copy_(host, non_blocking=True)
-        made["device_to_host"] = count, lambda: host.copy_(source, non_blocking=True)
+        by_name["host_to_device"] = count, lambda: target.copy_(host, non_blocking=True)
+        by_name["device_to_host"] = count, lambda: host.copy_(source, non_blocking=True)
         for other in others:
-            there = torch.empty(count, dtype=torch.uint8, device=other)
-            made[f"device_to_device_{device.index}_{other.index}"] = count, lambda there=there: there.copy_(source)
-    return made
+            remote = torch.empty(count, dtype=torch.uint8, device=other)
+            by_name[f"device_to_device_{device.index}_{other.index}"] = (
+                count,
+                lambda remote=remote: remote.copy_(source),
+            )
+    return by_name
 
 
 def main() -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one timed run, about")
+    parser.add_argument("--seconds", type=float, default=1.0, help="approximate length of one timed run, seconds")
     options = parser.parse_args()
 
     import torch
@@ -95,17 +105,17 @@ def main() -> dict[str, Any]:
     torch.manual_seed(1)
     metrics: dict[str, Any] = {}
     sides: dict[str, int] = {}
-    impossible: dict[str, str] = {}
+    unsupported: dict[str, str] = {}
     for index, device in enumerate(devices):
 
         def sync() -> None:
             if gpu:
-                for one in devices:
-                    torch.cuda.synchronize(one)
+                for each in devices:
+                    torch.cuda.synchronize(each)
 
         factors = products(torch, device)
         sides = {name: n for name, (n, _) in factors.items()}
-        made = {
+        operations = {
             **{f"matmul_{name}": ("TFLOP/s", 2 * n**3 / 1e12, work) for name, (n, work) in factors.items()},
             **{
                 f"copy_{name}": ("GB/s", size / 1e9, work)
@@ -113,26 +123,26 @@ def main() -> dict[str, Any]:
             },
         }
         del factors
-        for number, (name, (unit, amount, work)) in enumerate(made.items()):
+        for number, (name, (unit, amount, work)) in enumerate(operations.items()):
             if why := possible(torch, work, sync):
-                impossible[name] = why
+                unsupported[name] = why
                 continue
             steps = workload.steps_for(options.seconds, work, sync)
             samples = [amount * steps / workload.timed(work, sync, steps) for _ in range(options.repeats)]
-            # one name for each device; a single device needs no number
+            # number the names if there are several devices
             metrics[f"{name}_{index}" if len(devices) > 1 and "device_to_device" not in name else name] = (
                 workload.metric(unit, samples)
             )
-            workload.progress((index + (number + 1) / len(made)) / len(devices), f"{device} {name}")
-        # the next device must not find this one's gigabytes behind its copies
-        del made, work
+            workload.progress((index + (number + 1) / len(operations)) / len(devices), f"{device} {name}")
+        # free this device's buffers before the next device is measured
+        del operations, work
     return {
         "workload": {
             "sides": sides,
             "repeats": options.repeats,
             "devices": len(devices),
             "threads": torch.get_num_threads(),
-            **({"not_measured": impossible} if impossible else {}),
+            **({"not_measured": unsupported} if unsupported else {}),
         },
         "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
         "device": torch.cuda.get_device_name(devices[0]) if gpu else "cpu",

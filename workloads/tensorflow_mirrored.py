@@ -1,7 +1,7 @@
 """Scaling of training under TensorFlow's MirroredStrategy: all GPUs, or two logical devices of a CPU.
 
-Weak scaling, fixed batch per replica: E = T_N / (N * T_1), with a plain one-device strategy as T_1, the two
-interleaved.
+Weak scaling, fixed batch per replica: E = T_N / (N * T_1), T in samples/s, T_1 under OneDeviceStrategy. The repeats of
+both are interleaved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIZES = {
 
 
 def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callable[[], float]:
-    """A function that does so many training steps of a plain network on all replicas; returns the last loss."""
+    """Return a function that trains a dense network for `steps` steps on all replicas and returns the last loss."""
     width, batch = size["width"], size["batch"]
     with strategy.scope():
         scale = (2 / width) ** 0.5
@@ -30,7 +30,7 @@ def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callabl
         ]
         optimizer = tf.keras.optimizers.SGD(1e-3)
         optimizer.build(weights)
-    # each replica's own copy: inputs that lie on one device would be fetched from there at every step
+    # one copy per replica: inputs on a single device would be transferred from it in every step
     inputs = tf.function(lambda: strategy.run(lambda: tf.random.stateless_normal([batch, width], [2, 0])))()
 
     def step(x: Any) -> Any:
@@ -50,7 +50,7 @@ def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callabl
         value = None
         for _ in range(steps):
             value = run()
-        # reading the loss on the host waits for all of it
+        # reading the loss on the host waits until all steps are done
         return sum(float(part) for part in strategy.experimental_local_results(value))
 
     return train
@@ -59,9 +59,9 @@ def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callabl
 def main() -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one timed run, about")
+    parser.add_argument("--seconds", type=float, default=2.0, help="approximate length of one timed run, seconds")
     parser.add_argument(
-        "--steady", type=float, default=10.0, help="length of the run that sensors are read in, seconds"
+        "--steady", type=float, default=10.0, help="length of the run in which sensors are read, seconds"
     )
     options = parser.parse_args()
 
@@ -74,7 +74,7 @@ def main() -> dict[str, Any]:
             tf.config.experimental.set_memory_growth(gpu, True)
         devices = [f"GPU:{index}" for index in range(len(gpus))]
     else:
-        # one core a replica, else the baseline would already use all of them
+        # one core per replica, because the baseline would otherwise use all cores
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(2)
         tf.config.set_logical_device_configuration(
@@ -82,18 +82,18 @@ def main() -> dict[str, Any]:
         )
         devices = ["CPU:0", "CPU:1"]
     size, count = SIZES["gpu" if gpus else "cpu"], len(devices)
-    one = tf.distribute.OneDeviceStrategy(devices[0])
-    many = tf.distribute.MirroredStrategy(devices) if count > 1 else one
+    single = tf.distribute.OneDeviceStrategy(devices[0])
+    mirrored = tf.distribute.MirroredStrategy(devices) if count > 1 else single
 
-    probe = trainer(tf, one, size, 1)
+    probe = trainer(tf, single, size, 1)
     steps = workload.steps_for(options.seconds, probe, lambda: None)
-    alone = trainer(tf, one, size, steps)
-    together = trainer(tf, many, size, steps) if count > 1 else alone
+    alone = trainer(tf, single, size, steps)
+    together = trainer(tf, mirrored, size, steps) if count > 1 else alone
     for train in (alone, together):
         loss = train()
         if not 0 < loss < float("inf"):
-            raise ArithmeticError(f"the loss is {loss}: the training step computes nonsense")
-    workload.progress(0.3, "warm")
+            raise ArithmeticError(f"the loss is {loss}: the training step computes wrong values")
+    workload.progress(0.3, "warmed up")
 
     def rate(train: Callable[[], float], replicas: int) -> float:
         started = time.perf_counter()
@@ -111,7 +111,7 @@ def main() -> dict[str, Any]:
     while time.perf_counter() < end:
         together()
     workload.say("phase")
-    # three products a layer: forward, by the weights, by the input (the first layer needs none of the last)
+    # three products per layer: forward, gradient of weights, gradient of input (not in the first layer)
     flops = (6 * size["layers"] - 2) * size["width"] ** 2
     metrics = {
         "solo": workload.metric("samples/s", solo),
@@ -129,7 +129,7 @@ def main() -> dict[str, Any]:
             "repeats": options.repeats,
             "flop_per_sample": flops,
             "batch_per_device": size["batch"],
-            # TensorFlow's default on a GPU that has it: float32 in and out, 10 bits of mantissa in the product
+            # TensorFlow's default on GPUs that support TF32: float32 in and out, 10 bits of mantissa in the product
             "precision": "tf32" if gpus and tf.config.experimental.tensor_float_32_execution_enabled() else "float32",
         },
         "versions": {

@@ -1,8 +1,7 @@
-"""Output tokens per second of vLLM, offline: batch 1 and saturated, with time to first token and inter-token latency.
+"""Throughput of vLLM without a server: batch 1 and saturated, with time to first token and inter-token latency.
 
-A model directory with only a `config.json` gets random weights of that shape: the speed is the real model's, the
-text is
-not. No tokenizer, no download. Prompt tokens never count.
+A model folder with only a `config.json` gets random weights of that shape: the speed is that of the real model, the
+text is meaningless. No tokenizer, no download. Throughput counts output tokens only, never prompt tokens.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from typing import Any
 
 import workload
 
-# used where the caller sets nothing else; gpu.benchmark sets the service's own settings (frameworks:vllm:settings)
+# defaults of environment variables; gpu.benchmark sets those of the service (frameworks:vllm:settings)
 SETTINGS = {
-    # one process: a second one would cost its imports, 10 to 20 s, and show nothing more
+    # one process: imports of a second one take 10 to 20 s and do not change the measurement
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
@@ -31,10 +30,13 @@ SETTINGS = {
 
 
 def generate(engine: Any, parameters: Any, prompts: list[list[int]], batch: str) -> dict[str, Any]:
-    """One batch through the engine, a step at a time. Returns seconds, output tokens, and the latencies, s.
+    """Run one batch through the engine, step by step.
 
-    Raises ArithmeticError when a request gives another number of tokens than was asked for: a rate of tokens that were
-    never made is no rate.
+    parameters: sampling parameters. prompts: token IDs of each request. batch: prefix of the request names.
+
+    Returns `seconds`, `tokens` (output tokens), and the medians of the latencies in seconds: `first` (time to first
+    token) and `between` (inter-token latency). Raises ArithmeticError if a request generates another number of tokens
+    than requested, because the throughput would be wrong.
     """
     first: dict[str, float] = {}
     last: dict[str, float] = {}
@@ -54,8 +56,7 @@ def generate(engine: Any, parameters: Any, prompts: list[list[int]], batch: str)
     if wrong or len(counts) != len(prompts):
         raise ArithmeticError(
             f"{len(prompts)} requests for {parameters.max_tokens} tokens each gave "
-            f"{sorted(set(counts.values()))} tokens "
-            f"in {len(counts)} answers: the throughput would be wrong"
+            f"{sorted(set(counts.values()))} tokens in {len(counts)} answers: the throughput would be wrong"
         )
     gaps = max(1, parameters.max_tokens - 1)
     return {
@@ -67,14 +68,13 @@ def generate(engine: Any, parameters: Any, prompts: list[list[int]], batch: str)
 
 
 def weights_of(config: dict[str, Any], folder: Path, itemsize: int) -> tuple[int, int]:
-    """Bytes of a model's weights, and how many of them decoding one token reads (the input embedding is only looked
-    up).
+    """Return the bytes of a model's weights, and how many of them are read to decode one token.
 
-    From the sizes of the weight files where there are some, else from the shape of a Llama; vLLM's own parameters
-    cannot
-    be asked, for a CPU build packs them away. A mixture of experts reads less than this: its fraction of the
-    roofline is
-    then understated.
+    The input embedding is only looked up, so it does not count as read. The sizes come from the weight files if there
+    are any, else from the shape of a Llama model; vLLM's own parameters cannot be used, because its CPU build repacks
+    them. A mixture of experts reads less per token, so its share of the roofline is understated.
+
+    config: the model's `config.json`. itemsize: bytes per weight.
     """
     width, heads = config["hidden_size"], config["num_attention_heads"]
     embedding = config["vocab_size"] * width * itemsize
@@ -90,7 +90,9 @@ def weights_of(config: dict[str, Any], folder: Path, itemsize: int) -> tuple[int
 def main() -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--model", type=Path, help="model directory; default: the shape of Llama-2-7B on a GPU, a tiny one else"
+        "--model",
+        type=Path,
+        help="folder of the model; default: the shape of Llama-2-7B on a GPU, a tiny Llama on a CPU",
     )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
@@ -100,7 +102,7 @@ def main() -> dict[str, Any]:
     parser.add_argument("--output-tokens", type=int, help="default 128 on a GPU, 32 on a CPU")
     parser.add_argument("--tensor-parallel", type=int, default=1)
     parser.add_argument(
-        "--steady", type=float, default=10.0, help="length of the run that sensors are read in, seconds"
+        "--steady", type=float, default=10.0, help="length of the run in which sensors are read, seconds"
     )
     options = parser.parse_args()
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
@@ -122,28 +124,28 @@ def main() -> dict[str, Any]:
         skip_tokenizer_init=True,
         max_model_len=length + wanted,
         tensor_parallel_size=options.tensor_parallel,
-        # no compiler on a CPU box: the model runs as PyTorch has it
+        # a CPU box has no compiler, so run the model in PyTorch's eager mode
         enforce_eager=not gpu,
-        # the same prompts come again and again: with a cache, prefill would be skipped
+        # the prompts are repeated: with a prefix cache, prefill would be skipped
         enable_prefix_caching=False,
         seed=1,
     )
-    workload.progress(0.4, "model is loaded")
+    workload.progress(0.4, "the model is loaded")
     engine = llm.llm_engine
     dtype = engine.model_config.dtype
     size, read = weights_of(config, model, dtype.itemsize)
-    dice = random.Random(1)  # noqa: S311 prompts are no secret
+    dice = random.Random(1)  # noqa: S311 prompts are not secret
     prompts = [[dice.randrange(10, config["vocab_size"] - 10) for _ in range(length)] for _ in range(count)]
     sampling = SamplingParams(max_tokens=wanted, ignore_eos=True, detokenize=False, temperature=0)
 
     single, saturated = [], []
     for repeat in range(options.repeats + 1):
-        one = generate(engine, sampling, prompts[:1], f"one{repeat}")
-        many = generate(engine, sampling, prompts, f"many{repeat}")
-        # the first pass warms up and is not counted
+        single_run = generate(engine, sampling, prompts[:1], f"one{repeat}")
+        saturated_run = generate(engine, sampling, prompts, f"many{repeat}")
+        # the first repeat only warms up
         if repeat:
-            single.append(one)
-            saturated.append(many)
+            single.append(single_run)
+            saturated.append(saturated_run)
         workload.progress(0.45 + 0.45 * (repeat + 1) / (options.repeats + 1), f"repeat {repeat} of {options.repeats}")
     workload.say("phase", "steady")
     end, turn = time.perf_counter() + options.steady, 0
@@ -156,7 +158,7 @@ def main() -> dict[str, Any]:
         metrics[f"{name}_output"] = workload.metric("output tokens/s", [run["tokens"] / run["seconds"] for run in runs])
         metrics[f"{name}_first_token"] = workload.metric("ms", [run["first"] * 1e3 for run in runs], "lower")
         metrics[f"{name}_between_tokens"] = workload.metric("ms", [run["between"] * 1e3 for run in runs], "lower")
-    # what the roofline bounds: decoding alone, without the prompt
+    # the roofline applies to decoding alone, without the prompt
     metrics["batch1_decode"] = workload.metric("output tokens/s", [1 / run["between"] for run in single])
     return {
         "workload": {

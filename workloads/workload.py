@@ -1,6 +1,6 @@
-"""What the workloads share: one JSON document on stdout, everything else on stderr. Standard library only.
+"""Shared code of the workloads: one JSON document on stdout, everything else on stderr. Standard library only.
 
-A line on stderr that starts with `@` speaks to the runner: `@progress 0.40 ddp weak`, `@phase steady`, `@phase`.
+A line on stderr that starts with `@` is a message to the runner: `@progress 0.40 ddp weak`, `@phase steady`, `@phase`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 
 
 def say(kind: str, text: str = "") -> None:
-    """One line to the runner."""
+    """Send a message to the runner."""
     sys.stderr.write(f"\n@{kind} {text}\n")
     sys.stderr.flush()
 
 
 def progress(done: float, text: str) -> None:
-    """done: share of the work that is done, 0 to 1."""
+    """Report progress to the runner. done: share of the work that is done, 0 to 1."""
     say("progress", f"{done:.3f} {text}")
 
 
 def run(work: Callable[[], dict[str, Any] | None]) -> None:
-    """Do the work and print what it returns; frameworks that print to stdout print to stderr instead.
+    """Do the work and print the document that it returns; stdout of the frameworks is redirected to stderr.
 
-    None prints nothing (a worker that is not the first). An exception becomes `{"error": {"kind", "message"}}` and
-    status 1.
+    None prints nothing (workers with a rank above 0). An exception is printed as `{"error": {"kind", "message"}}`, and
+    the process exits with status 1.
     """
     out = os.dup(1)
     os.dup2(2, 1)
@@ -37,7 +37,7 @@ def run(work: Callable[[], dict[str, Any] | None]) -> None:
         status = 0
     except KeyboardInterrupt:
         os._exit(130)
-    except BaseException as err:  # whatever it is, the runner is told what it was
+    except BaseException as err:  # report any exception to the runner
         if isinstance(err, SystemExit) and err.code in (0, 2, None):
             raise
         import traceback
@@ -49,12 +49,12 @@ def run(work: Callable[[], dict[str, Any] | None]) -> None:
         os.write(out, (json.dumps(document) + "\n").encode())
     sys.stderr.flush()
     if status:
-        # a framework's threads and atexit handlers may wait for workers that will never answer
+        # exit at once: threads and atexit handlers of a framework may wait for workers that no longer exist
         os._exit(status)
 
 
 def first_line(err: BaseException) -> str:
-    """An exception in one line of at most 300 characters."""
+    """Return an exception as one line of at most 300 characters."""
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
     return f"{type(err).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
@@ -78,7 +78,7 @@ LOST = (
 
 
 def kind_of(err: BaseException) -> str:
-    """`out of memory`, `gpu lost`, `missing` (a package is not there) or `error`, by the exception and its text."""
+    """Classify an exception by its type and text: `out of memory`, `gpu lost`, `missing` (a package), or `error`."""
     text = f"{type(err).__name__} {err}".lower()
     if isinstance(err, MemoryError) or any(word in text for word in MEMORY):
         return "out of memory"
@@ -88,7 +88,7 @@ def kind_of(err: BaseException) -> str:
 
 
 def steps_for(seconds: float, step: Callable[[], object], sync: Callable[[], object], least: int = 3) -> int:
-    """How many steps take about so many seconds, after two that warm up; at least `least`."""
+    """Return the number of steps that take about `seconds`, but at least `least`; two more steps warm up first."""
     for _ in range(2):
         step()
     sync()
@@ -101,7 +101,7 @@ def steps_for(seconds: float, step: Callable[[], object], sync: Callable[[], obj
 
 
 def timed(step: Callable[[], object], sync: Callable[[], object], steps: int) -> float:
-    """Seconds that so many steps take."""
+    """Return the seconds that `steps` steps take."""
     sync()
     started = time.perf_counter()
     for _ in range(steps):
@@ -111,5 +111,5 @@ def timed(step: Callable[[], object], sync: Callable[[], object], steps: int) ->
 
 
 def metric(unit: str, samples: list[float], better: str = "higher") -> dict[str, Any]:
-    """A measured quantity: its raw samples, in the order in which they were taken; the runner adds the statistics."""
+    """Return a metric for the document, with its raw samples in order of time; the runner adds the statistics."""
     return {"unit": unit, "better": better, "samples": samples}

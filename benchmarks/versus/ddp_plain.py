@@ -1,7 +1,7 @@
-"""Our timed DDP run beside the loop of a plain torchrun script, on one model in one breath. Run by torchrun.
+"""Compare our timed DDP loop with that of a plain torchrun script, on the same model in one process. Run by torchrun.
 
-The two alternate, so that a noisy neighbour meets both. Prints one JSON document: samples/s of each, and the ratio of
-every pair; a ratio of 1 means that the harness (barriers around the run, the shared step function) costs nothing.
+The two loops alternate, so that a noisy neighbour affects both. Prints one JSON document: samples/s of each, and the
+ratio of every pair. A ratio of 1 means that the harness (barriers around the run, shared step function) costs nothing.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     wrapped = ddp.wrap(ddp.transformer(size).to(device), device)
     ours = ddp.stepper(wrapped, ddp.optimizer_of(wrapped), (inputs, targets), device)
 
-    # what a textbook has: the same model in a wrapper of its own, the step written out
+    # the textbook loop: the same model in its own wrapper, with the step written out
     plain = DistributedDataParallel(ddp.transformer(size).to(device), device_ids=[device.index] if gpu else None)
     optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-4, fused=True)
     criterion = torch.nn.CrossEntropyLoss()
@@ -69,11 +69,11 @@ def main() -> None:
 
     pairs = []
     for turn in range(options.repeats + 1):
-        # who goes first changes, so that neither always meets the other's warm caches
+        # alternate the order, so that neither loop always runs with caches warmed by the other
         first, second = (harness, textbook) if turn % 2 else (textbook, harness)
-        one, two = first(), second()
+        first_rate, second_rate = first(), second()
         if turn:
-            pairs.append((one, two) if turn % 2 else (two, one))
+            pairs.append((first_rate, second_rate) if turn % 2 else (second_rate, first_rate))
     if dist.get_rank() == 0:
         print(json.dumps({"unit": "samples/s", "ours": [a for a, _ in pairs], "theirs": [b for _, b in pairs],
                           "ratio": [a / b for a, b in pairs]}))  # fmt: skip

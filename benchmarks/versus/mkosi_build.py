@@ -1,12 +1,12 @@
-"""A target's packages and wheels built into a bootable disk by mkosi, twice, offline: time, size, and do they match?
+"""Build a target's packages and wheels into a bootable disk with mkosi, twice and offline, and compare the two.
 
-Run as root on Debian or Ubuntu, from the checkout, after `make image`, whose store it takes the files from:
+Run as root on Debian or Ubuntu, from the checkout, after `make image`, which fills the store:
 
     sudo .venv/bin/python benchmarks/versus/mkosi_build.py --results benchmarks/results
 
-mkosi comes from Debian 13 (25.3), in a tree of its own made by mmdebstrap from the mirror that this machine's apt uses
-(Debian 12's is 14-2, two years older). The only part that needs the network is making that tree. All else runs in
-namespaces without a way out, and everything is removed at the end.
+mkosi is Debian 13's (25.3), in a tree made by mmdebstrap from the mirror that this machine's apt uses (Debian 12 has
+14-2, two years older). Only making that tree needs the network. Everything else runs in namespaces without a network,
+and all files are removed at the end.
 """
 
 from __future__ import annotations
@@ -46,9 +46,13 @@ WORK = "/run/work"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--target", default="debian-12", help="whose lock is built (default: %(default)s)")
-    parser.add_argument("--profile", action="append", default=[], help="one that you added to mkosi/mkosi.profiles")
-    parser.add_argument("--tree", type=Path, help="keep the tree with mkosi here, or take the one that is there")
+    parser.add_argument("--target", default="debian-12", help="target whose lock is built (default: %(default)s)")
+    parser.add_argument(
+        "--profile", action="append", default=[], help="a profile that you added to mkosi/mkosi.profiles"
+    )
+    parser.add_argument(
+        "--tree", type=Path, help="folder of the tree with mkosi; made if it does not exist, and not removed"
+    )
     parser.add_argument("--results", type=Path, help="folder for the result (default: print it)")
     options = parser.parse_args()
     try:
@@ -66,12 +70,16 @@ def main() -> int:
     return 0
 
 
-def versus(target: str, profiles: Sequence[str], kept: Path | None) -> dict[str, Any]:
-    """Build twice and compare. Returns the result: seconds, bytes, sha256 of each, match, what differs."""
+def versus(target: str, profiles: Sequence[str], saved_tree: Path | None) -> dict[str, Any]:
+    """Build twice and compare.
+
+    Returns the result: seconds, bytes and SHA-256 of each build, whether they match, and the files that differ. Raises
+    VaultCubeError without root or mmdebstrap, or if a build fails.
+    """
     if os.geteuid():
-        raise VaultCubeError("making trees needs root: run it with sudo")
+        raise VaultCubeError("making trees requires root; run it with sudo")
     if not shutil.which("mmdebstrap"):
-        raise VaultCubeError("mmdebstrap is missing: apt-get install mmdebstrap")
+        raise VaultCubeError("mmdebstrap is missing; run `apt-get install mmdebstrap`")
     lock = aptlock.AptLock.read(CHECKOUT / "locks" / target / "apt.lock")
     result: dict[str, Any] = {
         "benchmark": "mkosi",
@@ -83,21 +91,21 @@ def versus(target: str, profiles: Sequence[str], kept: Path | None) -> dict[str,
         "simulated": False,
     }
     with folder() as work:
-        tree = mkosi_tree(kept or work / "tree", work / "tree.log")
+        tree = mkosi_tree(saved_tree or work / "tree", work / "tree.log")
         result["mkosi"] = (tree / "var/lib/dpkg/status").read_text().partition("Package: mkosi\n")[2]
         result["mkosi"] = result["mkosi"].partition("Version: ")[2].partition("\n")[0]
         result["packages"], result["wheels"] = project(target, lock, work)
         result["builds"] = [build(tree, work, number, profiles) for number in (1, 2)]
-        one, two = (work / f"{number}" / "image.raw" for number in (1, 2))
+        first, second = (work / f"{number}" / "image.raw" for number in (1, 2))
         result["packed"] = pack(tree, work)
         result["match"] = result["builds"][0]["sha256"] == result["builds"][1]["sha256"]
-        result["differs"] = [] if result["match"] else differences(one, two)
+        result["differs"] = [] if result["match"] else differences(first, second)
     return result
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder on the store's file system, gone afterwards; what a killed run left goes first, as in a build."""
+    """Make a scratch folder, and remove it at the end. As in a build, remove the folders of killed runs first."""
     scratch = default_cache() / "work"
     scratch.mkdir(parents=True, exist_ok=True)
     sweep(scratch)
@@ -113,6 +121,7 @@ def folder() -> Iterator[Path]:
 
 
 def machine() -> dict[str, Any]:
+    """Describe this machine."""
     return {
         "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)),
@@ -122,7 +131,7 @@ def machine() -> dict[str, Any]:
 
 
 def mkosi_tree(tree: Path, log: Path) -> Path:
-    """A Debian 13 with mkosi and what it calls; made by this machine's mmdebstrap when it is not there."""
+    """Return a Debian 13 tree with mkosi and the programs that it runs; make it if it does not exist."""
     if (tree / "usr/bin/mkosi").exists():
         return tree
     mirror = next(
@@ -135,16 +144,19 @@ def mkosi_tree(tree: Path, log: Path) -> Path:
             [*chroot.unshare(network=True), *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
         ).returncode
     if status:
-        raise VaultCubeError(f"mmdebstrap cannot make the tree with mkosi: {log.read_text()[-500:].strip()}")
+        raise VaultCubeError(f"mmdebstrap failed to make the tree with mkosi: {log.read_text()[-500:].strip()}")
     return tree
 
 
 def project(target: str, lock: aptlock.AptLock, work: Path) -> tuple[int, int]:
-    """Lay out mkosi's project, an apt repository of the locked .debs, and what the scripts need. Returns the counts."""
+    """Write mkosi's project, an apt repository of the locked .debs, and the inputs of the scripts.
+
+    Returns the number of packages and of wheels.
+    """
     store = Store(Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store"))
     release = next(deb.suite for deb in lock.debs if "-" not in deb.suite)
     shutil.copytree(PROJECT, work / "project")
-    # mkosi's local mirror is an archive with dists/: ours, flat, with its index in the place where apt looks for it
+    # mkosi needs a mirror with dists/; our repository is flat, so move its index to the path where apt expects it
     repository.make(store, lock.debs, work / "repo", release)
     index = work / "repo/dists" / release / "main/binary-amd64"
     index.mkdir(parents=True)
@@ -172,17 +184,17 @@ def project(target: str, lock: aptlock.AptLock, work: Path) -> tuple[int, int]:
     shutil.copy2(Path(sys.executable).parent / "uv", inputs / "uv")
     wheels = set()
     for file in sorted((CHECKOUT / "locks" / target).glob("python-*.lock")):
-        found = pylock.read(file)
-        wheels |= set(found)
+        locked = pylock.read(file)
+        wheels |= set(locked)
         name = inputs / "requirements" / file.stem.removeprefix("python-")
-        name.with_suffix(".all").write_text(pylock.text(found))
-        name.with_suffix(".ready").write_text(pylock.text([one for one in found if one.file.endswith(".whl")]))
+        name.with_suffix(".all").write_text(pylock.text(locked))
+        name.with_suffix(".ready").write_text(pylock.text([wheel for wheel in locked if wheel.file.endswith(".whl")]))
     store.link([(wheel.sha256, wheel.file) for wheel in wheels], inputs / "wheels")
     return len(lock.debs), len(wheels)
 
 
 def build(tree: Path, work: Path, number: int, profiles: Sequence[str]) -> dict[str, Any]:
-    """One build from nothing: no cache, no output of another. Returns seconds, bytes and the disk's sha256."""
+    """Build once, without a cache or output of another build; return seconds, bytes and SHA-256 of the disk."""
     out = work / f"{number}"
     for name in ("", "workspace", "cache"):
         (out / name).mkdir()
@@ -192,7 +204,7 @@ def build(tree: Path, work: Path, number: int, profiles: Sequence[str]) -> dict[
                *(f"--profile={profile}" for profile in profiles), "build"]  # fmt: skip
     load, began, cpu = os.getloadavg()[0], time.monotonic(), processor()
     in_tree(tree, work, command, work / f"{number}.log")
-    said: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "seconds": round(time.monotonic() - began, 1),
         "cpu_seconds": round(processor() - cpu, 1),
         "load_1m": load,
@@ -200,48 +212,49 @@ def build(tree: Path, work: Path, number: int, profiles: Sequence[str]) -> dict[
     for name in ("workspace", "cache"):
         shutil.rmtree(out / name)
     raw = out / "image.raw"
-    said |= {"sha256": sha256_of(raw), "bytes": raw.stat().st_size, "allocated_bytes": raw.stat().st_blocks * 512}
-    return said
+    measured |= {"sha256": sha256_of(raw), "bytes": raw.stat().st_size, "allocated_bytes": raw.stat().st_blocks * 512}
+    return measured
 
 
 def pack(tree: Path, work: Path) -> dict[str, Any]:
-    """The first build's disk packed as our images are. Returns seconds and bytes of each form."""
-    said = {}
-    for form, command in {
+    """Pack the first build's disk as our images are packed; return seconds and bytes by format."""
+    sizes = {}
+    for file_format, command in {
         "qcow2": ["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"],
         "raw.zst": ["zstd", "-q", "-f", "-T0", "-3", "--no-progress"],
     }.items():
-        began, raw, packed = time.monotonic(), f"{WORK}/1/image.raw", f"{WORK}/1/image.{form}"
-        in_tree(tree, work, [*command, raw, *(["-o"] if form == "raw.zst" else []), packed], work / "pack.log")
-        file = work / "1" / f"image.{form}"
-        said[form] = {"seconds": round(time.monotonic() - began, 1), "bytes": file.stat().st_size}
+        began, raw, packed = time.monotonic(), f"{WORK}/1/image.raw", f"{WORK}/1/image.{file_format}"
+        in_tree(tree, work, [*command, raw, *(["-o"] if file_format == "raw.zst" else []), packed], work / "pack.log")
+        file = work / "1" / f"image.{file_format}"
+        sizes[file_format] = {"seconds": round(time.monotonic() - began, 1), "bytes": file.stat().st_size}
         file.unlink()
-    return said
+    return sizes
 
 
 def in_tree(tree: Path, work: Path, command: Sequence[str], log: Path) -> None:
+    """Run a command in the tree with mkosi, without a network; the work folder is at /run/work."""
     chroot.run(tree, command, what=command[0], log=log, binds=[chroot.Bind(work, WORK, writable=True)])
 
 
 def processor() -> float:
-    """Processor time of this process's children so far, seconds."""
+    """Return the CPU time of this process's finished children so far, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def differences(one: Path, two: Path) -> list[str]:
-    """Which files differ, as `image.diff` tells it, without their content: private host keys are among it."""
+def differences(first: Path, second: Path) -> list[str]:
+    """List the files that differ, from `image.diff`, without their content, which includes private host keys."""
     ran = subprocess.run(
-        [Path(sys.executable).parent / "salt-call", "--out=json", "image.diff", str(one), str(two)],
+        [Path(sys.executable).parent / "salt-call", "--out=json", "image.diff", str(first), str(second)],
         cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     try:
-        found = json.loads(ran.stdout)["local"]
+        lines = json.loads(ran.stdout)["local"]
     except (ValueError, KeyError):
-        found = f"image.diff gave no result: {(ran.stderr or ran.stdout).strip()[-500:]}"
-    if not isinstance(found, list):
-        return [str(found)]
-    return [line.partition(": content")[0] for line in found if not line.startswith(" ")]
+        lines = f"image.diff gave no result: {(ran.stderr or ran.stdout).strip()[-500:]}"
+    if not isinstance(lines, list):
+        return [str(lines)]
+    return [line.partition(": content")[0] for line in lines if not line.startswith(" ")]
 
 
 if __name__ == "__main__":

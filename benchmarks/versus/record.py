@@ -1,9 +1,9 @@
-"""Run a comparison inside the tree of the built image and keep it in benchmarks/results/. Run by the checkout's Python.
+"""Run comparisons in the tree of the built image, and save them in benchmarks/results/. Run with the checkout's Python.
 
     .venv/bin/python benchmarks/versus/record.py ddp_plain vllm_generate
 
-Writes <date>-versus-<name>.json: machine, command, load, every pair, and the median of the pairs' ratios with its 95 %
-interval. Exit code 1 when the harness costs more than 3 %: when all of the interval is below 0.97.
+Writes <date>-versus-<name>.json: machine, command, load, all pairs, and the median of their ratios with its 95 %
+interval. Exits with 1 if the harness costs more than 3 %, that is, if the whole interval is below 0.97.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP))
-from vault_cube.bench.judge import interval  # noqa: E402 the checkout's own
-from vault_cube.bench.run import machine  # noqa: E402 the checkout's own
+from vault_cube.bench.judge import interval  # noqa: E402 needs sys.path
+from vault_cube.bench.run import machine  # noqa: E402 needs sys.path
 
 CHECKOUT = "/run/vault-cube/checkout"
 LEAST = 0.97
+"""Least acceptable ratio of our rate to the plain one."""
 COMMANDS = {
     "ddp_plain": "env OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo torchrun --nproc-per-node 2 --master-addr 127.0.0.1 "
     f"{CHECKOUT}/benchmarks/versus/ddp_plain.py --repeats 25 --steps 10",
@@ -32,16 +33,16 @@ COMMANDS = {
 
 
 def record(name: str, target: str) -> bool:
-    """Run one comparison and keep it; returns whether the harness is cheap enough."""
+    """Run one comparison and save it; return whether the upper end of the interval reaches `LEAST`."""
     answer = TOP / "build" / target / "benchmarks" / f"versus-{name}.json"
     answer.unlink(missing_ok=True)
     before = os.getloadavg()
     inside = f"{COMMANDS[name]} > /var/lib/vault-cube/benchmarks/{answer.name}"
     call = [str(TOP / ".venv/bin/salt-call"), "--retcode-passthrough", "image.enter", inside, f"target={target}"]
     if subprocess.run(call, cwd=TOP, check=False, stdout=subprocess.DEVNULL).returncode:
-        sys.exit(f"{name}: failed in the tree: {inside}")
-    found = json.loads(answer.read_text())
-    low, high = interval.median_interval(found["ratio"])
+        sys.exit(f"{name}: the command failed in the tree of the image: {inside}")
+    samples = json.loads(answer.read_text())
+    low, high = interval.median_interval(samples["ratio"])
     described = machine.describe([], None, False, None)
     document: dict[str, Any] = {
         "name": name,
@@ -51,14 +52,14 @@ def record(name: str, target: str) -> bool:
         "machine": {key: getattr(described, key) for key in ("processor", "cores", "memory_gib", "kernel")},
         "load_average": {"before": round(before[0], 2), "after": described.load[0]},
         "ratio": {
-            "median": statistics.median(found["ratio"]),
+            "median": statistics.median(samples["ratio"]),
             "low": low,
             "high": high,
-            "variation": interval.variation(found["ratio"]),
-            "pairs": len(found["ratio"]),
+            "variation": interval.variation(samples["ratio"]),
+            "pairs": len(samples["ratio"]),
         },
-        "medians": {key: statistics.median(found[key]) for key in ("ours", "theirs", "bench") if key in found},
-        "samples": found,
+        "medians": {key: statistics.median(samples[key]) for key in ("ours", "theirs", "bench") if key in samples},
+        "samples": samples,
     }
     file = TOP / "benchmarks/results" / f"{document['date']}-versus-{name}.json"
     file.parent.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""Our vLLM number beside the one that vLLM's own `bench` times, `LLM.generate`, on one engine in one breath.
+"""Compare our vLLM loop with `LLM.generate`, which vLLM's own `bench` times, on the same engine in one process.
 
-The two alternate, so that a noisy neighbour meets both. Prints one JSON document: output tokens/s of each, and the
-ratio of every pair; a ratio of 1 means that our loop over `engine.step`, which also takes the latencies, costs nothing.
-Before, `vllm bench latency` itself runs in a process of its own, with the same model, batch and lengths: `bench`.
+The two loops alternate, so that a noisy neighbour affects both. Prints one JSON document: output tokens/s of each, and
+the ratio of every pair. A ratio of 1 means that our loop over `engine.step`, which also measures latencies, costs
+nothing. Before that, `vllm bench latency` runs in its own process with the same model, batch and lengths (`bench`).
 """
 
 import argparse
@@ -22,9 +22,9 @@ import vllm_throughput
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--bench", metavar="FILE", help="only vLLM's own benchmark; its result goes to a file")
+    parser.add_argument("--bench", metavar="FILE", help="run only vLLM's own benchmark, and write its result to FILE")
     options = parser.parse_args()
-    # as the service has it: FlashInfer's sampler would be compiled at start
+    # as in the service: FlashInfer's sampler would be compiled at start
     os.environ.update(vllm_throughput.SETTINGS | {"VLLM_USE_FLASHINFER_SAMPLER": "0"})
     out = os.dup(1)
     os.dup2(2, 1)
@@ -37,7 +37,7 @@ def main() -> None:
     if options.bench:
         bench(options.bench, model, (count, length, wanted), options.repeats, eager=not gpu)
         return
-    # first, and alone: on a GPU one engine takes all of the memory
+    # run it first and alone, because one engine takes all memory of a GPU
     with tempfile.NamedTemporaryFile() as file:
         call = [sys.executable, __file__, "--repeats", str(options.repeats), "--bench", file.name]
         subprocess.run(call, check=True)
@@ -50,7 +50,7 @@ def main() -> None:
         model=str(model), load_format="dummy", skip_tokenizer_init=True, max_model_len=length + wanted,
         enforce_eager=not gpu, enable_prefix_caching=False, seed=1,
     )  # fmt: skip
-    dice = random.Random(1)  # noqa: S311 prompts, not secrets
+    dice = random.Random(1)  # noqa: S311 prompts are not secret
     prompts = [[dice.randrange(10, vocabulary - 10) for _ in range(length)] for _ in range(count)]
     sampling = SamplingParams(max_tokens=wanted, ignore_eos=True, detokenize=False, temperature=0)
 
@@ -67,18 +67,19 @@ def main() -> None:
     pairs = []
     for turn in range(options.repeats + 1):
         first, second = (ours, theirs) if turn % 2 else (theirs, ours)
-        one, two = first(turn), second(turn)
+        first_rate, second_rate = first(turn), second(turn)
         if turn:
-            pairs.append((one, two) if turn % 2 else (two, one))
+            pairs.append((first_rate, second_rate) if turn % 2 else (second_rate, first_rate))
     document = {"unit": "output tokens/s", "ours": [a for a, _ in pairs], "theirs": [b for _, b in pairs],
                 "ratio": [a / b for a, b in pairs], "bench": theirs_alone}  # fmt: skip
     os.write(out, (json.dumps(document) + "\n").encode())
 
 
 def bench(file: str, model: Path, batch: tuple[int, int, int], repeats: int, *, eager: bool) -> None:
-    """vLLM's `bench latency` by its module: the `vllm` command of a CPU build asks for a package of another name.
+    """Run vLLM's `bench latency` from its module: the `vllm` command requires a package name that a CPU build lacks.
 
-    file: takes its JSON. batch: requests, prompt tokens and output tokens of each.
+    file: its JSON output is written here. batch: number of requests, prompt tokens and output tokens per request.
+    eager: run the model in eager mode.
     """
     count, length, wanted = batch
     from vllm.benchmarks import latency
@@ -94,7 +95,7 @@ def bench(file: str, model: Path, batch: tuple[int, int, int], repeats: int, *, 
         "--max-model-len", str(length + wanted), "--batch-size", str(count),
         "--input-len", str(length), "--output-len", str(wanted),
         "--num-iters-warmup", "2", "--num-iters", str(repeats), "--output-json", file,
-        # its prompts are the same in every iteration: with a cache, prefill would be skipped
+        # its prompts are the same in every iteration: with a prefix cache, prefill would be skipped
         "--no-enable-prefix-caching",
         *(["--enforce-eager"] if eager else []),
     ]))  # fmt: skip

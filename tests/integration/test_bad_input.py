@@ -77,7 +77,7 @@ def test_not_root(typed, checkout):
         )  # fmt: skip
         assert status == 1
         assert said[0] == (
-            "Error running 'image.preflight': an image of debian-12 is built by root: run `sudo make image`"
+            "Error running 'image.preflight': building an image of debian-12 requires root: run `sudo make image`"
         )
         assert not (Path(place) / "cache").exists()
 
@@ -87,7 +87,7 @@ def test_no_network(typed, cache):
     assert status == 1
     assert len(said) == 1
     assert "cannot reach http" in said[0]
-    assert "name a mirror in pillar key image:mirrors, or bring a bundle" in said[0]
+    assert "name a mirror in pillar key image:mirrors, or copy a bundle to this machine" in said[0]
     # and who skips preflight is told by fetch
     status, said = typed("image.fetch", before=NO_NETWORK)
     assert status == 1

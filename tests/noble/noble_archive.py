@@ -29,7 +29,7 @@ sys.path[:0] = [str(TOP), str(HERE), str(HERE.parent)]
 import mirror
 import noble_packages
 from copied import chosen, merged
-from noble_deb import Deb, Parts, build
+from noble_deb import Deb, Parts, build, file_name
 from vault_cube import openpgp
 from vault_cube.image import fetch
 from vault_cube.image.locks import contract, resolver
@@ -212,7 +212,7 @@ def same(lock: AptLock, parts: Parts, archive: Path, replaced: set[str], names: 
         if deb.name in replaced:
             continue
         component = names.get(deb.name, "main")
-        file = archive / "pool" / component / deb.filename
+        file = archive / "pool" / component / file_name(deb.name, deb.version, deb.architecture)
         file.parent.mkdir(parents=True, exist_ok=True)
         parts.debs[deb.name].rename(file)
         found.append((file, component, noble_packages.SUITES.get(deb.name, "noble")))

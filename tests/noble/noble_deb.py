@@ -115,6 +115,11 @@ def write_control(fields: dict[str, str]) -> str:
     return "".join(f"{key}: {value}\n" for key, value in fields.items())
 
 
+def file_name(name: str, version: str, architecture: str) -> str:
+    """The name of a package's file in a pool: without the version's epoch."""
+    return f"{name}_{version.rpartition(':')[2]}_{architecture}.deb"
+
+
 def build(deb: Deb, pool: Path) -> Path:
     """Make the .deb below pool/<component>/; compressed with zstd as noble's are."""
     (deb.folder / "DEBIAN/control").write_text(write_control(deb.control))
@@ -123,8 +128,10 @@ def build(deb: Deb, pool: Path) -> Path:
     if listed.exists():
         lines = [line for line in listed.read_text().splitlines() if (deb.folder / line.lstrip("/")).exists()]
         listed.write_text("".join(f"{line}\n" for line in lines))
-    version = deb.control["Version"].replace(":", "%3a")
-    file = pool / deb.component / f"{deb.name}_{version}_{deb.control['Architecture']}.deb"
+    for name in ("preinst", "postinst", "prerm", "postrm"):
+        if (deb.folder / "DEBIAN" / name).exists():
+            subprocess.run(["sh", "-n", deb.folder / "DEBIAN" / name], check=True)
+    file = pool / deb.component / file_name(deb.name, deb.control["Version"], deb.control["Architecture"])
     file.parent.mkdir(parents=True, exist_ok=True)
     ran = subprocess.run(
         ["dpkg-deb", "-Zzstd", "-z1", "--build", deb.folder, file], capture_output=True, text=True, check=False

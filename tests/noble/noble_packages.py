@@ -109,15 +109,11 @@ def ssh(parts: Parts) -> None:
         "[Install]\nWantedBy=sockets.target\nRequiredBy=ssh.service\n",
     )
     postinst = server.path("DEBIAN/postinst")
-    lines = postinst.read_text().splitlines(keepends=True)
+    # debhelper's part of the script is in sections, one per unit and action
+    sections = re.split(r"(?=# Automatically added by )|(?<=# End automatically added section\n)", postinst.read_text())
+    kept = [section for section in sections if "sshd-keygen.service" not in section]
     # the helper enables the socket where Debian's script has it enable the service
-    lines = [line.replace("'ssh.service'", "'ssh.socket'") for line in lines if "sshd-keygen.service" not in line]
-    postinst.write_text(without_empty_ifs("".join(lines)))
-
-
-def without_empty_ifs(script: str) -> str:
-    """Give the branches that lost all their commands one that does nothing."""
-    return re.sub(r"(then|else)\n((?:\s*#[^\n]*\n)*)(\s*)(else|fi)\b", r"\1\n\2\3:\n\3\4", script)
+    postinst.write_text("".join(kept).replace("'ssh.service'", "'ssh.socket'"))
 
 
 def cloud_init(parts: Parts) -> None:

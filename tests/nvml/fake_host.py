@@ -62,13 +62,15 @@ class FakeHost(Host):
         config[0x106:0x108] = (0b11101).to_bytes(2, "little")
         (bridge / "config").write_bytes(config)
 
-    def xid(self, bus_id, code, said, hours_ago=0.1):
-        """A line of the kernel's log as journalctl gives it."""
-        line = (
-            f"{time.time() - hours_ago * 3600:.6f} box kernel: NVRM: Xid (PCI:{sysfs(bus_id)[:-2]}): {code}, {said}\n"
-        )
-        file = self.root / "kernel.log"
-        file.write_text(file.read_text() + line)
+    def xid(self, bus_id, code, said, hours_ago=0.1, instance="", log="kernel.log"):
+        """An XID in the kernel's log. instance: " GPU-I:05" or " GPU-I:05 GPU-CI:02", as with MIG."""
+        self.kernel_line(f"NVRM: Xid (PCI:{sysfs(bus_id)[:-2]}{instance}): {code}, {said}", hours_ago, log)
+
+    def kernel_line(self, text, hours_ago=0.1, log="kernel.log"):
+        """A line of the kernel's log as journalctl gives it. log: kernel.log.1 is that of the boot before."""
+        file = self.root / log
+        before = file.read_text() if file.exists() else ""
+        file.write_text(f"{before}{time.time() - hours_ago * 3600:.6f} box kernel: {text}\n")
 
     def process(self, pid, name, cgroup):
         self.write(f"proc/{pid}/comm", f"{name}\n")

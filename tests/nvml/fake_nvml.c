@@ -1,14 +1,18 @@
 // A libnvidia-ml.so.1 for tests: the real bindings cross a real library boundary, and a test says what lies behind it.
 //
-// It answers from the lines KEY=VALUE of $FAKE_NVML, read anew whenever the file is replaced, so that a GPU can change
+// It answers from the lines KEY=VALUE of $FAKE_NVML, read again whenever the file is replaced, so that a GPU can change
 // while it is read. Without the file: the driver is not loaded. fake_nvml.py writes the file, and names the keys.
 //   gpu.0.name=…             what nvmlDeviceGetName gives; a key that is absent is "not supported"
 //   error.FUNCTION=15        that function fails; gpu.2.error.FUNCTION=… on that GPU; gpu.2.error=… whatever it is asked
-//   hang.FUNCTION=1          it never returns; gpu.2.hang.FUNCTION=1
+//   hang.FUNCTION=1          it returns only when the key is gone; gpu.2.hang.FUNCTION=1
 //   crash.FUNCTION=1         it takes its process down
 //   gpu.2.lost_after=5       lost with the sixth call since the process began
 //   event.0=2 8 79           an event: GPU, type, data
-// Compiled with -DOLD it lacks the functions that came with branch 535 and later.
+//   since=1764400000.5       when the scenario began, in seconds since 1970
+//   KEY@1.5,4=VALUE          the key's value from 1.5 s to 4 s of the scenario; the value `-`: absent
+//   KEY@1.5,4=40>90          from 40 to 90 in that time, and 90 from then on
+// Compiled with -DOLD it lacks the functions that came with branch 535 and later; with -DNEW it has dropped those that
+// NVIDIA announced to remove with CUDA 14 (docs.nvidia.com/deploy/nvml-api, "Deprecation and/or Removal Notices").
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,18 +23,20 @@
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
-enum { OK, UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND = 6, TOO_SMALL, NO_DRIVER = 9, TIMEOUT, LOST = 15 };
+enum { OK, UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND = 6, TOO_SMALL, NO_DRIVER = 9, TIMEOUT, CORRUPTED = 14, LOST,
+       DEPRECATED = 26 };
 enum { MOST = 64 };
 
 typedef unsigned long long Long;
 typedef struct { int index; int calls; } Gpu;
-typedef struct { char *key, *value; } Line;
+typedef struct { char *key, *value; double from, until; } Line;
 
 EXPORT int vault_cube_simulated = 1;
 
 static Gpu gpus[MOST];
-static Line *lines;
-static int count, opened;
+static Line *lines, *timed;
+static int count, timed_count, opened;
+static double since;
 static struct stat seen;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -44,7 +50,9 @@ static void load(void) {
     FILE *file = fopen(path, "r");
     if (!file) return;
     for (int n = 0; n < count; n++) { free(lines[n].key); free(lines[n].value); }
-    count = 0;
+    for (int n = 0; n < timed_count; n++) { free(timed[n].key); free(timed[n].value); }
+    count = timed_count = 0;
+    since = 0;
     char *text = NULL;
     size_t size = 0;
     while (getline(&text, &size, file) > 0) {
@@ -52,8 +60,19 @@ static void load(void) {
         if (!value) continue;
         *value++ = 0;
         value[strcspn(value, "\n")] = 0;
+        char *when = strchr(text, '@');
+        if (!strcmp(text, "since")) since = strtod(value, NULL);
+        if (when) {
+            Line line = {NULL, strdup(value), 0, 0};
+            sscanf(when, "@%lf,%lf", &line.from, &line.until);
+            *when = 0;
+            line.key = strdup(text);
+            timed = realloc(timed, (size_t)(timed_count + 1) * sizeof *timed);
+            timed[timed_count++] = line;
+            continue;
+        }
         lines = realloc(lines, (size_t)(count + 1) * sizeof *lines);
-        lines[count++] = (Line){strdup(text), strdup(value)};
+        lines[count++] = (Line){strdup(text), strdup(value), 0, 0};
     }
     free(text);
     fclose(file);
@@ -61,10 +80,33 @@ static void load(void) {
     seen = now;
 }
 
+// what a timed line says now; *said: whether it says anything
+static const char *timed_text(const Line *line, int *said) {
+    static _Thread_local char buffer[8][32];
+    static _Thread_local unsigned turn;
+    struct timespec clock;
+    clock_gettime(CLOCK_REALTIME, &clock);
+    double now = (double)clock.tv_sec + (double)clock.tv_nsec / 1e9 - since;
+    char *second = strchr(line->value, '>');
+    *said = now >= line->from && (second || now < line->until);
+    if (!*said || !second) return strcmp(line->value, "-") ? line->value : NULL;
+    double first = strtod(line->value, NULL), last = strtod(second + 1, NULL);
+    double share = now < line->until ? (now - line->from) / (line->until - line->from) : 1;
+    char *out = buffer[turn++ % 8];
+    snprintf(out, sizeof buffer[0], "%.0f", first + (last - first) * share);
+    return out;
+}
 static const char *system_text(const char *key) {
-    Line wanted = {(char *)key, NULL};
+    Line wanted = {(char *)key, NULL, 0, 0};
     Line *found = count ? bsearch(&wanted, lines, (size_t)count, sizeof *lines, by_key) : NULL;
-    return found ? found->value : NULL;
+    const char *value = found ? found->value : NULL;
+    for (int n = 0; n < timed_count; n++) {
+        int said;
+        if (strcmp(timed[n].key, key)) continue;
+        const char *now = timed_text(&timed[n], &said);
+        if (said) value = now;
+    }
+    return value;
 }
 static const char *text_of(Gpu *gpu, const char *key) {
     char whole[256];
@@ -96,7 +138,12 @@ static int enter(const char *function, Gpu *gpu) {
     pthread_mutex_lock(&lock);
     load();
     pthread_mutex_unlock(&lock);
-    if (set_of(gpu, "hang", function, &value)) for (;;) pause();
+    while (set_of(gpu, "hang", function, &value)) {
+        usleep(10000);
+        pthread_mutex_lock(&lock);
+        load();
+        pthread_mutex_unlock(&lock);
+    }
     if (set_of(gpu, "crash", function, &value)) raise(SIGSEGV);
     if (!opened) return UNINITIALIZED;
     if (!number_of(NULL, "error", &value) && value) return (int)value;
@@ -145,7 +192,10 @@ EXPORT const char *nvmlErrorString(int code) { return code == LOST ? "GPU is los
 EXPORT int nvmlSystemGetDriverVersion(char *out, unsigned size) { ENTER(NULL); return give_text(NULL, "driver_version", out, size); }
 EXPORT int nvmlSystemGetNVMLVersion(char *out, unsigned size) { ENTER(NULL); return give_text(NULL, "nvml_version", out, size); }
 EXPORT int nvmlSystemGetCudaDriverVersion(int *out) { ENTER(NULL); return unsigned_of(NULL, "cuda_version", (unsigned *)out); }
-EXPORT int nvmlDeviceGetCount_v2(unsigned *out) { ENTER(NULL); return unsigned_of(NULL, "gpus", out); }
+EXPORT int nvmlDeviceGetCount_v2(unsigned *out) {
+    ENTER(NULL);
+    return unsigned_of(NULL, "counted", out) ? unsigned_of(NULL, "gpus", out) : OK;
+}
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, Gpu **out) {
     unsigned all = 0;
     Long code;
@@ -186,7 +236,6 @@ UNSIGNED(nvmlDeviceGetRetiredPagesPendingStatus, "retired.pending")
 UNSIGNED(nvmlDeviceGetMemoryBusWidth, "memory_bus_width")
 UNSIGNED(nvmlDeviceGetNumGpuCores, "cores")
 LONG(nvmlDeviceGetTotalEnergyConsumption, "energy_mj")
-LONG(nvmlDeviceGetCurrentClocksThrottleReasons, "throttle")
 #ifndef OLD
 UNSIGNED(nvmlDeviceGetGpuMaxPcieLinkGeneration, "pcie.generation_gpu")
 UNSIGNED(nvmlDeviceGetPowerSource, "power_source")
@@ -198,15 +247,41 @@ EXPORT int nvmlDeviceGetMarginTemperature(Gpu *g, Margin *out) {
     ENTER(g);
     return unsigned_of(g, "margin", (unsigned *)&out->celsius);
 }
+typedef struct { unsigned version; int sensor, celsius; } Temperature;
+EXPORT int nvmlDeviceGetTemperatureV(Gpu *g, Temperature *out) {
+    char key[64];
+    // what ails the older function ails this one: both ask the same sensor
+    int code = enter("nvmlDeviceGetTemperature", g);
+    if (code) return code;
+    ENTER(g);
+    snprintf(key, sizeof key, "temperature.%d", out->sensor);
+    return unsigned_of(g, key, (unsigned *)&out->celsius);
+}
+typedef struct { unsigned version; Long counters[11]; unsigned exceeded; } Sram;
+EXPORT int nvmlDeviceGetSramEccErrorStatus(Gpu *g, Sram *out) {
+    ENTER(g);
+    memset(out->counters, 0, sizeof out->counters);
+    return unsigned_of(g, "sram.exceeded", &out->exceeded);
+}
 UNSIGNED(nvmlDeviceGetGpcClkVfOffset, "clock_offset.graphics")
 UNSIGNED(nvmlDeviceGetMemClkVfOffset, "clock_offset.memory")
 #endif
-INDEXED(nvmlDeviceGetTemperature, "temperature.%u")
 INDEXED(nvmlDeviceGetTemperatureThreshold, "threshold.%u")
 INDEXED(nvmlDeviceGetClockInfo, "clock.%u")
 INDEXED(nvmlDeviceGetMaxClockInfo, "clock_max.%u")
+#ifdef NEW
+#define REMOVED(function) EXPORT int function(Gpu *g) { ENTER(g); return DEPRECATED; }
+REMOVED(nvmlDeviceGetTemperature)
+REMOVED(nvmlDeviceGetApplicationsClock)
+REMOVED(nvmlDeviceGetDefaultApplicationsClock)
+REMOVED(nvmlDeviceGetViolationStatus)
+REMOVED(nvmlDeviceGetCurrentClocksThrottleReasons)
+#else
+LONG(nvmlDeviceGetCurrentClocksThrottleReasons, "throttle")
+INDEXED(nvmlDeviceGetTemperature, "temperature.%u")
 INDEXED(nvmlDeviceGetApplicationsClock, "clock_chosen.%u")
 INDEXED(nvmlDeviceGetDefaultApplicationsClock, "clock_default.%u")
+#endif
 INDEXED(nvmlDeviceGetFanSpeed_v2, "fan.%u")
 INDEXED(nvmlDeviceGetPcieThroughput, "pcie.throughput.%u")
 INDEXED(nvmlDeviceGetNvLinkState, "nvlink.%u.state")
@@ -214,17 +289,24 @@ INDEXED(nvmlDeviceGetNvLinkVersion, "nvlink.%u.version")
 INDEXED(nvmlDeviceGetNvLinkRemoteDeviceType, "nvlink.%u.remote_type")
 PAIR(nvmlDeviceGetCudaComputeCapability, "compute.major", "compute.minor")
 PAIR(nvmlDeviceGetEccMode, "ecc.mode", "ecc.pending")
+UNSIGNED(nvmlDeviceGetDefaultEccMode, "ecc.default")
+EXPORT int nvmlDeviceValidateInforom(Gpu *g) {
+    Long corrupted;
+    ENTER(g);
+    if (!text_of(g, "inforom")) return NOT_SUPPORTED;
+    return !number_of(g, "inforom_corrupted", &corrupted) && corrupted ? CORRUPTED : OK;
+}
 PAIR(nvmlDeviceGetMigMode, "mig.mode", "mig.pending")
 PAIR(nvmlDeviceGetPowerManagementLimitConstraints, "power_limit_min_mw", "power_limit_max_mw")
 PAIR(nvmlDeviceGetEncoderUtilization, "utilisation.encoder", "utilisation.period")
 PAIR(nvmlDeviceGetDecoderUtilization, "utilisation.decoder", "utilisation.period")
 
-// a link that sleeps wakes up while the fake CUDA touches $FAKE_NVML.busy
+// a link that sleeps wakes up while the fake CUDA touches $FAKE_NVML.busy.INDEX
 EXPORT int nvmlDeviceGetCurrPcieLinkGeneration(Gpu *g, unsigned *out) {
     char path[1024];
     struct stat busy;
     ENTER(g);
-    snprintf(path, sizeof path, "%s.busy", getenv("FAKE_NVML"));
+    snprintf(path, sizeof path, "%s.busy.%d", getenv("FAKE_NVML"), g->index);
     int awake = !stat(path, &busy) && time(NULL) - busy.st_mtime < 2;
     return awake && !unsigned_of(g, "pcie.generation_busy", out) ? OK : unsigned_of(g, "pcie.generation", out);
 }
@@ -236,7 +318,9 @@ EXPORT int nvmlDeviceGetNvLinkErrorCounter(Gpu *g, unsigned link, unsigned count
 }
 typedef struct { Long total, free, used; } Memory;
 typedef struct { unsigned gpu, memory; } Rates;
+#ifndef NEW
 typedef struct { Long reference_us, violation_ns; } Violation;
+#endif
 EXPORT int nvmlDeviceGetMemoryInfo(Gpu *g, Memory *out) {
     ENTER(g);
     int code = number_of(g, "memory.total", &out->total);
@@ -307,6 +391,17 @@ EXPORT int nvmlDeviceGetRemappedRows(Gpu *g, unsigned *corrected, unsigned *unco
     if (!code) code = unsigned_of(g, "remapped.pending", pending);
     return code ? code : unsigned_of(g, "remapped.failed", failed);
 }
+EXPORT int nvmlDeviceGetRowRemapperHistogram(Gpu *g, unsigned *out) {
+    static const char *keys[] = {"max", "high", "partial", "low", "none"};
+    ENTER(g);
+    for (unsigned n = 0; n < 5; n++) {
+        char key[64];
+        snprintf(key, sizeof key, "histogram.%s", keys[n]);
+        int code = unsigned_of(g, key, &out[n]);
+        if (code) return code;
+    }
+    return OK;
+}
 EXPORT int nvmlDeviceGetRetiredPages_v2(Gpu *g, unsigned cause, unsigned *size, Long *addresses, Long *times) {
     char key[32];
     unsigned have;
@@ -319,6 +414,7 @@ EXPORT int nvmlDeviceGetRetiredPages_v2(Gpu *g, unsigned cause, unsigned *size, 
     *size = have;
     return OK;
 }
+#ifndef NEW
 EXPORT int nvmlDeviceGetViolationStatus(Gpu *g, unsigned policy, Violation *out) {
     char key[32];
     ENTER(g);
@@ -327,6 +423,7 @@ EXPORT int nvmlDeviceGetViolationStatus(Gpu *g, unsigned policy, Violation *out)
     snprintf(key, sizeof key, "violation.%u", policy);
     return number_of(g, key, &out->violation_ns);
 }
+#endif
 
 static int between(const char *function, Gpu *a, Gpu *b, const char *form, unsigned caps, unsigned *out) {
     char key[64];
@@ -372,7 +469,8 @@ EXPORT int nvmlDeviceGetFieldValues(Gpu *g, int size, Field *fields) {
         char key[64];
         snprintf(key, sizeof key, fields[n].scope ? "field.%u.%u" : "field.%u", fields[n].id, fields[n].scope);
         fields[n].code = number_of(g, key, &fields[n].value);
-        fields[n].type = 3;
+        const char *value = text_of(g, key);
+        fields[n].type = value && *value == '-' ? 4 : 3;
     }
     return OK;
 }

@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import time
 from _ctypes import dlclose
 from copy import deepcopy
 from pathlib import Path
@@ -70,6 +71,8 @@ H200 = RTX_5090 | {
     "cores": 16896,
     "bar1": {"total": 262144 << 20, "used": 1 << 20},
     "pcie": {"generation": 5, "width": 16, "generation_max": 5, "width_max": 16, "generation_gpu": 5, "replays": 0},
+    "histogram": {"max": 768, "high": 0, "partial": 0, "low": 0, "none": 0},
+    "sram": {"exceeded": 0},
     "performance_state": 0,
     "fans": None,
     "fan": {},
@@ -89,6 +92,7 @@ H200 = RTX_5090 | {
     "ecc": {
         "mode": 1,
         "pending": 1,
+        "default": 1,
         "volatile": {"corrected": 0, "uncorrected": 0},
         "aggregate": {"corrected": 0, "uncorrected": 0},
     },
@@ -106,12 +110,40 @@ RTX_4090 = RTX_5090 | {
     "power_limit_mw": 450000,
     "power_limit_set_mw": 450000,
     "power_limit_default_mw": 450000,
+    # it has ECC, and ships with it off: nvidia-smi's column says `Off`
+    "ecc": {"mode": 0, "pending": 0, "default": 0},
+}
+RTX_PRO_6000 = RTX_5090 | {
+    "name": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+    "vbios": "98.02.52.00.02",
+    "brand": 13,
+    "pci": {"id": 0x2BB110DE, "subsystem": 0x204B10DE},
+    "memory": {"total": 97887 << 20, "used": 0},
+    "bar1": {"total": 131072 << 20, "used": 1 << 20},
+    "power_limit_mw": 600000,
+    "power_limit_set_mw": 600000,
+    "power_limit_default_mw": 600000,
+    "ecc": H200["ecc"],
+}
+H100_NVL = H200 | {
+    "name": "NVIDIA H100 NVL",
+    "pci": {"id": 0x232110DE, "subsystem": 0x183910DE},
+    "memory": {"total": 95830 << 20, "used": 0},
+    "power_limit_mw": 400000,
+    "power_limit_set_mw": 400000,
+    "power_limit_default_mw": 400000,
+    "power_limit_max_mw": 400000,
+    # three bridges of four links; the others are on the chip and go nowhere (Azure/azurehpc-health-checks, issue 162)
+    "nvlink": {link: {"state": int(link not in (4, 5, 10, 11, 16, 17))} for link in range(18)},
 }
 
 PROFILES = {
     "4x5090": [RTX_5090] * 4,
     "h200": [H200],
     "8 mixed": [RTX_5090, RTX_5090, RTX_4090, RTX_4090, H200, H200, RTX_5090, RTX_4090],
+    "16x5090": [RTX_5090] * 16,
+    "4x RTX PRO 6000": [RTX_PRO_6000] * 4,
+    "2x H100 NVL": [H100_NVL] * 2,
     "none": [],
 }
 
@@ -119,6 +151,7 @@ PROFILES = {
 def machine(profile="4x5090"):
     """What the library answers for a machine at rest and in health."""
     gpus = []
+    step = 0x20 if len(PROFILES[profile]) <= 8 else 0x0C
     for index, card in enumerate(PROFILES[profile]):
         others = [n for n in range(len(PROFILES[profile])) if n != index]
         gpus.append(
@@ -126,10 +159,10 @@ def machine(profile="4x5090"):
             | {
                 "minor": index,
                 "uuid": f"GPU-5eed0000-0000-4000-8000-{index:012x}",
-                "bus_id": f"00000000:{0x11 + 0x20 * index:02X}:00.0",
+                "bus_id": f"00000000:{0x11 + step * index:02X}:00.0",
                 "ancestor": dict.fromkeys(others, 40),
                 # GeForce has no P2P: NVML says that the chipset does not support it
-                "p2p": {other: {0: 1, 1: 1, 2: 1, 3: 1} for other in others},
+                "p2p": {other: dict.fromkeys(range(4), int("GeForce" in card["name"])) for other in others},
             }
         )
     return {"driver_version": "580.95.05", "nvml_version": "13.580.95.05", "cuda_version": 13000, "gpus": gpus}
@@ -145,16 +178,17 @@ def flat(node, path=""):
 
 
 class FakeNvml:
-    """One machine's GPUs. Change `state` (or a GPU by `gpu(n)`), then `save()`: the library answers anew at once."""
+    """One machine's GPUs. Change `state` (or a GPU by `gpu(n)`), then `save()`: the library follows at once."""
 
     def __init__(self, file, library):
         self.file, self.library = Path(file), Path(library)
         self.state = machine()
+        self.timed = []
         self.save()
 
     def profile(self, name):
         """Be another machine."""
-        self.state = machine(name)
+        self.state, self.timed = machine(name), []
         self.save()
 
     def gpu(self, index, **fields):
@@ -170,15 +204,36 @@ class FakeNvml:
         self.save()
 
     def set(self, **fields):
-        """Merge fields into the machine's state, such as error={"nvmlDeviceGetCount": 9}, and save."""
+        """Merge fields into the machine's state, such as error={"nvmlDeviceGetCount": 9}, and save.
+
+        A driver's version is also its library's and its firmware's, unless they are given.
+        """
+        if "driver_version" in fields:
+            fields.setdefault("nvml_version", f"13.{fields['driver_version']}")
+            for gpu in self.state["gpus"]:
+                gpu["gsp_firmware"] = fields["driver_version"]
         _merge(self.state, fields)
+        self.save()
+
+    def during(self, first_s, last_s, index=None, **fields):
+        """A scenario: the fields (of a GPU, or of the machine) are so from first_s to last_s after `begin`.
+
+        A text such as "40>90" goes from one number to the other in that time, and stays there; "-" is absent.
+        """
+        node = fields if index is None else {"gpu": {index: fields}}
+        self.timed += [(f"{key}@{first_s},{last_s}", value) for key, value in flat(node)]
+        self.save()
+
+    def begin(self):
+        """Start the scenario's clock."""
+        self.state["since"] = time.time()
         self.save()
 
     def save(self):
         gpus = self.state["gpus"]
         state = {**self.state, "gpus": len(gpus), "gpu": dict(enumerate(gpus))}
         new = self.file.with_suffix(".new")
-        new.write_text("".join(f"{key}={value}\n" for key, value in flat(state)))
+        new.write_text("".join(f"{key}={value}\n" for key, value in [*flat(state), *self.timed]))
         new.replace(self.file)
 
     @property

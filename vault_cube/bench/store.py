@@ -1,4 +1,4 @@
-"""Where results are kept: one JSON file each, written whole or not at all; one benchmark at a time."""
+"""The results folder: one JSON file per result, written atomically, and a lock that allows one benchmark at a time."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from typing import Any
 from vault_cube.errors import VaultCubeError
 
 ROOM = 4 << 20
-"""A result is below 100 kB; a machine that has not 4 MiB left is told so before an hour is measured."""
+"""Free bytes that a benchmark requires before it starts. A result is smaller than 100 kB."""
 
 SUMMARY = "gpu_benchmark.json"
+"""Name of the summary file in Salt's cache folder; the grain `gpu_benchmark` reads it."""
 
 
 class Store:
-    """The folder of the pillar's `benchmark:results`."""
+    """The results folder, pillar `benchmark:results`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @contextlib.contextmanager
     def exclusive(self, what: str) -> Iterator[None]:
-        """Be the only one that measures here. Raises VaultCubeError when somebody else does."""
+        """Hold the lock on the results folder.
+
+        what: name of the command, shown to others that try. Raises VaultCubeError if another process holds the lock.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             handle = (self.folder / ".lock").open("a+")
         except OSError as err:
             raise VaultCubeError(
-                f"{self.folder}: {err.strerror}; results need a folder to write to, as root on a box"
+                f"{self.folder}: {err.strerror}; the results folder must be writable; on a box, run as root"
             ) from None
         with handle:
             try:
@@ -42,7 +46,8 @@ class Store:
                 handle.seek(0)
                 holder = handle.read().strip() or "another process"
                 raise VaultCubeError(
-                    f"{self.folder}: {holder} is measuring here; two at once would measure each other"
+                    f"{self.folder}: {holder} is already measuring; two at once would disturb each other, "
+                    "so wait until it has finished"
                 ) from None
             handle.truncate(0)
             handle.write(f"{what}, process {os.getpid()},")
@@ -50,38 +55,46 @@ class Store:
             yield
 
     def check_room(self) -> None:
-        """Raise VaultCubeError when there is no room for a result."""
-        room = os.statvfs(self.folder)
-        if room.f_bavail * room.f_frsize < ROOM:
-            raise VaultCubeError(f"{self.folder}: less than {ROOM >> 20} MiB are free; make room, then measure")
+        """Raise VaultCubeError if there is no space for a result."""
+        space = os.statvfs(self.folder)
+        if space.f_bavail * space.f_frsize < ROOM:
+            raise VaultCubeError(
+                f"{self.folder}: less than {ROOM >> 20} MiB are free; free some space, then run the command again"
+            )
 
     def write(self, name: str, document: dict[str, Any]) -> Path:
-        """Keep a result. Raises VaultCubeError when the disk refuses it; no part of it is left then."""
+        """Write a result and return its file. Raises VaultCubeError if that fails; no partial file is left behind."""
         return write_whole(self.folder / f"{name}.json", document)
 
     def names(self) -> list[str]:
-        """All results, the oldest first."""
+        """Return the names of all results, the oldest first."""
         return sorted(file.stem for file in self.folder.glob("benchmark-*.json"))
 
     def find(self, name: str) -> Path:
-        """The file of a result: its name, `last`, `previous`, or a path. Raises VaultCubeError when there is none."""
+        """Return the file of a result.
+
+        name: a result's name, `last`, `previous`, or a path that contains a slash. Raises VaultCubeError if there is no
+        such result.
+        """
         if "/" in name:
             return Path(name)
         if name in ("last", "previous"):
             back = {"last": 1, "previous": 2}[name]
             if len(self.names()) < back:
-                raise VaultCubeError(f"{self.folder}: there is no {name} result; `gpu.benchmark` makes one")
+                raise VaultCubeError(f"{self.folder}: there is no {name} result; run `gpu.benchmark` to create one")
             name = self.names()[-back]
         file = self.folder / f"{name.removesuffix('.json')}.json"
         if not file.is_file():
-            raise VaultCubeError(f"{file}: there is no such result; there are {', '.join(self.names()) or 'none'}")
+            raise VaultCubeError(
+                f"{file}: there is no such result; existing results: {', '.join(self.names()) or 'none'}"
+            )
         return file
 
 
 def write_whole(file: Path, document: dict[str, Any]) -> Path:
-    """Write a JSON file so that it is either the old one or all of the new one, also after a power cut.
+    """Write a JSON file atomically: after a failure or a power cut the file is either the old one or the new one.
 
-    Raises VaultCubeError.
+    Returns the file. Raises VaultCubeError if writing fails.
     """
     handle, part = -1, ""
     try:
@@ -97,5 +110,5 @@ def write_whole(file: Path, document: dict[str, Any]) -> Path:
     except OSError as err:
         if part:
             Path(part).unlink(missing_ok=True)
-        raise VaultCubeError(f"{file}: {err.strerror}; the result was not kept") from None
+        raise VaultCubeError(f"{file}: {err.strerror}; the result was not saved") from None
     return file

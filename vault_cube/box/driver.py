@@ -18,7 +18,8 @@ from vault_cube.verdicts import Verdict, not_applicable, verdict
 
 # the driver's own error lines; Xid is NVIDIA's code for a GPU error (docs.nvidia.com/deploy/xid-errors)
 KERNEL_ERROR = re.compile(
-    r"NVRM: (Xid|.*(failed|error|mismatch))|nvidia.*(probe .*failed|not supported)", re.IGNORECASE
+    r"NVRM: (Xid|.*(failed|error|mismatch|fallen off the bus|power cables))|nvidia.*(probe .*failed|not supported)",
+    re.IGNORECASE,
 )
 
 # Debian keeps several drivers apart by their modules' names

@@ -17,6 +17,7 @@ from vault_cube.gpu.read import topology as placing
 from vault_cube.gpu.read.host import Host
 
 Answer = tuple[dict[str, Any], int]
+RETRY_S = 30.0
 CODES = {judging.NOT_APPLICABLE: 0, judging.OK: 0, judging.WARNING: 1, judging.FAULT: 2}
 
 
@@ -29,6 +30,10 @@ def detect(pillar: Mapping[str, Any]) -> Answer:
                 found["devices"] = detail.details(session)
             except NvmlProblem as err:
                 found |= {"problem": str(err), "problem_kind": err.problem.kind}
+            # one that answered the first questions and not the others
+            lost = [card["problem"] for card in found["devices"] if "problem" in card]
+            if lost and "problem" not in found:
+                found |= {"problem": "; ".join(lost), "problem_kind": "gpu"}
     return found, int("problem" in found and pillar["target"]["accelerator"] == "nvidia")
 
 
@@ -58,16 +63,30 @@ def validate(pillar: Mapping[str, Any], *, load: bool) -> Answer:
     return found, int(found["verdict"] == outcome.FAILED)
 
 
+def reset(pillar: Mapping[str, Any], index: int, *, test: bool) -> Answer:
+    """Reset one GPU; exit code 1 if that did not work. Raises VaultCubeError if it must not be tried."""
+    from vault_cube.gpu.reset import reset as resetting
+
+    with Session(pillar["gpu"]["answer_s"]) as session:
+        found = resetting(session, pillar, index, test=test, machine=Host())
+    return found, int(not test and not found["reset"])
+
+
 def monitor(pillar: Mapping[str, Any], *, every_s: float | None) -> Answer:
-    """One view, or many in the terminal until q, every_s seconds apart; exit code as detect's."""
+    """One view, or many in the terminal until q, every_s seconds apart.
+
+    Exit code 1 if the target wants a GPU, and the driver or one of the GPUs does not answer.
+    """
     # rich takes a tenth of a second
     from vault_cube.gpu.show.monitor import live, once
 
-    with Session(pillar["gpu"]["answer_s"]) as session:
+    # the view lives for hours: a GPU that hung may be back
+    with Session(pillar["gpu"]["answer_s"], retry_s=RETRY_S) as session:
         view = (
             once(session) if every_s is None else live(session, pillar["validation"]["monitoring"]["alerts"], every_s)
         )
-    return view, int("problem" in view and pillar["target"]["accelerator"] == "nvidia")
+    silent = "problem" in view or any("problem" in card for card in view["gpus"])
+    return view, int(silent and pillar["target"]["accelerator"] == "nvidia")
 
 
 def _remember(found: Mapping[str, Any], file: Path) -> None:

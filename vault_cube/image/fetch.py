@@ -1,4 +1,4 @@
-"""Bring everything that the locks name into the store; after this the build needs no network."""
+"""Fetch all locked files into the store; from then on the build needs no network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from vault_cube.settings.image import Source
 
 
 def wanted_debs(lock: AptLock, sources: Sequence[Source], configured: dict[str, str]) -> list[Wanted]:
-    """The lock's packages, with the places that may serve them."""
+    """List the files of an apt lock with the URLs that may have them.
+
+    configured: pillar key image:mirrors.
+    """
     architecture = next((deb.architecture for deb in lock.debs if deb.architecture != "all"), "")
     places = {
         archive: mirrors.all_places(
@@ -30,7 +33,10 @@ def wanted_debs(lock: AptLock, sources: Sequence[Source], configured: dict[str, 
 
 
 def wanted_wheels(space: Workspace, store: Store, environments: Iterable[list[pylock.Wheel]]) -> list[Wanted]:
-    """The wheels of environments; an index is asked only for what is not in the store."""
+    """List the locked wheels that the store lacks, with their URLs from the package indexes.
+
+    Raises VaultCubeError if the indexes cannot be queried.
+    """
     missing = []
     for locked in environments:
         wheels = [wheel for wheel in locked if not store.has(wheel.sha256)]
@@ -44,10 +50,13 @@ def wanted_wheels(space: Workspace, store: Store, environments: Iterable[list[py
 
 
 def fetch(space: Workspace) -> int:
-    """Fetch what the store lacks; returns the bytes that came. Raises Unavailable naming all that did not."""
+    """Fetch all locked files that the store lacks.
+
+    Returns the number of bytes fetched. Raises Unavailable if files could not be fetched, with each of them.
+    """
     store, image = Store(space.store), space.settings.image
     lock = AptLock.read(space.locks / "apt.lock")
-    # all wanted files are known, and read from valid locks, before the first byte is fetched
+    # read all locks before the first download, so that a damaged one stops the build at once
     sources = [*space.settings.archive.sources, *vendors.sources(space, space.locks)]
     debs = wanted_debs(lock, sources, image.mirrors) + vendors.wanted(space)
     debs += wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
@@ -57,7 +66,7 @@ def fetch(space: Workspace) -> int:
     failures: list[Failure] = []
     for title in ("packages", "wheels"):
         try:
-            # an index is asked only when the packages are there, or gone for good
+            # query the package indexes last: a package failure that re-resolving cannot fix ends the build before
             fetched += store.fetch(debs if title == "packages" else wanted_wheels(space, store, environments), title)
         except Unavailable as err:
             if not err.gone:

@@ -1,4 +1,4 @@
-"""What a build of a target downloads and how much disk it takes, from the sizes in its locks."""
+"""Estimate the download size and the disk space of a build from the file sizes in its locks."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from vault_cube.image.workspace import Workspace
 
 @dataclass(frozen=True)
 class Growth:
-    """Bytes that one byte of a packed file becomes."""
+    """Space that one byte of a .deb or wheel takes in a build, in bytes."""
 
     tree: float
-    """in the tree of the finished layers, byte code and the rest of each last block included"""
-    form: float
-    """in one packed file of the image"""
+    """Bytes in the tree of all layers, including byte code and the unused part of each file's last block."""
+    packed: float
+    """Bytes in one packed format of the image."""
 
 
-# Measured. cpu: debian-12's 182 MB of packages hold 719 MB, and with its 968 MB of wheels they make a disk of 5.39 GB
-# and forms of 1.59 and 1.33 GB (benchmarks/results/2026-11-27-mkosi.md). nvidia: debian-13-nvidia's 428 MB of packages
-# hold 1,391 MB; 8,634 MB of wheels (PyTorch 2.10, TensorFlow 2.21, vLLM 0.19.1) hold 17,058 MB, 329 MB of them Python
-# sources; what is in the five largest wheels of TensorFlow's takes 0.96 of their size once zstd has packed it.
+# Measured. cpu: the 182 MB of packages of debian-12 unpack to 719 MB; with its 968 MB of wheels they make a disk of
+# 5.39 GB, packed as 1.59 and 1.33 GB (benchmarks/results/2026-11-27-mkosi.md). nvidia: the 428 MB of packages of
+# debian-13-nvidia unpack to 1,391 MB; 8,634 MB of wheels (PyTorch 2.10, TensorFlow 2.21, vLLM 0.19.1) unpack to
+# 17,058 MB, of which 329 MB are Python sources; the contents of TensorFlow's five largest wheels, packed with zstd,
+# take 0.96 of the wheels' size.
 GROWTH = {
-    "cpu": {"debs": Growth(tree=4.0, form=1.3), "wheels": Growth(tree=4.8, form=1.3)},
-    "nvidia": {"debs": Growth(tree=3.3, form=1.3), "wheels": Growth(tree=2.1, form=1.05)},
+    "cpu": {"debs": Growth(tree=4.0, packed=1.3), "wheels": Growth(tree=4.8, packed=1.3)},
+    "nvidia": {"debs": Growth(tree=3.3, packed=1.3), "wheels": Growth(tree=2.1, packed=1.05)},
 }
 TOOLS_TREE = 4.0
-"""the tools tree, in bytes per byte of its packages"""
+"""Bytes of the tools tree per byte of its packages."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes."""
+    """The download size and disk space of a build, in bytes."""
 
     locked: int
-    """all files that the locks name"""
+    """Size of all locked files."""
     download: int
-    """those of them that the store lacks"""
+    """Size of the locked files that the store lacks."""
     disk: int
-    """free disk that the build needs, downloads included"""
+    """Free disk space that the build needs, including the downloads."""
 
 
 def of(space: Workspace) -> Needs:
-    """Compute what a build needs now. Raises VaultCubeError if a lock is missing or damaged."""
+    """Estimate the needs of a build in its current state. Raises VaultCubeError if a lock is missing or damaged."""
     store, settings = Store(space.store), space.settings
     debs = {deb.sha256: deb.size for deb in AptLock.read(space.locks / "apt.lock").debs}
     tool_debs = {deb.sha256: deb.size for deb in tools.lock(space).debs}
@@ -59,13 +60,13 @@ def of(space: Workspace) -> Needs:
     files = debs | tool_debs | wheels
     download = sum(size for sha256, size in files.items() if not store.has(sha256))
     growth = GROWTH[settings.target.accelerator]
-    packed = ((sum(debs.values()), growth["debs"]), (sum(wheels.values()), growth["wheels"]))
-    tree = sum(size * each.tree for size, each in packed)
-    forms = len(settings.image.formats) * sum(size * each.form for size, each in packed)
-    # the disk is as large as the tree, and is there while its forms are packed
-    disk = download + tree + forms
+    inputs = ((sum(debs.values()), growth["debs"]), (sum(wheels.values()), growth["wheels"]))
+    tree = sum(size * factor.tree for size, factor in inputs)
+    formats = len(settings.image.formats) * sum(size * factor.packed for size, factor in inputs)
+    # the disk is as large as the tree, and both it and its packed formats exist at the same time
+    disk = download + tree + formats
     if not all(layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()):
-        # a disk of the lower layers is kept as well, but only if there is room for it
+        # the build also caches a disk of the lower layers, but only if there is room for it
         disk += tree
     if tools.find(space) is None:
         disk += sum(tool_debs.values()) * TOOLS_TREE
@@ -73,5 +74,5 @@ def of(space: Workspace) -> Needs:
 
 
 def gigabytes(size: int) -> str:
-    """Write a size for a person: `7.5 GB`."""
+    """Format a size in bytes as gigabytes, such as `7.5 GB`."""
     return f"{size / 1e9:.1f} GB"

@@ -1,4 +1,4 @@
-"""Everything that can be known before the first byte is fetched: who, where, with what, from where."""
+"""Checks before a build: everything that can be verified before the first download."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = {
     "mmdebstrap": "mmdebstrap",
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
-    # for the boot test, at the end: told before the beginning
+    # the boot test at the end of a build needs these; report a missing one before the build starts
     "ip": "iproute2",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
@@ -34,39 +34,42 @@ COMMANDS = {
 
 
 def check(space: Workspace) -> list[str]:
-    """Run all checks. Returns what was found good, a line each. Raises VaultCubeError naming all that is not."""
-    good: list[str] = []
-    bad: list[str] = []
-    for one in CHECKS:
+    """Run all checks.
+
+    Returns one line per check that passed. Raises VaultCubeError with one line per problem.
+    """
+    passed: list[str] = []
+    problems: list[str] = []
+    for run_check in CHECKS:
         try:
-            good.append(one(space))
+            passed.append(run_check(space))
         except VaultCubeError as err:
-            bad.append(str(err))
-    if bad:
-        # a missing lock is told once, not by each check that would have read it
-        raise VaultCubeError("\n".join(dict.fromkeys(bad)))
-    return good
+            problems.append(str(err))
+    if problems:
+        # several checks read the locks: report a missing lock only once
+        raise VaultCubeError("\n".join(dict.fromkeys(problems)))
+    return passed
 
 
 def is_root(space: Workspace) -> str:
-    """Mounting layers and owning a tree's files takes root."""
+    """Check that the build runs as root, which it needs to mount layers and to set the owners of files."""
     if os.geteuid() != 0:
-        raise VaultCubeError(f"an image of {space.target} is built by root: run `sudo make image`")
-    return "runs as root"
+        raise VaultCubeError(f"building an image of {space.target} requires root: run `sudo make image`")
+    return "running as root"
 
 
 def has_commands(space: Workspace) -> str:
-    """The few commands that this machine itself must have; all others come from the tools tree."""
+    """Check the commands that must be installed on this machine; all others come from the tools tree."""
     missing = {package for command, package in COMMANDS.items() if not shutil.which(command, path=chroot.PATH)}
     if missing:
         raise VaultCubeError(f"commands are missing on this machine: apt-get install {' '.join(sorted(missing))}")
-    return "has the commands it needs"
+    return "all required commands are installed"
 
 
 def can_overlay(space: Workspace) -> str:
-    """Layers need namespaces and an overlay mount on the cache's file system."""
+    """Check that this machine allows namespaces, and overlay mounts on the file system of the cache."""
     if os.geteuid() != 0:
-        return "overlay mounts are tried as root only"
+        return "overlay mounts: not checked, because only root can mount them"
     space.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=space.cache) as folder:
         for name in ("a", "b", "work", "merged"):
@@ -75,13 +78,14 @@ def can_overlay(space: Workspace) -> str:
         ran = subprocess.run([*chroot.unshare(False), *mount], cwd=folder, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise VaultCubeError(
-            f"{space.cache}: no overlay mount here ({ran.stderr.strip()}): set VAULT_CUBE_CACHE to a folder on ext4"
+            f"{space.cache}: cannot mount an overlay here ({ran.stderr.strip()}): "
+            "set VAULT_CUBE_CACHE to a folder on ext4"
         )
-    return "mounts overlays"
+    return "overlay mounts work"
 
 
 def has_locks(space: Workspace) -> str:
-    """All locks are there and readable, hold every package that the pillar names, and fit together."""
+    """Check that all locks are readable, contain every package that the pillar names, and are compatible."""
     debs = [*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs]
     wheels = {
         name: pylock.read(space.locks / f"python-{name}.lock")
@@ -95,29 +99,29 @@ def has_locks(space: Workspace) -> str:
     lacking += [f"{name} (image:tools)" for name in settings.image.tools.packages if (tools.LAYER, name) not in locked]
     if lacking:
         raise VaultCubeError(
-            f"{space.locks}: the pillar names what is not locked: {', '.join(lacking[:5])}: "
+            f"{space.locks}: these packages are in the pillar but not locked: {', '.join(lacking[:5])}: "
             f"run `make lock TARGET={space.target}`"
         )
     wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
-    return f"has locks: {len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
+    return f"locks: {len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
-    """The clock is past the lock's moment: times of built files are clamped down to it, never up."""
+    """Check that the clock is later than the lock's timestamp: file times are clamped down to that, never up."""
     epoch = AptLock.read(space.locks / "apt.lock").epoch
     if time.time() < epoch:
         raise VaultCubeError(
             f"this machine's clock is behind {space.locks}/apt.lock by {int(epoch - time.time())} s: set the clock"
         )
-    return "has a clock past the lock's moment"
+    return "the clock is later than the lock's timestamp"
 
 
 def has_room(space: Workspace) -> str:
-    """There is room for the downloads, the layers and the image."""
+    """Check that the disk has room for the downloads, the layers and the image."""
     try:
         needed = needs.of(space)
     except VaultCubeError:
-        return "room is checked once there are locks"
+        return "disk space: not checked, because no locks could be read"
     free = shutil.disk_usage(existing(space.cache)).free
     disk, download = needs.gigabytes(needed.disk), needs.gigabytes(needed.download)
     if free < needed.disk:
@@ -125,32 +129,35 @@ def has_room(space: Workspace) -> str:
             f"{space.cache}: {disk} needed, {download} of it for downloads, {needs.gigabytes(free)} free: "
             "make room, or set VAULT_CUBE_CACHE"
         )
-    return f"has room: {needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
+    return f"disk space: {needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
 
 
 def can_reach(space: Workspace) -> str:
-    """What the store lacks can be fetched: each archive, the vendors' too, answers at one of its places."""
+    """Check that a mirror of each archive and vendor repository answers if the store lacks files from there."""
     settings, store = space.settings, Store(space.store)
-    places: dict[str, list[str]] = {}
-    """archive -> addresses of a signed index, one of which has to answer"""
+    indexes: dict[str, list[str]] = {}
+    """The URLs of each archive's signed index; at least one per archive has to answer."""
     for source in settings.archive.sources:
-        found = mirrors.live(source, settings.image.mirrors, settings.target.architecture)
-        places.setdefault(source.archive, [f"{place}/dists/{source.suites[0]}/InRelease" for place in found])
-    for vendor in [*settings.driver.repositories, *settings.runtime.repositories]:
-        place = settings.image.mirrors.get(vendor.name, vendor.uri).rstrip("/")
-        index = f"{place}/{vendor.suite}" if vendor.suite.endswith("/") else f"{place}/dists/{vendor.suite}"
-        places[vendor.name] = [f"{index.rstrip('/')}/InRelease"]
+        urls = mirrors.live(source, settings.image.mirrors, settings.target.architecture)
+        indexes.setdefault(source.archive, [f"{url}/dists/{source.suites[0]}/InRelease" for url in urls])
+    for repository in [*settings.driver.repositories, *settings.runtime.repositories]:
+        url = settings.image.mirrors.get(repository.name, repository.uri).rstrip("/")
+        suite = repository.suite
+        index = f"{url}/{suite}" if suite.endswith("/") else f"{url}/dists/{suite}"
+        indexes[repository.name] = [f"{index.rstrip('/')}/InRelease"]
     try:
         lacking = {deb.archive for deb in AptLock.read(space.locks / "apt.lock").debs if not store.has(deb.sha256)}
     except VaultCubeError:
-        lacking = set(places)
-    unreachable = [places[name][-1] for name in sorted(lacking & places.keys()) if not any(map(_answers, places[name]))]
+        lacking = set(indexes)
+    unreachable = [
+        indexes[name][-1] for name in sorted(lacking & indexes.keys()) if not any(map(_answers, indexes[name]))
+    ]
     if unreachable:
         raise VaultCubeError(
             f"{space.target}: cannot reach {', '.join(unreachable)} from here: "
-            "name a mirror in pillar key image:mirrors, or bring a bundle (`make bundle`)"
+            "name a mirror in pillar key image:mirrors, or copy a bundle to this machine (`make bundle`)"
         )
-    return "reaches its archives" if lacking else "needs no network: the store has all packages"
+    return "all archives answer" if lacking else "no network needed: the store has all packages"
 
 
 def _answers(address: str) -> bool:

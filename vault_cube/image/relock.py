@@ -1,7 +1,7 @@
-"""A locked file that nobody serves any more: resolved anew for this build alone, and told in its manifest.
+"""Re-resolve locked files that no server has any more, for this build only, and record the changes in its manifest.
 
-What moved lies in `build/<target>/locks`, with the digest of the checkout's locks that it stands in for: once those
-change it counts no more. `LOCKED=1` never sees it (see `Workspace.lock_root`).
+The build's own locks are in `build/<target>/locks`, with the digest of the checkout's locks that they replace: they are
+ignored as soon as the checkout's locks change. `LOCKED=1` always ignores them (see `Workspace.lock_root`).
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from vault_cube.settings.environment import Environment
 
 
 def moved(space: Workspace) -> list[str]:
-    """What this build has other than the checkout's locks say, a line a package; empty: it matches them."""
+    """Return how this build differs from the checkout's locks, one line per package; empty if it does not."""
     if space.lock_root == space.checkout / "locks":
         return []
-    found: list[str] = json.loads((space.lock_root / "moved.json").read_text())
-    return found
+    changes: list[str] = json.loads((space.lock_root / "moved.json").read_text())
+    return changes
 
 
 def forget(space: Workspace) -> None:
-    """From now on the checkout's locks count again."""
+    """Remove the build's own locks, so that the checkout's locks apply again."""
     shutil.rmtree(space.build / "locks", ignore_errors=True)
 
 
 def renew(space: Workspace, gone: set[str]) -> list[str]:
-    """Resolve anew what the files of `gone` (sha256) belong to, everything else staying as it is locked.
+    """Re-resolve the packages whose files are gone, keep all others as locked, and write the build's own locks.
 
-    All other locked files are in the store. Writes the locks of this build. Returns what moved against the checkout's
-    locks, a line a package. Raises VaultCubeError when no package of today can take the place.
+    gone: SHA-256 of files that no server has any more; all other locked files must be in the store. Returns the
+    changes against the checkout's locks, one line per package. Raises VaultCubeError if no current package can replace
+    a missing one.
     """
-    epoch = int(time.time())  # later than the files of every package that can be had now
+    epoch = int(time.time())  # later than the files of all packages that are available now
     target, committed = space.target, space.checkout / "locks"
     with space.scratch("relock") as work:
         vendors.lay_out(Store(space.store), vendors.read(space), work / "keyrings")
@@ -63,29 +64,29 @@ def renew(space: Workspace, gone: set[str]) -> list[str]:
 
 
 def _debs(space: Workspace, request: resolve.Request, gone: set[str], epoch: int, folder: Path) -> str:
-    """The text of an apt lock without the files that are gone."""
+    """Return the text of an apt lock with the missing packages replaced."""
     lock = AptLock.read(space.lock_root / request.file)
-    kept = [deb for deb in lock.debs if deb.sha256 not in gone]
-    if len(kept) == len(lock.debs):
+    available = [deb for deb in lock.debs if deb.sha256 not in gone]
+    if len(available) == len(lock.debs):
         return lock.text()
-    repository.make(Store(space.store), kept, folder, request.codename)
+    repository.make(Store(space.store), available, folder, request.codename)
     mirrors = space.settings.image.mirrors
     try:
-        return request.resolve(mirrors, epoch, resolver.Kept(folder, kept)).text()
+        return request.resolve(mirrors, epoch, resolver.Kept(folder, available)).text()
     except VaultCubeError:
-        # a new package may need newer ones beside it
-        return request.resolve(mirrors, epoch, resolver.Kept(folder, kept, pinned=False)).text()
+        # a new package may need newer versions of packages that are still available
+        return request.resolve(mirrors, epoch, resolver.Kept(folder, available, pinned=False)).text()
 
 
 def _wheels(space: Workspace, name: str, environment: Environment, gone: set[str], folder: Path) -> str:
-    """The text of a Python lock without the files that are gone."""
+    """Return the text of a Python lock with the missing wheels replaced."""
     wheels = pylock.read(space.locks / f"python-{name}.lock")
-    kept = [wheel for wheel in wheels if wheel.sha256 not in gone]
-    if len(kept) == len(wheels):
+    available = [wheel for wheel in wheels if wheel.sha256 not in gone]
+    if len(available) == len(wheels):
         return pylock.text(wheels)
-    Store(space.store).link([(wheel.sha256, wheel.file) for wheel in kept], folder)
+    Store(space.store).link([(wheel.sha256, wheel.file) for wheel in available], folder)
     arguments = (space.settings, space.uv, environment, folder)
     try:
-        return pylock.text(pylock.resolve(*arguments, kept=pylock.Kept(folder, kept)))
+        return pylock.text(pylock.resolve(*arguments, kept=pylock.Kept(folder, available)))
     except VaultCubeError:
-        return pylock.text(pylock.resolve(*arguments, kept=pylock.Kept(folder, kept, pinned=False)))
+        return pylock.text(pylock.resolve(*arguments, kept=pylock.Kept(folder, available, pinned=False)))

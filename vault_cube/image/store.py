@@ -1,4 +1,4 @@
-"""The store: every fetched file under its sha256, shared by all targets; what is not verified never gets in."""
+"""The store: fetched files named by SHA-256, shared by all targets, each verified before it is added."""
 
 from __future__ import annotations
 
@@ -24,40 +24,41 @@ import urllib3
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.progress import byte_bar
 
-# a try that failed is ours to tell, once and in words
+# hide urllib3's retry warnings: a failure is reported once, by this module
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 CHUNK = 1 << 18
 CONNECTIONS = 6
 CONNECT_S, SILENCE_S = 10, 20
-"""seconds that a server may take to be there, and between two of its words"""
+"""Connect timeout and read timeout, in seconds."""
 ATTEMPTS = 3
-"""tries at one place, each going on where the one before was cut off"""
+"""Number of tries per URL; each resumes where the previous one was interrupted."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file that a build needs: what it must be, and where it may be had, best place first."""
+    """A file that a build needs."""
 
     sha256: str
     name: str
     size: int
-    """bytes"""
+    """Size in bytes; 0 if it is not known."""
     places: tuple[str, ...]
+    """URLs of the file, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A wanted file that did not come, and why."""
+    """A file that could not be fetched, and the reason."""
 
     wanted: Wanted
     why: str
     gone: bool
-    """True: somebody says that there is no such file, and nobody served a wrong or a broken one"""
+    """True if at least one server has no such file, and none returned a wrong or incomplete file."""
 
 
 class Unavailable(VaultCubeError):
-    """Some of the wanted files cannot be had."""
+    """Some files could not be fetched."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
         self.failures = failures
@@ -67,15 +68,15 @@ class Unavailable(VaultCubeError):
 
     @property
     def gone(self) -> bool:
-        """Nobody serves any of them any more: resolving anew can help, waiting cannot."""
+        """True if all of the files were removed from their servers: re-resolving can help, waiting cannot."""
         return all(failure.gone for failure in self.failures)
 
 
 class Refused(Exception):
-    """A place gives no file, or another one.
+    """One URL did not yield the file.
 
-    kind: `gone` (it says that it has none), `broken` (what came is wrong or cut off) or `silent` (it cannot be asked).
-    again: a further try at the same place may go better.
+    kind: `gone` (there is no such file), `broken` (an error, or a wrong or incomplete file) or `silent` (no answer).
+    again: whether another try at the same URL may succeed.
     """
 
     def __init__(self, why: str, kind: str, *, again: bool = False) -> None:
@@ -84,7 +85,7 @@ class Refused(Exception):
 
 
 class Stop:
-    """Ends the reads of all threads at once, also of those that wait for a server that says nothing."""
+    """A switch that stops the downloads of all threads at once, even those that wait for a server's data."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -92,23 +93,24 @@ class Stop:
         self._lock = threading.Lock()
 
     @contextmanager
-    def reads(self, answer: Any) -> Iterator[None]:
-        """Register an answer while it is read."""
+    def reads(self, response: Any) -> Iterator[None]:
+        """Register a response, so that `now` can interrupt its reading. Raises Refused if already stopped."""
         with self._lock:
-            self._reading.add(answer)
+            self._reading.add(response)
         try:
             if self.wanted:
                 raise Refused("stopped", "silent")
             yield
         finally:
             with self._lock:
-                self._reading.discard(answer)
+                self._reading.discard(response)
 
     def now(self) -> None:
+        """Interrupt all registered downloads."""
         self.wanted = True
         with self._lock:
-            for answer in self._reading:
-                answer.shutdown()
+            for response in self._reading:
+                response.shutdown()
 
 
 class Store:
@@ -118,28 +120,33 @@ class Store:
         self.root = root
 
     def path(self, sha256: str) -> Path:
+        """Return the path of a file in the store, whether or not it exists."""
         return self.root / sha256[:2] / sha256
 
     def has(self, sha256: str) -> bool:
+        """Return whether the store has a file, without verifying it."""
         return self.path(sha256).exists()
 
     def verified(self, sha256: str, name: str) -> Path:
-        """The file, after reading all of it. Raises VaultCubeError, and drops the file, when a bit differs."""
+        """Read a file of the store completely and verify it.
+
+        Returns its path. Raises VaultCubeError if it is missing or damaged; a damaged file is removed.
+        """
         path = self.path(sha256)
         if not path.exists():
             raise VaultCubeError(f"{name}: not in the store {self.root}: run `salt-call image.fetch`")
         if sha256_of(path) != sha256:
             path.unlink()
             raise VaultCubeError(
-                f"{name}: damaged in the store ({path}): removed; run the build again to fetch it anew"
+                f"{name}: damaged in the store ({path}): removed; run the build again to fetch it again"
             )
-        # used now: what goes first when the store outgrows its limit; not every file system notes a reading
+        # evict() goes by the access time, which not every file system updates when a file is read
         with suppress(OSError):
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         return path
 
     def add(self, data: bytes) -> str:
-        """Take bytes that somebody has judged good. Returns their sha256."""
+        """Add data that the caller has verified. Returns its SHA-256."""
         sha256 = hashlib.sha256(data).hexdigest()
         part = self.root / "part" / f"{sha256}.{os.getpid()}"
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -150,13 +157,13 @@ class Store:
         return sha256
 
     def evict(self, limit: int, keep: Collection[str]) -> int:
-        """Remove the least recently used files until `limit` bytes are kept; never those of `keep` (sha256).
+        """Remove the least recently used files until the store takes at most `limit` bytes.
 
-        Returns the bytes freed.
+        keep: SHA-256 of files that are never removed. Returns the number of bytes freed.
         """
-        found = [(path, path.stat()) for path in self.root.glob("*/*")]
-        total, freed = sum(status.st_size for _, status in found), 0
-        for path, status in sorted(found, key=lambda pair: pair[1].st_atime_ns):
+        files = [(path, path.stat()) for path in self.root.glob("*/*")]
+        total, freed = sum(status.st_size for _, status in files), 0
+        for path, status in sorted(files, key=lambda pair: pair[1].st_atime_ns):
             if total - freed <= limit:
                 break
             if path.name not in keep:
@@ -165,13 +172,13 @@ class Store:
         return freed
 
     def link(self, wanted: Iterable[tuple[str, str]], folder: Path) -> None:
-        """Lay files under their names into a folder, as hard links where that is possible: (sha256, name).
+        """Verify files and link them into a folder; copy them if hard links are not possible.
 
-        Each is read and verified on its way.
+        wanted: (sha256, name in the folder). Raises VaultCubeError if a file is missing or damaged.
         """
         folder.mkdir(parents=True, exist_ok=True)
 
-        def one(pair: tuple[str, str]) -> None:
+        def link_file(pair: tuple[str, str]) -> None:
             stored = self.verified(*pair)
             try:
                 os.link(stored, folder / pair[1])
@@ -181,10 +188,14 @@ class Store:
                 shutil.copyfile(stored, folder / pair[1])
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(one, wanted))
+            list(pool.map(link_file, wanted))
 
     def fetch(self, wanted: Iterable[Wanted], title: str) -> int:
-        """Bring what is missing; returns the bytes fetched. Raises Unavailable, with what did arrive kept."""
+        """Fetch the files that the store lacks.
+
+        title: label of the progress bar. Returns the number of bytes fetched. Raises Unavailable if files could not be
+        fetched, after all others were added; VaultCubeError if there is not enough disk space.
+        """
         missing = list({file.sha256: file for file in wanted if not self.has(file.sha256)}.values())
         if not missing:
             return 0
@@ -201,7 +212,7 @@ class Store:
         stop = Stop()
         failures: list[Failure] = []
         with byte_bar(title, total) as advance, ThreadPoolExecutor(CONNECTIONS) as pool:
-            jobs = [pool.submit(self._bring, session, file, advance, stop) for file in missing]
+            jobs = [pool.submit(self._fetch_file, session, file, advance, stop) for file in missing]
             try:
                 for job in as_completed(jobs):
                     failure = job.result()
@@ -212,14 +223,14 @@ class Store:
                 pool.shutdown(cancel_futures=True)
                 raise
         if failures:
-            # what is broken comes first: it is the reason when only a part is gone
+            # the message names the first failure; a file that is not gone prevents re-resolving, so put it first
             raise Unavailable(sorted(failures, key=lambda failure: (failure.gone, failure.wanted.name)))
         return sum(self.path(file.sha256).stat().st_size for file in missing)
 
-    def _bring(
+    def _fetch_file(
         self, session: requests.Session, file: Wanted, advance: Callable[[int], None], stop: Stop
     ) -> Failure | None:
-        """Fetch one file from the first place that has it. Returns why it could not be had, or None."""
+        """Fetch one file from the first URL that has it. Returns the failure, or None on success."""
         reasons: list[tuple[str, Refused]] = []
         for place in file.places:
             for _ in range(ATTEMPTS):
@@ -230,7 +241,7 @@ class Store:
                 except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
                     refused = _refused(err)
                 except OSError as err:
-                    # this machine's doing: no other place helps
+                    # the error is local, such as a full disk: other URLs cannot help
                     raise VaultCubeError(f"{err.filename or self.root}: {err.strerror or err}") from None
                 else:
                     return None
@@ -238,17 +249,17 @@ class Store:
                     break
             reasons.append((place, refused))
         if not reasons:
-            return Failure(file, "no place is known that has it", gone=True)
+            return Failure(file, "no configured archive or index has it", gone=True)
         kinds = {refused.kind for _, refused in reasons}
-        # what came broken says more than what did not come at all
-        place, told = min(reasons, key=lambda reason: ("broken", "gone", "silent").index(reason[1].kind))
-        return Failure(file, f"{place}: {told}", gone="gone" in kinds and "broken" not in kinds)
+        # report the most informative reason
+        place, reason = min(reasons, key=lambda pair: ("broken", "gone", "silent").index(pair[1].kind))
+        return Failure(file, f"{place}: {reason}", gone="gone" in kinds and "broken" not in kinds)
 
     def _download(
         self, session: requests.Session, place: str, file: Wanted, advance: Callable[[int], None], stop: Stop
     ) -> None:
-        """Fetch a file from one place, going on where an earlier try was cut off. Raises Refused."""
-        # named after the content, so that the next run goes on, too
+        """Fetch a file from one URL; resume an interrupted download. Raises Refused."""
+        # name the partial file by its SHA-256, so that the next run can resume the download
         part = self.root / "part" / file.sha256
         have = part.stat().st_size if part.exists() else 0
         if urlparse(place).scheme == "file":
@@ -259,38 +270,38 @@ class Store:
             advance(part.stat().st_size)
             have = 0
         else:
-            # the bytes as they are: nothing is to be packed for the way
-            asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+            # a compressed transfer would change the bytes
+            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
             with (
-                session.get(place, stream=True, timeout=(CONNECT_S, SILENCE_S), headers=asked) as answer,
-                stop.reads(answer.raw),
+                session.get(place, stream=True, timeout=(CONNECT_S, SILENCE_S), headers=headers) as response,
+                stop.reads(response.raw),
             ):
-                if answer.status_code in (404, 410):
-                    raise Refused(f"the server answers {answer.status_code}", "gone")
-                if answer.status_code == 416:
+                if response.status_code in (404, 410):
+                    raise Refused(f"the server returned status {response.status_code}", "gone")
+                if response.status_code == 416:
                     part.unlink()
-                    raise Refused("the server answers 416", "broken", again=True)
-                answer.raise_for_status()
-                resumed = answer.status_code == 206
+                    raise Refused("the server returned status 416", "broken", again=True)
+                response.raise_for_status()
+                resumed = response.status_code == 206
                 have = have if resumed else 0
                 advance(have)
                 with part.open("ab" if resumed else "wb") as out:
                     size = have
-                    # read1 gives what has come: nothing is lost when the connection is cut
-                    while chunk := answer.raw.read1(CHUNK):
+                    # read1 returns data as soon as it arrives: nothing is lost if the connection is interrupted
+                    while chunk := response.raw.read1(CHUNK):
                         size += len(chunk)
                         if file.size and size > file.size:
-                            raise Refused("it has more bytes than the lock says", "broken")
+                            raise Refused("the file is larger than in the lock", "broken")
                         out.write(chunk)
                         advance(len(chunk))
         size = part.stat().st_size
         if size < file.size:
-            raise Refused(f"only {size} of {file.size} bytes came", "broken", again=True)
+            raise Refused(f"received only {size} of {file.size} bytes", "broken", again=True)
         if sha256_of(part) != file.sha256:
             part.unlink()
             advance(-size)
-            # the part that was there before may be what is wrong
-            raise Refused("its sha256 is not the lock's", "broken", again=bool(have))
+            # the error may be in the part that an earlier run downloaded
+            raise Refused("its sha256 differs from the lock", "broken", again=bool(have))
         part.chmod(0o444)
         target = self.path(file.sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -298,27 +309,27 @@ class Store:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _refused(err: requests.RequestException | urllib3.exceptions.HTTPError) -> Refused:
-    """What a failed request means, in words for a person."""
+    """Translate the error of a failed request into a Refused."""
     if isinstance(err, requests.HTTPError) and err.response is not None:
-        return Refused(f"the server answers {err.response.status_code}", "broken")
+        return Refused(f"the server returned status {err.response.status_code}", "broken")
     if isinstance(err, urllib3.exceptions.ProtocolError):
-        return Refused("the connection was cut", "broken", again=True)
+        return Refused("the connection was interrupted", "broken", again=True)
     if isinstance(err, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return Refused("no answer in time", "silent")
+        return Refused("timed out", "silent")
     if isinstance(err, requests.ConnectionError):
         return Refused("cannot connect", "silent")
     return Refused(str(err), "silent")
 
 
 def _apt_proxies() -> dict[str, str]:
-    """The proxies that apt on this machine is told to use."""
-    found = {}
+    """Read the proxies from this machine's apt configuration: scheme -> URL."""
+    proxies = {}
     for scheme in ("http", "https"):
         try:
             ran = subprocess.run(
@@ -328,12 +339,12 @@ def _apt_proxies() -> dict[str, str]:
             return {}
         value = ran.stdout.strip().removeprefix("P=").strip("'")
         if value and value != "DIRECT":
-            found[scheme] = value
-    return found
+            proxies[scheme] = value
+    return proxies
 
 
 def existing(path: Path) -> Path:
-    """The nearest folder above a path that is there already."""
+    """Return a path if it exists, else the nearest folder above it that does."""
     while not path.exists():
         path = path.parent
     return path

@@ -1,4 +1,4 @@
-"""Where a build reads and writes: the checkout, the cache that all targets share, and the target's own folders."""
+"""The folders of a build: the checkout, the cache that all targets share, and the folders of the target."""
 
 from __future__ import annotations
 
@@ -17,51 +17,55 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
 
 STAGED = "/run/vault-cube/checkout"
-"""where a layer's part of the checkout is seen while the layer is built"""
+"""Where the files of the checkout that a layer needs are mounted while the layer is built."""
 
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """What every step of a build is given."""
+    """The settings and folders of a build, passed to each of its steps."""
 
     checkout: Path
     settings: Settings
     pillar: Mapping[str, Any]
-    """the same as settings, as Salt rendered it: what layers are given and keys are made of"""
+    """The same values as Salt rendered them, for the layers' states and keys."""
     locked: bool = False
-    """True: what the lock names and nobody serves any more is an error, not a reason to resolve anew"""
+    """If True, a locked file that is no longer available is an error; otherwise it is re-resolved."""
     cache: Path = field(default_factory=lambda: default_cache())  # noqa: PLW0108 defined below
     store: Path = field(default_factory=lambda: Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store"))
 
     @property
     def target(self) -> str:
+        """The name of the target."""
         return self.settings.target.name
 
     @property
     def build(self) -> Path:
+        """The folder of the target's intermediate files."""
         return self.checkout / "build" / self.target
 
     @property
     def logs(self) -> Path:
+        """The folder of the build's logs."""
         return self.build / "logs"
 
     @property
     def dist(self) -> Path:
+        """The folder of finished images, which all targets share."""
         return self.checkout / "dist"
 
     @property
     def lock_root(self) -> Path:
-        """The checkout's `locks/`, or this build's own: see `relock.py`."""
+        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (see `relock.py`)."""
         own = self.build / "locks"
         if self.locked or not own.exists():
             return self.checkout / "locks"
         try:
-            fits = (own / "of").read_text() == locks_digest(self.checkout / "locks", self.target)
+            current = (own / "of").read_text() == locks_digest(self.checkout / "locks", self.target)
         except OSError:
-            fits = False
-        return own if fits else self.checkout / "locks"
+            current = False
+        return own if current else self.checkout / "locks"
 
     @property
     def locks(self) -> Path:
@@ -70,22 +74,24 @@ class Workspace:
 
     @property
     def tools_lock(self) -> Path:
+        """The lock of the tools tree."""
         return self.lock_root / "tools.lock"
 
     @property
     def layers(self) -> Path:
-        """Finished layers, root trees and tools trees, one folder a key."""
+        """The folder of finished layers, root trees and tools trees, one folder per key."""
         return self.cache / "layers"
 
     @property
     def uv(self) -> Path:
+        """The uv of the Python environment that runs this process."""
         return Path(sys.executable).parent / "uv"
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """A folder on the cache's file system that is gone afterwards; what a killed run left goes first.
+        """Provide a scratch folder on the cache's file system, removed at the end.
 
-        A lock file tells the folder of a living run from that of a dead one.
+        Scratch folders that killed processes left are removed first: their lock files are not locked any more.
         """
         work = self.cache / "work"
         work.mkdir(parents=True, exist_ok=True)
@@ -103,8 +109,8 @@ class Workspace:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One build of a target in a checkout at a time."""
-        os.umask(0o022)  # the builder's own shapes no tree
+        """Hold the lock that allows one build per target and checkout. Raises VaultCubeError if another one runs."""
+        os.umask(0o022)  # the modes of files in an image must not depend on the caller's umask
         self.build.mkdir(parents=True, exist_ok=True)
         with (self.build / "lock").open("a+") as handle:
             try:
@@ -122,15 +128,15 @@ class Workspace:
 
 
 def locks_digest(folder: Path, target: str) -> str:
-    """The sha256 of all locks that a target's build reads."""
-    found = hashlib.sha256()
+    """Compute the SHA-256 over all locks that a target's build reads. folder: the folder `locks/`."""
+    digest = hashlib.sha256()
     for file in (folder / "tools.lock", *sorted((folder / target).glob("*.lock"))):
-        found.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def default_cache() -> Path:
-    """`VAULT_CUBE_CACHE`, or vault-cube below `XDG_CACHE_HOME`."""
+    """Return the cache folder: `VAULT_CUBE_CACHE`, or `vault-cube` below `XDG_CACHE_HOME` or `~/.cache`."""
     own = os.environ.get("VAULT_CUBE_CACHE")
     if own:
         return Path(own).absolute()
@@ -143,14 +149,14 @@ def _owned(lock: Path) -> Iterator[None]:
     while True:
         with lock.open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            # another run's sweep may have taken the file away before it was locked
+            # sweep() of another process may have removed the file before it was locked
             if lock.exists() and os.path.samestat(lock.stat(), os.fstat(handle.fileno())):
                 yield
                 return
 
 
 def sweep(work: Path) -> None:
-    """Remove the scratch folders whose process is gone."""
+    """Remove the scratch folders of processes that have ended."""
     for lock in work.glob("*.lock"):
         try:
             handle = lock.open("r")

@@ -29,7 +29,9 @@ def main(arguments: list[str]) -> int:
             from vault_cube.metrics import gpus
 
             with Session(chosen.answer_s) as session:
-                families = gpus.families(session, beside_dcgm=chosen.beside_dcgm)
+                # the node exporter reads files that end in .prom, and no other
+                memory = chosen.folder / ".vault-cube-xids.json"
+                families = gpus.families(session, beside_dcgm=chosen.beside_dcgm, memory=memory)
         exposition.write(chosen.folder, f"vault-cube-{chosen.what}", families)
     except VaultCubeError as err:
         print(err, file=sys.stderr)

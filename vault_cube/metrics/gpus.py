@@ -6,26 +6,31 @@ work (github.com/NVIDIA/dcgm-exporter, etc/default-counters.csv; DCGM's field id
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
-from vault_cube.gpu.read import kernel_log, throttle
+from vault_cube.gpu.read import host, kernel_log, throttle
 from vault_cube.gpu.read.facts import facts
 from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.read.readings import readings
+from vault_cube.gpu.read.xid_memory import XidMemory
 from vault_cube.metrics.exposition import Family
 
 
-def families(session: Session, machine: Host | None = None, *, beside_dcgm: bool = False) -> list[Family]:
+def families(
+    session: Session, machine: Host | None = None, *, beside_dcgm: bool = False, memory: Path | None = None
+) -> list[Family]:
     """All metrics; a driver that does not answer is one of them, not an error.
 
-    machine: whose kernel's log is read. beside_dcgm: without what dcgm-exporter has.
+    machine: whose kernel's log is read. beside_dcgm: without what dcgm-exporter has. memory: a file that keeps this
+    boot's XIDs, so that only the end of the log has to be read.
     """
     machine = machine or Host()
-    log = kernel_log.begin(machine)
+    kept = XidMemory(machine, memory) if memory else None
+    log = kept.begin() if kept else kernel_log.begin(machine)
     found = facts(session, machine)
     now: list[dict[str, Any]] = []
     if found["devices"]:
@@ -35,9 +40,12 @@ def families(session: Session, machine: Host | None = None, *, beside_dcgm: bool
             found |= {"problem": str(err), "problem_kind": err.problem.kind}
     labels = {one["index"]: _labels(one) for one in found["devices"]}
     read = [(labels[one["index"]], one) for one in now if one["index"] in labels]
-    told = _on_gpus(kernel_log.xids(log) or [], found["devices"])
-    own = [*_state(session, found, labels, read), *_throttled(read), _xid_times(told, labels)]
-    return own if beside_dcgm else [*_dcgm(read), _last_xid(told, labels), *own]
+    xids = kept.xids(log) if kept else kernel_log.xids(log)
+    # a log that cannot be read has neither XIDs nor none: their metrics are absent then
+    logged = None if xids is None else _on_gpus(xids, found["devices"])
+    own = [*_state(session, found, labels, read), *_throttled(read), _xid_times(logged or [], labels)]
+    own += [_log(logged)] if labels else []
+    return own if beside_dcgm else [*_dcgm(read), _last_xid(logged, labels), *own]
 
 
 def _labels(device: Mapping[str, Any]) -> dict[str, str]:
@@ -120,42 +128,45 @@ def _state(
 
 
 def _throttled(read: list[tuple[dict[str, str], dict[str, Any]]]) -> list[Family]:
-    """One series a reason, because PromQL cannot look at bits."""
+    """One series per reason, because PromQL cannot look at bits."""
     family = Family("vault_cube_gpu_throttled", "1 while the reason holds; weight: idle, chosen, power, heat or fault.")
     for labels, one in read:
         if "throttle_mask" not in one:
             continue
-        # a bit that has no name yet is told, too
+        # a bit that has no name yet is a series, too
         for reason in dict.fromkeys((*throttle.WEIGHT, *one["throttle"])):
             weight = throttle.WEIGHT.get(reason, "unknown")
             family.add({**labels, "reason": reason, "weight": weight}, int(reason in one["throttle"]))
     return [family]
 
 
-def _on_gpus(told: Iterable[Mapping[str, Any]], devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _log(logged: list[dict[str, Any]] | None) -> Family:
+    family = Family("vault_cube_gpu_log_readable", "1 when the kernel's log was read for XIDs, 0 when it cannot be.")
+    family.add({}, int(logged is not None))
+    return family
+
+
+def _on_gpus(xids: Iterable[Mapping[str, Any]], devices: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The log's XIDs, oldest first, each with the `gpu` of its bus; `?` for one that is gone."""
-    indices = {_slot(one.get("pcie", {}).get("bus_id", "")): one["index"] for one in devices}
-    return [{**one, "gpu": indices.get(_slot(one["bus_id"]), "?")} for one in told]
+    indices = {host.slot(one["pcie"]["bus_id"]): one["index"] for one in devices if "bus_id" in one.get("pcie", {})}
+    return [{**one, "gpu": indices.get(host.slot(one["bus_id"]), "?")} for one in xids]
 
 
-def _slot(bus_id: str) -> tuple[int, ...]:
-    """Domain, bus and device of a PCI address: NVML writes 00000000:01:00.0 where the kernel's log has 0000:01:00."""
-    return tuple(int(part, 16) for part in re.findall(r"[0-9a-fA-F]+", bus_id.split(".", 1)[0]))
-
-
-def _xid_times(told: Iterable[Mapping[str, Any]], labels: Mapping[int, dict[str, str]]) -> Family:
+def _xid_times(logged: Iterable[Mapping[str, Any]], labels: Mapping[int, dict[str, str]]) -> Family:
     """When each XID was last seen."""
     family = Family("vault_cube_gpu_xid_timestamp_seconds", "When this boot's log last had the XID, since 1970.")
-    last = {(one["gpu"], one["xid"], one["weight"], one["bus_id"]): one["at"] for one in told}
+    last = {(one["gpu"], one["xid"], one["weight"], one["bus_id"]): one["at"] for one in logged}
     for (gpu, xid, weight, bus_id), at in last.items():
         own = labels.get(gpu, {"gpu": "?", "pci_bus_id": bus_id})
         family.add({**own, "xid": str(xid), "weight": weight}, at)
     return family
 
 
-def _last_xid(told: Iterable[Mapping[str, Any]], labels: Mapping[int, dict[str, str]]) -> Family:
+def _last_xid(logged: Iterable[Mapping[str, Any]] | None, labels: Mapping[int, dict[str, str]]) -> Family:
     family = Family("DCGM_FI_DEV_XID_ERRORS", "The last XID of this boot, 0 when there was none.")
-    last = {one["gpu"]: one["xid"] for one in told}
+    if logged is None:
+        return family
+    last = {one["gpu"]: one["xid"] for one in logged}
     for index, own in labels.items():
         family.add(own, last.get(index, 0))
     return family

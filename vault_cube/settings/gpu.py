@@ -15,18 +15,43 @@ Reason = Literal[
 ]  # fmt: skip
 
 
+Held = Literal["thermal", "sw_thermal", "hw_thermal", "power_brake"]
+
+
 class Warmth(Section):
     """Temperature limits of the GPU core; the card's own limits apply if they are lower."""
 
     warning: Celsius = Field(description="Temperature from which a GPU is a warning")
     fault: Celsius = Field(description="Temperature from which a GPU is a fault")
     fan: Celsius = Field(description="Temperature from which a fan at 0 % is a fault")
+    margin_from: Celsius = Field(
+        description="Temperature below which a margin of 0 or less is taken for an error of the driver"
+    )
+    margin_fault: Annotated[int, Field(ge=-50, le=0)] = Field(
+        description="Margin to the card's slowdown, °C; this or less is a fault"
+    )
 
     @model_validator(mode="after")
     def _warned_before(self) -> "Warmth":
         if self.warning >= self.fault:
             raise ValueError(f"warning {self.warning} must be below fault {self.fault}")
         return self
+
+
+class Pages(Section):
+    """Limits of retired pages, which cards before Ampere have."""
+
+    fault: Count = Field(description="Number of retired pages from which the card has to be replaced")
+    double_bit: Count = Field(description="Pages retired for double-bit errors that are accepted; more are a warning")
+
+
+class Acceptance(Section):
+    """A finding of a check that is accepted on this box."""
+
+    reason: str = Field(description="Reason for which it is accepted")
+    gpus: list[Count] | None = Field(description="Numbers of the GPUs that it is accepted on; null: all")
+    faults: bool = Field(description="Whether a fault is accepted as well as a warning")
+    xids: list[Count] = Field(description="Codes that are accepted, for the check `xids`")
 
 
 class Health(Section):
@@ -41,19 +66,31 @@ class Health(Section):
         description="Share of samples in which a throttle reason may be active; 0 for one that is not named"
     )
     ecc_corrected: Count = Field(description="Corrected memory errors since the driver was loaded that are accepted")
-    pcie_replays: Count = Field(description="PCIe replays since the driver was loaded that are accepted")
-    pcie_corrected: Count = Field(description="Corrected PCIe errors (AER) since boot that are accepted")
+    pcie_replays: Count = Field(description="PCIe replays per day of uptime that are accepted")
+    pcie_corrected: Count = Field(description="Corrected PCIe errors (AER) per day of uptime that are accepted")
     xid_hours: Seconds = Field(
         description="Time for which an XID of an application is a warning; a hardware XID always is one"
     )
     held_mib: Count = Field(description="GPU memory that a process outside containers and services may use")
-    accepted: dict[str, str] = Field(
-        description="Checks whose warning or fault is accepted on this box: name to reason"
+    accepted: dict[str, str | Acceptance] = Field(
+        description="Checks whose warning is accepted on this box: name to reason, or to reason, gpus, faults and xids"
     )
+    remapped_rows: Annotated[int, Field(ge=1)] = Field(
+        description="Number of rows remapped for uncorrected errors from which the card has to be replaced"
+    )
+    retired_pages: Pages
+    pcie_replays_loaded: Count = Field(
+        description="PCIe replays that are accepted while load=True keeps the links busy"
+    )
+    power_over: Fraction = Field(description="Power above the power cap that is accepted, as a share of the cap")
+    held_down_s: dict[Held, Seconds] = Field(
+        description="Time since the driver was loaded for which a reason may have held the clocks down"
+    )
+    nvlinks: dict[str, Count] = Field(description="NVLinks that a model has by design, by the end of the model's name")
 
     @field_validator("accepted")
     @classmethod
-    def _of_a_check(cls, accepted: dict[str, str]) -> dict[str, str]:
+    def _of_a_check(cls, accepted: dict[str, str | Acceptance]) -> dict[str, str | Acceptance]:
         from vault_cube.gpu.health import names
 
         unknown = sorted(set(accepted) - set(names()))
@@ -62,13 +99,22 @@ class Health(Section):
         return accepted
 
 
+class Reset(Section):
+    """Settings of `gpu.reset`."""
+
+    stop: list[Annotated[str, Field(pattern=r"^[\w@.-]+\.(service|timer)$")]] = Field(
+        description="Units that keep GPUs open, in the order in which they are stopped; those that ran start again"
+    )
+
+
 class Gpu(Section):
-    """The expected GPUs, for `gpu.detect`, `gpu.topology`, `gpu.health` and `gpu.validate`."""
+    """The expected GPUs, for `gpu.detect`, `gpu.topology`, `gpu.health`, `gpu.validate` and `gpu.reset`."""
 
     answer_s: Seconds = Field(
-        description="Time limit for an answer of the driver; the grains, which precede the pillar, use 10 s"
+        description="Time limit for an answer of the driver; the grains, which precede the pillar, use 1.5 s"
     )
-    model: str | None = Field(description="Text that every GPU's name in NVML contains; null: any name")
+    model: str | None = Field(description="End of every GPU's name in NVML, such as RTX 5090; null: any name")
     compute_mode: Literal["default", "exclusive_process", "prohibited"] = Field(description="Compute mode of each GPU")
     mig: bool = Field(description="Whether the GPUs must be in MIG mode")
     health: Health
+    reset: Reset

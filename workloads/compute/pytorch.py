@@ -1,4 +1,4 @@
-"""Runs under the pytorch environment's Python: multiplies matrices on each device and says how many were right."""
+"""Multiply matrices on each device and print how many products are correct. Run it with the pytorch environment."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Runs under the tensorflow environment's Python: allocates and computes on each device, says how many were right."""
+"""Multiply matrices on each device and print how many products are correct. Run it with the tensorflow environment."""
 
 import json
 

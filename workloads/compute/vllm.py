@@ -1,7 +1,7 @@
-"""Runs under the vllm environment's Python: a tiny model with random weights generates exactly the tokens asked for.
+"""Generate tokens with a tiny model of random weights, and check their number. Run it with the vllm environment.
 
-Each GPU has a replica of its own, all at once, as the box's service has. A build for CUDA has no engine for the CPU:
-without a GPU its compiled kernels are loaded and its layers compute, and the result says so.
+Each GPU has its own replica, and all of them run at the same time, as in the box's service. A CUDA build has no engine
+for the CPU: without a GPU, this program loads the compiled kernels and computes some layers, and prints a note.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ MODEL = {
 
 
 def loopback_up():
-    """vLLM's processes talk over loopback, which is down in a fresh network namespace."""
+    """Bring loopback up: vLLM's processes communicate over it, and it is down in a new network namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         request = struct.pack("16sh", b"lo", 0)
         flags = struct.unpack("16sh", fcntl.ioctl(handle, 0x8913, request)[:18])[1]  # SIOCGIFFLAGS
@@ -33,20 +33,20 @@ def loopback_up():
 
 
 def generate():
-    """Whether the model gives as many tokens as it is asked for."""
+    """Return whether the model generates the requested number of tokens."""
     from vllm import LLM, SamplingParams
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(MODEL))
         model = LLM(model=folder, load_format="dummy", skip_tokenizer_init=True, max_model_len=256, enforce_eager=True)
-        asked = SamplingParams(max_tokens=TOKENS, ignore_eos=True, detokenize=False, temperature=0)
-        answers = model.generate([{"prompt_token_ids": [5, 6, 7]}] * 2, asked, use_tqdm=False)
-    # a count is asserted: --skip-tokenizer-init was seen to cap the output at one token
+        sampling = SamplingParams(max_tokens=TOKENS, ignore_eos=True, detokenize=False, temperature=0)
+        answers = model.generate([{"prompt_token_ids": [5, 6, 7]}] * 2, sampling, use_tqdm=False)
+    # check the count, because --skip-tokenizer-init was observed to limit the output to one token
     return all(len(answer.outputs[0].token_ids) == TOKENS for answer in answers)
 
 
 def layers():
-    """Whether a CUDA build's kernels load, and its layers and its sampler give on the CPU what plain PyTorch gives."""
+    """Load a CUDA build's kernels; return whether its layers and sampler on the CPU give the same values as PyTorch."""
     import torch
     import vllm
     from vllm.config import DeviceConfig, VllmConfig, set_current_vllm_config
@@ -64,14 +64,14 @@ def layers():
         gated = SiluAndMul().forward_native(normal)
     expected = tokens / (tokens.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     expected = torch.nn.functional.silu(expected[:, :32]) * expected[:, 32:]
-    kept = apply_top_k_top_p_pytorch(gated.clone(), torch.full((4,), 3), None)
-    # a token that the sampler drops has the logit -inf
-    kept = kept[kept.isfinite()].view(4, 3).sort(descending=True).values
-    return torch.allclose(gated, expected, atol=1e-5) and torch.equal(kept, gated.topk(3).values)
+    sampled = apply_top_k_top_p_pytorch(gated.clone(), torch.full((4,), 3), None)
+    # the sampler sets the logits of dropped tokens to -inf
+    sampled = sampled[sampled.isfinite()].view(4, 3).sort(descending=True).values
+    return torch.allclose(gated, expected, atol=1e-5) and torch.equal(sampled, gated.topk(3).values)
 
 
 def on_each(gpus):
-    """How many GPUs give the right answer, each seen by a process of its own."""
+    """Return how many GPUs give the correct result; each is used by a process that sees only this GPU."""
     own = [sys.executable, "-I", "-B", __file__]
     running = [
         subprocess.Popen(own, env={**os.environ, "CUDA_VISIBLE_DEVICES": str(n)}, stdout=subprocess.PIPE, text=True)
@@ -89,12 +89,12 @@ def main():
     from vllm.version import __version__
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    said = {"version": __version__, "gpus": gpus}
+    report = {"version": __version__, "gpus": gpus}
     if torch.version.cuda and not gpus:
-        said |= {"right": int(layers()), "note": "kernels load, layers and sampler compute; no text without a GPU"}
+        report |= {"right": int(layers()), "note": "kernels load, layers and sampler compute; no text without a GPU"}
     else:
-        said["right"] = on_each(gpus) if gpus > 1 else int(generate())
-    print(json.dumps(said))
+        report["right"] = on_each(gpus) if gpus > 1 else int(generate())
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A benchmark with stand-ins for the frameworks: real processes, real limits, no PyTorch needed."""
+"""A benchmark with stand-in workloads: real processes and real limits, but no PyTorch."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from vault_cube.settings import check
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
-# a workload that measures something at once
+# a workload that returns a result immediately
 GOOD = """
 import workload
 def main():
@@ -29,7 +29,7 @@ workload.run(main)
 
 
 class Bench:
-    """A pillar whose results and environments lie in a test's folder, and the workloads it runs."""
+    """A pillar with results and environments in the test's folder, and the workloads to run."""
 
     def __init__(self, folder):
         self.folder, self.workloads = folder, folder / "workloads"
@@ -45,7 +45,8 @@ class Bench:
         self.pillar = merge(box, target, strategy="recurse", merge_lists=False)
         self.pillar["frameworks"]["folder"] = str(folder / "envs")
         self.pillar["benchmark"]["results"] = str(folder / "results")
-        self.pillar["benchmark"]["stress"] |= {"sample_s": 0.1, "silence_s": 20.0}  # a busy machine is slow, not hung
+        # 20 s: a slow test machine must not count as hung
+        self.pillar["benchmark"]["stress"] |= {"sample_s": 0.1, "silence_s": 20.0}
 
     @property
     def settings(self):
@@ -55,7 +56,7 @@ class Bench:
         (self.workloads / f"{name}.py").write_text(text)
 
     def start(self, verb="benchmark", environment=None, prefix=(), **arguments):
-        """The verb in a process of its own; its answer or its error is one JSON line."""
+        """Start a command of driver.py as a process; its result or its error is one JSON line."""
         (self.folder / "pillar.json").write_text(json.dumps(self.pillar))
         command = [*prefix, sys.executable, str(Path(__file__).parent / "driver.py"), verb]
         command += [str(self.folder / "pillar.json"), str(self.workloads), json.dumps(arguments)]
@@ -68,41 +69,41 @@ class Bench:
         return json.loads(out.splitlines()[-1])
 
     def left(self, patience_s=15):
-        """Processes of this benchmark that still live; waits a while for them to go."""
+        """Return the command lines of this benchmark's processes that still run after patience_s seconds."""
         until = time.monotonic() + patience_s
-        while (found := self.processes()) and time.monotonic() < until:
+        while (running := self.processes()) and time.monotonic() < until:
             time.sleep(0.1)
-        return found
+        return running
 
     def processes(self):
-        found = []
+        running = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
             if str(self.workloads) in line and "driver.py" not in line:
-                found.append(line)
-        return found
+                running.append(line)
+        return running
 
     def until_running(self, count=1, seconds=20):
         end = time.monotonic() + seconds
         while len(self.processes()) < count:
-            assert time.monotonic() < end, f"only {self.processes()} came up"
+            assert time.monotonic() < end, f"only {self.processes()} are running"
             time.sleep(0.05)
 
 
 @pytest.fixture
 def bench(tmp_path):
-    made = Bench(tmp_path)
-    made.workload("matmul", GOOD)
-    yield made
-    assert not made.left(), "orphans"
+    benchmark = Bench(tmp_path)
+    benchmark.workload("matmul", GOOD)
+    yield benchmark
+    assert not benchmark.left(), "orphan processes"
 
 
 @pytest.fixture
 def gpus(bench, nvml_library):
-    """Two quiet GPUs; `gpus.environment` lets a process find them."""
+    """Two idle fake GPUs; a process with the variables of `gpus.environment` uses them."""
     fake = FakeNvml(bench.folder / "gpus", nvml_library)
     del fake.state["gpus"][2:]
     fake.every(temperature={0: 60}, power_mw=60000)

@@ -1,4 +1,4 @@
-"""Runs one verb of vault_cube.bench, as Salt's module would, and prints its answer or its error as JSON."""
+"""Run one command of vault_cube.bench as Salt's module does, and print its result or its error as JSON."""
 
 import json
 import os
@@ -17,10 +17,10 @@ def main(verb, pillar, workloads, arguments):
     with open_hardware(float(os.environ.get("BENCH_ANSWER_S", "10"))) as hardware:
         if verb == "benchmark":
             cache = Path(pillar).parent / "cache"
-            made = runner.benchmark(
+            result = runner.benchmark(
                 settings, hardware, verbs.say, quick=True, cache=cache, workloads=Path(workloads), **arguments
             )
-            return made.model_dump(mode="json")
+            return result.model_dump(mode="json")
         if duration := arguments.get("duration"):
             stress.start(settings, duration)
         return stress.go_on(settings, hardware, verbs.say, Path(workloads))

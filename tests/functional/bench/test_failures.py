@@ -1,4 +1,4 @@
-"""Whatever goes wrong while it measures: one clear verdict, and no orphan process (the fixture looks)."""
+"""Failures during a benchmark: each gives one clear verdict and leaves no orphan process (the fixture checks)."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from vault_cube.bench.run import runner
 from vault_cube.bench.run.hardware import Hardware
 from vault_cube.errors import VaultCubeError
 
-# a grandchild in a session of its own, as frameworks make them, that would outlive everything
+# starts a grandchild in a session of its own, as frameworks do, which would outlive its parent
 BROOD = """
 import os, subprocess, sys, time, workload
 if sys.argv[-1] == "grandchild":
@@ -33,17 +33,17 @@ def measured(bench, **arguments):
     )
 
 
-def test_what_goes_well_is_kept_and_published(bench):
-    made = measured(bench, cache=bench.folder / "cache")
-    assert made.suites["matmul"].status == "measured"
-    assert made.suites["matmul"].metrics["matmul_float32"].median == 1.1
-    kept = json.loads((bench.folder / "results" / f"{made.name}.json").read_text())
-    assert kept["schema_version"] == 1
-    assert kept["machine"]["simulated"] is False
+def test_a_successful_benchmark_is_saved_and_published(bench):
+    result = measured(bench, cache=bench.folder / "cache")
+    assert result.suites["matmul"].status == "measured"
+    assert result.suites["matmul"].metrics["matmul_float32"].median == 1.1
+    document = json.loads((bench.folder / "results" / f"{result.name}.json").read_text())
+    assert document["schema_version"] == 1
+    assert document["machine"]["simulated"] is False
     assert json.loads((bench.folder / "cache/gpu_benchmark.json").read_text())["suites"] == {"matmul": "measured"}
 
 
-def test_a_workload_that_leaves_processes_behind(bench):
+def test_processes_left_by_a_workload_are_killed(bench):
     bench.workload("matmul", BROOD + runner_text("time.sleep(0.5)"))
     assert measured(bench).suites["matmul"].status == "measured"
 
@@ -58,26 +58,26 @@ workload.run(main)
 """
 
 
-def test_a_worker_killed_in_the_middle(bench):
+def test_a_killed_worker_is_a_fault(bench):
     bench.workload("matmul", BROOD + runner_text("os.kill(os.getpid(), 9)"))
-    made = measured(bench)
-    assert made.suites["matmul"].kind == "killed"
-    assert "signal 9" in made.suites["matmul"].reason
-    assert made.verdict == "fault"
-    assert [one.said for one in made.verdicts] == ["fault"]
+    result = measured(bench)
+    assert result.suites["matmul"].kind == "killed"
+    assert "signal 9" in result.suites["matmul"].reason
+    assert result.verdict == "fault"
+    assert [verdict.said for verdict in result.verdicts] == ["fault"]
 
 
-def test_out_of_memory(bench):
+def test_an_allocation_that_fails_is_out_of_memory(bench):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29)); bytearray(1 << 30)"
     bench.workload("matmul", BROOD + runner_text(limit))
-    made = measured(bench)
-    assert made.suites["matmul"].kind == "out of memory"
-    assert made.verdict == "fault"
+    result = measured(bench)
+    assert result.suites["matmul"].kind == "out of memory"
+    assert result.verdict == "fault"
 
 
 @pytest.fixture
 def small_cgroup():
-    """A control group of 64 MiB, of either hierarchy."""
+    """A cgroup with a limit of 64 MiB, version 1 or 2."""
     for root, limit in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
         group = Path(root) / f"vault-cube-test-{os.getpid()}"
         if not (Path(root) / "cgroup.procs").exists():
@@ -90,7 +90,7 @@ def small_cgroup():
             break
         group.rmdir()
     else:
-        pytest.skip("needs a control group with a memory controller")
+        pytest.skip("needs a cgroup with a memory controller")
     (group / limit).write_text(f"{64 << 20}")
     yield group
     until = time.monotonic() + 10
@@ -99,54 +99,54 @@ def small_cgroup():
     group.rmdir()
 
 
-def test_the_kernel_ends_a_workload_for_want_of_memory(bench, small_cgroup):
+def test_a_workload_killed_by_the_oom_killer_is_out_of_memory(bench, small_cgroup):
     join = f'open("{small_cgroup}/cgroup.procs", "w").write(str(os.getpid()))'
-    bench.workload("matmul", BROOD + runner_text(f"{join}; held = [bytearray(1 << 20) for _ in range(512)]"))
-    made = measured(bench)
-    assert made.suites["matmul"].kind == "out of memory"
-    assert "kernel" in made.suites["matmul"].reason
+    bench.workload("matmul", BROOD + runner_text(f"{join}; blocks = [bytearray(1 << 20) for _ in range(512)]"))
+    result = measured(bench)
+    assert result.suites["matmul"].kind == "out of memory"
+    assert "kernel" in result.suites["matmul"].reason
 
 
-def test_a_hang(bench):
+def test_a_workload_that_exceeds_its_time_limit_is_a_hang(bench):
     bench.pillar["benchmark"]["quick"]["limits_s"]["matmul"] = 1
     bench.workload(
         "matmul",
         BROOD + runner_text("signal = __import__('signal'); signal.signal(15, signal.SIG_IGN); time.sleep(600)"),
     )
-    made = measured(bench)
-    assert made.suites["matmul"].kind == "hang"
-    assert "limits_s" in made.suites["matmul"].reason
-    assert made.suites["matmul"].seconds < 15
+    result = measured(bench)
+    assert result.suites["matmul"].kind == "hang"
+    assert "limits_s" in result.suites["matmul"].reason
+    assert result.suites["matmul"].seconds < 15
 
 
-def test_a_missing_environment(bench):
+def test_a_missing_environment_is_a_fault(bench):
     (bench.folder / "envs/pytorch/bin/python").unlink()
-    made = measured(bench)
-    assert made.suites["matmul"].kind == "missing"
-    assert "state.apply frameworks" in made.suites["matmul"].reason
-    assert made.verdict == "fault"
+    result = measured(bench)
+    assert result.suites["matmul"].kind == "missing"
+    assert "state.apply frameworks" in result.suites["matmul"].reason
+    assert result.verdict == "fault"
 
 
-def test_an_environment_that_the_target_has_not_is_no_fault_and_no_proof(bench):
+def test_a_suite_without_an_environment_in_the_target_is_not_judged(bench):
     del bench.pillar["frameworks"]["environments"]["pytorch"], bench.pillar["frameworks"]["checks"]["pytorch"]
     bench.pillar["frameworks"]["commands"] = {}
-    made = measured(bench)
-    assert made.suites["matmul"].status == "not measured"
-    assert made.verdict == "not judged"
-    assert "no environment pytorch" in made.notes[0]
+    result = measured(bench)
+    assert result.suites["matmul"].status == "not measured"
+    assert result.verdict == "not judged"
+    assert "no environment pytorch" in result.notes[0]
 
 
-def test_a_package_that_is_not_there(bench):
+def test_a_missing_package_has_the_kind_missing(bench):
     bench.workload("matmul", BROOD + runner_text("import no_such_framework"))
     assert measured(bench).suites["matmul"].kind == "missing"
 
 
-def test_a_workload_that_dies_without_a_word(bench):
+def test_a_workload_that_fails_without_output(bench):
     bench.workload("matmul", "import os; os._exit(3)")
-    assert measured(bench).suites["matmul"].reason == "status 3: it said nothing"
+    assert measured(bench).suites["matmul"].reason == "status 3: no output on stderr"
 
 
-def test_two_at_once(bench):
+def test_a_second_benchmark_at_the_same_time_is_refused(bench):
     bench.workload("matmul", BROOD + runner_text("time.sleep(5)"))
     first = bench.start(chosen=["matmul"])
     bench.until_running(2)
@@ -155,18 +155,18 @@ def test_two_at_once(bench):
     assert bench.answer(first)["suites"]["matmul"]["status"] == "measured"
 
 
-def test_ctrl_c(bench):
+def test_ctrl_c_is_recorded_as_interrupted(bench):
     bench.workload("matmul", BROOD + runner_text("time.sleep(600)"))
     process = bench.start()
     bench.until_running(2)
     process.send_signal(signal.SIGINT)
-    made = bench.answer(process)
-    assert made["suites"]["matmul"]["status"] == "interrupted"
-    assert made["verdict"] == "fault"
-    assert any("ddp: not reached" in note for note in made["notes"])
+    result = bench.answer(process)
+    assert result["suites"]["matmul"]["status"] == "interrupted"
+    assert result["verdict"] == "fault"
+    assert any("ddp: not reached" in note for note in result["notes"])
 
 
-def test_the_runner_itself_is_killed(bench):
+def test_a_killed_runner_leaves_no_processes(bench):
     bench.workload("matmul", BROOD + runner_text("time.sleep(600)"))
     process = bench.start()
     bench.until_running(2)
@@ -176,74 +176,74 @@ def test_the_runner_itself_is_killed(bench):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-def test_a_disk_full_while_the_result_is_written(bench):
+def test_a_disk_that_fills_up_during_the_benchmark(bench):
     results = bench.folder / "results"
     results.mkdir()
     fill = f'open("{results}/filler", "wb").write(bytes(5 << 20))'
     bench.workload(
         "matmul", "import os\nimport workload\n" + runner_text(f"exec('''try:\\n {fill}\\nexcept OSError: pass''')")
     )
-    # the listing is taken inside: the mount is this process's alone, and gone with it
+    # list the folder inside: the mount exists only in this mount namespace
     inside = f'mount -t tmpfs -o size=4864k none "{results}" && "$@"; ls -A "{results}" >&2'
     process = bench.start(prefix=["unshare", "-m", "sh", "-c", inside, "sh"], chosen=["matmul"])
     out, err = process.communicate(timeout=60)
     assert "Traceback" not in err, err
-    assert "No space left on device; the result was not kept" in json.loads(out.splitlines()[-1])["error"]
+    assert "No space left on device; the result was not saved" in json.loads(out.splitlines()[-1])["error"]
     assert err.splitlines()[-2:] == [".lock", "filler"]
     assert not (bench.folder / "cache/gpu_benchmark.json").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-def test_a_disk_that_is_full_before(bench):
+def test_a_full_disk_is_refused_before_the_benchmark(bench):
     results = bench.folder / "results"
     results.mkdir()
     inside = f'mount -t tmpfs -o size=1m none "{results}" && exec "$@"'
     process = bench.start(prefix=["unshare", "-m", "sh", "-c", inside, "sh"], chosen=["matmul"])
-    assert "make room" in bench.answer(process)["error"]
+    assert "free some space" in bench.answer(process)["error"]
 
 
-def test_a_gpu_that_is_lost_while_it_is_measured(bench, gpus):
+def test_a_gpu_that_is_lost_during_the_benchmark(bench, gpus):
     bench.workload("matmul", BROOD + runner_text("time.sleep(600)"))
     process = bench.start(environment=gpus.environment, chosen=["matmul"])
     bench.until_running(2)
     gpus.gpu(1, error=15)
-    made = bench.answer(process)
-    assert made["suites"]["matmul"]["kind"] == "gpu lost"
-    assert made["suites"]["matmul"]["reason"] == "GPU 1: GPU is lost: it has fallen off the bus"
-    assert made["machine"]["simulated"] is True
-    assert made["verdict"] == "fault"
+    result = bench.answer(process)
+    assert result["suites"]["matmul"]["kind"] == "gpu lost"
+    assert result["suites"]["matmul"]["reason"] == "GPU 1: GPU is lost: it has fallen off the bus"
+    assert result["machine"]["simulated"] is True
+    assert result["verdict"] == "fault"
 
 
-def test_a_driver_that_hangs_while_it_is_measured(bench, gpus):
+def test_a_driver_that_hangs_during_the_benchmark(bench, gpus):
     bench.workload("matmul", BROOD + runner_text("time.sleep(600)"))
     process = bench.start(environment=gpus.environment | {"BENCH_ANSWER_S": "3"}, chosen=["matmul"])
     bench.until_running(2)
     gpus.gpu(1, hang={"nvmlDeviceGetPowerUsage": 1})
-    made = bench.answer(process)
-    assert made["suites"]["matmul"]["kind"] == "gpu lost"
-    assert "the driver hangs: nvmlDeviceGetPowerUsage on GPU 1" in made["suites"]["matmul"]["reason"]
+    result = bench.answer(process)
+    assert result["suites"]["matmul"]["kind"] == "gpu lost"
+    assert "the driver hangs: nvmlDeviceGetPowerUsage on GPU 1" in result["suites"]["matmul"]["reason"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"utilisation": {"gpu": 80}}, "GPU 0 is 80% busy"),
         ({"throttle": 0x44}, "throttled by hw_thermal_slowdown"),
         ({"error": 15}, "GPU is lost"),
     ],
 )
-def test_a_gpu_that_is_not_fit_is_not_measured(bench, gpus, fields, said):
+def test_a_busy_throttled_or_lost_gpu_is_not_measured(bench, gpus, fields, message):
     gpus.every(**fields)
     answer = bench.answer(bench.start(environment=gpus.environment, chosen=["matmul"]))
-    assert said in answer["error"]
+    assert message in answer["error"]
     assert "force=True" in answer["error"]
     if "error" not in fields:
         forced = bench.answer(bench.start(environment=gpus.environment, chosen=["matmul"], force=True))
         assert forced["forced"] is True
 
 
-def test_a_box_that_lost_its_gpus_does_not_pass_as_a_processor(bench):
+def test_a_gpu_box_with_missing_gpus_gets_a_fault(bench):
     bench.pillar["target"]["accelerator"] = "nvidia"
-    made = measured(bench)
-    assert made.verdict == "fault"
-    assert made.verdicts[0].why == "the target has nvidia, these numbers come from cpu"
+    result = measured(bench)
+    assert result.verdict == "fault"
+    assert result.verdicts[0].why == "the target requires nvidia, but cpu was measured"

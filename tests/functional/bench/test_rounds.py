@@ -1,4 +1,4 @@
-"""Rounds: every suite once, then all again, so that a result shows how far a machine moves in minutes."""
+"""Rounds: each suite runs once, then all of them again, so that a result shows how a machine drifts within minutes."""
 
 import signal
 import time
@@ -9,7 +9,7 @@ from vault_cube.bench.run import runner
 from vault_cube.bench.run.hardware import Hardware
 from vault_cube.settings import PillarError
 
-# a machine that is slower the second time; `late` happens then
+# a machine that is slower from the second round on; {late} runs in these rounds
 DRIFTS = """
 import os, pathlib, time, workload
 turns = pathlib.Path(__file__).with_suffix(".turns")
@@ -26,26 +26,26 @@ workload.run(main)
 """
 
 
-def measured(bench, *suites, said=lambda _: None):
-    return runner.benchmark(bench.settings, Hardware(), said, chosen=suites, quick=True, workloads=bench.workloads)
+def measured(bench, *suites, say=lambda _: None):
+    return runner.benchmark(bench.settings, Hardware(), say, chosen=suites, quick=True, workloads=bench.workloads)
 
 
-def test_the_interval_holds_what_both_rounds_saw(bench):
+def test_the_interval_covers_both_rounds(bench):
     bench.workload("matmul", DRIFTS.format(late="pass"))
     rate = measured(bench, "matmul").suites["matmul"].metrics["rate"]
     assert rate.samples == [1.0, 1.01, 1.02, 0.5, 0.51, 0.52]
-    # within one round it would have been 0.02 wide
+    # the interval of one round would be 0.02 wide
     assert rate.low <= 0.51
     assert rate.high >= 1.01
     assert rate.noisy
 
 
-def test_all_suites_come_before_the_first_one_comes_again(bench):
+def test_all_suites_run_before_the_first_suite_runs_again(bench):
     for name in ("matmul", "tensorflow_mirrored"):
         bench.workload(name, DRIFTS.format(late="pass"))
-    said = []
-    measured(bench, "matmul", "tensorflow", said=said.append)
-    assert [line.partition(": measured in")[0] for line in said if ": measured in" in line] == [
+    lines = []
+    measured(bench, "matmul", "tensorflow", say=lines.append)
+    assert [line.partition(": measured in")[0] for line in lines if ": measured in" in line] == [
         "[1/4] matmul, round 1",
         "[2/4] tensorflow, round 1",
         "[3/4] matmul, round 2",
@@ -53,17 +53,17 @@ def test_all_suites_come_before_the_first_one_comes_again(bench):
     ]
 
 
-def test_what_fails_in_a_later_round_failed_and_is_not_tried_again(bench):
+def test_a_suite_that_fails_in_a_later_round_has_failed_and_does_not_run_again(bench):
     bench.pillar["benchmark"]["quick"] |= {"rounds": 3}
     bench.workload("matmul", DRIFTS.format(late="os.kill(os.getpid(), 9)"))
-    said = []
-    made = measured(bench, "matmul", said=said.append)
-    assert (made.suites["matmul"].status, made.suites["matmul"].kind) == ("failed", "killed")
-    assert made.verdict == "fault"
-    assert sum(": failed in" in line for line in said) == 1
+    lines = []
+    result = measured(bench, "matmul", say=lines.append)
+    assert (result.suites["matmul"].status, result.suites["matmul"].kind) == ("failed", "killed")
+    assert result.verdict == "fault"
+    assert sum(": failed in" in line for line in lines) == 1
 
 
-def test_ctrl_c_in_a_later_round_keeps_what_the_others_measured(bench):
+def test_ctrl_c_in_a_later_round_keeps_the_other_suites(bench):
     bench.workload("matmul", DRIFTS.format(late="pass"))
     bench.workload("tensorflow_mirrored", DRIFTS.format(late="time.sleep(60)"))
     process = bench.start(chosen=["matmul", "tensorflow"])
@@ -72,10 +72,10 @@ def test_ctrl_c_in_a_later_round_keeps_what_the_others_measured(bench):
     while not (turns.exists() and turns.read_text() == "2") and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    made = bench.answer(process)
-    assert made["suites"]["tensorflow"]["status"] == "interrupted"
-    assert len(made["suites"]["matmul"]["metrics"]["rate"]["samples"]) == 6
-    assert made["verdict"] == "fault"
+    result = bench.answer(process)
+    assert result["suites"]["tensorflow"]["status"] == "interrupted"
+    assert len(result["suites"]["matmul"]["metrics"]["rate"]["samples"]) == 6
+    assert result["verdict"] == "fault"
 
 
 @pytest.mark.parametrize("effort", [{"rounds": 0}, {"rounds": 1, "repeats": 4}, {"rounds": 2, "repeats": 2}])

@@ -1,4 +1,4 @@
-"""A burn that heats, computes wrongly, hangs, is interrupted: found, by cause and share of time."""
+"""Burn-ins that overheat, compute wrong values, hang, or are interrupted: the verdict names the cause."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from vault_cube.bench import stress
 from vault_cube.bench.run.hardware import Hardware
 from vault_cube.errors import VaultCubeError
 
-# what workloads/burn.py says, without PyTorch; {each} runs every turn
+# prints the same lines as workloads/burn.py, without PyTorch; {each} runs in every iteration
 BURN = """
 import json, sys, time
 turn = 0
@@ -30,7 +30,7 @@ HOT = {"temperature": {0: 88}, "throttle": 0x4C, "power_mw": 400000, "clock": {1
 
 @pytest.fixture
 def burning(gpus, bench):
-    """The two GPUs at work."""
+    """Two fake GPUs under load."""
     gpus.every(**COOL)
     bench.workload("burn", BURN.format(each="pass"))
     return gpus
@@ -47,20 +47,20 @@ def until_samples(bench, count):
         time.sleep(0.02)
 
 
-def test_a_gpu_that_throttles_is_told_by_cause_and_share(bench, burning):
+def test_the_verdict_names_throttle_reasons_and_their_share_of_time(bench, burning):
     process = bench.start("stress", burning.environment, duration="4s")
     until_samples(bench, 20)
     burning.every(**HOT)
     verdict = bench.answer(process)
-    found = verdict["devices"]["cuda:0"]
+    device = verdict["devices"]["cuda:0"]
     assert verdict["said"] == "fail"
     assert verdict["simulated"] is True
     assert verdict["whole"] is True
-    # one second in two of four was hot; the cap was met all the time, and a burn may
-    assert found["throttle_share"]["hw_thermal_slowdown"] == pytest.approx(0.5, abs=0.1)
-    assert found["throttle_share"]["hw_slowdown"] == pytest.approx(0.5, abs=0.1)
-    assert found["throttle_share"]["sw_power_cap"] == 1.0
-    assert found["temperature_c"]["most"] == 88
+    # the GPU was hot in half of the time; the power cap was active all the time, which is allowed in a burn-in
+    assert device["throttle_share"]["hw_thermal_slowdown"] == pytest.approx(0.5, abs=0.1)
+    assert device["throttle_share"]["hw_slowdown"] == pytest.approx(0.5, abs=0.1)
+    assert device["throttle_share"]["sw_power_cap"] == 1.0
+    assert device["temperature_c"]["most"] == 88
     assert any("cuda:1: throttled by hw_thermal_slowdown for" in line for line in verdict["problems"])
     assert not any("sw_power_cap" in line for line in verdict["problems"])
 
@@ -72,17 +72,17 @@ def test_a_gpu_that_stays_cool_passes(bench, burning):
     assert not (bench.folder / "results/unfinished").exists()
 
 
-def test_it_stops_at_the_pillars_temperature(bench, burning):
+def test_a_burn_in_stops_at_the_pillars_temperature(bench, burning):
     process = bench.start("stress", burning.environment, duration="1h")
     until_samples(bench, 5)
     burning.every(temperature={0: 90})
     verdict = bench.answer(process)
     assert verdict["said"] == "fault"
-    assert verdict["problems"][0] == "cuda:0: 90 deg C, the burn stops at 90"
+    assert verdict["problems"][0] == "cuda:0: 90 deg C, the limit is 90 (pillar benchmark:stress:stop_celsius)"
     assert verdict["whole"] is False
 
 
-def test_a_gpu_that_is_lost_and_ecc_that_grows(bench, burning):
+def test_a_lost_gpu_and_new_ecc_errors_are_reported(bench, burning):
     burning.every(ecc={"volatile": {"uncorrected": 0}})
     process = bench.start("stress", burning.environment, duration="1h")
     until_samples(bench, 5)
@@ -94,7 +94,7 @@ def test_a_gpu_that_is_lost_and_ecc_that_grows(bench, burning):
     assert "cuda:0: 7 uncorrected ECC errors" in verdict["problems"]
 
 
-def test_a_wrong_result_is_found(bench):
+def test_a_wrong_value_is_reported(bench):
     bench.workload("burn", BURN.format(each="wrong = 3 if turn == 7 else 0"))
     verdict = bench.answer(bench.start("stress", duration="2s"))
     assert verdict["said"] == "fail"
@@ -111,37 +111,37 @@ signal.signal(signal.SIGTERM, last)
 """
 
 
-def test_a_wrong_result_that_shows_only_at_the_end_is_found(bench):
+def test_a_wrong_value_detected_only_at_the_end_is_reported(bench):
     imports, rest = BURN.format(each="pass").split("turn = 0", 1)
     bench.workload("burn", f"{imports}{AT_ITS_END}turn = 0{rest}")
     verdict = bench.answer(bench.start("stress", duration="1s"))
     assert verdict["said"] == "fail"
     assert "cpu: 2 wrong values" in verdict["problems"][0]
-    # not the rate of a last moment
+    # the last line has no rate, because its interval is too short to measure one
     assert verdict["devices"]["cpu"]["tflops"]["least"] == 1.0
 
 
-def test_a_burn_that_computes_nothing_is_no_pass(bench):
+def test_a_burn_in_without_a_product_is_a_fault(bench):
     bench.workload("burn", "import time; time.sleep(600)")
     verdict = bench.answer(bench.start("stress", duration="1s"))
     assert verdict["said"] == "fault"
-    assert "nothing was computed" in verdict["problems"][0]
+    assert "no matrix product was computed" in verdict["problems"][0]
 
 
-def test_a_burn_that_hangs(bench):
+def test_a_burn_program_that_hangs(bench):
     bench.pillar["benchmark"]["stress"]["silence_s"] = 3.0
     bench.workload("burn", BURN.format(each="time.sleep(600 if turn == 3 else 0)"))
     verdict = bench.answer(bench.start("stress", duration="1h"))
-    assert "no sign of the burn for 3 s: it hangs" in verdict["problems"][0]
+    assert "no output of the burn program for 3 s; it hangs" in verdict["problems"][0]
 
 
-def test_a_burn_that_dies(bench):
+def test_a_burn_program_that_exits(bench):
     bench.workload("burn", BURN.format(each="turn == 3 and sys.exit('cannot go on')"))
     verdict = bench.answer(bench.start("stress", duration="1h"))
-    assert verdict["problems"][0] == "cpu: the burn ended with status 1: cannot go on"
+    assert verdict["problems"][0] == "cpu: the burn program exited with status 1: cannot go on"
 
 
-def test_it_goes_on_after_the_machine_went_down(bench):
+def test_a_burn_in_continues_after_a_reboot(bench):
     bench.workload("burn", BURN.format(each="pass"))
     process = bench.start("stress", duration="4s")
     until_samples(bench, 15)
@@ -149,7 +149,7 @@ def test_it_goes_on_after_the_machine_went_down(bench):
     process.communicate()
     assert not bench.left()
     folder = next((bench.folder / "results").glob("stress-*"))
-    # what a power cut does to the last line, and a boot to the boot id
+    # a power cut truncates the last line, and a reboot changes the boot ID
     with (folder / "samples.jsonl").open("a") as out:
         out.write('{"at": 1.7, "devi')
     plan = json.loads((folder / "plan.json").read_text())
@@ -163,11 +163,11 @@ def test_it_goes_on_after_the_machine_went_down(bench):
     assert verdict["whole"] is True
     times = [sample["at"] for sample in stress.samples(folder)]
     assert times == sorted(times)
-    # nothing is burnt twice, nothing is left out
+    # the second run continues where the first one ended
     assert len(times) == pytest.approx(40, abs=4)
 
 
-def test_ctrl_c_leaves_it_to_be_gone_on_with_or_abandoned(bench):
+def test_an_interrupted_burn_in_can_be_abandoned(bench):
     bench.workload("burn", BURN.format(each="pass"))
     process = bench.start("stress", duration="1h")
     until_samples(bench, 5)
@@ -178,22 +178,22 @@ def test_ctrl_c_leaves_it_to_be_gone_on_with_or_abandoned(bench):
     verdict = stress.abandon(bench.settings)
     assert verdict["problems"] == ["abandoned by the user"]
     assert verdict["work"]["cpu"]["products"] > 0
-    with pytest.raises(VaultCubeError, match="no burn is unfinished"):
+    with pytest.raises(VaultCubeError, match="there is no unfinished burn-in"):
         stress.go_on(bench.settings, Hardware(), print)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("60s", 60), ("5m", 300), ("24h", 86400), ("1.5d", 129600)])
-def test_durations(text, seconds):
+def test_durations_are_converted_to_seconds(text, seconds):
     assert stress.seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "1w", "-5s", "soon"])
-def test_no_durations(text):
-    with pytest.raises(VaultCubeError, match="no duration"):
+def test_invalid_durations_are_refused(text):
+    with pytest.raises(VaultCubeError, match="not a duration"):
         stress.seconds_of(text)
 
 
-# PyTorch's Python, where this machine has one; in the image's tree it is the environment's
+# a Python with PyTorch: from VAULT_CUBE_TORCH, or in the image's tree that of the pytorch environment
 TORCH = next(
     (
         path
@@ -219,8 +219,10 @@ burn.main()
 
 
 @pytest.mark.skipif(not TORCH, reason="needs PyTorch: VAULT_CUBE_TORCH=…/bin/python")
-@pytest.mark.parametrize(("turn", "said"), [(30, '"wrong": 1,'), (1, "the first product is off"), (0, '"wrong": 0,')])
-def test_the_real_burn_finds_one_wrong_value_among_a_million(bench, turn, said):
+@pytest.mark.parametrize(
+    ("turn", "line_part"), [(30, '"wrong": 1,'), (1, "the first product is off"), (0, '"wrong": 0,')]
+)
+def test_the_real_burn_detects_one_wrong_value_among_a_million(bench, turn, line_part):
     workloads = str(Path(__file__).resolve().parents[3] / "workloads")
     script = bench.folder / "plant.py"
     script.write_text(PLANT.format(workloads=workloads, turn=turn))
@@ -229,11 +231,11 @@ def test_the_real_burn_finds_one_wrong_value_among_a_million(bench, turn, said):
         lines, end = [], time.monotonic() + 60
         for line in process.stdout:
             lines.append(line)
-            if (said in line and "products" in line) or "error" in line or time.monotonic() > end:
+            if (line_part in line and "products" in line) or "error" in line or time.monotonic() > end:
                 break
     finally:
         process.kill()
         process.communicate()
-    assert said in lines[-1], lines
+    assert line_part in lines[-1], lines
     if not turn:
         assert not any('"wrong": 1' in line for line in lines)

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import salt.beacons
 import salt.loader
+from fake_host import FakeHost
 
 from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.watch import Watch
 
 TOP = Path(__file__).parents[3]
@@ -129,3 +131,93 @@ def test_a_gpu_that_is_not_listed_any_more(nvml, watch):
     nvml.save()
     watch._session.close()
     assert watch.look() == [{"tag": "back", "what": "count", "simulated": True}]
+
+
+def test_a_gpu_that_hung_is_asked_again_and_is_back(nvml, tmp_path):
+    watch = Watch(Session(0.5, later_s=0.5, retry_s=0.2), Host(tmp_path))
+    watch.look()
+    nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 1})
+    assert [(one["tag"], one["what"]) for one in watch.look()] == [("lost", "GPU 1")]
+    time.sleep(0.3)
+    # it still hangs: nothing new
+    assert watch.look() == []
+    nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 0})
+    time.sleep(0.3)
+    assert [(one["tag"], one["what"]) for one in watch.look()] == [("back", "GPU 1")]
+    watch.close()
+
+
+@pytest.mark.parametrize("index", [0, 1, 3])
+def test_an_xid_after_a_hang_is_heard(nvml, tmp_path, index):
+    watch = Watch(Session(0.5, later_s=0.5, retry_s=60), Host(tmp_path))
+    watch.look()
+    nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 1})
+    watch.look()
+    nvml.set(event={0: f"{index} 8 79"})
+    assert [(one["tag"], one["what"], one["xid"]) for one in watch.look()] == [("xid", f"GPU {index}", 79)]
+    watch.close()
+
+
+def test_a_gpu_that_hangs_while_it_is_listened_to(nvml, tmp_path):
+    watch = Watch(Session(0.5, later_s=0.3, retry_s=60), Host(tmp_path))
+    watch.look()
+    nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 1, "nvmlDeviceRegisterEvents": 1})
+    assert [one["what"] for one in watch.look()] == ["GPU 1"]
+    nvml.set(event={0: "2 8 48"})
+    assert [(one["what"], one["xid"]) for one in watch.look()] == [("GPU 2", 48)]
+    watch.close()
+
+
+def test_gpus_that_go_and_come_while_nvml_stays_open(nvml, tmp_path):
+    watch = Watch(Session(), Host(tmp_path))
+    watch.look()
+    gone = nvml.state["gpus"].pop()
+    nvml.save()
+    assert [(one["tag"], one["what"]) for one in watch.look()] == [("lost", "count")]
+    nvml.state["gpus"].append(gone)
+    nvml.save()
+    assert [(one["tag"], one["what"]) for one in watch.look()] == [("back", "count")]
+    nvml.state["gpus"].append({**gone, "bus_id": "00000000:91:00.0"})
+    nvml.save()
+    assert [(one["tag"], one["what"]) for one in watch.look()] == [("added", "GPU 4")]
+    watch.close()
+
+
+def test_a_change_of_the_bus_opens_nvml_again(nvml, tmp_path):
+    host = FakeHost.make(tmp_path / "box", nvml.state["gpus"])
+    watch = Watch(Session(), host)
+    watch.look()
+    first = watch._session.generation
+    watch.look()
+    assert watch._session.generation == first
+    host.add_gpu("00000000:91:00.0")
+    watch.look()
+    assert watch._session.generation == first + 1
+    watch.close()
+
+
+def test_the_kernel_s_log_has_what_nvml_does_not_tell(nvml, tmp_path):
+    host = FakeHost.make(tmp_path / "box", nvml.state["gpus"])
+    host.xid("00000000:51:00.0", 13, "from before the first look")
+    watch = Watch(Session(), host)
+    assert watch.look() == []
+    host.kernel_line("NVRM: GPU 0000:51:00.0: GPU has fallen off the bus.")
+    host.kernel_line("NVRM: Xid (PCI:0000:31:00 GPU-I:05): 95, pid=1, Uncontained")
+    host.xid("00000000:c1:00.0", 79, "a card that is gone")
+    seen = [(one["what"], one["xid"], one["weight"]) for one in watch.look()]
+    assert seen == [("GPU 2", 79, "fault"), ("GPU 1", 95, "fault"), ("GPU ? at 0000:c1:00", 79, "fault")]
+    assert watch.look() == []
+    watch.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_xid_in_both_is_one_event(nvml, tmp_path, late):
+    host = FakeHost.make(tmp_path / "box", nvml.state["gpus"])
+    watch = Watch(Session(), host)
+    watch.look()
+    nvml.set(event={0: "2 8 31", 1: "2 8 31"})
+    count = 0 if not late else len(watch.look())
+    host.xid("00000000:51:00.0", 31, "MMU Fault")
+    host.xid("00000000:51:00.0", 31, "MMU Fault")
+    assert count + len(watch.look()) == 2
+    watch.close()

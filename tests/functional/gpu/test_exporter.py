@@ -22,7 +22,8 @@ def said(tmp_path):
     """said(log, beside_dcgm) is all metrics: {name: {labels without those that never differ: value}}."""
 
     def ask(log="", **options):
-        (tmp_path / "kernel.log").write_text(log)
+        if log is not None:
+            (tmp_path / "kernel.log").write_text(log)
         with Session(0.5) as session:
             families = gpus.families(session, Host(tmp_path), **options)
         return {
@@ -56,6 +57,12 @@ def test_what_a_card_lacks_is_absent(nvml, said):
     assert found["DCGM_FI_DEV_FAN_SPEED"]["0",] == 30
 
 
+def test_a_driver_that_does_not_know_its_processes_has_not_none(nvml, said):
+    nvml.gpu(2, error=dict.fromkeys(("nvmlDeviceGetComputeRunningProcesses_v3",
+                                     "nvmlDeviceGetGraphicsRunningProcesses_v3"), 3))  # fmt: skip
+    assert {key[0] for key in said()["vault_cube_gpu_processes"]} == {"0", "1", "3"}
+
+
 def test_beside_dcgm_exporter_nothing_is_said_twice(nvml, said):
     found = said(beside_dcgm=True)
     assert not [name for name in found if name.startswith("DCGM")]
@@ -81,6 +88,21 @@ def test_xids_find_their_gpu_and_one_that_is_gone_has_none(nvml, said):
         ("1", "79", "fault"): 1700000000.5, ("1", "63", "told"): 1700000009.0, ("?", "48", "fault"): 1700000001.0,
     }  # fmt: skip
     assert found["DCGM_FI_DEV_XID_ERRORS"] == {("0",): 0, ("1",): 63, ("2",): 0, ("3",): 0}
+
+
+def test_a_log_that_cannot_be_read_is_not_a_log_without_xids(nvml, said):
+    found = said(None)
+    assert "DCGM_FI_DEV_XID_ERRORS" not in found
+    assert "vault_cube_gpu_xid_timestamp_seconds" not in found
+    assert found["vault_cube_gpu_log_readable"] == {(): 0}
+    assert said("")["DCGM_FI_DEV_XID_ERRORS"] == {(str(n),): 0 for n in range(4)}
+    assert said("")["vault_cube_gpu_log_readable"] == {(): 1}
+
+
+def test_xids_of_mig_and_losses_without_an_xid(nvml, said):
+    log = "1700000000.5 box kernel: NVRM: Xid (PCI:0000:31:00 GPU-I:05): 95, pid=1, name=python, Uncontained\n"
+    log += "1700000001.5 box kernel: NVRM: GPU 0000:51:00.0: GPU has fallen off the bus.\n"
+    assert said(log)["DCGM_FI_DEV_XID_ERRORS"] == {("0",): 0, ("1",): 95, ("2",): 79, ("3",): 0}
 
 
 def test_a_gpu_that_is_lost_in_the_middle_of_a_read(nvml, said):

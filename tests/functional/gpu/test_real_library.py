@@ -20,7 +20,7 @@ STORE = Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
 LOCK = CHECKOUT / "locks/debian-13-nvidia/apt.lock"
 
 # what came after the branch that Debian has; `lacks` bears it
-NEWER = {"nvmlDeviceGetMarginTemperature"}
+NEWER = {"nvmlDeviceGetMarginTemperature", "nvmlDeviceGetTemperatureV"}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read.facts import facts
+from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.read.topology import topology
 from vault_cube.gpu.show import tables
 
@@ -102,6 +104,22 @@ def test_a_machine_without_a_driver_answers_in_one_line(config, nvml, verb):
     assert len(lines) == 1, ran.stdout
 
 
+def test_a_reset_shows_its_commands(config, nvml):
+    folder = config("ubuntu-24.04")
+    ran = salt_call(folder, "--out=json", "gpu.reset", "2", "test=True", environment=nvml.environment)
+    found = answer(ran)
+    assert (ran.returncode, found["gpu"]) == (0, 2)
+    assert "nvidia-smi --gpu-reset -i 00000000:51:00.0" in found["commands"]
+    assert "reset" not in found
+
+
+@pytest.mark.parametrize(("gpu", "says"), [("7", "there is no GPU 7"), ("two", "two")])
+def test_a_reset_that_cannot_be_is_one_line(config, nvml, gpu, says):
+    ran = salt_call(config("ubuntu-24.04"), "gpu.reset", gpu, environment=nvml.environment)
+    assert ran.returncode != 0
+    assert says in ran.stdout + ran.stderr
+
+
 def test_topology_says_what_nccl_will_use(config, nvml):
     found = answer(salt_call(config("ubuntu-24.04"), "--out=json", "gpu.topology", environment=nvml.environment))
     assert found["links"]["0-3"] == {"read": "chipset not supported", "write": "chipset not supported", "p2p": False,
@@ -121,6 +139,48 @@ def test_a_bridge_and_a_switch(nvml):
         assert tables.topology(found).splitlines()[1].split()[:3] == ["GPU0", "X", "NV4*"]
         nvml.gpu(0, nvlink={link: {"state": 1, "remote_type": 2, "remote": None} for link in range(18)})
         assert topology(session)["links"]["0-1"]["path"] == "NV18"
+
+
+@pytest.mark.parametrize(
+    ("profile", "ancestor", "transport"),
+    [
+        # four cards below an Epyc's host bridges: NCCL takes shared memory, though the driver allows peer to peer
+        ("4x RTX PRO 6000", 40, "SHM"),
+        ("4x RTX PRO 6000", 30, "SHM"),
+        ("4x RTX PRO 6000", 50, "SHM"),
+        ("4x RTX PRO 6000", 20, "P2P over PCIe"),
+        ("4x RTX PRO 6000", 10, "P2P over PCIe"),
+        ("4x5090", 10, "SHM"),
+    ],
+)
+def test_nccl_s_choice_by_path(nvml, tmp_path, profile, ancestor, transport):
+    nvml.profile(profile)
+    for index, gpu in enumerate(nvml.state["gpus"]):
+        gpu["ancestor"] = {other: ancestor for other in range(4) if other != index}
+    nvml.save()
+    with Session() as session:
+        assert topology(session, Host(tmp_path))["nccl"]["transport"] == transport
+
+
+@pytest.mark.parametrize(("vendor", "transport"), [("AuthenticAMD", "P2P over PCIe"), ("GenuineIntel", "SHM")])
+def test_nccl_trusts_two_cards_on_amd(nvml, tmp_path, vendor, transport):
+    nvml.profile("4x RTX PRO 6000")
+    nvml.state["gpus"] = nvml.state["gpus"][:2]
+    nvml.save()
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor : 0\nvendor_id\t: {vendor}\n")
+    with Session() as session:
+        assert topology(session, Host(tmp_path))["nccl"]["transport"] == transport
+
+
+@pytest.mark.parametrize("bus_id", ["N/A", "", "Unknown Error", "0000:zz:00.0"])
+def test_an_address_that_is_none_is_absent(nvml, tmp_path, bus_id):
+    nvml.gpu(2, bus_id=bus_id)
+    with Session() as session:
+        found = topology(session, Host(tmp_path))
+        assert "bus_id" not in found["gpus"][2]
+        assert "GPU2" in tables.topology(found)
+        assert "bus_id" not in facts(session)["devices"][2]["pcie"]
 
 
 def grain(name, cachedir):

@@ -1,4 +1,4 @@
-"""A signed apt archive and a Python index of stand-in packages, on a local server: what a mirror is to a build."""
+"""A signed apt archive and a Python index with small test packages, on a local server."""
 
 import hashlib
 import shutil
@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 
 class Archive:
-    """`deb(name, version)` and `wheel(name, version)` put packages there, `drop` takes them away, `publish` signs."""
+    """`deb` and `wheel` add packages, `drop` and `drop_wheel` remove them, `publish` writes and signs the indexes."""
 
     def __init__(self, mirror, gpg, wheels):
         self.mirror, self.gpg, self.wheels = mirror, gpg, wheels
@@ -33,7 +33,7 @@ class Archive:
         (self.top / "pool" / suite / f"{name}_{version}_amd64.deb").unlink()
 
     def publish(self):
-        """Write and sign the indexes of what is in the pool now, and the Python index."""
+        """Write and sign the indexes of the packages in the pool, and write the Python index."""
         for suite in ("stable", "stable-security"):
             stanzas = []
             for deb in sorted((self.top / "pool" / suite).glob("*.deb")):
@@ -73,7 +73,7 @@ class Archive:
         (self.wheels.folder / f"{name}-{version}-py3-none-any.whl").unlink()
 
     def choose(self, pillar):
-        """Make a pillar choose from here: a root of one package, a base of some, one environment."""
+        """Change a pillar to use this archive: one root package, one tools package, one Python environment."""
         source = {
             "archive": "vault-cube-test", "mirror": f"{self.mirror.url}/debian",
             "suites": ["stable", "stable-security"],
@@ -90,7 +90,7 @@ class Archive:
         pillar["frameworks"]["vllm"]["environment"] = None
 
     def filled(self):
-        """The archive as it is when it is locked."""
+        """Add the packages that the tests lock first, and publish them."""
         self.deb("essential", essential=True)
         for name in ("rootpkg", "toolpkg", "lib"):
             self.deb(name)

@@ -1,3 +1,3 @@
-"""A checkout of its own for a test that changes one."""
+"""Fixtures with a copy of the checkout, for tests that change it."""
 
 from copied import checkout, workspace  # noqa: F401 fixtures

@@ -1,4 +1,4 @@
-"""A signed apt archive that consists of indexes alone: `make lock` reads no more than these."""
+"""A signed apt archive that has indexes but no packages: `make lock` reads only indexes."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from vault_cube.settings.image import Source
 
 
 class Indexes:
-    """`add` lists a package, `publish` writes and signs the indexes, `source` is the pillar's view of them."""
+    """`add` lists a package, `publish` writes and signs the indexes, `source` makes an entry of archive:sources."""
 
     def __init__(self, mirror, gpg, name="ubuntu", codename="noble"):
         self.folder, self.url, self.name = mirror.folder / name, f"{mirror.url}/{name}", name
@@ -18,17 +18,17 @@ class Indexes:
         self.add("base-files", essential=True)
 
     def add(self, name, version="1.0", *, suite="", component="main", depends="", essential=False):
-        """suite: "", "-updates" or "-security"."""
+        """Add a package to an index. suite: "", "-updates" or "-security"."""
         lines = [f"Package: {name}", f"Version: {version}", "Architecture: amd64", "Maintainer: A <a@archive.example>"]
         lines += ["Essential: yes", "Priority: required"] if essential else ["Priority: optional"]
         lines += [f"Depends: {depends}"] if depends else []
         digest = hashlib.sha256(f"{name} {version}".encode()).hexdigest()
         lines += [f"Filename: pool/{component}/{name}_{version}_amd64.deb", "Size: 7", f"SHA256: {digest}"]
-        lines += ["Description: listed and never made"]
+        lines += ["Description: exists in the index only"]
         self.stanzas.setdefault((self.codename + suite, component), []).append("\n".join(lines) + "\n")
 
     def publish(self, suites=("", "-updates", "-security"), components=("main", "universe"), days=None, signer=None):
-        """days: how long the index is valid. signer: fingerprint of another key."""
+        """Write and sign the indexes. days: validity of the index. signer: fingerprint of another key."""
         for suite in (self.codename + suite for suite in suites):
             lines = [
                 f"Origin: {self.name.title()}", f"Label: {self.name.title()}", f"Suite: {suite}",

@@ -1,4 +1,4 @@
-"""A command in namespaces of its own dies with the builder, whenever that is killed, and leaves no mount."""
+"""A command in its own namespaces is killed with the builder and leaves no mount."""
 
 import os
 import signal
@@ -22,15 +22,15 @@ subprocess.run([*chroot.unshare(False), "sh", "-c", "mount -t tmpfs tmpfs /mnt; 
 
 
 def alive(tag):
-    """The processes whose command line holds a tag."""
-    found = []
+    """List the processes whose command line contains a tag."""
+    processes = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if tag.encode() in file.read_bytes().replace(b"\0", b" ") and int(file.parts[2]) != os.getpid():
-                found.append(int(file.parts[2]))
+                processes.append(int(file.parts[2]))
         except OSError:
             continue
-    return found
+    return processes
 
 
 def gone(tag, within=30):
@@ -41,7 +41,7 @@ def gone(tag, within=30):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_it_dies_with_the_builder(sent):
+def test_a_command_is_killed_with_the_builder(sent):
     tag = f"{os.getpid()}{int(sent)}1"
     with subprocess.Popen(
         [sys.executable, "-c", BUILDER.replace("{tag}", tag)], stdout=subprocess.PIPE, text=True
@@ -54,23 +54,23 @@ def test_it_dies_with_the_builder(sent):
     assert " /mnt tmpfs" not in Path("/proc/self/mounts").read_text()
 
 
-def said(command):
+def run(command):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_it_does_not_start_when_the_builder_is_gone_already():
-    """Between the fork and the wish to die with the parent there is a moment: who was orphaned in it must not go on."""
+def test_a_command_does_not_start_if_the_builder_has_already_ended():
+    """A child that is orphaned between fork and PR_SET_PDEATHSIG must not continue."""
     command = [*chroot.unshare(False), "echo", "started"]
-    # a process between us and the command has another id than the builder that the prefix was made for
-    orphan = said(["sh", "-c", '"$@"; exit $?', "sh", *command])
+    # run through a shell, the command's parent is not the builder whose process ID the prefix contains
+    orphan = run(["sh", "-c", '"$@"; exit $?', "sh", *command])
     assert (orphan.returncode, orphan.stdout) == (1, "")
-    assert said(command).stdout == "started\n"
+    assert run(command).stdout == "started\n"
 
 
-def test_there_is_no_way_out():
+def test_a_command_has_no_network():
     with socket.create_server(("127.0.0.1", 0)) as server:
         reach = "import socket, sys; socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5)"
         command = [sys.executable, "-c", reach, str(server.getsockname()[1])]
-        assert said(command).returncode == 0
-        assert "Network is unreachable" in said([*chroot.unshare(False), *command]).stderr
-        assert said([*chroot.unshare(True), *command]).returncode == 0
+        assert run(command).returncode == 0
+        assert "Network is unreachable" in run([*chroot.unshare(False), *command]).stderr
+        assert run([*chroot.unshare(True), *command]).returncode == 0

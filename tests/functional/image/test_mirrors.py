@@ -1,4 +1,4 @@
-"""Which of this machine's apt sources are a copy of an archive: real apt, on sources and lists that a test makes."""
+"""Which of this machine's apt sources are mirrors of an archive, with real apt on sources and indexes of the test."""
 
 import subprocess
 
@@ -22,7 +22,7 @@ def source(archive="ubuntu", suites=("noble", "noble-updates")):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """machine((file, uri, suite, (Origin, Label)), …) is a machine whose apt has these sources and has fetched them."""
+    """machine((file, uri, suite, (Origin, Label)), …) configures apt with these sources and their fetched indexes."""
     lists = tmp_path / "lists"
     (tmp_path / "sources.list.d").mkdir()
     lists.mkdir()
@@ -53,11 +53,11 @@ def machine(tmp_path, monkeypatch):
     mirrors.of_machine.cache_clear()
 
 
-def live(asked, configured=None):
-    return mirrors.live(asked, configured or {}, "amd64")
+def live(source, configured=None):
+    return mirrors.live(source, configured or {}, "amd64")
 
 
-def test_other_archives_whose_address_ends_alike_are_never_taken(machine):
+def test_other_archives_with_a_similar_url_are_never_used(machine):
     ppa = "LP-PPA-deadsnakes"
     machine(
         ("deadsnakes", "https://ppa.launchpadcontent.net/deadsnakes/ppa/ubuntu", "noble", (ppa, "New Pythons")),
@@ -69,22 +69,22 @@ def test_other_archives_whose_address_ends_alike_are_never_taken(machine):
     assert live(source()) == ["http://near.example/ubuntu", "http://own.example/ubuntu"]
 
 
-def test_a_machine_with_nothing_but_other_archives_has_no_copy(machine):
+def test_without_a_matching_archive_only_the_source_s_own_mirror_is_used(machine):
     machine(("docker", "https://download.docker.com/linux/ubuntu", "noble", ("Docker", "Docker CE")))
     assert live(source()) == ["http://own.example/ubuntu"]
 
 
-def test_a_copy_is_known_under_any_address(machine):
+def test_a_mirror_is_recognized_under_any_url(machine):
     machine(("ubuntu", "http://apt.company.example/mirror_1/noble-main", "noble", UBUNTU))
     assert live(source())[0] == "http://apt.company.example/mirror_1/noble-main"
 
 
-def test_ports_of_another_architecture_are_not_taken(machine):
+def test_mirrors_of_another_architecture_are_not_used(machine):
     machine(("arm", "http://ports.ubuntu.com/ubuntu-ports", "noble", UBUNTU), architecture="arm64")
     assert live(source()) == ["http://own.example/ubuntu"]
 
 
-def test_debian_and_its_security_archive_are_two(machine):
+def test_debian_and_its_security_archive_are_separate_archives(machine):
     machine(
         ("a", "http://near.example/debian-security", "bookworm-security", ("Debian", "Debian-Security")),
         ("b", "http://near.example/debian", "bookworm", DEBIAN),
@@ -94,7 +94,7 @@ def test_debian_and_its_security_archive_are_two(machine):
     assert live(source("debian-security", ["bookworm-security"]))[:-1] == ["http://near.example/debian-security"]
 
 
-def test_the_place_that_this_machine_uses_for_the_suite_comes_first(machine):
+def test_a_mirror_with_the_same_suite_is_first(machine):
     machine(
         ("a", "http://archive.example/ubuntu", "noble", UBUNTU),
         ("b", "http://security.example/ubuntu", "noble-security", UBUNTU),
@@ -103,22 +103,22 @@ def test_the_place_that_this_machine_uses_for_the_suite_comes_first(machine):
     assert live(source())[0] == "http://archive.example/ubuntu"
 
 
-def test_a_machine_of_another_release_still_knows_a_place(machine):
+def test_a_mirror_of_another_release_is_used_as_well(machine):
     machine(("debian", "http://near.example/debian", "bookworm", DEBIAN))
     assert live(source("debian", ["trixie"]))[0] == "http://near.example/debian"
 
 
-def test_what_was_never_fetched_is_not_taken(machine):
+def test_a_source_whose_indexes_were_never_fetched_is_not_used(machine):
     machine(("ubuntu", "http://near.example/ubuntu", "noble", UBUNTU), fetched=False)
     assert live(source()) == ["http://own.example/ubuntu"]
 
 
-def test_only_what_speaks_http_is_taken(machine):
+def test_only_http_mirrors_are_used(machine):
     machine(("local", "file:///srv/ubuntu", "noble", UBUNTU))
     assert live(source()) == ["http://own.example/ubuntu"]
 
 
-def test_the_pillars_mirror_is_the_only_one_for_a_lock_and_the_first_for_files(machine):
+def test_the_pillar_s_mirror_is_the_only_one_for_locks_and_the_first_for_files(machine):
     machine(("ubuntu", "http://near.example/ubuntu", "noble", UBUNTU))
     configured = {"ubuntu": "http://chosen.example/ubuntu"}
     assert live(source(), configured) == ["http://chosen.example/ubuntu"]
@@ -132,8 +132,8 @@ def test_the_pillars_mirror_is_the_only_one_for_a_lock_and_the_first_for_files(m
     ]
 
 
-def test_apt_itself_tells_the_origin_of_what_it_fetched(machine, tmp_path, gpg, monkeypatch):
-    """The same through apt-get update of a signed archive."""
+def test_the_origin_is_read_from_apt_s_fetched_release_files(machine, tmp_path, gpg, monkeypatch):
+    """Run `apt-get update` with a signed archive, then look up its mirrors."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "served").mkdir()
     with servers.running(tmp_path / "served") as running:

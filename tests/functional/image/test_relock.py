@@ -1,4 +1,4 @@
-"""Real apt and real uv against an archive of ours: what is locked, what moved, and what a build does about it."""
+"""`make lock` and re-resolving with real apt and real uv on a local archive: what is locked, and what changed."""
 
 import json
 from dataclasses import replace
@@ -25,18 +25,18 @@ def archive(tmp_path, gpg, wheels):
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
-    """This machine's proxies do not lead to itself, and its apt has no copy of our archive."""
+    """Bypass this machine's proxies for the local server, and ignore its apt sources."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(mirrors, "of_machine", tuple)
 
 
 @pytest.fixture
 def make(archive, workspace):
-    """make(edit) is the workspace of the archive's target."""
+    """make(edit) makes a workspace whose pillar uses the archive."""
 
-    def one(edit=lambda pillar: None, locked=False):
+    def make_workspace(edit=lambda pillar: None, locked=False):
         space = workspace(edit=lambda pillar: (archive.choose(pillar), edit(pillar)), locked=locked)
-        # the schema asks for all that a box needs; the archive has no more than this
+        # the schema requires all packages of a box, but the archive has only this one
         chosen = {layer: ["app"] if layer == "base" else [] for layer in LAYERS}
         sections = {
             layer: getattr(space.settings, layer).model_copy(update={"packages": packages})
@@ -44,12 +44,12 @@ def make(archive, workspace):
         }
         return replace(space, settings=space.settings.model_copy(update=sections))
 
-    return one
+    return make_workspace
 
 
 @pytest.fixture
 def space(make):
-    """A locked target that nothing has been fetched of."""
+    """A locked target whose files have not been fetched."""
     space = make()
     for file in space.locks.glob("*.lock"):
         file.unlink()
@@ -58,8 +58,8 @@ def space(make):
 
 
 @pytest.fixture
-def held(space, make):
-    """The same with LOCKED=1."""
+def locked_space(space, make):
+    """The same target with LOCKED=1."""
     return make(locked=True)
 
 
@@ -74,7 +74,7 @@ def wheels_of(space):
 # ---- make lock
 
 
-def test_a_lock_holds_each_package_in_its_layer_and_suite(space):
+def test_a_lock_has_the_layer_and_suite_of_each_package(space):
     debs = {deb.name: deb for deb in AptLock.read(space.locks / "apt.lock").debs}
     assert {name: deb.layer for name, deb in debs.items()} == {
         "essential": "root", "rootpkg": "root", "app": "base", "lib": "base",
@@ -86,13 +86,13 @@ def test_a_lock_holds_each_package_in_its_layer_and_suite(space):
     assert wheels_of(space) == {"alpha": "1.0", "beta": "1.0"}
 
 
-def test_nothing_moved(space):
+def test_without_changes_no_lock_is_written(space):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
     assert resolve.make(space).moved == []
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
-def test_what_moved_is_told_a_line_a_package(space, archive):
+def test_changes_are_reported_one_line_per_package(space, archive):
     archive.deb("app", "1.1", suite="stable-security", depends="lib, extra")
     archive.deb("extra", "0.1")
     archive.deb("toolpkg", "2:3.0~rc1-1+b2")
@@ -107,35 +107,35 @@ def test_what_moved_is_told_a_line_a_package(space, archive):
     assert resolve.make(space).moved == []
 
 
-def test_a_package_that_moves_to_another_layer_or_is_built_again_is_told_so(space, make, archive):
+def test_a_changed_layer_and_a_rebuilt_package_are_reported(space, make, archive):
     archive.drop("lib")
     archive.deb("lib", essential=False, depends="essential")
     archive.publish()
     moved = resolve.make(make(lambda pillar: pillar["image"]["root_packages"].append("app"))).moved
     assert moved == [
-        "debian-12/apt.lock: app:amd64 1.0: from layer base to root",
-        "debian-12/apt.lock: lib:amd64 1.0: another file of the same version",
+        "debian-12/apt.lock: app:amd64 1.0: moved from layer base to root",
+        "debian-12/apt.lock: lib:amd64 1.0: different file of the same version",
     ]
 
 
-def test_wheels_that_do_not_fit_together_change_no_lock(space, make, archive):
+def test_incompatible_wheels_change_no_lock(space, make, archive):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
     archive.wheel("cuda_python", "12.6.0")
     archive.wheel("cuda_bindings", "13.0.3")
     archive.publish()
     wanted = ["alpha", "cuda-python", "cuda-bindings"]
-    with pytest.raises(VaultCubeError, match=r"^salt: cuda-python 12\.6\.0 and cuda-bindings 13\.0\.3 both bring"):
+    with pytest.raises(VaultCubeError, match=r"^salt: cuda-python 12\.6\.0 and cuda-bindings 13\.0\.3 both contain"):
         resolve.make(make(lambda pillar: pillar["image"]["salt"].update(requirements=wanted)))
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
-def test_a_damaged_lock_is_written_anew(space):
+def test_a_damaged_lock_is_written_again(space):
     file = space.locks / "apt.lock"
-    whole = file.read_text()
-    file.write_text(whole.replace("app 1.0", "app 9.9"))
+    intact = file.read_text()
+    file.write_text(intact.replace("app 1.0", "app 9.9"))
     assert resolve.make(space).moved == ["debian-12/apt.lock: app:amd64 9.9 → 1.0"]
     file.write_text("\0\n" + file.read_text())
-    assert resolve.make(space).moved == ["debian-12/apt.lock: was damaged or of an older format, written again"]
+    assert resolve.make(space).moved == ["debian-12/apt.lock: was damaged or in an older format; written again"]
     assert versions(space)["app"] == "1.0"
 
 
@@ -152,7 +152,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("spoil", SPOILT)
-def test_nothing_is_written_when_anything_cannot_be_resolved(space, archive, make, spoil):
+def test_no_lock_is_written_if_anything_cannot_be_resolved(space, archive, make, spoil):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
     archive.deb("app", "1.1", depends="lib")
     if spoil in ("package", "name"):
@@ -181,16 +181,16 @@ def test_nothing_is_written_when_anything_cannot_be_resolved(space, archive, mak
     assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
-# ---- what nobody serves any more
+# ---- files that are no longer available
 
 
-def test_all_is_served(space):
+def test_if_all_files_are_available_nothing_is_resolved_again(space):
     recipe.make_fetch(space)
     assert relock.moved(space) == []
     assert not (space.build / "locks").exists()
 
 
-def test_a_package_that_is_gone_is_resolved_anew_and_no_other(space, archive, capsys):
+def test_only_a_missing_package_is_re_resolved(space, archive, capsys):
     before = keys.layer_keys(space)
     archive.drop("app")
     archive.deb("app", "1.1", suite="stable-security", depends="lib")
@@ -200,18 +200,18 @@ def test_a_package_that_is_gone_is_resolved_anew_and_no_other(space, archive, ca
     archive.publish()
     recipe.make_fetch(space)
     assert relock.moved(space) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)"]
-    said = capsys.readouterr().err
-    assert "app_1.0_amd64.deb cannot be fetched" in said
-    assert "moved: debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)" in said
+    output = capsys.readouterr().err
+    assert "app_1.0_amd64.deb cannot be fetched" in output
+    assert "moved: debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)" in output
     assert versions(space) == {"essential": "1.0", "rootpkg": "1.0", "lib": "1.0", "app": "1.1"}
     assert wheels_of(space) == {"alpha": "1.0", "beta": "1.0"}
     assert keys.layer_keys(space)["base"] != before["base"]
     assert keys.tools_key(space).key == before["root"].inputs["parent"]
-    # the checkout's lock is what it was
+    # the checkout's lock is unchanged
     assert "app 1.0" in (space.checkout / "locks/debian-12/apt.lock").read_text()
 
 
-def test_a_new_package_brings_what_it_needs(space, archive):
+def test_a_new_package_may_change_its_dependencies(space, archive):
     archive.drop("app")
     archive.deb("app", "1.1", depends="lib (>= 2), fresh")
     archive.deb("lib", "2.0")
@@ -225,7 +225,7 @@ def test_a_new_package_brings_what_it_needs(space, archive):
     ]
 
 
-def test_a_package_of_the_tools_and_a_wheel(space, archive):
+def test_a_tools_package_and_a_wheel_are_re_resolved(space, archive):
     archive.drop("toolpkg")
     archive.deb("toolpkg", "1.5")
     archive.drop_wheel("alpha")
@@ -240,7 +240,7 @@ def test_a_package_of_the_tools_and_a_wheel(space, archive):
     assert wheels_of(space) == {"alpha": "1.5", "beta": "1.0"}
 
 
-def test_a_wheel_s_file_that_is_gone_while_its_version_is_listed(space, archive):
+def test_a_wheel_that_is_listed_but_missing_is_re_resolved(space, archive):
     archive.mirror.answers["wheels/beta-1.0-py3-none-any.whl"] = [servers.status(404)]
     archive.wheel("beta", "1.1")
     archive.publish()
@@ -248,7 +248,7 @@ def test_a_wheel_s_file_that_is_gone_while_its_version_is_listed(space, archive)
     assert relock.moved(space) == ["debian-12/python-salt.lock: beta 1.0 → 1.1"]
 
 
-def test_an_index_that_lists_what_it_does_not_have(space, archive):
+def test_a_missing_wheel_without_a_newer_version_is_an_error(space, archive):
     archive.mirror.answers["wheels/beta-1.0-py3-none-any.whl"] = [servers.status(404)]
     with pytest.raises(VaultCubeError, match=r"beta-1\.0-py3-none-any\.whl"):
         recipe.make_fetch(space)
@@ -256,7 +256,7 @@ def test_an_index_that_lists_what_it_does_not_have(space, archive):
 
 
 @pytest.mark.parametrize("what", ["deb", "wheel"])
-def test_locked_it_is_an_error(held, archive, what):
+def test_with_locked_a_missing_file_is_an_error(locked_space, archive, what):
     if what == "deb":
         archive.drop("app")
         archive.deb("app", "1.1", depends="lib")
@@ -265,12 +265,12 @@ def test_locked_it_is_an_error(held, archive, what):
         archive.wheel("beta", "1.1")
     archive.publish()
     with pytest.raises(Unavailable) as caught:
-        recipe.make_fetch(held)
+        recipe.make_fetch(locked_space)
     assert {"deb": "app_1.0_amd64.deb cannot", "wheel": "beta-1.0-py3-none-any.whl cannot"}[what] in str(caught.value)
-    assert not (held.build / "locks").exists()
+    assert not (locked_space.build / "locks").exists()
 
 
-def test_nothing_can_take_the_place(space, archive):
+def test_a_missing_package_without_a_replacement_is_an_error(space, archive):
     archive.drop("app")
     archive.publish()
     with pytest.raises(VaultCubeError, match="app") as caught:
@@ -279,7 +279,7 @@ def test_nothing_can_take_the_place(space, archive):
     assert not (space.build / "locks").exists()
 
 
-def test_a_pinned_wheel_has_no_successor(space, make, archive):
+def test_a_pinned_wheel_is_not_replaced(space, make, archive):
     pinned = make(lambda pillar: pillar["image"]["salt"].update(requirements=["alpha", "beta==1.0"]))
     archive.drop_wheel("beta")
     archive.wheel("beta", "1.1")
@@ -291,7 +291,7 @@ def test_a_pinned_wheel_has_no_successor(space, make, archive):
 
 @pytest.mark.parametrize("locked", [False, True])
 @pytest.mark.parametrize("answer", [servers.wrong, servers.short(100), servers.status(500)])
-def test_what_is_broken_is_an_error_and_never_another_package(space, make, archive, locked, answer):
+def test_a_corrupt_file_is_an_error_and_never_re_resolved(space, make, archive, locked, answer):
     archive.deb("app", "1.1", depends="lib")
     archive.publish()
     archive.mirror.answers["debian/pool/stable/app_1.0_amd64.deb"] = [answer]
@@ -300,7 +300,7 @@ def test_what_is_broken_is_an_error_and_never_another_package(space, make, archi
     assert not (space.build / "locks").exists()
 
 
-def test_the_dated_snapshot_comes_last_and_keeps_the_lock(space, archive):
+def test_the_snapshot_is_tried_last_and_still_has_the_locked_file(space, archive):
     date = AptLock.read(space.locks / "apt.lock").date
     old = archive.mirror.folder / "snapshot" / date / "pool/stable"
     old.mkdir(parents=True)
@@ -313,7 +313,7 @@ def test_the_dated_snapshot_comes_last_and_keeps_the_lock(space, archive):
     assert asked == ["debian/pool/stable/app_1.0_amd64.deb", f"snapshot/{date}/pool/stable/app_1.0_amd64.deb"]
 
 
-def test_the_pillar_s_mirror_comes_first(space, make, archive):
+def test_the_pillar_s_mirror_is_tried_first(space, make, archive):
     near = archive.mirror.folder / "near/pool/stable"
     near.mkdir(parents=True)
     (near / "app_1.0_amd64.deb").write_bytes((archive.top / "pool/stable/app_1.0_amd64.deb").read_bytes())
@@ -322,16 +322,16 @@ def test_the_pillar_s_mirror_comes_first(space, make, archive):
     asked = [path for path, _ in archive.mirror.asked]
     assert "near/pool/stable/app_1.0_amd64.deb" in asked
     assert "debian/pool/stable/app_1.0_amd64.deb" not in asked
-    # what the near one lacks comes from the archive itself
+    # files that the mirror lacks come from the archive itself
     assert asked.index("near/pool/stable/lib_1.0_amd64.deb") < asked.index("debian/pool/stable/lib_1.0_amd64.deb")
 
 
-# ---- afterwards
+# ---- builds after a package was re-resolved
 
 
 @pytest.fixture
 def moved(space, archive):
-    """A target of which a package has moved, fetched."""
+    """A fetched target with one re-resolved package."""
     archive.drop("app")
     archive.deb("app", "1.1", depends="lib")
     archive.publish()
@@ -340,13 +340,13 @@ def moved(space, archive):
     return space
 
 
-def test_the_next_run_asks_nobody(moved, archive):
+def test_the_next_run_requests_nothing(moved, archive):
     recipe.make_fetch(moved)
     assert archive.mirror.asked == []
     assert relock.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
 
 
-def test_what_moves_again_is_resolved_again_and_told_against_the_checkout_s_lock(moved, archive, make):
+def test_a_second_change_is_reported_against_the_checkout_s_lock(moved, archive, make):
     archive.drop("app", "1.1")
     archive.deb("app", "1.2", depends="lib")
     archive.publish()
@@ -358,28 +358,28 @@ def test_what_moves_again_is_resolved_again_and_told_against_the_checkout_s_lock
     assert relock.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.2"]
 
 
-def test_locked_does_not_see_it_and_ends_it(moved, make):
+def test_locked_ignores_and_removes_the_build_s_own_locks(moved, make):
     with pytest.raises(Unavailable):
         recipe.make_fetch(make(locked=True))
     assert relock.moved(moved) == []
 
 
-def test_a_new_lock_ends_it(moved):
-    held = type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)
-    assert resolve.make(held).moved == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
+def test_make_lock_ends_the_use_of_the_build_s_own_locks(moved):
+    locked_space = type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)
+    assert resolve.make(locked_space).moved == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
     assert relock.moved(moved) == []
     assert moved.locks == moved.checkout / "locks/debian-12"
 
 
-def test_the_last_line_of_such_an_image(moved):
+def test_the_verdict_of_such_an_image_lists_the_changes(moved):
     assert recipe.verdict({"matches_lock": True, "moved": []}) is None
     line = recipe.verdict({"matches_lock": False, "moved": relock.moved(moved)})
     assert "matches_lock: false" in line
     assert line.endswith("debian-12/apt.lock: app:amd64 1.0 → 1.1")
 
 
-def test_an_image_made_of_it_is_not_current_once_the_lock_says_the_same(moved):
-    """Its manifest says that it does not match a lock that it does match now."""
+def test_such_an_image_is_out_of_date_once_the_checkout_s_locks_apply(moved):
+    """Its manifest lists changes against the checkout's locks, which the build now uses unchanged."""
     manifest = {
         "name": recipe.basename(moved), "key": recipe.image_key(moved, keys.layer_keys(moved)),
         "moved": relock.moved(moved), "files": {},

@@ -82,5 +82,5 @@ def test_binary_and_armoured_keyrings_read_alike(gpg, key):
     file, fingerprint = key
     assert openpgp.primary_keys(file.read_bytes()) == [fingerprint]
     assert openpgp.primary_keys(gpg("--export", fingerprint)) == [fingerprint]
-    with pytest.raises(ValueError, match="cut off"):
+    with pytest.raises(ValueError, match="truncated"):
         openpgp.primary_keys(gpg("--export", fingerprint)[:-10])

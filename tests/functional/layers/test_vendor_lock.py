@@ -104,7 +104,7 @@ def test_what_a_vendor_may_not_give_is_not_to_be_had(space, distribution, tmp_pa
 
 def test_another_key_than_the_pillars_is_not_locked(space, vendor):
     other = vendor.gpg.key("impostor")[1]
-    with pytest.raises(VaultCubeError, match=f"it holds the key {vendor.fingerprint}, the pillar says {other}"):
+    with pytest.raises(VaultCubeError, match=f"contains the key {vendor.fingerprint}, but the pillar has {other}"):
         vendors.lock(space(fingerprint=other))
 
 
@@ -118,7 +118,7 @@ def test_a_key_that_nobody_serves_is_one_line(space, vendor):
 def test_a_locked_key_is_found_in_the_store_and_a_damaged_lock_is_named(space, tmp_path, vendor):
     here = space()
     file = here.locks / keys.KEYRINGS
-    with pytest.raises(VaultCubeError, match="there is no such lock yet"):
+    with pytest.raises(VaultCubeError, match="this lock does not exist yet"):
         vendors.read(here)
     file.write_text(vendors.text(vendors.lock(here)))
     vendors.lay_out(Store(here.store), vendors.read(here), tmp_path / "keys")

@@ -1,4 +1,4 @@
-"""Results to judge and compare, with numbers that a test chooses."""
+"""Build results with given samples, to judge and compare them."""
 
 from pathlib import Path
 
@@ -71,6 +71,6 @@ def a_result(settings, suites, name="benchmark-a", accelerator="nvidia"):
         suites=suites,
         derived=derived,
         verdicts=verdicts,
-        verdict=result.worst([one.said for one in verdicts]),
+        verdict=result.worst([verdict.said for verdict in verdicts]),
         notes=[],
     )

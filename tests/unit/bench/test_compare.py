@@ -1,4 +1,4 @@
-"""What changed, and what only wobbled."""
+"""Comparison of two results: real changes and noise."""
 
 from tests.unit.bench.conftest import a_result, metric, suite
 from vault_cube.bench.judge.compare import compare
@@ -20,28 +20,28 @@ def test_slower_and_faster(settings):
     assert (faster["means"], faster["covered"]) == ("faster", False)
 
 
-def test_of_a_latency_less_is_faster(settings):
+def test_a_lower_latency_is_faster(settings):
     assert both(settings, [value * 0.9 for value in FIRST], "lower")["changes"]["matmul.x"]["means"] == "faster"
 
 
-def test_noise(settings):
+def test_small_differences_are_noise(settings):
     noise = both(settings, [99.7, 100.9, 99.2, 100.1, 100.4])["changes"]["matmul.x"]
     assert (noise["means"], noise["covered"]) == ("noise", True)
 
 
-def test_a_sure_change_below_two_percent_is_no_news(settings):
+def test_a_significant_change_below_two_percent_counts_as_noise(settings):
     change = both(settings, [102.9, 101.6, 101.4, 101.5, 101.3])["changes"]["matmul.x"]
     assert change["p"] <= 0.01
     assert change["means"] == "noise"
 
 
-def test_another_workload_is_not_compared(settings):
-    found = both(settings, FIRST, side=2)
-    assert found["changes"] == {}
-    assert found["missing"] == ["matmul.x: not comparable, the workloads differ"]
+def test_different_workloads_are_not_compared(settings):
+    comparison = both(settings, FIRST, side=2)
+    assert comparison["changes"] == {}
+    assert comparison["missing"] == ["matmul.x: not comparable: the workloads differ"]
 
 
-def test_a_number_that_only_one_has(settings):
+def test_a_metric_of_only_one_result_is_missing(settings):
     a = a_result(settings, {"matmul": suite({"x": metric(*FIRST)})}, "a")
     b = a_result(settings, {"matmul": suite({"y": metric(*FIRST)})}, "b")
     assert compare(a, b, settings.benchmark.compare)["missing"] == ["matmul.x: only in a", "matmul.y: only in b"]

@@ -1,4 +1,4 @@
-"""The grain is cheap, and never raises."""
+"""The grain `gpu_benchmark` never raises, whatever its file contains."""
 
 import importlib.util
 import json
@@ -19,19 +19,19 @@ def grain(tmp_path):
     return module.gpu_benchmark
 
 
-def test_no_result_no_grain(grain):
+def test_without_a_result_there_is_no_grain(grain):
     assert grain() == {}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"started": "yesterday"}', '{"started": 7}', "\x00\xff"])
-def test_a_broken_file_is_no_grain(grain, tmp_path, text):
+def test_a_broken_file_gives_no_grain(grain, tmp_path, text):
     (tmp_path / "gpu_benchmark.json").write_text(text)
     assert grain() == {}
 
 
-def test_a_result_and_its_age(grain, tmp_path):
+def test_the_grain_shows_the_result_and_its_age(grain, tmp_path):
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3600))
     (tmp_path / "gpu_benchmark.json").write_text(json.dumps({"started": started, "verdict": "pass"}))
-    found = grain()["gpu_benchmark"]
-    assert found["verdict"] == "pass"
-    assert 3600 <= found["age_s"] < 3610
+    summary = grain()["gpu_benchmark"]
+    assert summary["verdict"] == "pass"
+    assert 3600 <= summary["age_s"] < 3610

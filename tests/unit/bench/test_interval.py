@@ -1,4 +1,4 @@
-"""The statistics, against known distributions."""
+"""The statistics, checked against known distributions."""
 
 import random
 import statistics
@@ -19,15 +19,15 @@ def test_the_interval_of_a_constant_is_a_point():
 
 @pytest.mark.parametrize(
     ("count", "low", "high"),
-    # by hand from binomial tails at p = 1/2: at most 2.5 % beyond each end, which 5 samples (3.1 %) cannot reach
+    # by hand from binomial tails at p = 1/2: at most 2.5 % beyond each end; 5 samples reach 3.1 % at best
     [(5, 1, 5), (6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (15, 4, 12), (20, 6, 15)],
 )
-def test_the_interval_s_ends_are_the_known_ranks(count, low, high):
+def test_the_ends_of_the_interval_have_the_expected_ranks(count, low, high):
     shuffled = random.Random(1).sample(range(1, count + 1), count)
     assert median_interval(shuffled) == (low, high)
 
 
-def test_an_outlier_moves_its_end_of_the_interval_and_not_the_median():
+def test_an_outlier_becomes_the_end_of_the_interval():
     low, high = median_interval([1.0, 1.0, 1.01, 0.99, 9.0])
     assert (low, high) == (0.99, 9.0)
 
@@ -49,28 +49,28 @@ def test_variation():
     assert variation([9.0, 11.0]) == pytest.approx(statistics.stdev([9, 11]) / 10)
 
 
-def test_permutation_of_wholly_separate_samples_is_the_least_that_can_be():
-    # 252 splits of 5 against 5, of which two are as far apart
+def test_disjoint_samples_give_the_smallest_possible_p():
+    # 2 of the 252 splits of 5 against 5 have a difference as large as this
     assert permutation_p([1, 1.1, 1.2, 1.05, 1.15], [2, 2.1, 2.2, 2.05, 2.15]) == pytest.approx(2 / 252)
 
 
-def test_permutation_of_the_same_samples_is_one():
+def test_equal_samples_give_p_one():
     assert permutation_p([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]) == 1
 
 
 @pytest.mark.parametrize("count", [5, 9])
-def test_noise_alone_is_rarely_called_a_change(count):
+def test_noise_is_rarely_reported_as_a_change(count):
     dice = random.Random(5)
     trials = 200
     alarms = 0
     for _ in range(trials):
         a, b = ([dice.gauss(100, 3) for _ in range(count)] for _ in range(2))
         alarms += permutation_p(a, b) <= 0.01
-    # 1 % is expected: 2 of 200; 9 would be met once in 5,000 such tests
+    # 1 % is expected, 2 of 200; 9 would occur once in 5,000 such tests
     assert alarms <= 8
 
 
-def test_a_change_of_five_percent_is_seen_through_one_percent_of_noise():
+def test_a_change_of_5_percent_is_detected_in_1_percent_of_noise():
     dice = random.Random(7)
     a, b = ([dice.gauss(mean, 1) for _ in range(9)] for mean in (100, 105))
     assert permutation_p(a, b) <= 0.01

@@ -1,4 +1,4 @@
-"""The result's schema, the store, the report."""
+"""The schema of a result, the results folder, the report."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from vault_cube.errors import VaultCubeError
 
 
 @pytest.fixture
-def made(settings):
+def finished(settings):
     metrics = {
         f"transformer_{key}": metric(0.9, 0.91, 0.92, 0.9, 0.93)
         for key in (
@@ -33,48 +33,50 @@ def made(settings):
     )
 
 
-def test_a_result_comes_back_as_it_was_kept(made, tmp_path):
+def test_a_result_is_read_back_unchanged(finished, tmp_path):
     store = Store(tmp_path)
-    assert result.load(store.write(made.name, made.model_dump(mode="json"))) == made
+    assert result.load(store.write(finished.name, finished.model_dump(mode="json"))) == finished
     assert store.names() == ["benchmark-a"]
     assert store.find("last").name == "benchmark-a.json"
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"schema_version": 2}, "schema_version"), ({"surprise": 1}, "surprise"), ({"verdict": "splendid"}, "verdict")],
 )
-def test_what_is_no_result_of_this_version_is_refused_in_one_line(made, tmp_path, change, said):
+def test_a_result_of_another_schema_is_refused_in_one_line(finished, tmp_path, change, message):
     file = tmp_path / "benchmark-x.json"
-    file.write_text(json.dumps(made.model_dump(mode="json") | change))
-    with pytest.raises(VaultCubeError, match=said) as caught:
+    file.write_text(json.dumps(finished.model_dump(mode="json") | change))
+    with pytest.raises(VaultCubeError, match=message) as caught:
         result.load(file)
     assert "\n" not in str(caught.value)
 
 
-def test_a_result_that_is_not_there(tmp_path):
+def test_a_missing_result_is_refused(tmp_path):
     for name in ("last", "previous", "benchmark-y", "/no/such/file.json"):
         with pytest.raises(VaultCubeError):
             result.load(Store(tmp_path).find(name))
 
 
-def test_what_was_not_measured_is_absent_from_the_summary(made, tmp_path):
-    found = runner.summary(made, tmp_path / "x.json")
-    assert found["ddp_transformer_efficiency"]["median"] == 0.91
-    assert found["suites"] == {"ddp": "measured", "vllm": "failed"}
-    assert not [key for key in found if key.startswith("vllm")]
-    assert "utilisation" not in found
+def test_unmeasured_suites_are_absent_from_the_summary(finished, tmp_path):
+    summary = runner.summary(finished, tmp_path / "x.json")
+    assert summary["ddp_transformer_efficiency"]["median"] == 0.91
+    assert summary["suites"] == {"ddp": "measured", "vllm": "failed"}
+    assert not [key for key in summary if key.startswith("vllm")]
+    assert "utilisation" not in summary
 
 
 class Page(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.open, self.words, self.asked = [], [], []
+        self.open, self.words, self.references = [], [], []
 
     def handle_starttag(self, tag, attrs):
         if tag not in ("meta", "br"):
             self.open.append(tag)
-        self.asked += [value for key, value in attrs if key in ("src", "href") and not (value or "").startswith("#")]
+        self.references += [
+            value for key, value in attrs if key in ("src", "href") and not (value or "").startswith("#")
+        ]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -91,7 +93,7 @@ BURN = {
     "whole": False,
     "boots": 2,
     "simulated": True,
-    "problems": ["cuda:0: throttled by hw_thermal_slowdown for 12.0% of the time, 0.0% is allowed"],
+    "problems": ["cuda:0: throttled by hw_thermal_slowdown for 12.0% of the time; at most 0.0% is allowed"],
     "work": {"cuda:0": {"products": 5, "wrong": 1}},
     "devices": {
         "cuda:0": {
@@ -104,15 +106,15 @@ BURN = {
 }
 
 
-def test_the_page_needs_nothing_else_and_says_what_is_missing(made, settings):
-    page, text = pages.make(made, BURN, settings.benchmark)
+def test_the_page_is_self_contained_and_lists_what_is_missing(finished, settings):
+    page, text = pages.make(finished, BURN, settings.benchmark)
     parsed = Page()
     parsed.feed(page)
     parsed.close()
     assert not parsed.open
-    assert parsed.asked == []
+    assert parsed.references == []
     assert not re.search(r"url\(|@import|<script", page)
-    said = " ".join(parsed.words)
+    shown = " ".join(parsed.words)
     # 6,400 s of 86,400 are missing
     for wanted in (
         "0.91",
@@ -120,9 +122,9 @@ def test_the_page_needs_nothing_else_and_says_what_is_missing(made, settings):
         "it broke",
         "throttled by hw_thermal_slowdown for 12.0%",
         "(simulated)",
-        "burn-in: 107 min of it",
+        "burn-in: the last 107 min",
     ):
-        assert wanted in said
+        assert wanted in shown
         assert wanted in text
     assert page.count("<svg") == 3
 
@@ -131,8 +133,8 @@ def headings(page):
     return re.findall(r"<h2>([^<]*)</h2>", page)
 
 
-def test_every_section_is_there(made, settings):
-    page, text = pages.make(made, BURN, settings.benchmark)
+def test_the_report_has_all_sections(finished, settings):
+    page, text = pages.make(finished, BURN, settings.benchmark)
     wanted = ["Verdict", "Machine", "Training: DDP", "Inference: vLLM", "Burn-in", "Not measured"]
     assert headings(page) == wanted
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == wanted
@@ -140,14 +142,14 @@ def test_every_section_is_there(made, settings):
     assert titles == ["Efficiency of scaling (threshold 0.8)", "Scaling", "Temperature"]
 
 
-def test_a_burn_alone_says_on_which_machine(made, settings):
-    page, _ = pages.make(None, BURN | {"machine": made.machine.model_dump(mode="json")}, settings.benchmark)
+def test_a_report_of_a_burn_in_alone_shows_the_machine(finished, settings):
+    page, _ = pages.make(None, BURN | {"machine": finished.machine.model_dump(mode="json")}, settings.benchmark)
     assert headings(page) == ["Verdict", "Machine", "Burn-in", "Not measured"]
     assert "a processor, 2 cores" in page
     assert "there is no result" in page
 
 
-def test_four_devices_share_a_label_and_have_a_colour_each(settings):
+def test_four_devices_share_one_plot_with_one_colour_each(settings):
     metrics = {
         f"matmul_{kind}_{n}": metric(*[9.0] * 5, unit="TFLOP/s") for kind in ("tf32", "float8") for n in range(4)
     }
@@ -158,14 +160,14 @@ def test_four_devices_share_a_label_and_have_a_colour_each(settings):
     assert "copy device to device 0 3" in page
 
 
-def test_the_same_result_makes_the_same_page(made, settings):
-    assert pages.make(made, BURN, settings.benchmark) == pages.make(made, BURN, settings.benchmark)
+def test_the_report_is_reproducible(finished, settings):
+    assert pages.make(finished, BURN, settings.benchmark) == pages.make(finished, BURN, settings.benchmark)
 
 
-def test_names_from_a_machine_cannot_break_the_page(made, settings):
+def test_device_names_are_escaped(finished, settings):
     gpus = [{"index": 0, "name": "<script>alert(1)</script>|"}]
-    sly = made.model_copy(update={"machine": made.machine.model_copy(update={"gpus": gpus})})
-    page, text = pages.make(sly, None, settings.benchmark)
+    hostile = finished.model_copy(update={"machine": finished.machine.model_copy(update={"gpus": gpus})})
+    page, text = pages.make(hostile, None, settings.benchmark)
     assert "<script" not in page
     assert "</script>\\|" in text
-    assert "there is no finished burn" in page
+    assert "there is no finished burn-in" in page

@@ -1,4 +1,4 @@
-"""vLLM never waits for a compiler that its service does not have, as a service and in the benchmark alike."""
+"""vLLM runs without a compiler, both as a service and in the benchmark."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,29 +20,29 @@ def test_flashinfer_s_sampler_is_off(target):
     assert vllm.settings["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
 
 
-def test_the_service_gets_the_settings_and_no_path_to_nvcc():
+def test_the_service_has_the_settings_and_no_path_to_nvcc():
     unit = (TOP / "salt/frameworks/files/vllm.service").read_text()
     assert "vllm.settings | dictsort" in unit
-    # with nvcc on its PATH FlashInfer would compile more than the sampler
+    # with nvcc on its PATH, FlashInfer would compile other kernels besides the sampler
     assert "PATH=" not in unit
     assert "CUDA_HOME" not in unit
 
 
-@pytest.mark.parametrize(("suite", "given"), [("vllm", True), ("matmul", False), ("tensorflow", False)])
+@pytest.mark.parametrize(("suite", "expected"), [("vllm", True), ("matmul", False), ("tensorflow", False)])
 @pytest.mark.parametrize("target", WITH_VLLM)
-def test_the_benchmark_runs_vllm_with_the_service_s_settings(monkeypatch, tmp_path, target, suite, given):
+def test_the_benchmark_runs_vllm_with_the_service_s_settings(monkeypatch, tmp_path, target, suite, expected):
     settings = check(merged(*chosen(target), {"frameworks": {"folder": str(tmp_path)}}))
     python = tmp_path / settings.benchmark.environments[suite] / "bin/python"
     python.parent.mkdir(parents=True)
     python.touch()
-    seen = {}
+    variables = {}
 
     def run(command, environment, **_):
-        seen.update(environment)
+        variables.update(environment)
         return process.Ended(None, "error", "not run", 0.0, 1)
 
     monkeypatch.setattr(process, "run", run)
     runner.measure(suite, settings, Hardware(), print, nullcontext(), quick=True)
     wanted = settings.frameworks.vllm.settings
-    assert (wanted.items() <= seen.items()) is given
-    assert Path(seen["HOME"]).name.startswith("vault-cube-bench-")
+    assert (wanted.items() <= variables.items()) is expected
+    assert Path(variables["HOME"]).name.startswith("vault-cube-bench-")

@@ -1,4 +1,4 @@
-"""What the workloads compute from their clocks; they are imported without their frameworks."""
+"""Computations of the workload programs; these are imported without their frameworks."""
 
 import importlib
 import sys
@@ -20,27 +20,27 @@ def load(monkeypatch):
 RATES = {"solo": [100.0, 110.0], "concurrent": [180.0, 198.0], "weak": [150.0, 165.0], "strong": [140.0, 154.0]}
 
 
-def medians(load, world=2, **changes):
-    found = load("ddp").metrics_of("m", RATES | changes, world, 1e9)
-    return {name: metric["samples"] for name, metric in found.items()}
+def sample_lists(load, world=2, **changes):
+    metrics = load("ddp").metrics_of("m", RATES | changes, world, 1e9)
+    return {name: metric["samples"] for name, metric in metrics.items()}
 
 
-def test_efficiency_is_of_each_repeat_and_its_parts_multiply(load):
-    found = medians(load)
-    assert found["m_efficiency"] == [0.75, 0.75]
-    assert found["m_efficiency_shared"] == [0.9, 0.9]
+def test_efficiency_of_each_repeat_is_the_product_of_its_two_factors(load):
+    ratios = sample_lists(load)
+    assert ratios["m_efficiency"] == [0.75, 0.75]
+    assert ratios["m_efficiency_shared"] == [0.9, 0.9]
     for whole, shared, communication in zip(
-        found["m_efficiency"], found["m_efficiency_shared"], found["m_efficiency_communication"], strict=True
+        ratios["m_efficiency"], ratios["m_efficiency_shared"], ratios["m_efficiency_communication"], strict=True
     ):
         assert whole == pytest.approx(shared * communication)
 
 
-def test_communication_that_halves_the_rate_halves_the_efficiency(load):
-    assert medians(load, weak=[75.0, 82.5])["m_efficiency"] == [0.375, 0.375]
+def test_half_the_rate_is_half_the_efficiency(load):
+    assert sample_lists(load, weak=[75.0, 82.5])["m_efficiency"] == [0.375, 0.375]
 
 
 def test_one_device_has_no_efficiency(load):
-    assert not [name for name in medians(load, world=1) if "efficiency" in name]
+    assert not [name for name in sample_lists(load, world=1) if "efficiency" in name]
 
 
 @pytest.mark.parametrize(
@@ -54,38 +54,38 @@ def test_one_device_has_no_efficiency(load):
         (ValueError("no"), "error"),
     ],
 )
-def test_kinds_of_errors(load, error, kind):
+def test_errors_are_classified(load, error, kind):
     assert load("workload").kind_of(error) == kind
 
 
 class Engine:
-    """An engine that makes as many tokens as it likes."""
+    """A fake vLLM engine that generates a fixed number of tokens per request."""
 
     def __init__(self, tokens):
-        self.left, self.tokens = {}, tokens
+        self.generated, self.tokens = {}, tokens
 
     def add_request(self, name, _prompt, _parameters):
-        self.left[name] = 0
+        self.generated[name] = 0
 
     def has_unfinished_requests(self):
-        return any(made < self.tokens for made in self.left.values())
+        return any(count < self.tokens for count in self.generated.values())
 
     def step(self):
-        self.left = {name: made + 1 for name, made in self.left.items()}
-        return [Output(name, made) for name, made in self.left.items()]
+        self.generated = {name: count + 1 for name, count in self.generated.items()}
+        return [Output(name, count) for name, count in self.generated.items()]
 
 
 class Output:
-    def __init__(self, name, made):
+    def __init__(self, name, count):
         self.request_id, self.outputs = name, [self]
-        self.token_ids = range(made)
+        self.token_ids = range(count)
 
 
 class Parameters:
     max_tokens = 8
 
 
-def test_tokens_are_counted_and_not_assumed(load):
+def test_a_wrong_number_of_tokens_is_an_error(load):
     generate = load("vllm_throughput").generate
     run = generate(Engine(8), Parameters, [[1, 2]] * 3, "a")
     assert run["tokens"] == 24
@@ -93,12 +93,12 @@ def test_tokens_are_counted_and_not_assumed(load):
         generate(Engine(1), Parameters, [[1, 2]] * 3, "b")
 
 
-def test_the_shape_of_llama_2_7b_weighs_what_it_weighs(load, tmp_path):
+def test_llama_2_7b_has_the_published_size(load, tmp_path):
     import json
 
     config = json.loads((WORKLOADS / "models/llama-2-7b/config.json").read_text())
     whole, read = load("vllm_throughput").weights_of(config, tmp_path, 2)
-    # 6,738,415,616 parameters, as Touvron et al. 2023 and its model card have it
+    # 6,738,415,616 parameters (Touvron et al. 2023, and the model card)
     assert whole == 2 * 6_738_415_616
     assert whole - read == 2 * 32000 * 4096
 

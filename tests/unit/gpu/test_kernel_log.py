@@ -39,9 +39,50 @@ def test_where_the_journal_has_nothing_the_buffer_is_asked(monkeypatch, buffer, 
 
 
 def test_a_journal_that_hangs(monkeypatch, buffer):
-    monkeypatch.setattr(kernel_log, "JOURNAL", ["sleep", "60"])
+    monkeypatch.setattr(kernel_log, "JOURNAL", ["sh", "-c", "exec sleep 60", "sh"])
     monkeypatch.setattr(kernel_log, "JOURNAL_S", 0.1)
     assert kernel_log.xids(kernel_log.begin(Host())) is None
+
+
+def test_a_record_of_several_lines(monkeypatch, buffer):
+    """journalctl gives the time once, and indents the other lines."""
+    first = LINE.replace("Xid (PCI:0000:51:00): 79, pid=1, GPU has fallen off the bus.", "The NVIDIA GPU 0000:51:00.0")
+    last = "NVRM: fallen off the bus and is not responding to commands."
+    journal(
+        monkeypatch, f"{first}\n{' ' * 25}NVRM: (PCI ID: 10de:2b85) installed in this system has\n{' ' * 25}{last}\n"
+    )
+    found = kernel_log.xids(kernel_log.begin(Host()))
+    assert [(one["at"], one["xid"], one["bus_id"]) for one in found] == [(1764090351.25, 79, "0000:51:00")]
+
+
+def test_the_boot_before_has_no_buffer(monkeypatch, buffer):
+    buffer["lines"] = [(1.0, "NVRM: Xid (PCI:0000:51:00): 13, Graphics Exception")]
+    journal(monkeypatch, err="Specifying boot ID or boot offset has no effect", status=1)
+    assert kernel_log.xids(kernel_log.begin(Host(), boot=-1)) is None
+    journal(monkeypatch, LINE)
+    assert [one["xid"] for one in kernel_log.xids(kernel_log.begin(Host(), boot=-1))] == [79]
+
+
+def test_the_whole_journal_has_its_time_from_the_start(monkeypatch, buffer):
+    monkeypatch.setattr(kernel_log, "JOURNAL", ["sh", "-c", "exec sleep 60", "sh"])
+    monkeypatch.setattr(kernel_log, "JOURNAL_S", 0.5)
+    begun = kernel_log.begin(Host())
+    time.sleep(0.5)
+    before = time.monotonic()
+    assert kernel_log.lines(begun) is None
+    assert time.monotonic() - before < 0.4
+
+
+def test_a_follower_has_what_came_since(tmp_path):
+    log = tmp_path / "kernel.log"
+    log.write_text(f"{LINE}\n")
+    follower = kernel_log.Follower(Host(tmp_path))
+    assert follower.new() == []
+    log.write_text(f"{LINE}\n{LINE.replace('79,', '48,')}\n")
+    assert [one["xid"] for one in follower.new()] == [48]
+    assert follower.new() == []
+    log.unlink()
+    assert follower.new() == []
 
 
 def test_without_a_journal(monkeypatch, buffer):

@@ -1,4 +1,4 @@
-"""Downloads and disk of a target, from the sizes in its locks."""
+"""Download size and disk space of a target, from the sizes in its locks."""
 
 import hashlib
 
@@ -25,44 +25,44 @@ def deb(name, size, layer="root"):
 
 @pytest.fixture
 def space(workspace):
-    """A target of 10 MB of packages, 5 MB of tools, and wheels of 30 and 60 MB that all environments have."""
-    made = workspace("debian-12")
-    (made.locks / "apt.lock").write_text(AptLock(1, (deb("a", 4 * MB), deb("b", 6 * MB, "base"))).text())
-    made.tools_lock.write_text(AptLock(1, (deb("t", 5 * MB, tools.LAYER),)).text())
+    """A target with 10 MB of packages, 5 MB of tools, and wheels of 30 and 60 MB in every environment."""
+    target = workspace("debian-12")
+    (target.locks / "apt.lock").write_text(AptLock(1, (deb("a", 4 * MB), deb("b", 6 * MB, "base"))).text())
+    target.tools_lock.write_text(AptLock(1, (deb("t", 5 * MB, tools.LAYER),)).text())
     wheels = [
         pylock.Wheel(name, "1", sha(name), f"{name}.whl", size) for name, size in (("x", 30 * MB), ("y", 60 * MB))
     ]
-    for name in ("salt", *made.settings.frameworks.environments):
-        (made.locks / f"python-{name}.lock").write_text(pylock.text(wheels))
-    return made
+    for name in ("salt", *target.settings.frameworks.environments):
+        (target.locks / f"python-{name}.lock").write_text(pylock.text(wheels))
+    return target
 
 
 def test_a_file_of_several_environments_is_downloaded_once(space):
     assert needs.of(space).locked == needs.of(space).download == (10 + 5 + 90) * MB
 
 
-def test_what_the_store_has_is_not_downloaded(space):
+def test_a_stored_file_is_not_downloaded(space):
     path = Store(space.store).path(sha("y"))
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    found = needs.of(space)
-    assert (found.locked, found.download) == (105 * MB, 45 * MB)
+    needed = needs.of(space)
+    assert (needed.locked, needed.download) == (105 * MB, 45 * MB)
 
 
-def test_the_room_is_for_downloads_layers_a_disk_formats_and_the_tools(space):
-    tree, forms = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
-    assert needs.of(space).disk == pytest.approx((105 + 2 * tree + forms + 5 * 4) * MB)
+def test_disk_space_covers_downloads_layers_the_disk_its_formats_and_the_tools(space):
+    tree, formats = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
+    assert needs.of(space).disk == pytest.approx((105 + 2 * tree + formats + 5 * 4) * MB)
 
 
-def test_layers_and_tools_that_are_there_need_no_more_room(space, monkeypatch):
+def test_cached_layers_and_tools_need_no_more_space(space, monkeypatch):
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
-    tree, forms = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
-    assert needs.of(space).disk == pytest.approx((105 + tree + forms) * MB)
+    tree, formats = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
+    assert needs.of(space).disk == pytest.approx((105 + tree + formats) * MB)
 
 
-def test_a_missing_lock_is_an_error_that_names_it(space):
+def test_a_missing_lock_is_reported_by_name(space):
     (space.locks / "python-vllm.lock").unlink()
-    with pytest.raises(VaultCubeError, match=r"python-vllm\.lock: there is no such lock"):
+    with pytest.raises(VaultCubeError, match=r"python-vllm\.lock: this lock does not exist yet"):
         needs.of(space)
 
 
@@ -70,12 +70,12 @@ def test_a_missing_lock_is_an_error_that_names_it(space):
     ("target", "download", "disk"),
     [("debian-12", (1.2, 1.4), (12, 20)), ("debian-13", (0.5, 0.8), (5, 15))],
 )
-def test_the_committed_locks_need_about_what_was_measured(workspace, target, download, disk):
-    """debian-12: 5.4 GB of tree twice, 2.9 GB of forms, 1.3 GB of downloads."""
-    found = needs.of(workspace(target))
-    assert download[0] < found.download / 1e9 < download[1]
-    assert disk[0] < found.disk / 1e9 < disk[1]
+def test_the_estimates_for_the_committed_locks_are_close_to_the_measurements(workspace, target, download, disk):
+    """debian-12: twice 5.4 GB of tree, 2.9 GB of packed formats, 1.3 GB of downloads."""
+    needed = needs.of(workspace(target))
+    assert download[0] < needed.download / 1e9 < download[1]
+    assert disk[0] < needed.disk / 1e9 < disk[1]
 
 
-def test_a_size_is_written_in_gigabytes():
+def test_a_size_is_formatted_in_gigabytes():
     assert needs.gigabytes(7_460_000_000) == "7.5 GB"

@@ -1,4 +1,4 @@
-"""A lock that the pillar has outgrown is told before anything is fetched."""
+"""Packages that are in the pillar but not locked are reported before the first download."""
 
 import shutil
 from pathlib import Path
@@ -26,19 +26,19 @@ def space(tmp_path):
     return make
 
 
-def test_the_committed_locks_hold_what_the_pillar_names(space):
-    assert preflight.has_locks(space("base", [])).startswith("has locks: ")
+def test_the_committed_locks_contain_all_packages_of_the_pillar(space):
+    assert preflight.has_locks(space("base", [])).startswith("locks: ")
 
 
 @pytest.mark.parametrize("section", ["base", "frameworks", "validation"])
-def test_a_package_that_is_named_and_not_locked_is_one_line_with_its_key(space, section):
-    with pytest.raises(VaultCubeError) as told:
+def test_a_package_that_is_not_locked_is_one_line_with_its_key(space, section):
+    with pytest.raises(VaultCubeError) as caught:
         preflight.has_locks(space(section, ["not-locked-yet"]))
-    assert f"not-locked-yet ({section}:packages): run `make lock TARGET=debian-12`" in str(told.value)
-    assert len(str(told.value).splitlines()) == 1
+    assert f"not-locked-yet ({section}:packages): run `make lock TARGET=debian-12`" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
-def test_an_environment_without_a_lock_is_told(space, tmp_path):
+def test_a_missing_python_lock_is_reported(space, tmp_path):
     (tmp_path / "locks/debian-12/python-vllm.lock").unlink()
-    with pytest.raises(VaultCubeError, match=r"python-vllm\.lock: there is no such lock"):
+    with pytest.raises(VaultCubeError, match=r"python-vllm\.lock: this lock does not exist yet"):
         preflight.has_locks(space("base", []))

@@ -1,4 +1,4 @@
-"""How much room a build asks for: less, where the layers are there already."""
+"""The disk space that a build needs: less if its layers are in the cache."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ GIB = 1 << 30
 
 @pytest.fixture
 def free(monkeypatch):
-    """free(gib) has so much room on every disk."""
+    """free(gib) makes every disk report this much free space."""
 
     def make(gib):
         monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=gib * GIB))
@@ -22,7 +22,7 @@ def free(monkeypatch):
     return make
 
 
-def test_layers_that_are_there_need_no_more_room(workspace, free, monkeypatch):  # noqa: F811
+def test_cached_layers_need_no_more_space(workspace, free, monkeypatch):  # noqa: F811
     space = workspace()
     free(12)
     with pytest.raises(
@@ -31,10 +31,10 @@ def test_layers_that_are_there_need_no_more_room(workspace, free, monkeypatch): 
     ):
         preflight.has_room(space)
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
-    assert preflight.has_room(space).startswith("has room: 12.9 GB free, ")
+    assert preflight.has_room(space).startswith("disk space: 12.9 GB free, ")
 
 
-def test_where_nothing_fits_the_layers_help_nothing(workspace, free, monkeypatch):  # noqa: F811
+def test_a_nearly_full_disk_is_refused_even_if_all_layers_are_cached(workspace, free, monkeypatch):  # noqa: F811
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
     free(1)
     with pytest.raises(VaultCubeError, match=r"1\.1 GB free"):

@@ -1,4 +1,4 @@
-"""The store against a server that misbehaves: what is not verified never gets in, and each failure says why."""
+"""The store with faulty servers: unverified files are never added, and each failure is reported with its reason."""
 
 import hashlib
 import random
@@ -34,7 +34,7 @@ def store(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch):
-    """This machine's proxies do not lead to itself."""
+    """Bypass this machine's proxies for the local server."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -44,7 +44,7 @@ def data(name, size=SIZE):
 
 @pytest.fixture
 def file(mirror):
-    """file(name) serves a file; returns how a lock wants it."""
+    """file(name) puts a file on the server and returns its entry as it would be in a lock."""
 
     def make(name="a.deb", size=SIZE, places=None, known=True):
         content = data(name, size)
@@ -56,72 +56,72 @@ def file(mirror):
 
 
 def refused(store, *wanted):
-    """The failure; nothing is in the store, not even half."""
+    """Fetch, expect a failure, and return it. No failed file may be in the store."""
     with pytest.raises(Unavailable) as caught:
         store.fetch(wanted, "test")
     assert "\n" not in str(caught.value)
-    for one in wanted:
-        if one in [failure.wanted for failure in caught.value.failures]:
-            assert not store.has(one.sha256)
+    for file in wanted:
+        if file in [failure.wanted for failure in caught.value.failures]:
+            assert not store.has(file.sha256)
     return caught.value
 
 
-# ---- what goes well
+# ---- successful downloads
 
 
-def test_what_is_fetched_is_there_under_its_sum_and_cannot_be_written(store, file):
-    one, two = file("a.deb"), file("b.whl", known=False)
-    assert store.fetch([one, two, one], "test") == 2 * SIZE
-    for wanted in (one, two):
+def test_a_fetched_file_is_named_by_its_sha256_and_read_only(store, file):
+    deb, wheel = file("a.deb"), file("b.whl", known=False)
+    assert store.fetch([deb, wheel, deb], "test") == 2 * SIZE
+    for wanted in (deb, wheel):
         path = store.verified(wanted.sha256, wanted.name)
         assert path.read_bytes() == data(wanted.name)
         assert path.stat().st_mode & 0o777 == 0o444
     assert list((store.root / "part").iterdir()) == []
 
 
-def test_what_is_there_is_not_asked_for(store, file, mirror):
+def test_a_stored_file_is_not_requested_again(store, file, mirror):
     store.fetch([file()], "test")
     assert store.fetch([file()], "test") == 0
     assert len(mirror.asked) == 1
 
 
-def test_an_empty_list(store):
+def test_fetching_nothing_returns_zero(store):
     assert store.fetch([], "test") == 0
 
 
-def test_the_places_are_tried_in_order(store, file, mirror):
+def test_the_urls_are_tried_in_order(store, file, mirror):
     with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))  # nobody listens
-        nobody = f"http://127.0.0.1:{deaf.getsockname()[1]}/a.deb"
-        wanted = file(places=(nobody, f"{mirror.url}/gone.deb", f"{mirror.url}/a.deb", f"{mirror.url}/never.deb"))
+        deaf.bind(("127.0.0.1", 0))  # bound, but not listening
+        unreachable = f"http://127.0.0.1:{deaf.getsockname()[1]}/a.deb"
+        wanted = file(places=(unreachable, f"{mirror.url}/gone.deb", f"{mirror.url}/a.deb", f"{mirror.url}/never.deb"))
         assert store.fetch([wanted], "test") == SIZE
     assert [path for path, _ in mirror.asked] == ["gone.deb", "a.deb"]
 
 
-def test_several_come_at_the_same_time(store, file, mirror):
+def test_several_files_are_fetched_at_the_same_time(store, file, mirror):
     mirror.slow = 0.2
     store.fetch([file(f"{number}.deb", 1000) for number in range(12)], "test")
     assert 2 <= mirror.most_together <= stores.CONNECTIONS
 
 
-def test_a_file_of_this_machine(store, file, tmp_path):
+def test_a_file_url_is_copied(store, file, tmp_path):
     wanted = file()
     local = Wanted(wanted.sha256, "a b.deb", SIZE, ((tmp_path / "served/a.deb").as_uri(),))
     assert store.fetch([local], "test") == SIZE
 
 
-# ---- what is cut off goes on
+# ---- interrupted downloads are resumed
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_connection_that_is_cut_goes_on_where_it_stopped(store, file, mirror, known):
+def test_an_interrupted_download_is_resumed(store, file, mirror, known):
     wanted = file(known=known)
     mirror.answers["a.deb"] = [servers.cut(100_000), servers.cut(150_000), servers.serve]
     assert store.fetch([wanted], "test") == SIZE
     assert mirror.asks("a.deb") == [None, "bytes=100000-", "bytes=250000-"]
 
 
-def test_the_next_run_goes_on_where_the_last_was_stopped(store, file, mirror):
+def test_the_next_run_resumes_a_download(store, file, mirror):
     wanted = file()
     mirror.answers["a.deb"] = [servers.cut(60_000)]
     refused(store, wanted)
@@ -130,7 +130,7 @@ def test_the_next_run_goes_on_where_the_last_was_stopped(store, file, mirror):
     assert mirror.asks("a.deb")[-1] == "bytes=180000-"
 
 
-def test_another_place_goes_on_with_what_the_first_began(store, file, mirror):
+def test_a_download_is_resumed_from_another_url(store, file, mirror):
     (mirror.folder / "other.deb").write_bytes(data("a.deb"))
     wanted = file(places=(f"{mirror.url}/a.deb", f"{mirror.url}/other.deb"))
     mirror.answers["a.deb"] = [servers.cut(50_000), servers.status(404)]
@@ -138,58 +138,58 @@ def test_another_place_goes_on_with_what_the_first_began(store, file, mirror):
     assert mirror.asks("other.deb") == ["bytes=50000-"]
 
 
-def test_a_server_without_ranges_begins_anew(store, file, mirror):
+def test_without_range_support_the_download_starts_over(store, file, mirror):
     mirror.answers["a.deb"] = [servers.cut(100_000), servers.no_ranges]
     assert store.fetch([file()], "test") == SIZE
 
 
 @pytest.mark.parametrize("left", [b"rubbish", b"\0" * SIZE, b"\0" * (SIZE + 1)])
-def test_a_part_that_is_wrong_is_begun_anew(store, file, left):
-    """As after a power cut: a part file that is not the beginning of the file."""
+def test_a_corrupt_partial_file_is_fetched_again(store, file, left):
+    """A partial file with wrong contents, as a power failure may leave it."""
     wanted = file()
     (store.root / "part").mkdir(parents=True)
     (store.root / "part" / wanted.sha256).write_bytes(left)
     assert store.fetch([wanted], "test") == SIZE
 
 
-# ---- what goes wrong
+# ---- failed downloads
 
 
 WRONG = {
-    # answer → (what is said, whether it is gone for good)
-    "404": (servers.status(404), "the server answers 404", True),
-    "410": (servers.status(410), "the server answers 410", True),
-    "403": (servers.status(403), "the server answers 403", False),
-    "500": (servers.status(500), "the server answers 500", False),
-    "other bytes": (servers.wrong, "its sha256 is not the lock's", False),
-    "truncated": (servers.short(1000), f"only 1000 of {SIZE} bytes came", False),
-    "empty": (servers.short(0), f"only 0 of {SIZE} bytes came", False),
-    "cut": (servers.cut(10), "the connection was cut", False),
-    "endless": (servers.endless, "it has more bytes than the lock says", False),
+    # answer -> (reason, whether the file was removed from the server)
+    "404": (servers.status(404), "the server returned status 404", True),
+    "410": (servers.status(410), "the server returned status 410", True),
+    "403": (servers.status(403), "the server returned status 403", False),
+    "500": (servers.status(500), "the server returned status 500", False),
+    "other bytes": (servers.wrong, "its sha256 differs from the lock", False),
+    "truncated": (servers.short(1000), f"received only 1000 of {SIZE} bytes", False),
+    "empty": (servers.short(0), f"received only 0 of {SIZE} bytes", False),
+    "cut": (servers.cut(10), "the connection was interrupted", False),
+    "endless": (servers.endless, "the file is larger than in the lock", False),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_goes_wrong_is_said(store, file, mirror, case):
-    answer, said, gone = WRONG[case]
+def test_a_failure_is_reported_with_url_and_reason(store, file, mirror, case):
+    answer, reason, gone = WRONG[case]
     mirror.answers["a.deb"] = [answer]
     failure = refused(store, file())
-    assert str(failure) == f"a.deb cannot be fetched: {mirror.url}/a.deb: {said}"
+    assert str(failure) == f"a.deb cannot be fetched: {mirror.url}/a.deb: {reason}"
     assert failure.gone is gone
 
 
-def test_a_truncated_file_of_unknown_size_has_the_wrong_sum(store, file, mirror):
+def test_a_truncated_file_of_unknown_size_has_the_wrong_sha256(store, file, mirror):
     mirror.answers["a.deb"] = [servers.short(1000)]
-    assert "its sha256 is not the lock's" in str(refused(store, file(known=False)))
+    assert "its sha256 differs from the lock" in str(refused(store, file(known=False)))
 
 
-def test_more_than_the_lock_says_is_not_written(store, file, mirror):
+def test_no_more_bytes_than_in_the_lock_are_written(store, file, mirror):
     mirror.answers["a.deb"] = [servers.endless]
     refused(store, file(size=10))
     assert sum(part.stat().st_size for part in (store.root / "part").iterdir()) <= 10
 
 
-def test_nobody_listens(store):
+def test_a_server_that_cannot_be_reached(store):
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         place = f"http://127.0.0.1:{deaf.getsockname()[1]}/a.deb"
@@ -198,36 +198,36 @@ def test_nobody_listens(store):
     assert not failure.gone
 
 
-def test_a_server_that_falls_silent(store, file, mirror, monkeypatch):
+def test_a_server_that_stops_sending(store, file, mirror, monkeypatch):
     monkeypatch.setattr(stores, "SILENCE_S", 0.5)
     mirror.answers["a.deb"] = [servers.silent]
     failure = refused(store, file())
-    assert str(failure).endswith("a.deb: no answer in time")
+    assert str(failure).endswith("a.deb: timed out")
     assert not failure.gone
 
 
-def test_no_place_is_known(store):
+def test_a_file_without_a_url(store):
     failure = refused(store, Wanted("0" * 64, "a.whl", 0, ()))
-    assert str(failure) == "a.whl cannot be fetched: no place is known that has it"
+    assert str(failure) == "a.whl cannot be fetched: no configured archive or index has it"
     assert failure.gone
 
 
-def test_it_is_gone_when_one_says_so_and_the_rest_is_silent(store, file, mirror):
-    nobody = "http://127.0.0.1:9/x.deb"
-    assert refused(store, file(places=(f"{mirror.url}/x.deb", nobody))).gone
-    assert refused(store, file(places=(nobody, f"{mirror.url}/x.deb"))).gone
+def test_a_file_is_gone_if_one_server_returns_404_and_the_others_do_not_answer(store, file, mirror):
+    unreachable = "http://127.0.0.1:9/x.deb"
+    assert refused(store, file(places=(f"{mirror.url}/x.deb", unreachable))).gone
+    assert refused(store, file(places=(unreachable, f"{mirror.url}/x.deb"))).gone
 
 
-def test_it_is_not_gone_when_somebody_has_something_broken(store, file, mirror):
-    """A wrong sum is never a reason to take another package."""
+def test_a_file_is_not_gone_if_a_server_returns_a_corrupt_one(store, file, mirror):
+    """A wrong SHA-256 must never lead to re-resolving."""
     mirror.answers["b.deb"] = [servers.wrong]
     (mirror.folder / "b.deb").write_bytes(data("a.deb"))
     failure = refused(store, file(places=(f"{mirror.url}/x.deb", f"{mirror.url}/b.deb")))
     assert not failure.gone
-    assert "its sha256 is not the lock's" in str(failure)
+    assert "its sha256 differs from the lock" in str(failure)
 
 
-def test_what_did_arrive_is_kept_and_what_is_broken_is_named_first(store, file, mirror):
+def test_complete_files_are_stored_and_a_corrupt_one_is_named_first(store, file, mirror):
     good, gone, broken = file("good.deb"), file("a-gone.deb"), file("broken.deb")
     mirror.answers = {"a-gone.deb": [servers.status(404)], "broken.deb": [servers.wrong]}
     failure = refused(store, good, gone, broken)
@@ -236,17 +236,17 @@ def test_what_did_arrive_is_kept_and_what_is_broken_is_named_first(store, file, 
     assert store.has(good.sha256)
 
 
-def test_a_disk_without_room_for_it_all(store, file):
+def test_a_disk_without_enough_space(store, file):
     huge = Wanted("1" * 64, "huge.deb", 1 << 60, ())
     with pytest.raises(VaultCubeError, match=r"MiB to fetch, \d+ MiB free: make room"):
         store.fetch([huge], "test")
 
 
-# ---- what is in the store
+# ---- stored files
 
 
 @pytest.mark.parametrize("name", ["a.deb", "a-1.0-py3-none-any.whl"])
-def test_a_flipped_bit_is_found_named_and_the_file_goes(store, file, tmp_path, name):
+def test_a_damaged_file_is_reported_and_removed(store, file, tmp_path, name):
     wanted = file(name)
     store.fetch([wanted], "test")
     path = store.path(wanted.sha256)
@@ -264,12 +264,12 @@ def test_a_flipped_bit_is_found_named_and_the_file_goes(store, file, tmp_path, n
     assert (tmp_path / "repo" / name).read_bytes() == data(name)
 
 
-def test_what_is_missing_is_named_with_the_command_that_brings_it(store, tmp_path):
+def test_a_missing_file_is_reported_with_the_command_that_fetches_it(store, tmp_path):
     with pytest.raises(VaultCubeError, match=r"a\.deb: not in the store .*: run `salt-call image\.fetch`"):
         store.link([("0" * 64, "a.deb")], tmp_path / "repo")
 
 
-def test_a_store_on_another_file_system_is_copied_from(store, file, tmp_path, monkeypatch):
+def test_files_are_copied_from_a_store_on_another_file_system(store, file, tmp_path, monkeypatch):
     wanted = file()
     store.fetch([wanted], "test")
 
@@ -281,7 +281,7 @@ def test_a_store_on_another_file_system_is_copied_from(store, file, tmp_path, mo
     assert (tmp_path / "repo/a.deb").read_bytes() == data("a.deb")
 
 
-# ---- stopped
+# ---- interruption
 
 
 FETCHER = """\
@@ -292,7 +292,7 @@ Store(Path(sys.argv[1])).fetch([Wanted(*sys.argv[3:5], int(sys.argv[5]), (sys.ar
 """
 
 
-def test_ctrl_c_does_not_wait_for_a_server_that_is_silent(store, file, mirror):
+def test_ctrl_c_interrupts_a_download_that_waits_for_the_server(store, file, mirror):
     wanted = file()
     mirror.answers["a.deb"] = [servers.silent]
     command = [sys.executable, "-c", FETCHER, store.root, wanted.places[0], wanted.sha256, wanted.name, str(SIZE)]
@@ -308,9 +308,9 @@ def test_ctrl_c_does_not_wait_for_a_server_that_is_silent(store, file, mirror):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_that_is_stopped_leaves_only_a_part_that_the_next_goes_on_with(store, file, mirror, sent):
+def test_a_killed_run_leaves_only_a_partial_file_that_the_next_run_resumes(store, file, mirror, sent):
     wanted = file()
-    came = threading.Event()
+    half_sent = threading.Event()
 
     def half(handler, path, body=True):
         handler.send_response(200)
@@ -319,13 +319,13 @@ def test_a_run_that_is_stopped_leaves_only_a_part_that_the_next_goes_on_with(sto
         for start in range(0, SIZE, 1000):
             handler.wfile.write(path.read_bytes()[start : start + 1000])
             if start == 150_000:
-                came.set()
-            time.sleep(0.3 if came.is_set() else 0)
+                half_sent.set()
+            time.sleep(0.3 if half_sent.is_set() else 0)
 
     mirror.answers["a.deb"] = [half, servers.serve]
     command = [sys.executable, "-c", FETCHER, store.root, wanted.places[0], wanted.sha256, wanted.name, str(SIZE)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[3]) as run:
-        assert came.wait(60)
+        assert half_sent.wait(60)
         run.send_signal(sent)
         run.stderr.read()
         assert run.wait(60) != 0

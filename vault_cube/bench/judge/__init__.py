@@ -1,1 +1,1 @@
-"""What a measurement means: statistics, thresholds, comparison of two results."""
+"""Evaluation of measurements: statistics, thresholds, comparison of two results."""

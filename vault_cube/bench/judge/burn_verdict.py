@@ -1,4 +1,4 @@
-"""The verdict on a burn's samples: throttling by cause and share, clocks, XIDs, ECC, wrong results, curves."""
+"""The verdict on a burn-in's samples: share of time per throttle reason, clocks, XIDs, ECC errors, wrong values."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from vault_cube.settings.benchmark import Stress
 
 HOUR_S = 3600.0
 POINTS = 600
-"""Points of a curve kept in the verdict: one for 144 s of a day, more than a plot's pixels need."""
+"""Most points of a curve in the verdict. A day gives one point per 144 s, enough for the width of a plot."""
 
 IGNORED = ("gpu_idle",)
-"""Throttle reasons that mean no work, not less speed (nvml.h, nvmlClocksEventReasonGpuIdle)."""
+"""Throttle reasons that mean idle, not slowed down (nvml.h, nvmlClocksEventReasonGpuIdle)."""
 
 
 class _Device:
-    """What is gathered of one device."""
+    """The samples of one device, accumulated."""
 
     def __init__(self) -> None:
         self.samples = 0
-        self.told = 0
-        """samples that say whether it was throttled"""
+        self.throttle_samples = 0
+        """Number of samples with the field `throttle`; a device without that sensor has none."""
         self.throttled: Counter[str] = Counter()
         self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.xids: list[dict[str, Any]] | None = None
@@ -31,7 +31,7 @@ class _Device:
 
     def add(self, at: float, fields: dict[str, Any]) -> None:
         self.samples += 1
-        self.told += "throttle" in fields
+        self.throttle_samples += "throttle" in fields
         self.throttled.update(reason for reason in fields.get("throttle", []) if reason not in IGNORED)
         for name in ("temperature_c", "power_w", "clock_mhz", "utilisation"):
             if fields.get(name) is not None:
@@ -43,9 +43,13 @@ class _Device:
 
 
 def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, rule: Stress) -> dict[str, Any]:
-    """Returns `said` (pass, fail or fault), `problems` (a line each), `burnt_s`, `devices`, `work`.
+    """Judge the samples of a burn-in.
 
-    why: what ended the burn before its time, or None.
+    samples: in the order in which they were taken. asked_s: requested duration, seconds. why: the reason for an early
+    end, or None. rule: the pillar's thresholds.
+
+    Returns `said` (pass, fail or fault), `problems` (one line each), `burnt_s`, `whole` (the requested duration was
+    reached), and `devices` and `work` by device.
     """
     devices: dict[str, _Device] = defaultdict(_Device)
     work: dict[str, dict[str, float]] = defaultdict(lambda: {"products": 0, "wrong": 0})
@@ -64,8 +68,8 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
             if done["wrong"]:
                 first_wrong.setdefault(name, at)
     faults = [why] if why else []
-    if not any(one["products"] for one in work.values()):
-        faults.append("nothing was computed: there is no verdict on the devices")
+    if not any(done["products"] for done in work.values()):
+        faults.append("no matrix product was computed: the devices cannot be judged")
     problems = []
     for name, done in work.items():
         if done["wrong"]:
@@ -79,9 +83,9 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
         problems += _problems(name, device, described[name], rule)
     for name, curve in rates.items():
         described.setdefault(name, {"samples": 0})["tflops"] = _curve(curve, min)
-    said = "fault" if faults else "fail" if problems else "pass"
+    verdict = "fault" if faults else "fail" if problems else "pass"
     return {
-        "said": said,
+        "said": verdict,
         "problems": faults + problems,
         "burnt_s": round(burnt, 1),
         "whole": burnt >= asked_s,
@@ -91,46 +95,49 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
 
 
 def _describe(device: _Device) -> dict[str, Any]:
-    found: dict[str, Any] = {"samples": device.samples}
-    if device.told:
-        found["throttle_share"] = {reason: count / device.told for reason, count in sorted(device.throttled.items())}
+    described: dict[str, Any] = {"samples": device.samples}
+    if device.throttle_samples:
+        described["throttle_share"] = {
+            reason: count / device.throttle_samples for reason, count in sorted(device.throttled.items())
+        }
     for name, series in device.values.items():
-        found[name] = _curve(series, min if name == "clock_mhz" else max)
+        described[name] = _curve(series, min if name == "clock_mhz" else max)
     clocks = device.values.get("clock_mhz")
     if clocks:
         first = [value for at, value in clocks if at <= HOUR_S]
         later = [value for at, value in clocks if at > HOUR_S]
-        found["clock_first_hour_mhz"] = statistics.median(first) if first else None
-        # a burn of an hour or less has no later: absent, not equal
+        described["clock_first_hour_mhz"] = statistics.median(first) if first else None
+        # leave the share out after a burn-in of one hour or less, because there is no later clock
         if first and later:
-            found["clock_later_share"] = statistics.median(later) / statistics.median(first)
+            described["clock_later_share"] = statistics.median(later) / statistics.median(first)
     if device.xids is not None:
-        found["xids"] = device.xids
+        described["xids"] = device.xids
     if device.ecc:
-        found["ecc_uncorrected"] = device.ecc[-1] - device.ecc[0]
-    return found
+        described["ecc_uncorrected"] = device.ecc[-1] - device.ecc[0]
+    return described
 
 
-def _problems(name: str, device: _Device, found: dict[str, Any], rule: Stress) -> list[str]:
+def _problems(name: str, device: _Device, described: dict[str, Any], rule: Stress) -> list[str]:
     lines = []
-    for reason, share in found.get("throttle_share", {}).items():
+    for reason, share in described.get("throttle_share", {}).items():
         allowed = rule.throttle_share.get(reason, 0.0)
         if share > allowed:
-            lines.append(f"{name}: throttled by {reason} for {share:.1%} of the time, {allowed:.1%} is allowed")
-    share = found.get("clock_later_share")
+            lines.append(f"{name}: throttled by {reason} for {share:.1%} of the time; at most {allowed:.1%} is allowed")
+    share = described.get("clock_later_share")
     if share is not None and share < 1 - rule.clock_drop:
-        lines.append(f"{name}: after the first hour the median clock is {share:.1%} of that hour's")
+        lines.append(f"{name}: median clock after the first hour is {share:.1%} of the first hour's")
     if device.xids:
-        lines.append(f"{name}: XID {', '.join(sorted({str(one['xid']) for one in device.xids}))}")
-    if found.get("ecc_uncorrected"):
-        lines.append(f"{name}: {found['ecc_uncorrected']} uncorrected ECC errors")
+        lines.append(f"{name}: XID {', '.join(sorted({str(event['xid']) for event in device.xids}))}")
+    if described.get("ecc_uncorrected"):
+        lines.append(f"{name}: {described['ecc_uncorrected']} uncorrected ECC errors")
     return lines
 
 
 def _curve(series: list[tuple[float, float]], worst: Callable[[Iterable[float]], float]) -> dict[str, Any]:
-    """Least, median, most, and a curve of at most 600 points.
+    """Return the least, median and greatest value of a series, and its curve of at most 600 points.
 
-    worst: a point is the worst of its stretch, the most of a temperature, the least of a clock, so that none is lost.
+    series: pairs of seconds and value. worst: reduces the values that share one point of the curve, `max` for a
+    temperature, `min` for a clock, so that a short peak or dip stays visible.
     """
     values = [value for _, value in series]
     width = -(-len(series) // POINTS)

@@ -1,4 +1,4 @@
-"""What changed between two results, and whether it is more than noise."""
+"""Comparison of two results: which metrics changed by more than noise."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from vault_cube.settings.benchmark import Comparison
 
 
 def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
-    """Returns `differs` (what was not the same besides the numbers), `changes` by metric, and `missing`.
+    """Compare two results.
 
-    A change: medians, ratio, whether a's interval holds b's median, p of a permutation test over the raw samples, and
-    what it means: `faster`, `slower` or `noise`.
-    The test knows the noise within the two runs, not that between days: repeat a run before a conclusion is drawn
-    from one.
+    a, b: the earlier and the later result. rule: thresholds for p and for the relative change.
+
+    Returns `differs` (differences in machine, software and workload), `changes` by metric, and `missing` (metrics that
+    cannot be compared). A change has both medians, their ratio, whether a's interval contains b's median (`covered`),
+    p of a permutation test over the raw samples, and `means`: `faster`, `slower` or `noise`.
+    The test covers the noise within the two runs, not the noise between days: repeat both runs before you conclude
+    anything.
     """
     changes: dict[str, Any] = {}
     missing: list[str] = []
@@ -25,7 +28,7 @@ def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
         if name not in ours or name not in theirs:
             missing.append(f"{name}: only in {(a if name in ours else b).name}")
         elif any(line.startswith(f"{name.split('.')[0]}: workload") for line in differs):
-            missing.append(f"{name}: not comparable, the workloads differ")
+            missing.append(f"{name}: not comparable: the workloads differ")
         else:
             changes[name] = _change(ours[name], theirs[name], rule)
     return {"a": a.name, "b": b.name, "differs": differs, "changes": changes, "missing": missing}
@@ -48,10 +51,12 @@ def _change(a: Metric, b: Metric, rule: Comparison) -> dict[str, Any]:
     }
 
 
-def _metrics(one: Result) -> dict[str, Metric]:
-    found = {f"{suite}.{name}": metric for suite, part in one.suites.items() for name, metric in part.metrics.items()}
-    found.update({f"derived.{name}": metric for name, metric in one.derived.items() if metric})
-    return found
+def _metrics(result: Result) -> dict[str, Metric]:
+    metrics = {
+        f"{name}.{key}": metric for name, suite in result.suites.items() for key, metric in suite.metrics.items()
+    }
+    metrics.update({f"derived.{name}": metric for name, metric in result.derived.items() if metric})
+    return metrics
 
 
 def _differs(a: Result, b: Result) -> list[str]:
@@ -60,25 +65,25 @@ def _differs(a: Result, b: Result) -> list[str]:
         old, new = getattr(a.machine, key), getattr(b.machine, key)
         if old != new:
             lines.append(f"machine: {key}: {old} -> {new}")
-    cards = [[gpu.get("name") for gpu in one.machine.gpus] for one in (a, b)]
+    cards = [[gpu.get("name") for gpu in result.machine.gpus] for result in (a, b)]
     if cards[0] != cards[1]:
         lines.append(f"machine: gpus: {cards[0]} -> {cards[1]}")
     if a.quick != b.quick:
         lines.append(f"effort: {'quick' if a.quick else 'full'} -> {'quick' if b.quick else 'full'}")
     for name in sorted(set(a.suites) & set(b.suites)):
-        one, two = a.suites[name], b.suites[name]
+        left, right = a.suites[name], b.suites[name]
         lines += [
-            f"{name}: version of {key}: {one.versions.get(key)} -> {two.versions.get(key)}"
-            for key in sorted(set(one.versions) | set(two.versions))
-            if one.versions.get(key) != two.versions.get(key)
+            f"{name}: version of {key}: {left.versions.get(key)} -> {right.versions.get(key)}"
+            for key in sorted(set(left.versions) | set(right.versions))
+            if left.versions.get(key) != right.versions.get(key)
         ]
-        if one.status == two.status == "measured" and _fixed(one.workload) != _fixed(two.workload):
+        if left.status == right.status == "measured" and _fixed(left.workload) != _fixed(right.workload):
             lines.append(f"{name}: workload differs")
     return lines
 
 
 def _fixed(workload: Any) -> Any:
-    """A workload without what the calibration chose: how often it ran does not change what ran."""
+    """Return a workload without the counts that calibration chose; they differ between runs of the same workload."""
     if isinstance(workload, dict):
         return {key: _fixed(value) for key, value in workload.items() if key not in ("steps", "repeats")}
     return workload

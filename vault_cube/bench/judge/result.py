@@ -1,4 +1,4 @@
-"""The result's schema, version 1. Anything that was not measured is absent or null, never 0."""
+"""Schema of a benchmark result, version 1. A value that was not measured is absent or null, never 0."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from vault_cube.settings.benchmark import LEAST
 
 VERSION = 1
 
-Said = Literal["pass", "fail", "uncertain", "not judged", "fault"]
-WORST: tuple[Said, ...] = ("not judged", "pass", "uncertain", "fail", "fault")
+Outcome = Literal["pass", "fail", "uncertain", "not judged", "fault"]
+WORST: tuple[Outcome, ...] = ("not judged", "pass", "uncertain", "fail", "fault")
 Status = Literal["measured", "failed", "interrupted", "not measured"]
 
 
 class Part(BaseModel):
-    """Part of a result; unknown keys are errors, so that a version means something."""
+    """Base of all parts of a result. Unknown keys are errors: a new key needs a new schema version."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Metric(Part):
-    """A number with its raw samples."""
+    """A measured or derived quantity with its raw samples."""
 
     unit: str
     better: Literal["higher", "lower"]
@@ -40,10 +40,10 @@ class Metric(Part):
 
 
 class Verdict(Part):
-    """One question of the pillar's thresholds."""
+    """The verdict on one threshold of the pillar."""
 
     name: str
-    said: Said
+    said: Outcome
     value: float | None
     low: float | None
     high: float | None
@@ -52,10 +52,10 @@ class Verdict(Part):
 
 
 class Suite(Part):
-    """One workload's outcome."""
+    """The outcome of one workload."""
 
     status: Status
-    reason: str | None = Field(description="why there are no numbers, one line")
+    reason: str | None = Field(description="reason for missing metrics, one line")
     kind: str | None = Field(
         description="out of memory, gpu lost, hang, killed, missing, interrupted, refused or error"
     )
@@ -65,14 +65,14 @@ class Suite(Part):
     workload: dict[str, Any]
     versions: dict[str, str | None]
     metrics: dict[str, Metric]
-    sensors: dict[str, Any] = Field(description="what sensors said in the steady phase, by device")
+    sensors: dict[str, Any] = Field(description="sensor readings of the steady phase, by device")
 
 
 class Machine(Part):
-    """What it was measured on."""
+    """The measured machine."""
 
     accelerator: Literal["cpu", "nvidia"]
-    simulated: bool = Field(description="true: the GPUs were a test's")
+    simulated: bool = Field(description="true if the GPUs came from the fake NVML of the tests")
     processor: str
     cores: int
     memory_gib: float
@@ -95,20 +95,24 @@ class Result(Part):
     forced: bool
     machine: Machine
     suites: dict[str, Suite]
-    derived: dict[str, Metric | None] = Field(description="what follows from several suites: MFU, roofline")
+    derived: dict[str, Metric | None] = Field(description="metrics derived from several suites: MFU, roofline")
     verdicts: list[Verdict]
-    verdict: Said
+    verdict: Outcome
     notes: list[str]
 
 
-def metric(found: Mapping[str, Any], spread: float) -> Metric:
-    """A workload's samples with their statistics. spread: the coefficient of variation above which they are noisy."""
-    samples = [float(value) for value in found["samples"]]
+def metric(measured: Mapping[str, Any], spread: float) -> Metric:
+    """Return a metric with its statistics.
+
+    measured: `unit`, `better` and `samples`, as a workload prints them. spread: the coefficient of variation above
+    which the metric is marked noisy.
+    """
+    samples = [float(value) for value in measured["samples"]]
     low, high = median_interval(samples) if len(samples) >= LEAST else (None, None)
     varied = variation(samples)
     return Metric(
-        unit=found["unit"],
-        better=found["better"],
+        unit=measured["unit"],
+        better=measured["better"],
         samples=samples,
         median=statistics.median(samples),
         low=low,
@@ -119,38 +123,41 @@ def metric(found: Mapping[str, Any], spread: float) -> Metric:
 
 
 def pooled(rounds: Sequence[Suite], sensors: dict[str, Any], spread: float) -> Suite:
-    """One suite's rounds as one: all samples, in the order in which they were taken. sensors: of all rounds."""
+    """Merge the rounds of one suite, with all samples in the order in which they were taken.
+
+    sensors: the summary over all rounds. spread: the coefficient of variation above which a metric is marked noisy.
+    """
     last = rounds[-1]
     return last.model_copy(
         update={
-            "seconds": round(sum(one.seconds for one in rounds), 1),
+            "seconds": round(sum(suite.seconds for suite in rounds), 1),
             "sensors": sensors,
             "metrics": {
                 name: metric(
                     {
-                        "unit": said.unit,
-                        "better": said.better,
-                        "samples": [value for one in rounds for value in one.metrics[name].samples],
+                        "unit": measured.unit,
+                        "better": measured.better,
+                        "samples": [value for suite in rounds for value in suite.metrics[name].samples],
                     },
                     spread,
                 )
-                for name, said in last.metrics.items()
+                for name, measured in last.metrics.items()
             },
         }
     )
 
 
-def worst(said: list[Said]) -> Said:
-    """The verdict of all verdicts; with nothing judged nothing is proven."""
-    return max(said, key=WORST.index, default="not judged")
+def worst(outcomes: list[Outcome]) -> Outcome:
+    """Return the worst outcome; `not judged` for an empty list."""
+    return max(outcomes, key=WORST.index, default="not judged")
 
 
 def load(file: Path) -> Result:
-    """A result from its file. Raises VaultCubeError when it is none, or one of another version."""
+    """Load a result from a file. Raises VaultCubeError if the file is no result of this schema version."""
     try:
         text = file.read_text()
     except OSError as err:
-        raise VaultCubeError(f"{file}: {err.strerror}; `gpu.benchmark` makes a result") from None
+        raise VaultCubeError(f"{file}: {err.strerror}; run `gpu.benchmark` to create a result") from None
     try:
         return Result.model_validate_json(text)
     except ValidationError as err:

@@ -1,1 +1,1 @@
-"""A benchmark result as pages for people."""
+"""Reports: results as HTML and Markdown."""

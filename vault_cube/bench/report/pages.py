@@ -1,4 +1,4 @@
-"""`gpu.report`: a result and a burn as one HTML file that needs nothing else, and as Markdown."""
+"""`gpu.report`: render a benchmark result and a burn-in verdict as one self-contained HTML file, and as Markdown."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ STYLE = (Path(__file__).parent / "report.css").read_text
 MEANING = {
     "pass": "reaches the threshold",
     "fail": "does not reach the threshold",
-    "uncertain": "the interval holds the threshold",
-    "not judged": "shown, without a threshold",
+    "uncertain": "the interval contains the threshold",
+    "not judged": "has no threshold",
     "fault": "could not be measured",
 }
 
 
 @dataclass
 class Table:
-    """Head and rows, all text."""
+    """A table of text cells: one header row, then the body rows."""
 
     head: Sequence[str]
     rows: list[list[str]]
@@ -33,7 +33,7 @@ class Table:
 
 @dataclass
 class Chapter:
-    """A heading, and what stands below it."""
+    """A section of the report: title, paragraphs, tables, plots."""
 
     title: str
     text: list[str] = field(default_factory=list)
@@ -42,8 +42,12 @@ class Chapter:
 
 
 def make(result: Result | None, burn: Mapping[str, Any] | None, settings: Benchmark) -> tuple[str, str]:
-    """Returns HTML and Markdown. result, burn: what there is; either may be missing, and the report says so."""
-    title = "Vault Cube: proof of performance"
+    """Return the report as HTML and as Markdown.
+
+    result: a benchmark result, or None. burn: the verdict of a burn-in, or None. The report lists a missing one under
+    "Not measured".
+    """
+    title = "Vault Cube: performance report"
     chapters = [_summary(result, burn)]
     if result:
         chapters += [_machine(result.machine, result), *_suites(result, settings)]
@@ -66,19 +70,19 @@ def _summary(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
         )
         rows = [
             [
-                one.name.replace("_", " "),
-                one.said,
-                number(one.value),
-                interval(one.low, one.high),
-                number(one.threshold),
-                one.why,
+                verdict.name.replace("_", " "),
+                verdict.said,
+                number(verdict.value),
+                interval(verdict.low, verdict.high),
+                number(verdict.threshold),
+                verdict.why,
             ]
-            for one in result.verdicts
+            for verdict in result.verdicts
         ]
     if burn:
-        why = "; ".join(burn["problems"]) or f"{span(burn['burnt_s'])} without a finding"
+        why = "; ".join(burn["problems"]) or f"{span(burn['burnt_s'])} without a problem"
         rows.append(["burn-in", burn["said"], "", "", span(burn["asked_s"]), why])
-    chapter.tables.append(Table(["question", "verdict", "median", "95 % interval", "threshold", "why"], rows))
+    chapter.tables.append(Table(["check", "verdict", "median", "95 % interval", "threshold", "why"], rows))
     return chapter
 
 
@@ -102,7 +106,7 @@ def _machine(machine: Machine, result: Result | None) -> Chapter:
     return Chapter(
         "Machine",
         result.notes if result else [],
-        [Table(["part", "what"], rows), Table(["suite", "versions"], versions)],
+        [Table(["component", "description"], rows), Table(["suite", "versions"], versions)],
     )
 
 
@@ -121,7 +125,7 @@ def _suites(result: Result, settings: Benchmark) -> list[Chapter]:
         if suite.status != "measured":
             chapter.text.append(f"{suite.status}: {suite.reason}")
             continue
-        chapter.text.append(f"In {suite.seconds:.0f} s on {suite.device}. Workload: {_said(suite.workload)}.")
+        chapter.text.append(f"Measured in {suite.seconds:.0f} s on {suite.device}. Workload: {_flat(suite.workload)}.")
         chapter.tables.append(_numbers(suite.metrics))
         extra = {key: metric for key, metric in result.derived.items() if metric and _belongs(key, name)}
         if extra:
@@ -140,7 +144,7 @@ def _belongs(key: str, suite: str) -> bool:
 
 
 def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: float | None) -> list[str]:
-    made = []
+    svgs = []
     if name == "ddp" and devices > 1:
         kinds = {
             "efficiency": "weak",
@@ -153,14 +157,14 @@ def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: fl
             for model in ("transformer", "resnet")
             if f"{model}_efficiency" in metrics
         }
-        made.append(plots.bars("efficiency", "Efficiency of scaling", ratios, threshold))
+        svgs.append(plots.bars("efficiency", "Efficiency of scaling", ratios, threshold))
         lines = {}
         for kind in ("weak", "strong"):
             for model in ("transformer", "resnet"):
                 if f"{model}_{kind}" in metrics and f"{model}_solo" in metrics:
                     gain = metrics[f"{model}_{kind}"].median / metrics[f"{model}_solo"].median
                     lines[f"{model}, {kind}"] = [(1, 1), (devices, gain)]
-        made.append(plots.scaling("scaling", "Scaling", lines, devices))
+        svgs.append(plots.scaling("scaling", "Scaling", lines, devices))
     if name == "vllm":
         kinds = {
             "output": "Throughput",
@@ -174,22 +178,22 @@ def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: fl
                 if f"{batch}_{key}" in metrics
             }
             if chosen:
-                made.append(plots.bars(f"vllm-{key}", title, {title: chosen}))
+                svgs.append(plots.bars(f"vllm-{key}", title, {title: chosen}))
     if name == "matmul":
         for prefix, title in (("matmul_", "Matrix products"), ("copy_", "Copies")):
-            # the copies between devices are a table's matter: n * (n - 1) bars are no picture
+            # leave copies between devices to the table: n * (n - 1) bars would be unreadable
             chosen = {
                 key.removeprefix(prefix): metric
                 for key, metric in metrics.items()
                 if key.startswith(prefix) and not key.startswith("copy_device_to_device")
             }
             if chosen:
-                made.append(plots.bars(f"ceiling-{prefix[:-1]}", title, _by_device(chosen, devices)))
-    return made
+                svgs.append(plots.bars(f"ceiling-{prefix[:-1]}", title, _by_device(chosen, devices)))
+    return svgs
 
 
 def _by_device(metrics: Mapping[str, Metric], devices: int) -> dict[str, dict[str, Metric]]:
-    """`float32_0` is device 0's float32; a single device has no number."""
+    """Group metrics by device: `float32_0` is device 0's `float32`. A single device has no number in its names."""
     if devices < 2:
         return {"": {key.replace("_", " "): metric for key, metric in metrics.items()}}
     groups: dict[str, dict[str, Metric]] = {}
@@ -203,15 +207,15 @@ def _numbers(metrics: Mapping[str, Metric]) -> Table:
     rows = [
         [
             name.replace("_", " "),
-            number(one.median),
-            interval(one.low, one.high),
-            one.unit,
-            f"{len(one.samples)}",
-            f"{one.variation:.1%}{' (noisy)' if one.noisy else ''}",
+            number(metric.median),
+            interval(metric.low, metric.high),
+            metric.unit,
+            f"{len(metric.samples)}",
+            f"{metric.variation:.1%}{' (noisy)' if metric.noisy else ''}",
         ]
-        for name, one in metrics.items()
+        for name, metric in metrics.items()
     ]
-    return Table(["number", "median", "95 % interval", "unit", "repeats", "variation"], rows)
+    return Table(["metric", "median", "95 % interval", "unit", "samples", "variation"], rows)
 
 
 def _sensors(sensors: Mapping[str, Any]) -> Table:
@@ -220,102 +224,109 @@ def _sensors(sensors: Mapping[str, Any]) -> Table:
     for device, fields in sensors.items():
         for key, unit in units.items():
             if key in fields:
-                one = fields[key]
+                spread = fields[key]
                 name = key.rsplit("_", 1)[0].replace("_", " ")
-                rows.append([device, name, number(one["mean"]), interval(one["least"], one["most"]), unit])
+                rows.append([device, name, number(spread["mean"]), interval(spread["least"], spread["most"]), unit])
         rows += [
             [device, f"throttled: {reason}", f"{share:.0%}", "", "of the time"]
             for reason, share in fields.get("throttle", {}).items()
         ]
-    return Table(["device", "while it trained or served", "mean", "least to most", "unit"], rows)
+    return Table(["device", "sensor, under load", "mean", "least to greatest", "unit"], rows)
 
 
 def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
     chapter = Chapter("Burn-in")
     chapter.text.append(
-        f"{burn['name']}: {burn['said']}. Burnt {span(burn['burnt_s'])} of {span(burn['asked_s'])} in "
-        f"{burn['boots']} part(s) "
-        f"between boots{' (simulated)' if burn.get('simulated') else ''}."
+        f"{burn['name']}: {burn['said']}. Ran {span(burn['burnt_s'])} of {span(burn['asked_s'])} "
+        f"in {burn['boots']} boot(s){' (simulated)' if burn.get('simulated') else ''}."
     )
     chapter.text += burn["problems"]
     rows = []
-    for device, found in burn["devices"].items():
+    for device, fields in burn["devices"].items():
         work = burn["work"].get(device) or {}
-        throttled = ", ".join(f"{reason} {share:.1%}" for reason, share in found.get("throttle_share", {}).items())
-        later = found.get("clock_later_share")
+        throttled = ", ".join(f"{reason} {share:.1%}" for reason, share in fields.get("throttle_share", {}).items())
+        later = fields.get("clock_later_share")
         rows.append(
             [
                 device,
                 f"{work.get('products', 0):.0f}" if work else "",
                 f"{work['wrong']:.0f}" if work else "",
-                throttled or ("none seen" if "throttle_share" in found else ""),
+                throttled or ("no" if "throttle_share" in fields else ""),
                 f"{later:.1%}" if later else "",
-                (", ".join(str(one["xid"]) for one in found["xids"]) or "none") if "xids" in found else "",
-                number(found.get("ecc_uncorrected")),
+                (", ".join(str(event["xid"]) for event in fields["xids"]) or "none") if "xids" in fields else "",
+                number(fields.get("ecc_uncorrected")),
             ]
         )
-    head = ["device", "products", "wrong values", "throttled", "clock after the first hour", "XID", "uncorrected ECC"]
+    head = [
+        "device",
+        "products",
+        "wrong values",
+        "throttled",
+        "clock after the first hour, relative",
+        "XID",
+        "uncorrected ECC",
+    ]
     chapter.tables.append(Table(head, rows))
     named = (
         ("temperature_c", "Temperature", "°C"),
         ("power_w", "Power", "W"),
         ("clock_mhz", "Clock", "MHz"),
-        ("tflops", "Computed", "TFLOP/s"),
+        ("tflops", "Throughput", "TFLOP/s"),
         ("utilisation", "Utilisation", "share"),
     )
     for key, title, unit in named:
-        series = {device: found[key]["curve"] for device, found in burn["devices"].items() if key in found}
+        series = {device: fields[key]["curve"] for device, fields in burn["devices"].items() if key in fields}
         if series:
             chapter.plots.append(plots.curves(f"burn-{key.partition('_')[0]}", title, unit, series))
     if "temperature_c" in str(burn["devices"]):
-        chapter.text.append(f"It stops by itself at {settings.stress.stop_celsius} °C.")
+        chapter.text.append(f"A burn-in stops automatically at {settings.stress.stop_celsius} °C.")
     return chapter
 
 
 def _absent(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
-    """What was not measured, and why; nobody has to guess."""
+    """List what was not measured, and the reasons."""
     lines = []
     if result is None:
-        lines.append("benchmark: there is no result; `salt-call --local gpu.benchmark` makes one")
+        lines.append("benchmark: there is no result; run `salt-call --local gpu.benchmark`")
     else:
-        lines += [f"{name}: {one.reason}" for name, one in result.suites.items() if one.status != "measured"]
+        lines += [f"{name}: {suite.reason}" for name, suite in result.suites.items() if suite.status != "measured"]
         if not result.machine.gpus:
-            lines.append("GPU utilisation, power, clocks and throttling: there is no GPU, the processor was measured")
+            lines.append("GPU utilisation, power, clocks and throttling: this machine has no GPU; the CPU was measured")
         if "ddp" in result.suites and not any("_efficiency" in key for key in result.suites["ddp"].metrics):
-            lines.append("scaling: fewer than two devices were trained on")
-        read = {key for one in result.suites.values() for fields in one.sensors.values() for key in fields}
+            lines.append("scaling: fewer than two devices took part in training")
+        read = {key for suite in result.suites.values() for fields in suite.sensors.values() for key in fields}
         wanted = ("temperature", "power", "clock", "throttle")
         unread = [name for name in wanted if not any(key.startswith(name) for key in read)]
         if read and unread:
             lines.append(f"{', '.join(unread)}: the device has no such sensor")
     if burn is None:
-        lines.append("burn-in: there is no finished burn; `salt-call --local gpu.stress duration=24h` makes one")
+        lines.append("burn-in: there is no finished burn-in; run `salt-call --local gpu.stress duration=24h`")
     elif not burn["whole"]:
-        lines.append(f"burn-in: {span(burn['asked_s'] - burn['burnt_s'])} of it")
-    return Chapter("Not measured", lines or ["Everything that was asked for was measured."])
+        lines.append(f"burn-in: the last {span(burn['asked_s'] - burn['burnt_s'])}")
+    return Chapter("Not measured", lines or ["Everything requested was measured."])
 
 
-def _said(workload: Any) -> str:
+def _flat(workload: Any) -> str:
     if isinstance(workload, dict):
         return ", ".join(
-            f"{key} ({_said(value)})" if isinstance(value, dict) else f"{key} {_said(value)}"
+            f"{key} ({_flat(value)})" if isinstance(value, dict) else f"{key} {_flat(value)}"
             for key, value in workload.items()
         )
     return f"{workload:g}" if isinstance(workload, float) else str(workload)
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; a number that is not there is an empty cell."""
+    """Format a number with four significant digits; None becomes an empty string."""
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 10000 else f"{value:.4g}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Its lower and upper end."""
+    """Format an interval by its lower and upper end; an empty string if either is None."""
     return "" if low is None or high is None else f"{number(low)} – {number(high)}"  # noqa: RUF001
 
 
 def span(seconds: float) -> str:
-    """A time as people say it: 45 s, 12 min, 23.5 h."""
+    """Format a duration in seconds for reading: 45 s, 12 min, 23.5 h."""
     return (
         f"{seconds:.0f} s"
         if seconds < 120

@@ -1,4 +1,4 @@
-"""Plots as SVG that inherits colours from the page, so that print and dark mode are the page's matter."""
+"""Plots as inline SVG. They inherit the page's colours, so that its style sheet alone handles print and dark mode."""
 
 from __future__ import annotations
 
@@ -46,25 +46,28 @@ def _chart(kind: type[Any], name: str, title: str, unit: str, **more: Any) -> An
         **SIZE,
         **more,
     )
-    # its own is random: the same result makes the same page
+    # pygal's default identifier is random; a fixed one makes the page reproducible
     chart.uuid = f"plot-{name}"
     return chart
 
 
 def bars(name: str, title: str, groups: Mapping[str, Mapping[str, Metric]], threshold: float | None = None) -> str:
-    """Medians as bars with their 95 % intervals, a colour a group; an optional threshold as a labelled line."""
+    """Return a bar chart of medians with their 95 % intervals, one colour per group.
+
+    groups: label of the group -> label of the bar -> metric. threshold: drawn as a labelled line, if given.
+    """
     every = [metric for group in groups.values() for metric in group.values()]
     labels = list(dict.fromkeys(label for group in groups.values() for label in group))
-    # the intervals' ends must lie inside the plot
+    # the ends of the intervals must be inside the plot
     most = 1.08 * max([metric.high or metric.median for metric in every] + ([threshold] if threshold else []))
     if threshold is not None:
         title += f" (threshold {threshold:g})"
     chart = _chart(pygal.Bar, name, title, every[0].unit, range=(0, most), show_legend=len(groups) > 1)
-    # one bar a label has room for its number
+    # with one bar per label there is room for the number
     alone = next(iter(groups.values())) if len(groups) == 1 else {}
     chart.x_labels = [f"{label}: {alone[label].median:.4g}" if label in alone else label for label in labels]
     for label, group in groups.items():
-        chart.add(label, [_bar(group[one]) if one in group else None for one in labels])
+        chart.add(label, [_bar(group[bar]) if bar in group else None for bar in labels])
     if threshold is not None:
         chart.y_labels = [0, threshold, 1]
     return _svg(chart)
@@ -78,8 +81,8 @@ def _bar(metric: Metric) -> dict[str, Any]:
 
 
 def scaling(name: str, title: str, curves: Mapping[str, Sequence[tuple[float, float]]], devices: int) -> str:
-    """Throughput in units of one device's over the number of devices, beside the ideal."""
-    chart = _chart(pygal.XY, name, title, "times one device", include_x_axis=True, x_title="devices")
+    """Return a plot of throughput relative to one device over the number of devices, with the ideal line."""
+    chart = _chart(pygal.XY, name, title, "relative to one device", include_x_axis=True, x_title="devices")
     chart.x_labels = list(range(1, devices + 1))
     chart.add("ideal", [(1, 1), (devices, devices)], stroke_style={"dasharray": "4, 4"})
     for label, points in curves.items():
@@ -88,20 +91,24 @@ def scaling(name: str, title: str, curves: Mapping[str, Sequence[tuple[float, fl
 
 
 def curves(name: str, title: str, unit: str, series: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """Values over time, from 0, so that a wobble looks like one; time in hours, below two of them in seconds."""
+    """Return a plot of values over time.
+
+    series: points of (seconds, value) by label. The value axis starts at 0, so that small fluctuations look small; the
+    time axis is in hours from 2 h on, in seconds below.
+    """
     last = max(points[-1][0] for points in series.values())
     scale, label = (3600, "hours") if last >= 7200 else (1, "seconds")
     most = max(value for points in series.values() for _, value in points)
     bounds = {"range": (0, 1.08 * most or 1), "xrange": (0, last / scale)}
     chart = _chart(pygal.XY, name, title, unit, show_dots=False, x_title=label, stroke_style={"width": 1.5}, **bounds)
-    for one, points in series.items():
-        chart.add(one, [(at / scale, value) for at, value in points])
+    for device, points in series.items():
+        chart.add(device, [(at / scale, value) for at, value in points])
     return _svg(chart)
 
 
 def _svg(chart: Any) -> str:
-    """Inline SVG without scripts, and without the generator's comments, of which one holds today's date."""
-    chart.add_xml_filter(_still)
+    """Render a chart as inline SVG without scripts and comments; one of pygal's comments contains today's date."""
+    chart.add_xml_filter(_without_scripts)
     text: str = chart.render(is_unicode=True)
     while "<!--" in text:
         before, _, rest = text.partition("<!--")
@@ -109,8 +116,8 @@ def _svg(chart: Any) -> str:
     return text
 
 
-def _still(root: Any) -> Any:
+def _without_scripts(root: Any) -> Any:
     for parent in root.iter():
-        for child in [one for one in parent if str(one.tag).endswith("script")]:
+        for child in [element for element in parent if str(element.tag).endswith("script")]:
             parent.remove(child)
     return root

@@ -1,4 +1,4 @@
-"""The devices that are measured, and their sensors: NVIDIA GPUs through vault_cube.gpu, else the processor."""
+"""The measured devices and their sensors: NVIDIA GPUs through vault_cube.gpu, or the CPU if there are none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vault_cube.gpu.read.throttle import SLOW
 
 
 class Hardware:
-    """A machine without a GPU; the one with GPUs is made from it."""
+    """A machine without a GPU; base class of `Gpus`."""
 
     gpus: tuple[dict[str, Any], ...] = ()
     driver: str | None = None
@@ -26,56 +26,60 @@ class Hardware:
         self._processor = Processor()
 
     def read(self) -> Reading:
-        """One reading of all sensors; the devices are named `cpu`, or `cuda:N`."""
+        """Return one reading of all sensors, by device: `cpu`, or `cuda:N`."""
         return self._processor.read()
 
-    def busy(self, above: float) -> list[str]:  # noqa: ARG002 what is above it is the GPUs' matter
-        """Why the GPUs are not fit to be measured, a line each. above: the share of time at which one is in use."""
+    def busy(self, above: float) -> list[str]:  # noqa: ARG002 used by Gpus.busy
+        """Return the reasons why the GPUs are not fit for a measurement, one line each.
+
+        above: share of time, 0 to 1, above which a GPU counts as in use.
+        """
         return []
 
 
 class Gpus(Hardware):
-    """NVIDIA's GPUs."""
+    """A machine with NVIDIA GPUs."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        found = facts(session)
-        self.driver = found.get("driver_version")
+        driver_facts = facts(session)
+        self.driver = driver_facts.get("driver_version")
         self.simulated = session.simulated
-        limits = {one["index"]: one.get("power_limit_w") for one in readings(session)}
+        limits = {reading["index"]: reading.get("power_limit_w") for reading in readings(session)}
         self.gpus = tuple(
             {
                 name: value
                 for name, value in {**card, "power_limit_w": limits[card["index"]]}.items()
                 if name in ("index", "name", "uuid", "memory_mib", "power_limit_w") and value is not None
             }
-            for card in found["devices"]
+            for card in driver_facts["devices"]
         )
         self._listening = events.listen(session)
 
     def read(self) -> Reading:
+        """Return one reading of all GPUs; an NVML error that concerns all of them becomes `problem` of `sensors`."""
         try:
-            found = {f"cuda:{one['index']}": self._one(one) for one in readings(self._session, full=False)}
-            heard = events.xids(self._session) if self._listening else []
+            reading = {f"cuda:{card['index']}": self._fields(card) for card in readings(self._session, full=False)}
+            recent = events.xids(self._session) if self._listening else []
         except NvmlProblem as err:
             return {"sensors": {"problem": str(err)}}
         if self._listening:
-            for name, fields in found.items():
-                fields["xids"] = [one["xid"] for one in heard if f"cuda:{one.get('index')}" == name]
-        return found
+            for name, fields in reading.items():
+                fields["xids"] = [event["xid"] for event in recent if f"cuda:{event.get('index')}" == name]
+        return reading
 
     @staticmethod
-    def _one(fields: dict[str, Any]) -> dict[str, Any]:
-        """A reading in the words of sensors.py; a function that fails is a problem of the device here."""
-        kept = {
+    def _fields(card: dict[str, Any]) -> dict[str, Any]:
+        """Return the reading of a card with the fields that sensors.py defines; an NVML error becomes `problem`."""
+        known = {
             name: value
-            for name, value in fields.items()
-            if name not in ("index", "kind", "errors", "problem", "throttle_mask")
+            for name, value in card.items()
+            if name not in ("index", "kind", "errors", "problem", "throttle_mask", "implausible", "inforom_corrupted")
         }
-        failed = [f"GPU {fields['index']}: {name}: {why}" for name, why in fields.get("errors", {}).items()]
-        problem = fields.get("problem") or next(iter(failed), None)
-        return kept | ({"problem": problem} if problem else {})
+        failed = [f"GPU {card['index']}: {name}: {why}" for name, why in card.get("errors", {}).items()]
+        problem = card.get("problem") or next(iter(failed), None)
+        return known | ({"problem": problem} if problem else {})
 
     def busy(self, above: float) -> list[str]:
         lines = []
@@ -92,9 +96,10 @@ class Gpus(Hardware):
 
 @contextlib.contextmanager
 def open_hardware(answer_s: float) -> Iterator[Hardware]:
-    """The GPUs where NVML finds some, else the processor. A driver that fails is told by the missing GPUs' verdict.
+    """Open the GPUs if NVML reports any, else the CPU; the context manager closes NVML.
 
-    answer_s: seconds after which a driver that gave no answer hangs.
+    A broken driver is no error here: the verdict on the missing GPUs reports it. answer_s: seconds without an answer
+    from the driver after which it counts as hung.
     """
     with Session(answer_s) as session:
         yield Hardware() if session.problem() or not session.count() else Gpus(session)

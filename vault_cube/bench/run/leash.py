@@ -1,8 +1,8 @@
-"""Run a command so that nothing of it survives: not its end, not this process's, not the caller's.
+"""Supervisor: run a command, and kill all its descendants when the command, this process or the caller exits.
 
-Standard library only; run as a program: `leash.py COMMAND…`. The caller holds our stdin: when that closes (it wants an
-end, or it died, even by SIGKILL) every descendant is ended, by SIGTERM and 5 s later by SIGKILL. As a subreaper we
-inherit the orphans of frameworks that start sessions of their own, so that these, too, are found.
+Standard library only; runs as a program: `leash.py COMMAND…`. The caller holds the write end of stdin. When stdin
+closes, because the caller closed it or died (even by SIGKILL), every descendant gets SIGTERM, and SIGKILL 5 s later.
+Frameworks start processes in sessions of their own; this process is a subreaper, so their orphans become its children.
 """
 
 from __future__ import annotations
@@ -20,52 +20,52 @@ GRACE_S = 5.0
 
 
 def descendants(root: int) -> set[int]:
-    """All processes below one that are not yet dead."""
+    """Return the PIDs of all living descendants of a process."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            # the name in parentheses may hold anything, blanks too
+            # the process name in parentheses may contain any character, spaces included
             state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
         except (OSError, ValueError):
             continue
         if state not in "ZX":
             children.setdefault(int(parent), []).append(int(entry.name))
-    found: set[int] = set()
-    open_ends = [root]
-    while open_ends:
-        below = children.get(open_ends.pop(), [])
-        found.update(below)
-        open_ends += below
-    return found
+    pids: set[int] = set()
+    unvisited = [root]
+    while unvisited:
+        below = children.get(unvisited.pop(), [])
+        pids.update(below)
+        unvisited += below
+    return pids
 
 
 def end_all() -> int:
-    """End every descendant; returns how many there were."""
-    met: set[int] = set()
+    """Kill every descendant of this process; return how many there were."""
+    ended: set[int] = set()
     for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
         until = time.monotonic() + patience
-        told: set[int] = set()
+        signalled: set[int] = set()
         while left := descendants(os.getpid()):
-            met |= left
-            for pid in left - told:
+            ended |= left
+            for pid in left - signalled:
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:
                     continue
-            # one that is born while we kill is told in the next turn
-            told |= left
+            # processes forked in the meantime are signalled in the next iteration
+            signalled |= left
             reap()
             if time.monotonic() > until:
                 break
             time.sleep(0.02)
     reap()
-    return len(met)
+    return len(ended)
 
 
 def reap() -> dict[int, int]:
-    """Wait status of every child that ended since the last call."""
+    """Return the wait status of every child that exited since the last call, by PID."""
     ended: dict[int, int] = {}
     while True:
         try:
@@ -78,6 +78,7 @@ def reap() -> dict[int, int]:
 
 
 def main(command: list[str]) -> int:
+    """Run a command under supervision; return its exit status, or 143 if the caller closed stdin."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: (end_all(), os._exit(143)))
@@ -88,7 +89,7 @@ def main(command: list[str]) -> int:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         try:
-            os.execvp(command[0], command)  # noqa: S606 the leash holds no shell
+            os.execvp(command[0], command)  # noqa: S606 no shell is needed
         except OSError as err:
             sys.stderr.write(f"{command[0]}: {err.strerror}\n")
             os._exit(127)
@@ -97,7 +98,7 @@ def main(command: list[str]) -> int:
         if child in ended:
             left = end_all()
             if left:
-                sys.stderr.write(f"@left {left} process(es) that outlived the workload were ended\n")
+                sys.stderr.write(f"@left {left} process(es) that outlived the workload were killed\n")
             status = ended[child]
             return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         ready, _, _ = select.select([0], [], [], 0.05)

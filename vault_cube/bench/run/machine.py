@@ -1,4 +1,4 @@
-"""The machine that a result was measured on."""
+"""Description of the measured machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from vault_cube.bench.judge.result import Machine
 
 
 def describe(gpus: Sequence[dict[str, Any]], driver: str | None, simulated: bool, manifest: Path | None) -> Machine:
-    """gpus: what NVML says of each. manifest: the image's, where the machine was made from one."""
+    """Describe this machine for a result.
+
+    gpus: NVML's facts of each GPU. driver: version of the NVIDIA driver, or None. simulated: the GPUs are those of the
+    fake NVML of the tests. manifest: file of the image's manifest, or None; a missing file is no error.
+    """
     return Machine(
         accelerator="nvidia" if gpus else "cpu",
         simulated=simulated,
@@ -32,15 +36,15 @@ def describe(gpus: Sequence[dict[str, Any]], driver: str | None, simulated: bool
 
 def _first(pattern: str, file: str) -> str | None:
     try:
-        found = re.search(pattern, Path(file).read_text(), re.MULTILINE)
+        match = re.search(pattern, Path(file).read_text(), re.MULTILINE)
     except OSError:
         return None
-    return found[1].strip() if found else None
+    return match[1].strip() if match else None
 
 
 def _json(file: Path | None) -> dict[str, Any] | None:
     try:
-        found = json.loads(file.read_text()) if file else None
+        document = json.loads(file.read_text()) if file else None
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None

@@ -1,4 +1,4 @@
-"""A workload as a process: time limit, progress, and a reason in one line when it ends badly."""
+"""Run a workload as a process: time limit, progress, and a one-line reason if it fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CRASHED = re.compile(r"^(\w*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Ended:
-    """How a workload ended: its document, or kind and reason."""
+    """The end of a workload: its document, or the kind and reason of its failure."""
 
     document: dict[str, Any] | None
     kind: str | None
@@ -32,22 +32,23 @@ class Ended:
     status: int
 
 
-class Leashed:
-    """A running command that dies with us. Use as a context manager; leaving it ends whatever is left.
+class Supervised:
+    """A running command that cannot outlive this process. A context manager; leaving it kills remaining processes.
 
-    said: called with each line of stderr that starts with `@`, without the sign. printed: with each line of stdout.
+    on_message: called with each line of stderr that starts with `@`, without the `@`. on_output: called with each line
+    of stdout. folder: the command's working directory.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         environment: Mapping[str, str],
-        said: Callable[[str], None],
-        printed: Callable[[str], None],
+        on_message: Callable[[str], None],
+        on_output: Callable[[str], None],
         folder: Path | None = None,
     ) -> None:
         self.tail: deque[str] = deque(maxlen=200)
-        self._said, self._printed = said, printed
+        self._on_message, self._on_output = on_message, on_output
         self.process = subprocess.Popen(
             [sys.executable, "-S", "-E", "-P", str(leash.__file__), *command],
             stdin=subprocess.PIPE,
@@ -60,8 +61,8 @@ class Leashed:
             start_new_session=True,
         )
         self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self._printed), daemon=True),
-            threading.Thread(target=self._read, args=(self.process.stderr, self._hear), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stdout, self._on_output), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stderr, self._take_error_line), daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -70,21 +71,21 @@ class Leashed:
         for line in stream:
             take(line.rstrip("\n"))
 
-    def _hear(self, line: str) -> None:
+    def _take_error_line(self, line: str) -> None:
         if line.startswith("@"):
-            self._said(line[1:])
+            self._on_message(line[1:])
         elif line:
             self.tail.append(line)
 
     def wait(self, seconds: float) -> int | None:
-        """The exit status, or None when it still runs after so many seconds."""
+        """Wait up to so many seconds; return the exit status, or None if the command is still running."""
         try:
             return self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def end(self) -> None:
-        """End all of it; returns when nothing is left."""
+        """Kill the command and all its descendants; return when none is left."""
         if self.process.stdin and not self.process.stdin.closed:
             self.process.stdin.close()
         try:
@@ -95,7 +96,7 @@ class Leashed:
         for reader in self._readers:
             reader.join(timeout=2)
 
-    def __enter__(self) -> Leashed:
+    def __enter__(self) -> Supervised:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,24 +108,24 @@ def run(
     environment: Mapping[str, str],
     *,
     limit_s: float,
-    said: Callable[[str], None],
+    on_message: Callable[[str], None],
     watch: Callable[[], tuple[str, str] | None],
     folder: Path | None = None,
 ) -> Ended:
-    """Run a workload to its end, whatever that is.
+    """Run a workload, and return its document or the reason of its failure.
 
-    limit_s: a workload that takes longer hangs. watch: asked several times a second; a (kind, reason) ends the
-    workload.
-    KeyboardInterrupt passes through, after everything was ended.
+    limit_s: seconds after which a workload counts as hung and is killed. on_message: called with each progress line.
+    watch: called several times per second; if it returns a (kind, reason), the workload is killed. folder: the
+    workload's working directory. Raises KeyboardInterrupt, after all processes of the workload were killed.
     """
     started, kills = time.monotonic(), oom_kills()
     lines: list[str] = []
     stopped: tuple[str, str] | None = None
-    with Leashed(command, environment, said, lines.append, folder) as running:
+    with Supervised(command, environment, on_message, lines.append, folder) as running:
         while (status := running.wait(0.2)) is None:
             stopped = watch()
             if not stopped and time.monotonic() - started > limit_s:
-                stopped = "hang", f"ended after its time limit of {limit_s:g} s (pillar benchmark: limits_s)"
+                stopped = "hang", f"killed after its time limit of {limit_s:g} s (pillar benchmark: limits_s)"
             if stopped:
                 running.end()
                 status = running.process.returncode
@@ -141,50 +142,55 @@ def run(
 
 
 def oom_kills() -> int:
-    """How many processes the kernel's out-of-memory killer has ended since boot; 0 where it does not say."""
+    """Return how many processes the kernel's OOM killer has killed since boot; 0 if the kernel has no such counter."""
     try:
-        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
+        counter = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return int(found[1]) if found else 0
+        counter = None
+    return int(counter[1]) if counter else 0
 
 
 def _document(lines: list[str]) -> dict[str, Any] | None:
     for line in reversed(lines):
         try:
-            found = json.loads(line)
+            document = json.loads(line)
         except ValueError:
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(document, dict):
+            return document
     return None
 
 
 def _why(document: dict[str, Any] | None, status: int, tail: str, oom: int) -> tuple[str, str]:
-    """Kind and reason of a bad end."""
+    """Return the kind and the reason of a failure."""
     killed = KILLED.search(tail)
     if oom and (killed or status == 137):
-        return "out of memory", "the kernel ended it for want of memory (journalctl -k names the process)"
+        return "out of memory", "killed by the kernel's OOM killer (`journalctl -k` names the process)"
     if killed:
         return "killed", f"worker process {killed[1] or killed[2]} was killed by signal 9"
     if document is not None and "error" in document:
         return document["error"]["kind"], document["error"]["message"]
     if status > 128:
-        return "killed", f"it was killed by signal {status - 128}"
+        return "killed", f"killed by signal {status - 128}"
     if status == 0:
-        return "error", "it ended well and printed no result"
-    said = CRASHED.findall(tail)
+        return "error", "exited with status 0 but printed no result"
+    errors = CRASHED.findall(tail)
     return (
         "error",
-        f"status {status}: {said[-1][:200] if said else (tail.splitlines() or ['it said nothing'])[-1][:200]}",
+        f"status {status}: {errors[-1][:200] if errors else (tail.splitlines() or ['no output on stderr'])[-1][:200]}",
     )
 
 
 def environment_for(scratch: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """What a workload sees of our environment: little, so that a result does not hang on who started it."""
+    """Return the environment variables of a workload: few, so that a result does not depend on who started it.
+
+    scratch: folder for HOME and TMPDIR. more: variables to add.
+    """
     passed = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LANG")
     return {
         **{name: os.environ[name] for name in passed if name in os.environ},
+        # CUDA's own order is fastest first, NVML's that of the bus: `cuda:N` has to be the card whose sensors are read
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,4 +1,4 @@
-"""`gpu.benchmark`: the suites one after the other, each under a leash, and the result of all."""
+"""`gpu.benchmark`: run the suites one after the other, each under a supervisor, and write one result."""
 
 from __future__ import annotations
 
@@ -34,16 +34,19 @@ def benchmark(
     cache: Path | None = None,
     workloads: Path = suites.WORKLOADS,
 ) -> Result:
-    """Measure, judge and keep. Returns the result; its `verdict` says whether the box passed.
+    """Measure, judge and save a result. Its `verdict` is that of the whole box.
 
-    chosen: suites, all of the pillar's when empty. force: measure busy GPUs, too. cache: Salt's cache folder, where the
-    grain reads the summary. say: takes progress, a line each. Raises VaultCubeError.
+    say: called with each line of progress. chosen: names of suites; empty: all suites of the pillar. quick: use
+    `benchmark:quick`, not `benchmark:full`. force: measure busy or throttled GPUs as well. cache: Salt's cache folder,
+    from which the grain reads the summary; None: write no summary. workloads: folder of the workload programs.
+
+    Returns the result. Raises VaultCubeError for an unknown suite, a busy GPU, a running benchmark, or a full disk.
     """
     wanted = settings.benchmark
     unknown = sorted(set(chosen) - set(wanted.suites))
     if unknown:
         raise VaultCubeError(
-            f"{', '.join(unknown)}: no such suite; pillar benchmark:suites has {', '.join(wanted.suites)}"
+            f"{', '.join(unknown)}: no such suite; choose from pillar benchmark:suites: {', '.join(wanted.suites)}"
         )
     effort = wanted.quick if quick else wanted.full
     store = Store(Path(wanted.results))
@@ -52,55 +55,55 @@ def benchmark(
         store.check_room()
         if not force and (busy := hardware.busy(wanted.quiet.gpu_utilisation)):
             raise VaultCubeError(
-                f"{'; '.join(busy)}: a number from a busy or throttled GPU proves nothing; force=True measures anyway"
+                f"{'; '.join(busy)}: a valid measurement needs idle, unthrottled GPUs; use force=True to measure anyway"
             )
         started, clock = datetime.now(UTC), time.monotonic()
         described = machine.describe(
             hardware.gpus, hardware.driver, hardware.simulated, Path(settings.validation.manifest)
         )
         usual = _usual(store, quick)
-        found: dict[str, Suite] = {}
+        outcomes: dict[str, Suite] = {}
         samplers = {name: Sampler(hardware.read, min(wanted.stress.sample_s, 0.5)) for name in names}
         done: dict[SuiteName, list[Suite]] = {name: [] for name in names}
         steps = [(number, name) for number in range(1, effort.rounds + 1) for name in names]
         for step, (number, name) in enumerate(steps):
-            if name in found:  # failed in an earlier round
+            if name in outcomes:  # it failed in an earlier round
                 continue
-            rest = [usual.get(one, 0.0) / effort.rounds for _, one in steps[step:] if one not in found]
+            rest = [usual.get(later, 0.0) / effort.rounds for _, later in steps[step:] if later not in outcomes]
             estimate = (
                 f", about {sum(rest) / 60:.1f} min to go" if all(rest) else f", at most {effort.limits_s[name]} s"
             )
             what = f"[{step + 1}/{len(steps)}] {name}" + (f", round {number}" if effort.rounds > 1 else "")
             say(f"{what}{estimate}")
             try:
-                one = measure(name, settings, hardware, say, samplers[name], quick=quick, workloads=workloads)
+                suite = measure(name, settings, hardware, say, samplers[name], quick=quick, workloads=workloads)
             except (KeyboardInterrupt, SystemExit):
                 # Salt turns both Ctrl-C and SIGTERM into SystemExit
-                found[name] = _without("interrupted", "interrupted", "interrupted by the user", 0.0, [])
+                outcomes[name] = _without("interrupted", "interrupted", "interrupted by the user", 0.0, [])
                 break
-            if one.status == "measured":
-                done[name].append(one)
+            if suite.status == "measured":
+                done[name].append(suite)
             else:
-                found[name] = one
-            say(f"{what}: {one.status} in {one.seconds:.0f} s{f': {one.reason}' if one.reason else ''}")
+                outcomes[name] = suite
+            say(f"{what}: {suite.status} in {suite.seconds:.0f} s{f': {suite.reason}' if suite.reason else ''}")
         for name, rounds in done.items():
-            if rounds and name not in found:
-                found[name] = result.pooled(rounds, samplers[name].summary(), wanted.quiet.spread)
-        found = {name: found[name] for name in names if name in found}
-        made = _result(
+            if rounds and name not in outcomes:
+                outcomes[name] = result.pooled(rounds, samplers[name].summary(), wanted.quiet.spread)
+        outcomes = {name: outcomes[name] for name in names if name in outcomes}
+        finished = _result(
             settings,
             described,
-            found,
+            outcomes,
             names,
             started=started,
             seconds=time.monotonic() - clock,
             quick=quick,
             forced=force,
         )
-        store.write(made.name, made.model_dump(mode="json"))
+        store.write(finished.name, finished.model_dump(mode="json"))
         if cache:
-            write_whole(cache / SUMMARY, summary(made, store.folder / f"{made.name}.json"))
-    return made
+            write_whole(cache / SUMMARY, summary(finished, store.folder / f"{finished.name}.json"))
+    return finished
 
 
 def measure(
@@ -113,7 +116,10 @@ def measure(
     quick: bool,
     workloads: Path = suites.WORKLOADS,
 ) -> Suite:
-    """Run one round of a suite to whatever end; never raises for what the workload does."""
+    """Run one round of a suite, and return its outcome. A failure of the workload is an outcome, not an exception.
+
+    sampler: samples the sensors during the round, and receives the workload's phases.
+    """
     wanted = settings.benchmark
     effort = wanted.quick if quick else wanted.full
     environment = wanted.environments[name]
@@ -122,16 +128,16 @@ def measure(
         return _without("not measured", "missing", reason, 0.0, [])
     python = Path(settings.frameworks.folder) / environment / "bin/python"
     if not python.exists():
-        reason = f"{python} is not there: `salt-call --local state.apply frameworks` makes it"
+        reason = f"{python} is missing; run `salt-call --local state.apply frameworks`"
         return _without("failed", "missing", reason, 0.0, [])
     plan = suites.plan(name, python, wanted, effort, gpus=len(hardware.gpus), workloads=workloads)
-    # vLLM is measured with the settings that the service has
+    # measure vLLM with the same settings as its service
     environ = plan.environment | (settings.frameworks.vllm.settings if name == "vllm" else {})
     scratch = Path(tempfile.mkdtemp(prefix="vault-cube-bench-"))
     try:
         with sampler:
 
-            def heard(line: str) -> None:
+            def take_message(line: str) -> None:
                 kind, _, text = line.partition(" ")
                 if kind == "phase":
                     sampler.phase(text.strip())
@@ -148,7 +154,7 @@ def measure(
                 plan.command,
                 process.environment_for(scratch, environ),
                 limit_s=effort.limits_s[name],
-                said=heard,
+                on_message=take_message,
                 watch=watch,
                 folder=scratch,
             )
@@ -189,7 +195,7 @@ def _without(status: Status, kind: str, reason: str, seconds: float, command: li
 def _result(
     settings: Settings,
     described: result.Machine,
-    found: dict[str, Suite],
+    outcomes: dict[str, Suite],
     names: Sequence[str],
     *,
     started: datetime,
@@ -198,20 +204,22 @@ def _result(
     forced: bool,
 ) -> Result:
     wanted = settings.benchmark
-    extra = criteria.derived(found, wanted)
-    verdicts = criteria.verdicts(found, extra, described, settings.target.accelerator, wanted)
-    notes = [f"{name}: not measured: {suite.reason}" for name, suite in found.items() if suite.status == "not measured"]
-    notes += [f"{name}: not reached" for name in names if name not in found]
+    extra = criteria.derived(outcomes, wanted)
+    verdicts = criteria.verdicts(outcomes, extra, described, settings.target.accelerator, wanted)
+    notes = [
+        f"{name}: not measured: {suite.reason}" for name, suite in outcomes.items() if suite.status == "not measured"
+    ]
+    notes += [f"{name}: not reached before the interruption" for name in names if name not in outcomes]
     if described.load[0] > wanted.quiet.load_per_core * described.cores:
         notes.append(f"noisy: load average {described.load[0]} on {described.cores} cores at the start")
     notes += [
-        f"{name} is {metric.median:.2f}, more than all there is: its ceiling was measured in a worse moment, "
-        f"measure again"
+        f"{name} is {metric.median:.2f}, more than its ceiling, which was measured under worse conditions: "
+        f"run the benchmark again"
         for name, metric in extra.items()
         if metric.median > 1
     ]
     if described.simulated:
-        notes.append("simulated: these GPUs are a test's")
+        notes.append("simulated: the GPUs come from the fake NVML of the tests")
     return Result(
         schema_version=1,
         name=f"benchmark-{started:%Y%m%dT%H%M%SZ}",
@@ -220,57 +228,59 @@ def _result(
         quick=quick,
         forced=forced,
         machine=described,
-        suites=found,
+        suites=outcomes,
         derived=dict(extra),
         verdicts=verdicts,
-        verdict=result.worst([one.said for one in verdicts]),
+        verdict=result.worst([verdict.said for verdict in verdicts]),
         notes=notes,
     )
 
 
 def _usual(store: Store, quick: bool) -> dict[str, float]:
-    """How long each suite took the last time with the same effort."""
-    for name in reversed(store.names()):
+    """Return the seconds of each suite in the last result of the same effort (quick or full)."""
+    for result_name in reversed(store.names()):
         try:
-            last = result.load(store.find(name))
+            last = result.load(store.find(result_name))
         except VaultCubeError:
             continue
         if last.quick == quick:
-            return {suite: one.seconds for suite, one in last.suites.items() if one.status == "measured"}
+            return {name: suite.seconds for name, suite in last.suites.items() if suite.status == "measured"}
     return {}
 
 
-def summary(made: Result, file: Path) -> dict[str, Any]:
-    """What the grain `gpu_benchmark` shows of a result; what was not measured is absent."""
-    ddp, vllm = made.suites.get("ddp"), made.suites.get("vllm")
-    found: dict[str, Any] = {}
+def summary(measured: Result, file: Path) -> dict[str, Any]:
+    """Return the summary of a result for the grain `gpu_benchmark`. Values that were not measured are absent."""
+    ddp, vllm = measured.suites.get("ddp"), measured.suites.get("vllm")
+    numbers: dict[str, Any] = {}
 
     def median(key: str, metric: result.Metric | None) -> None:
         if metric is not None:
-            found[key] = {"median": _short(metric.median), "low": _short(metric.low), "high": _short(metric.high)}
+            numbers[key] = {"median": _short(metric.median), "low": _short(metric.low), "high": _short(metric.high)}
 
     for model in ddp.workload.get("models", {}) if ddp else {}:
         median(f"ddp_{model}_efficiency", cast(Suite, ddp).metrics.get(f"{model}_efficiency"))
     if vllm:
         median("vllm_tokens_per_s", vllm.metrics.get("batch1_output"))
         median("vllm_saturated_tokens_per_s", vllm.metrics.get("saturated_output"))
-    if "tensorflow" in made.suites:
-        median("tensorflow_efficiency", made.suites["tensorflow"].metrics.get("efficiency"))
-    for name, metric in made.derived.items():
+    if "tensorflow" in measured.suites:
+        median("tensorflow_efficiency", measured.suites["tensorflow"].metrics.get("efficiency"))
+    for name, metric in measured.derived.items():
         median(name, metric)
-    shares = [one["utilisation"]["mean"] for one in ddp.sensors.values() if "utilisation" in one] if ddp else []
+    shares = (
+        [fields["utilisation"]["mean"] for fields in ddp.sensors.values() if "utilisation" in fields] if ddp else []
+    )
     if shares:
-        found["utilisation"] = _short(min(shares))
+        numbers["utilisation"] = _short(min(shares))
     return {
-        "verdict": made.verdict,
-        "accelerator": made.machine.accelerator,
-        "simulated": made.machine.simulated,
-        "quick": made.quick,
-        "started": made.started,
+        "verdict": measured.verdict,
+        "accelerator": measured.machine.accelerator,
+        "simulated": measured.machine.simulated,
+        "quick": measured.quick,
+        "started": measured.started,
         "file": str(file),
-        "verdicts": {one.name: one.said for one in made.verdicts},
-        "suites": {name: one.status for name, one in made.suites.items()},
-        **found,
+        "verdicts": {verdict.name: verdict.said for verdict in measured.verdicts},
+        "suites": {name: suite.status for name, suite in measured.suites.items()},
+        **numbers,
     }
 
 

@@ -1,8 +1,8 @@
-"""What the machine says of itself while a workload runs: GPUs through NVML, else the processor's own sensors.
+"""Sample sensors while a workload runs, and summarise the samples. Here are the CPU's sensors; GPUs: hardware.py.
 
-A reading is `{device: {field: value}}`; a field that a device lacks is absent. Fields: utilisation (0 to 1),
-memory_used_mib,
-power_w, temperature_c, clock_mhz, throttle (list of reasons), ecc_uncorrected, xids (list), problem (one line).
+A reading is `{device: {field: value}}`; a field for which a device has no sensor is absent. Fields: utilisation
+(0 to 1), memory_used_mib, power_w, temperature_c, clock_mhz, throttle (list of reasons), ecc_uncorrected, xids (list),
+problem (one line).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from vault_cube.bench.judge.interval import variation
 Reading = dict[str, dict[str, Any]]
 
 SETTLE_S = 1.0
-"""NVML's utilisation is an average over up to one second (nvml.h, nvmlUtilization_t): the first second is not
-steady."""
+"""Seconds to skip at the start of a phase: NVML's utilisation is an average over up to one second (nvml.h,
+nvmlUtilization_t), so the first second still contains the time before."""
 
 
 class Processor:
@@ -31,6 +31,7 @@ class Processor:
         self._throttled = self._throttle_count()
 
     def read(self) -> Reading:
+        """Return one reading of the CPU; its utilisation is the mean since the previous reading."""
         now, before = self._times(), self._before
         self._before = now
         busy, total = now[0] - before[0], now[1] - before[1]
@@ -45,19 +46,19 @@ class Processor:
         if clocks:
             reading["clock_mhz"] = statistics.fmean(clocks)
         throttled = self._throttle_count()
-        # a virtual machine has no such count: not known is not "never"
+        # virtual machines have no such counter: leave the field out, because an empty list would claim no throttling
         if throttled is not None:
             reading["throttle"] = ["cpu_thermal"] if throttled > (self._throttled or 0) else []
         self._throttled = throttled
         return {"cpu": reading}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing; the CPU's sensors hold no resources."""
 
     @staticmethod
     def _times() -> tuple[int, int]:
         words = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-        # idle and waiting for a disk are not busy; time stolen by a hypervisor's other guests is nobody's
+        # idle and iowait do not count as busy, nor does time stolen by other guests of a hypervisor
         idle, stolen = words[3] + words[4], words[7]
         return sum(words) - idle - stolen, sum(words)
 
@@ -68,19 +69,19 @@ class Processor:
 
 
 def _numbers(folder: str, pattern: str) -> list[float]:
-    found = []
+    values = []
     for file in Path(folder).glob(pattern):
         try:
-            found.append(float(file.read_text()))
+            values.append(float(file.read_text()))
         except (OSError, ValueError):
             continue
-    return found
+    return values
 
 
 class Sampler:
-    """Reads the sensors in a thread of its own, and remembers in which phase of the workload each reading fell.
+    """Reads the sensors in a thread, and records the workload's phase with each reading.
 
-    A context manager, entered once for every round of the workload.
+    A context manager, entered once per round of the workload. `problem` is the last reading's problem, or None.
     """
 
     def __init__(self, read: Callable[[], Reading], every_s: float) -> None:
@@ -91,7 +92,7 @@ class Sampler:
         self.problem: str | None = None
 
     def phase(self, name: str) -> None:
-        """The workload says that a phase begins; empty: it is over."""
+        """Record that a phase of the workload begins; an empty name ends the phase."""
         self._phase, self._since = name, time.monotonic()
 
     def __enter__(self) -> Sampler:
@@ -114,11 +115,11 @@ class Sampler:
             except Exception as err:
                 self.problem = f"{type(err).__name__}: {err}"[:200]
                 continue
-            self.problem = next((one["problem"] for one in reading.values() if one.get("problem")), None)
+            self.problem = next((fields["problem"] for fields in reading.values() if fields.get("problem")), None)
             self._readings.append((phase, since, reading))
 
     def summary(self, phase: str = "steady") -> dict[str, Any]:
-        """What was read in a phase, once it had settled, by device; a field that was never read is absent."""
+        """Return the statistics of a phase's readings by device, without its first second. Unread fields are absent."""
         chosen = [reading for name, since, reading in self._readings if name == phase and since >= SETTLE_S]
         devices = sorted({device for reading in chosen for device in reading})
         return {device: _summed([reading[device] for reading in chosen if device in reading]) for device in devices}
@@ -135,8 +136,10 @@ def _summed(readings: list[dict[str, Any]]) -> dict[str, Any]:
                 "most": max(values),
                 "variation": variation(values),
             }
-    told = [reading["throttle"] for reading in readings if "throttle" in reading]
-    if told:
-        reasons = sorted({reason for one in told for reason in one})
-        summed["throttle"] = {reason: sum(reason in one for one in told) / len(told) for reason in reasons}
+    throttle = [reading["throttle"] for reading in readings if "throttle" in reading]
+    if throttle:
+        reasons = sorted({reason for present in throttle for reason in present})
+        summed["throttle"] = {
+            reason: sum(reason in present for present in throttle) / len(throttle) for reason in reasons
+        }
     return summed

@@ -1,4 +1,4 @@
-"""The suites: which command runs each, in which environment."""
+"""The command line and the environment variables of each suite."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from vault_cube.settings.benchmark import Benchmark, Effort, Suite
 
 WORKLOADS = Path(__file__).resolve().parents[3] / "workloads"
-"""They lie beside the package, in a checkout as on a box."""
+"""Folder of the workload programs, beside the package in a checkout and on a box."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a suite is run."""
+    """A suite's command line, and the environment variables to add."""
 
     command: list[str]
     environment: dict[str, str]
@@ -23,7 +23,11 @@ class Plan:
 def plan(
     suite: Suite, python: Path, settings: Benchmark, effort: Effort, *, gpus: int, workloads: Path = WORKLOADS
 ) -> Plan:
-    """The command of a suite. python: of the suite's environment. gpus: how many there are, 0: it runs on the CPU."""
+    """Return the command of a suite.
+
+    python: interpreter of the suite's environment. effort: repeats and lengths. gpus: number of GPUs; 0 means CPU.
+    workloads: folder of the workload programs.
+    """
     timed = ["--repeats", f"{effort.repeats}", "--seconds", f"{effort.seconds:g}"]
     steady = ["--steady", f"{effort.steady_s:g}"]
     program = [str(python)]
@@ -43,9 +47,9 @@ def plan(
                 "--master-port",
                 f"{_free_port()}",
             ]
-            # one machine: no network card has a part in it, and a chroot may have none
-            lone = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-            return Plan([*program, *torchrun, str(workloads / "ddp.py"), *timed, *steady], lone)
+            # one machine needs no network interface but loopback, and a chroot may have no other
+            local = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+            return Plan([*program, *torchrun, str(workloads / "ddp.py"), *timed, *steady], local)
         case "tensorflow":
             return Plan([*program, str(workloads / "tensorflow_mirrored.py"), *timed, *steady], {})
         case "vllm":

@@ -1,4 +1,4 @@
-"""Is the box fit? One small function a question; each gives a verdict, what it saw, and what to do.
+"""Is the box fit? One small function per question; each gives a verdict, what it saw, and what to do.
 
 Everything is read first (`look`), so that a check is a plain function of what was seen: of the box (box.py), or of one
 GPU (storage.py, links.py, heat.py, use.py). A new question is a new function in a file's CHECKS.
@@ -12,9 +12,10 @@ from typing import Any
 
 from vault_cube.gpu.health import box, heat, links, storage, use
 from vault_cube.gpu.health.finding import FAULT, NOT_APPLICABLE, OK, ORDER, WARNING, BoxCheck, CardCheck, Finding, Seen
+from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
-from vault_cube.gpu.read import detail, facts, kernel_log, sampling
+from vault_cube.gpu.read import detail, facts, host, kernel_log, readings, sampling
 from vault_cube.gpu.read.host import Host
 
 CARD_CHECKS = (*storage.CHECKS, *links.CHECKS, *heat.CHECKS, *use.CHECKS)
@@ -37,7 +38,7 @@ def health(
     todo}], started (UTC), gpus (one line), simulated (only where it is).
     """
     seen = look(session, pillar, machine or Host(), window_s=window_s, load=load)
-    checks = [_accepted(one, seen.rules["accepted"]) for one in judge(seen)]
+    checks = [accepted(one, seen.rules["accepted"]) for one in judge(seen)]
     counts = {name: sum(one["verdict"] == name for one in checks) for name in ORDER}
     found = {
         "verdict": max((one["verdict"] for one in checks), key=ORDER.index),
@@ -53,6 +54,9 @@ def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s
     """Read all that the checks judge."""
     rules = pillar["gpu"]["health"]
     log = kernel_log.begin(machine)
+    # after a crash the XIDs that led to it are in the boot before
+    up = host.uptime_s(machine)
+    before = kernel_log.begin(machine, boot=-1) if up is not None and up < rules["xid_hours"] * 3600 else None
     versions, cards = facts.versions(session, machine), []
     masks: dict[int, list[int]] = {}
     loaded: dict[int, dict[str, Any]] = {}
@@ -63,8 +67,9 @@ def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s
             try:
                 masks = sampling.throttle_masks(session, well, window_s or rules["window_s"])
             except NvmlProblem:
-                # one of them went meanwhile: asked again one by one, it shows which
+                # one of them went in that time: asked again one by one, it shows which
                 cards = detail.details(session)
+            cards = _twice(session, machine, cards)
             if load:
                 from vault_cube.gpu.read.load import under_load
 
@@ -73,13 +78,31 @@ def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s
             versions |= {"problem": str(err), "problem_kind": err.problem.kind}
     if session.simulated:
         versions["simulated"] = True
-    return Seen(pillar, machine, time.time(), versions, cards, masks, kernel_log.xids(log), loaded)
+    now, xids = time.time(), kernel_log.xids(log)
+    return Seen(pillar, machine, now, versions, cards, masks, xids, kernel_log.xids(before), loaded)
+
+
+def _twice(session: Session, machine: Host, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Look again for processes that are gone: one that ended between two readings is none that was left over."""
+    if all(host.process(machine, one["pid"]) for card in cards for one in card.get("processes", ())):
+        return cards
+    held = {answer["index"]: answer.get("processes", []) for answer in session.each(_processes)}
+    return [
+        {**card, "processes": [one for one in card["processes"] if one in held.get(card["index"], [])]}
+        if "processes" in card
+        else card
+        for card in cards
+    ]
+
+
+def _processes(device: Device) -> dict[str, Any]:
+    return readings.present(processes=readings.processes(device))
 
 
 def judge(
     seen: Seen, of_box: Sequence[BoxCheck] = box.CHECKS, of_card: Sequence[CardCheck] = CARD_CHECKS
 ) -> Iterator[dict[str, Any]]:
-    """Each check's finding: of the box first, then GPU by GPU; one that does not answer is asked nothing more."""
+    """Each check's finding: of the box first, then GPU by GPU; one that does not answer is judged by that alone."""
     for check in of_box:
         yield _said(check, None, _asked(check, seen))
     for card in seen.cards:
@@ -113,11 +136,20 @@ def _said(check: BoxCheck | CardCheck, gpu: int | None, found: Finding) -> dict[
     return {name: value for name, value in said.items() if value not in (None, "")}
 
 
-def _accepted(one: dict[str, Any], accepted: Mapping[str, str]) -> dict[str, Any]:
-    reason = accepted.get(one["check"])
-    if reason is None or one["verdict"] not in (WARNING, FAULT):
+def accepted(one: dict[str, Any], reasons: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply the pillar's acceptances to a finding: an accepted warning is ok, a fault only with `faults: true`.
+
+    reasons: pillar gpu:health:accepted, check → reason, or {reason, gpus, faults}.
+    """
+    entry = reasons.get(one["check"])
+    if isinstance(entry, str):
+        entry = {"reason": entry}
+    if entry is None or one["verdict"] not in (WARNING, FAULT):
         return one
-    return {**one, "verdict": OK, "evidence": f"{one['evidence']} (accepted: {reason})"}
+    elsewhere = entry.get("gpus") is not None and one.get("gpu") not in entry["gpus"]
+    if elsewhere or (one["verdict"] == FAULT and not entry.get("faults")):
+        return one
+    return {**one, "verdict": OK, "evidence": f"{one['evidence']} (accepted: {entry['reason']})"}
 
 
-__all__ = ["FAULT", "NOT_APPLICABLE", "OK", "WARNING", "health", "judge", "look", "names"]
+__all__ = ["FAULT", "NOT_APPLICABLE", "OK", "WARNING", "accepted", "health", "judge", "look", "names"]

@@ -22,7 +22,7 @@ def driver_answers(seen: Seen) -> Finding:
 
 
 def count(seen: Seen) -> Finding:
-    """Are there as many GPUs as the pillar says, and do all of the PCI bus answer?"""
+    """Are there as many GPUs as the pillar says, and does the driver list all of the PCI bus?"""
     bus, wanted = host.pci_gpus(seen.machine), seen.pillar["driver"]["gates"]["gpus"]
     found = len(seen.cards)
     if len(bus) > found:
@@ -46,6 +46,26 @@ def count(seen: Seen) -> Finding:
     )
 
 
+def one_uuid_each(seen: Seen) -> Finding:
+    """Has every GPU a UUID of its own? Containers, CUDA and metrics tell the GPUs apart by it."""
+    owners: dict[str, list[int]] = {}
+    for card in seen.answering:
+        if "uuid" in card:
+            owners.setdefault(card["uuid"], []).append(card["index"])
+    if not owners:
+        return lacking("no GPU gives its UUID")
+    shared = [indices for indices in owners.values() if len(indices) > 1]
+    if not shared:
+        return ok(f"{len(owners)} UUIDs")
+    said = "; ".join(f"GPU {', '.join(map(str, indices))} have one UUID" for indices in shared)
+    return Finding(WARNING, said, "`nvidia-smi -L`; a flashed VBIOS or inforom: ask the cards' vendor")
+
+
+def is_model(name: str, wanted: str) -> bool:
+    """Whether a GPU's name ends with the model's words: an RTX 5090 D, a Laptop GPU, an H200 NVL are other models."""
+    return name == wanted or name.endswith(f" {wanted}")
+
+
 def model(seen: Seen) -> Finding:
     """Is every GPU the model that the pillar names?"""
     wanted, cards = seen.pillar["gpu"]["model"], seen.answering
@@ -54,7 +74,7 @@ def model(seen: Seen) -> Finding:
     shown = short({"devices": cards})
     if wanted is None:
         return ok(shown)
-    wrong = [card for card in cards if wanted not in card.get("name", "")]
+    wrong = [card for card in cards if not is_model(card.get("name", ""), wanted)]
     if not wrong:
         return ok(shown)
     names = ", ".join(f"GPU {card['index']} is {card.get('name', 'without a name')}" for card in wrong)
@@ -91,30 +111,49 @@ def one_vbios(seen: Seen) -> Finding:
 
 
 def versions_agree(seen: Seen) -> Finding:
-    """Are library and kernel module of one version, and of the branch that the pillar names?"""
-    module, library = seen.facts.get("kernel_module_version"), seen.facts.get("driver_version")
-    if library is None:
+    """Are kernel module, library and firmware of one version, and of the branch that the pillar names?"""
+    module, driver = seen.facts.get("kernel_module_version"), seen.facts.get("driver_version")
+    if driver is None:
         return lacking("the driver does not answer")
-    if module is not None and module != library:
+    # NVML's own version is that of its interface, a dot, and that of the library: 13.580.95.05
+    library = seen.facts.get("nvml_version", "").partition(".")[2] or driver
+    loaded = module or driver
+    if loaded != library:
         return Finding(
-            FAULT, f"kernel module {module}, library {library}", "reboot, so that the kernel loads the installed driver"
+            FAULT,
+            f"kernel module {loaded}, library {library}",
+            "reboot, so that the kernel loads the installed driver",
         )
-    wanted, branch = seen.pillar["driver"]["branch"], library.split(".")[0]
+    firmware = {card["gsp_firmware"] for card in seen.answering if "gsp_firmware" in card} - {driver}
+    if firmware:
+        return Finding(
+            WARNING, f"driver {driver}, firmware {', '.join(sorted(firmware))}", "install the driver's packages again"
+        )
+    wanted, branch = seen.pillar["driver"]["branch"], driver.split(".")[0]
     if wanted and branch != wanted:
         return Finding(
             WARNING,
-            f"driver {library} is not of branch {wanted} (driver:branch)",
+            f"driver {driver} is not of branch {wanted} (driver:branch)",
             "`salt-call --local state.apply driver`",
         )
-    return ok(f"{library}" + ("" if module else ", kernel module not told"))
+    return ok(f"{driver}" + ("" if module else ", kernel module not shown"))
 
 
 def kernel_modules(seen: Seen) -> Finding:
-    """Do the kernel modules fit the GPUs? Blackwell runs on the open ones only, and on branch 570 and newer."""
+    """Are the kernel modules loaded, and do they fit the GPUs?
+
+    Blackwell runs on the open ones only, and on branch 570 and newer. CUDA does not start without nvidia_uvm.
+    """
     flavour = seen.facts.get("kernel_module")
     families = {card["family"].removesuffix("-lovelace") for card in seen.answering if "family" in card}
     if flavour is None:
         return lacking("no kernel module is loaded")
+    loaded = host.loaded_modules(seen.machine)
+    # beside another driver it may not load: `nobody else` finds that
+    if "nvidia" in loaded and not loaded & {"nvidia_uvm", "nouveau", "nova_core"}:
+        return Finding(
+            FAULT, "nvidia_uvm is not loaded: CUDA cannot start", "`modprobe nvidia_uvm`; name it in driver:load"
+        )
     if flavour != "open" and families & OPEN_ONLY:
         return Finding(
             FAULT,
@@ -129,6 +168,19 @@ def kernel_modules(seen: Seen) -> Finding:
     if wanted and wanted != flavour:
         return Finding(WARNING, f"{flavour}, the pillar says {wanted}", "`salt-call --local state.apply driver`")
     return ok(flavour)
+
+
+def device_files(seen: Seen) -> Finding:
+    """Can programs open the GPUs? CUDA reads and writes /dev/nvidiactl, /dev/nvidia-uvm and /dev/nvidiaN."""
+    minors = [card["minor"] for card in seen.answering if "minor" in card]
+    if not minors or "kernel_module" not in seen.facts or not (seen.machine.root / "dev/nvidiactl").exists():
+        return lacking("no device files of the driver here")
+    wrong = host.device_files(seen.machine, minors)
+    if not wrong:
+        return ok(f"/dev/nvidiactl, /dev/nvidia-uvm and {len(minors)} more")
+    verdict = FAULT if any("missing" in words for words in wrong.values()) else WARNING
+    said = ", ".join(f"{path} {words}" for path, words in wrong.items())
+    return Finding(verdict, said, "`nvidia-modprobe -c0 -u` makes them; modes: NVreg_DeviceFileMode, udev rules")
 
 
 def nobody_else(seen: Seen) -> Finding:
@@ -202,6 +254,6 @@ def containers(seen: Seen) -> Finding:
 
 
 CHECKS = (
-    driver_answers, count, model, memory, one_vbios, versions_agree, kernel_modules, nobody_else, secure_boot,
-    peer_path, containers,
+    driver_answers, count, one_uuid_each, model, memory, one_vbios, versions_agree, kernel_modules, device_files,
+    nobody_else, secure_boot, peer_path, containers,
 )  # fmt: skip

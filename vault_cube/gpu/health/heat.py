@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, lacking, ok
+from vault_cube.gpu.nvml import failures
 from vault_cube.gpu.read import throttle
 
 COOL = "airflow, dust, fans, room; gpu.stress shows how it behaves"
 
 
 def temperature(card: Card, seen: Seen) -> Finding:
-    """Is it too warm? The card's own limits count where they are lower than the pillar's."""
+    """Is it too warm? The card's own limits count if they are lower than the pillar's."""
     now, limits, rules = card.get("temperature_c"), card.get("thresholds_c", {}), seen.rules["celsius"]
     if now is None:
-        return lacking("the driver does not tell")
-    most = limits.get("gpu_max_c") or now + card.get("margin_c", 999)
-    # a cold card without any margin is a driver's slip (so says gpud, components/accelerator/nvidia/temperature)
-    warning = min(rules["warning"], most) if most >= 60 else rules["warning"]
+        dropped = [f"{name} gave {value}" for name, value in card.get("implausible", {}).items() if "Temp" in name]
+        evidence = "the driver gives no temperature" + (f" ({', '.join(dropped)})" if dropped else "")
+        return Finding(
+            WARNING, evidence, "nothing protects this card from heat: choose a driver that gives it (driver:branch)"
+        )
+    margin = card.get("margin_c")
+    # without a limit of its own: where the distance to it says that it is. A card that is cold and has no margin has a
+    # driver that does not know it (gpud, components/accelerator/nvidia/temperature)
+    own = limits.get("gpu_max_c") or (now + margin if margin and margin > 0 else None)
+    warning = min(rules["warning"], own) if own and own >= 60 else rules["warning"]
     fault = min(rules["fault"], limits.get("slowdown_c") or 999)
     said, verdicts = [f"{now} °C (warning {warning}, fault {fault})"], [(now, warning, fault)]
+    if margin is not None and margin <= 0 and now >= rules["margin_from"]:
+        said.append(f"margin {margin} °C")
+        verdicts.append((-margin, 0, -rules["margin_fault"]))
     memory, limit = card.get("memory_temperature_c"), limits.get("memory_max_c")
     if memory is not None:
         said.append(f"memory {memory} °C" + (f" (limit {limit})" if limit else ""))
@@ -31,11 +41,17 @@ def temperature(card: Card, seen: Seen) -> Finding:
 
 
 def fan(card: Card, seen: Seen) -> Finding:
-    """Do the fans turn when they should? Many cards stop them while they are cool."""
-    speeds, now, warm = card.get("fan_percent"), card.get("temperature_c", 0), seen.rules["celsius"]["fan"]
+    """Does the card ask its fans to turn when they should? Many cards stop them while they are cool.
+
+    NVML gives the speed that is asked for: it cannot show a fan that is blocked (nvml.h, nvmlDeviceGetFanSpeed_v2).
+    """
+    speeds, now, warm = card.get("fan_percent"), card.get("temperature_c"), seen.rules["celsius"]["fan"]
     if not speeds:
         return lacking("no fan of its own, or the driver does not tell")
-    said = f"{', '.join(f'{speed} %' for speed in speeds)} at {now} °C"
+    said = ", ".join(f"{speed} %" for speed in speeds)
+    if now is None:
+        return lacking(f"{said}, and the driver gives no temperature")
+    said = f"{said} at {now} °C"
     if min(speeds) == 0 and now >= warm:
         return Finding(FAULT, said, "a fan stands still: stop the load, look for a cable in it, replace the card")
     if max(speeds) >= 100:
@@ -44,11 +60,14 @@ def fan(card: Card, seen: Seen) -> Finding:
 
 
 def power_cap(card: Card, seen: Seen) -> Finding:
-    """Is the power cap the one that the pillar chose, or the card's own?"""
+    """Is the power cap the one that the pillar chose, or the card's own, and does the card keep to it?"""
     limit, own = card.get("power_limit_w"), card.get("power", {}).get("limit_default_w")
-    chosen = seen.pillar["driver"]["power"]["limit_w"]
+    chosen, now = seen.pillar["driver"]["power"]["limit_w"], card.get("power_w")
     if limit is None:
         return lacking("the driver does not tell")
+    if now is not None and now > limit * (1 + seen.rules["power_over"]):
+        # github.com/NVIDIA/open-gpu-kernel-modules/issues/1287: the reading sticks there, and the card stays slow
+        return Finding(WARNING, f"draws {now:g} W at a cap of {limit:g} W", f"{failures.RESET}; if it stays: power off")
     wanted = chosen or own
     # above its own: somebody chose it, or a notebook shares its power
     if wanted is None or abs(limit - wanted) < 1 or (not chosen and limit > wanted):
@@ -82,21 +101,25 @@ def throttling(card: Card, seen: Seen) -> Finding:
     masks = seen.masks.get(card["index"])
     if not masks:
         return lacking("the driver does not tell")
-    shares, allowed = throttle.shares(masks), seen.rules["throttle_share"]
+    shares, allowed, longest = throttle.shares(masks), seen.rules["throttle_share"], seen.rules["held_down_s"]
     said = ", ".join(f"{name} {share:.0%}" for name, share in sorted(shares.items())) or "none"
-    held = {name: seconds for name, seconds in card.get("held_down_s", {}).items() if seconds and name == "thermal"}
+    held = {name: seconds for name, seconds in card.get("held_down_s", {}).items() if seconds > longest.get(name, 1e9)}
     said += f" of {len(masks)} samples" + "".join(f"; {name} {s:.0f} s since loading" for name, s in held.items())
     bad = {
         name: throttle.WEIGHT.get(name, "unknown")
         for name, share in shares.items()
         if share > allowed.get(name, 0) and throttle.WEIGHT.get(name, "unknown") not in ("idle", "chosen")
     }
-    if not bad:
-        return ok(said)
     todo = "; ".join(dict.fromkeys(throttle.TODO[name] for name in bad if name in throttle.TODO))
     if "fault" in bad.values():
         return Finding(FAULT, said, todo)
-    return Finding(WARNING, said, todo or "a reason that this list does not know, or a cap: see throttle_share")
+    if bad:
+        return Finding(WARNING, said, todo or "a reason that this list does not know, or a cap: see throttle_share")
+    if held:
+        return Finding(
+            WARNING, said, f"look at what it did then: {COOL}; power_brake: look at the supply and its cables"
+        )
+    return ok(said)
 
 
 def clocks(card: Card, seen: Seen) -> Finding:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+from vault_cube.gpu.health.box import is_model
 from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, busy, lacking, ok
+from vault_cube.gpu.nvml import failures
 from vault_cube.gpu.read import host
 
 RESEAT = "power off, reseat card and riser, look at the slot's BIOS settings; `pcie_aspm=off` where links drop"
@@ -60,28 +64,62 @@ def pcie_errors(card: Card, seen: Seen) -> Finding:
     said = ", ".join(
         [f"{pcie['replays']} replays"] * ("replays" in pcie) + [f"{n} {kind}" for kind, n in errors.items()]
     )
-    if errors.get("fatal", 0) or errors.get("nonfatal", 0):
-        return Finding(FAULT, said, RESEAT)
-    if pcie.get("replays", 0) > rules["pcie_replays"] or errors.get("correctable", 0) > rules["pcie_corrected"]:
-        limits = f"more than {rules['pcie_replays']} replays or {rules['pcie_corrected']} correctable"
-        return Finding(WARNING, f"{said}: {limits}", RESEAT)
+    loaded = seen.loaded.get(card["index"], {}).get("replays", 0)
+    if errors.get("fatal", 0):
+        return Finding(FAULT, f"{said} since boot", RESEAT)
+    if loaded > rules["pcie_replays_loaded"]:
+        return Finding(WARNING, f"{said}; {loaded} replays during the load (pcie_replays_loaded)", RESEAT)
+    if errors.get("nonfatal", 0):
+        return Finding(WARNING, f"{said} since boot", RESEAT)
+    # counted since the driver was loaded, which is not known: the time since boot stands for it
+    days = max(1.0, (host.uptime_s(seen.machine) or 0) / 86400)
+    limits = {"replays": rules["pcie_replays"] * days, "correctable": rules["pcie_corrected"] * days}
+    if pcie.get("replays", 0) > limits["replays"] or errors.get("correctable", 0) > limits["correctable"]:
+        limit = f"more than {limits['replays']:.0f} replays or {limits['correctable']:.0f} correctable in {days:.0f} d"
+        return Finding(WARNING, f"{said}: {limit}", RESEAT)
     return ok(said)
 
 
 def nvlink(card: Card, seen: Seen) -> Finding:
-    """Are all links up, and without errors?"""
+    """Are all links up that this card has, and without errors? A card with bridges has fewer than its chip."""
     links = card.get("nvlinks") or []
     up = [link for link in links if link["active"]]
     if not up:
         return lacking(f"none of {len(links)} is connected" if links else "no NVLink on this card")
-    errors = {name: sum(link.get("errors", {}).get(name, 0) for link in up) for name in ("replay", "recovery")}
-    errors["crc"] = sum(link.get("errors", {}).get(name, 0) for link in up for name in ("crc_flit", "crc_data"))
-    said = f"{len(up)} of {len(links)} up; " + ", ".join(f"{n} {name}" for name, n in errors.items())
-    if len(up) < len(links):
-        return Finding(FAULT, said, "reset the GPU; look at bridge, cables and connectors")
-    if any(errors.values()):
+    counted = [link["errors"] for link in up if "errors" in link]
+    errors = {name: [sum(link[c] for c in counters if c in link) for link in counted if link.keys() & set(counters)]
+              for name, counters in COUNTERS.items()}  # fmt: skip
+    sums = {name: sum(of_links) for name, of_links in errors.items() if of_links}
+    counts = ", ".join(f"{n} {name}" for name, n in sums.items()) or "error counters not available"
+    wanted = _links_wanted(card, seen)
+    said = f"{len(up)} of {len(links)} up; {counts}"
+    if len(up) < wanted:
+        return Finding(FAULT, f"{said}; {wanted} expected", f"{failures.RESET}; look at bridge, cables and connectors")
+    if any(sums.values()):
         return Finding(WARNING, said, "watch it; errors that grow ask for another bridge or cable")
     return ok(said)
+
+
+# cards in a PCIe slot, where bridges make the links; those on a board (SXM) have all of them
+BRIDGED = re.compile(r"PCIe|NVL\b|RTX|Quadro|TITAN|\bA(10|16|30|40)\b", re.IGNORECASE)
+COUNTERS = {"replay": ("replay",), "recovery": ("recovery",), "crc": ("crc_flit", "crc_data")}
+
+
+def _links_wanted(card: Card, seen: Seen) -> int:
+    """How many links have to be up.
+
+    What the pillar knows of the model; as many as on the other cards of the model, if bridges connect them; all of them
+    otherwise.
+    """
+    name, links = card.get("name", ""), card["nvlinks"]
+    known = [count for model, count in seen.rules["nvlinks"].items() if is_model(name, model)]
+    if known:
+        return int(min(known))
+    peers = {link["peer"] for link in links if "peer" in link}
+    if "gpu" in peers or (not peers and BRIDGED.search(name)):
+        siblings = [other for other in seen.answering if other.get("name") == name]
+        return max(len([link for link in other.get("nvlinks", ()) if link["active"]]) for other in siblings)
+    return len(links)
 
 
 CHECKS = (pcie_slot, pcie_link, pcie_errors, nvlink)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, lacking, ok
+from collections.abc import Mapping
 
-RESET = "stop what uses it, then `nvidia-smi --gpu-reset -i N`, or reboot"
+from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, lacking, ok
+from vault_cube.gpu.nvml.failures import RESET
 
 
 def ecc(card: Card, seen: Seen) -> Finding:
@@ -13,59 +14,85 @@ def ecc(card: Card, seen: Seen) -> Finding:
     if errors is None:
         return lacking("no ECC on this card")
     now, ever = errors.get("volatile", {}), errors.get("aggregate", {})
-    said = (
-        f"since loading {now.get('corrected', 0)} corrected, {now.get('uncorrected', 0)} uncorrected; "
-        f"ever {ever.get('corrected', 0)}, {ever.get('uncorrected', 0)}"
-    )
+    said = f"since loading {_counts(now)}; ever {_counts(ever)}"
     if now.get("uncorrected", 0):
-        return Finding(FAULT, said, f"results since then may be wrong: {RESET}; if it comes back, replace the card")
-    if ever.get("uncorrected", 0):
-        return Finding(WARNING, said, "burn it in (gpu.stress); if the number grows, replace the card")
+        return Finding(FAULT, said, f"results since then may be wrong: {RESET}; if it happens again, replace the card")
+    if card.get("sram_exceeded"):
+        return Finding(FAULT, f"{said}; SRAM: more uncorrected errors than NVIDIA allows", "replace the card")
     if now.get("corrected", 0) > seen.rules["ecc_corrected"]:
         return Finding(
             WARNING, f"{said}; > {seen.rules['ecc_corrected']} (ecc_corrected)", "watch it; burn it in: gpu.stress"
         )
+    # errors of an earlier life were dealt with: what they left behind is judged by `remapped rows`
     return ok(said)
 
 
+def _counts(errors: Mapping[str, int]) -> str:
+    return ", ".join(f"{errors[name]} {name}" for name in ("corrected", "uncorrected") if name in errors) or "unknown"
+
+
 def ecc_mode(card: Card, seen: Seen) -> Finding:
-    """Is ECC on, and is the mode the one that was asked for?"""
+    """Is ECC on, or off as the card ships, and is the mode the one that was asked for?"""
     mode, pending = card.get("ecc"), card.get("ecc_pending")
     if mode is None:
         return lacking("no ECC on this card")
     if pending and mode != pending:
         return Finding(WARNING, f"{mode}, {pending} after the next reset", RESET)
+    shipped = card.get("ecc_default") or ("disabled" if "GeForce" in card.get("name", "") else "enabled")
+    if mode == "disabled" and shipped == "disabled":
+        return ok("disabled, as this card ships")
     if mode == "disabled":
-        return Finding(WARNING, "disabled: memory errors stay unseen", "`nvidia-smi -e 1`, then reset or reboot")
+        return Finding(WARNING, "disabled: memory errors stay unseen", f"`nvidia-smi -e 1`, then {RESET}")
     return ok(mode)
 
 
+def inforom(card: Card, seen: Seen) -> Finding:
+    """Can the card's own memory for serial number, ECC counters and limits be read?"""
+    unreadable = card.get("inforom_corrupted")
+    if unreadable:
+        return Finding(
+            WARNING,
+            f"corrupted ({', '.join(dict.fromkeys(unreadable))})",
+            "counters of the card's life are lost: ask the vendor to replace it; it computes as before",
+        )
+    return ok(card["inforom"]) if "inforom" in card else lacking("this card tells of no inforom")
+
+
 def remapped_rows(card: Card, seen: Seen) -> Finding:
-    """Were rows of memory replaced (Ampere and newer)? Source: NVIDIA, "GPU Memory Error Management"."""
-    rows = card.get("remapped_rows")
+    """Were rows of memory replaced (Ampere and newer)? Source: NVIDIA, "GPU Memory Error Management".
+
+    A row that was replaced is no fault (gpud, components/accelerator/nvidia/remapped-rows): a full bank is.
+    """
+    rows, spare, most = card.get("remapped_rows"), card.get("spare_rows"), seen.rules["remapped_rows"]
     # a consumer card answers with zeros, too: that is no support
     if not rows or ("ecc_errors" not in card and not any(rows.values())):
         return lacking("this card remaps no rows")
     said = ", ".join(f"{count} {name}" for name, count in rows.items())
     if rows["failed"]:
         return Finding(FAULT, said, "the card has no spare rows there: replace it")
+    if rows["uncorrected"] >= most:
+        return Finding(
+            FAULT, f"{said}; {most} is the limit (remapped_rows)", "run NVIDIA's field diagnostic; replace it"
+        )
     if rows["pending"]:
         return Finding(WARNING, said, f"the row is replaced by a reset: {RESET}")
-    if rows["uncorrected"]:
-        return Finding(WARNING, said, "burn it in (gpu.stress); if the number grows, replace the card")
+    if spare and spare["none"]:
+        return Finding(WARNING, f"{said}; {spare['none']} bank(s) without a spare row", "burn it in (gpu.stress)")
     return ok(said)
 
 
 def retired_pages(card: Card, seen: Seen) -> Finding:
     """Were pages of memory taken out of use (before Ampere)? Source: NVIDIA, "Dynamic Page Retirement", RMA policy."""
-    pages = card.get("retired_pages")
+    pages, rules = card.get("retired_pages"), seen.rules["retired_pages"]
     if not pages:
         return lacking("this card retires no pages")
     said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in pages.items())
-    if pages.get("single_bit", 0) + pages.get("double_bit", 0) >= 60:
-        return Finding(FAULT, said, "replace the card: 60 retired pages are its limit")
+    if pages.get("single_bit", 0) + pages.get("double_bit", 0) >= rules["fault"]:
+        return Finding(FAULT, said, f"replace the card: {rules['fault']} retired pages are its limit")
     if pages.get("pending"):
         return Finding(WARNING, said, f"the page is taken out by a reset: {RESET}")
+    if pages.get("double_bit", 0) > rules["double_bit"]:
+        return Finding(WARNING, said, "if double bit still grows, replace the card; burn it in: gpu.stress")
     return ok(said)
 
 
@@ -79,4 +106,4 @@ def resizable_bar(card: Card, seen: Seen) -> Finding:
     return ok(f"{bar} MiB")
 
 
-CHECKS = (ecc, ecc_mode, remapped_rows, retired_pages, resizable_bar)
+CHECKS = (ecc, ecc_mode, inforom, remapped_rows, retired_pages, resizable_bar)

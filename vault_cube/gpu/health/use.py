@@ -1,13 +1,31 @@
-"""Checks of how a GPU is used and set, and of what the driver told of it."""
+"""Checks of how a GPU is used and set, and of what the driver reported about it."""
 
 from __future__ import annotations
 
-from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, lacking, ok
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vault_cube.gpu.health.finding import (
+    FAULT,
+    FULL_LOAD,
+    OK,
+    WARNING,
+    Card,
+    Finding,
+    Seen,
+    lacking,
+    latched,
+    ok,
+    rests,
+)  # fmt: skip
+from vault_cube.gpu.nvml.failures import RESET
 from vault_cube.gpu.read import host
+
+RECOVERY_CHANGED = 154
 
 
 def answers(card: Card, seen: Seen) -> Finding:
-    """Does the GPU answer every question that it can answer?"""
+    """Does the GPU answer, and each function that it has?"""
     if "problem" in card:
         from vault_cube.gpu.nvml.failures import TODO
 
@@ -16,22 +34,23 @@ def answers(card: Card, seen: Seen) -> Finding:
     errors = card.get("errors", {})
     if errors:
         said = ", ".join(f"{function}: {why}" for function, why in errors.items())
-        return Finding(WARNING, said, "`journalctl -k -g NVRM`; if it stays, reset the GPU")
+        return Finding(WARNING, said, f"`journalctl -k -g NVRM`; if it stays: {RESET}")
     missing = [name for name in ("name", "uuid", "memory_mib") if not card.get(name)]
     if missing:
         return Finding(WARNING, f"without {', '.join(missing)}", "install the driver's packages again")
-    return ok("all")
+    dropped = "".join(
+        f"; dropped as impossible: {name}: {value}" for name, value in card.get("implausible", {}).items()
+    )
+    return ok(f"all{dropped}")
 
 
 def _unclaimed(seen: Seen) -> str:
-    """XIDs of a device that no answering GPU has: a lost one does not tell its address any more."""
-    buses = [host.sysfs(card["pcie"]["bus_id"]) for card in seen.answering if "bus_id" in card.get("pcie", {})]
-    told = {
-        (one["bus_id"], one["xid"]): one["means"]
-        for one in seen.log or ()
-        if not any(bus.startswith(one["bus_id"]) for bus in buses)
+    """XIDs of a device that no answering GPU has: a lost one does not give its address any more."""
+    buses = {host.slot(card["pcie"]["bus_id"]) for card in seen.answering if "bus_id" in card.get("pcie", {})}
+    xids = {
+        (one["bus_id"], one["xid"]): one["means"] for one in seen.log or () if host.slot(one["bus_id"]) not in buses
     }
-    return "".join(f"; the log has XID {code} ({means}) at {bus}" for (bus, code), means in sorted(told.items()))
+    return "".join(f"; the log has XID {code} ({means}) at {bus}" for (bus, code), means in sorted(xids.items()))
 
 
 def recovery(card: Card, seen: Seen) -> Finding:
@@ -46,25 +65,71 @@ def recovery(card: Card, seen: Seen) -> Finding:
 
 
 def xids(card: Card, seen: Seen) -> Finding:
-    """Which XIDs has the kernel's log of this boot, and what do they mean?"""
+    """Which XIDs has the kernel's log of this boot, and of the one before, and what do they mean?"""
     if seen.log is None:
-        return lacking("the kernel's log may not be read: run it as root")
-    bus = host.sysfs(card["pcie"]["bus_id"]) if "bus_id" in card.get("pcie", {}) else ""
-    own = [one for one in seen.log if bus and bus.startswith(one["bus_id"])]
-    fresh = seen.rules["xid_hours"] * 3600
-    news = [one for one in own if one["weight"] == "fault" or seen.now - one["at"] < fresh]
-    if not news:
-        return ok(f"none, and {len(own)} old" if own else "none since boot")
-    by_code: dict[int, int] = {}
-    for one in news:
-        by_code[one["xid"]] = by_code.get(one["xid"], 0) + 1
-    means = {one["xid"]: one for one in news}
-    said = "; ".join(f"{code} ({means[code]['means']}) {times} times" for code, times in sorted(by_code.items()))
-    todo = "; ".join(dict.fromkeys(one["todo"] for one in means.values()))
+        return lacking("the kernel's log cannot be read: run it as root")
+    entry = seen.rules["accepted"].get("xids")
+    accepted = entry["xids"] if isinstance(entry, Mapping) else []
+    fresh = seen.now - seen.rules["xid_hours"] * 3600
+    own = _of_card(card, seen.log)
+    news = [one for one in own if one["weight"] == "fault" or one["at"] > fresh]
+    borne = [one for one in news if one["xid"] in accepted]
+    news = [one for one in news if one["xid"] not in accepted]
+    crash = [
+        one
+        for one in _of_card(card, seen.before or ())
+        if one["weight"] == "fault" and one["at"] > fresh and one["xid"] not in accepted
+    ]
+    said = _listed(news) + (f"; in the boot before: {_listed(crash)}" if crash else "")
+    said += f"; accepted: {_listed(borne)}" if borne else ""
+    todo = "; ".join(dict.fromkeys(one["todo"] for one in (*news, *crash)))
     weights = {one["weight"] for one in news}
     if "fault" in weights:
         return Finding(FAULT, said, todo)
-    return Finding(WARNING, said, todo) if "program" in weights else ok(said)
+    if weights & {"program", "warning"} or crash:
+        return Finding(WARNING, said, todo)
+    if not news:
+        said = (f"none, and {len(own) - len(borne)} old" if len(own) > len(borne) else "none since boot") + said
+    return Finding(OK, said)
+
+
+def _of_card(card: Card, log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    slot = host.slot(card.get("pcie", {}).get("bus_id", ""))
+    own = [one for one in log if slot and host.slot(one["bus_id"]) == slot]
+    # what the driver asks for to recover is what it asked for last
+    asked = [one for one in own if one["xid"] == RECOVERY_CHANGED]
+    return [one for one in own if one["xid"] != RECOVERY_CHANGED or one is asked[-1]]
+
+
+def _listed(xids: Sequence[Mapping[str, Any]]) -> str:
+    """XIDs by code and, with MIG, by instance: 79 (the GPU has fallen off the bus) 2 times."""
+    times: dict[tuple[int, str], int] = {}
+    for one in xids:
+        key = (one["xid"], one.get("instance", ""))
+        times[key] = times.get(key, 0) + 1
+    means = {one["xid"]: one["means"] for one in xids}
+    return "; ".join(
+        f"{code} ({means[code]}{f', {instance}' if instance else ''}) {number} times"
+        for (code, instance), number in sorted(times.items())
+    )
+
+
+def performance(card: Card, seen: Seen) -> Finding:
+    """Does a busy GPU work at the clocks of one that works?"""
+    share, state = card.get("utilisation"), card.get("performance_state")
+    if share is None:
+        return lacking("the driver does not tell")
+    clock = f" at {card['clock_mhz']} MHz" if "clock_mhz" in card else ""
+    said = f"{share:.0%} busy" + ("" if state is None else f", P{state}") + clock
+    if latched(card):
+        return Finding(
+            WARNING,
+            f"{said}, and no process uses it: its utilisation is stuck",
+            "start a CUDA program on it and end it (`layer.check frameworks` does): that frees the counter",
+        )
+    if share >= FULL_LOAD and rests(card):
+        return Finding(WARNING, f"{said}: it works at the clocks of a GPU at rest", f"end what runs on it; {RESET}")
+    return ok(said)
 
 
 def persistence(card: Card, seen: Seen) -> Finding:
@@ -96,7 +161,7 @@ def mig(card: Card, seen: Seen) -> Finding:
     if mode is None:
         return lacking("this card cannot be split")
     if pending and pending != mode:
-        return Finding(WARNING, f"{mode}, {pending} after the next reset", "reset the GPU or reboot")
+        return Finding(WARNING, f"{mode}, {pending} after the next reset", RESET)
     wanted = "enabled" if seen.pillar["gpu"]["mig"] else "disabled"
     if mode != wanted:
         return Finding(
@@ -107,7 +172,9 @@ def mig(card: Card, seen: Seen) -> Finding:
 
 def processes(card: Card, seen: Seen) -> Finding:
     """Who holds memory? What holds much outside a container or a service was mostly forgotten."""
-    holders, most = card.get("processes", ()), seen.rules["held_mib"]
+    holders, most = card.get("processes"), seen.rules["held_mib"]
+    if holders is None:
+        return lacking("the driver does not tell")
     said, loose, gone = [], [], []
     for one in holders:
         known = host.process(seen.machine, one["pid"])
@@ -121,12 +188,12 @@ def processes(card: Card, seen: Seen) -> Finding:
     if gone:
         return Finding(
             WARNING,
-            f"{', '.join(gone)}: no such process here",
-            "it ended badly or runs in another namespace: reset the GPU",
+            f"{', '.join(gone)}: no such process here, seen twice",
+            f"it runs in another PID namespace (look there), or ended badly and left its memory: {RESET}",
         )
     if loose:
         return Finding(WARNING, f"{', '.join(loose)} outside container and service", "end it, if nobody needs it")
     return ok(", ".join(said) or "nobody")
 
 
-CHECKS = (recovery, xids, persistence, compute_mode, mig, processes)
+CHECKS = (recovery, xids, performance, persistence, compute_mode, mig, processes)

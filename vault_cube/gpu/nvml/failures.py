@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,14 @@ class NvmlProblem(VaultCubeError):
         return NvmlProblem, (self.problem,)
 
 
-# not an error of the device: it has no such thing, the driver is too old to know of it, or we may not ask
+# also what a handle gives whose GPU is gone: nvml.h has no code of its own for that
+STALE = 2
+# only what is stored in the inforom is lost, the GPU computes
+CORRUPTED_INFOROM = 14
+# not an error of the device: it has no such thing, the driver is too old or too new for the function, or the caller
+# may not ask
 LACKING = {
-    2: "invalid argument",
+    STALE: "invalid argument",
     3: "not supported",
     4: "not permitted",
     6: "not found",
@@ -50,10 +57,12 @@ LACKING = {
     25: "the driver knows another version of the function",
     26: "the driver has dropped the function",
     27: "not ready",
+    CORRUPTED_INFOROM: "the inforom is corrupted",
 }
-# the device answers nothing more, whatever one asks
+# the device answers nothing more, whatever it is asked
 DEAD = {
     1: ("uninitialized", "NVML was closed"),
+    8: ("no power", "the card's external power cables are not connected properly"),
     9: ("no driver", "the driver was unloaded"),
     15: ("gpu lost", "GPU is lost: it has fallen off the bus"),
     16: ("reset required", "GPU requires a reset"),
@@ -64,15 +73,19 @@ ERRORS = {
     7: "the answer does not fit (insufficient size)",
     10: "time-out in the driver",
     11: "an interrupt problem",
-    14: "the inforom is corrupted",
     17: "the operating system refused",
     19: "in use",
     20: "not enough memory",
     999: "unknown error",
 }
+RESET = "stop the programs on the GPU, then `salt-call --local gpu.reset N`, or reboot"
+"""`nvidia-smi --gpu-reset` alone fails while nvidia-persistenced or our own services hold the GPU: gpu.reset stops and
+starts them (vault_cube/gpu/reset.py)."""
 TODO = {
-    "gpu lost": "cold boot (power off); if it comes back: reseat card and power connector, `journalctl -k -g NVRM`",
-    "reset required": "stop what uses it, then `nvidia-smi --gpu-reset -i N`, or reboot",
+    "gpu lost": "cold boot (power off); if it happens again: reseat card and power connector, `journalctl -k -g NVRM`",
+    "silent": f"`journalctl -k -g NVRM` says why; {RESET}; if it stays silent: power off and on, reseat the card",
+    "no power": "power off; plug the card's power connector in until it clicks, with one cable per connector",
+    "reset required": RESET,
     "no driver": "`modprobe nvidia`, then `journalctl -k -g NVRM` says why it does not load",
     "version mismatch": "reboot, so that the kernel loads the module of the installed driver",
     "hang": "`journalctl -k -g NVRM`; a process in state D keeps the driver: reboot",
@@ -84,6 +97,12 @@ def words(code: int) -> str:
     if code in DEAD:
         return DEAD[code][1]
     return LACKING.get(code) or ERRORS.get(code) or f"NVML error {code}"
+
+
+def silent(reasons: Sequence[str]) -> Problem:
+    """A GPU is listed and answers nothing useful. reasons: what its functions gave, in words."""
+    usual = Counter(reasons).most_common(1)[0][0] if reasons else "no answer"
+    return Problem("silent", f"it answers nothing useful ({usual})", TODO["silent"])
 
 
 def opening(code: int, root: Path = Path("/")) -> Problem:
@@ -133,6 +152,11 @@ def no_library(said: str) -> Problem:
 def hang(call: str, seconds: float) -> Problem:
     """The driver gave no answer in time. call: the function that was called."""
     return Problem("hang", f"the driver hangs: {call or 'NVML'} gave no answer within {seconds:g} s", TODO["hang"])
+
+
+def miscounted(count: int) -> Problem:
+    """NVML counts more GPUs than a machine can have."""
+    return Problem("unknown", f"NVML counts {count} GPUs", "`journalctl -k -g NVRM` says more; reboot")
 
 
 def crash(call: str, status: int) -> Problem:

@@ -1,49 +1,59 @@
-"""NVML in a child process with a time limit of its own: a driver that hangs or crashes costs an answer, not the caller.
+"""Questions to NVML with a time limit: a driver that hangs or crashes costs an answer, not the caller.
 
-The child is forked at the first question and lives until the session ends, so that asking again costs a fraction of a
-millisecond. Where it hangs it is killed; one in the kernel's state D cannot be, and is left behind.
+A child process (child.py) asks NVML. It is forked at the first question and lives until the session ends, so that
+asking again costs a fraction of a millisecond. The first hang of a session costs `answer_s`, all later ones together
+little more than `later_s`, however many GPUs hang: the GPUs that are left are tried at the same time, each by a child
+of its own. A child that the kernel keeps in state D cannot be killed, and is left behind.
 """
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import gc
-import mmap
-import os
-import resource
-import signal
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection, Pipe
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vault_cube.gpu.nvml import failures
-from vault_cube.gpu.nvml.device import Device, Nvml, absent
+from vault_cube.gpu.nvml.child import Child, Request
+from vault_cube.gpu.nvml.device import Nvml, absent
 from vault_cube.gpu.nvml.failures import NvmlProblem, Problem
 
 T = TypeVar("T")
 
-ANSWER_S = 10.0
-"""NVML answers in microseconds; without persistence it wakes each GPU first, which takes seconds."""
+ANSWER_S = 5.0
+"""NVML answers in microseconds; without persistence it first initialises each GPU, which takes seconds."""
+LATER_S = 1.0
+"""After the first hang the driver is known to be ill: the other GPUs, and later questions, get less time."""
+GRAIN_S = (1.5, 0.5)
+"""answer_s and later_s where every Salt command waits: 3 s at most, with the ends of the children."""
+CLOSE_S = 0.3
 
-NOTE_BYTES = 256
+
+class Hang(NamedTuple):
+    """A GPU that gave no answer."""
+
+    reason: str
+    at: float
+    """monotonic, in seconds"""
 
 
 class Session:
     """Questions to NVML. A context manager; nothing is opened before the first question, and nothing raises at start.
 
-    answer_s: seconds after which a driver that gave no answer hangs.
+    answer_s: seconds after which a driver that gave no answer hangs. later_s: the same after the first hang.
+    retry_s: seconds after which a GPU that hung is asked again; None: not in this session.
     A question is a function of a module, with arguments that can be pickled. Not for two threads at a time.
     """
 
-    def __init__(self, answer_s: float = ANSWER_S) -> None:
-        self.answer_s = answer_s
+    def __init__(self, answer_s: float = ANSWER_S, later_s: float = LATER_S, retry_s: float | None = None) -> None:
+        self.answer_s, self.later_s, self.retry_s = answer_s, min(later_s, answer_s), retry_s
         self.simulated = False
-        self._note = mmap.mmap(-1, NOTE_BYTES)
-        self._pid = 0
-        self._pipe: Connection[Any, Any] | None = None
-        self._hung: dict[int, str] = {}
+        self.generation = 0
+        """how many children this session has had: what one of them listened to, the next one does not"""
+        self._child: Child | None = None
+        self._hung: dict[int, Hang] = {}
+        self._driver_hung = False
+        self._stuck: list[Child] = []
 
     def __enter__(self) -> Session:
         return self
@@ -52,21 +62,30 @@ class Session:
         self.close()
 
     def __del__(self) -> None:
-        # one that was begun, and never asked
+        # a session that was begun, and never asked
         self.close()
 
+    @property
+    def _pid(self) -> int:
+        return self._child.pid if self._child else 0
+
     def begin(self) -> None:
-        """Have NVML opened by the child while the caller does something else; the first question waits for the rest."""
-        if self._pipe is None and not absent():
-            self._pipe = self._start(ahead=True)
+        """Have the child open NVML while the caller does something else; the first question waits for the rest."""
+        if self._child is None and not absent():
+            self._start(ahead=True)
 
     def close(self) -> None:
-        """End the child."""
-        if self._pipe:
-            self._pipe.close()
-            self._pipe = None
-        if self._pid:
-            self._reap(patience_s=0.5)
+        """End the child; a further question starts a new one."""
+        child, self._child = self._child, None
+        if child and not child.close(CLOSE_S):
+            self._stuck.append(child)
+        until = time.monotonic() + CLOSE_S
+        self._stuck = [child for child in self._stuck if child.reap(max(0.0, until - time.monotonic())) is None]
+
+    @property
+    def hung(self) -> frozenset[int]:
+        """The GPUs that hung when they were asked last."""
+        return frozenset(self._hung)
 
     def problem(self) -> Problem | None:
         """Why NVML does not answer, or nothing."""
@@ -77,155 +96,114 @@ class Session:
         return None
 
     def count(self) -> int:
-        """How many GPUs there are. Raises NvmlProblem."""
+        """How many GPUs the driver lists now. Raises NvmlProblem."""
         return self.ask(_count)
 
     def ask(self, question: Callable[..., T], *args: Any) -> T:
         """Ask something of NVML as a whole: `question(nvml, *args)` runs in the child. Raises NvmlProblem."""
-        return self._answer((question, None, args))  # type: ignore[no-any-return]
+        try:
+            answer: T = self._answer((question, None, args))
+        except NvmlProblem as err:
+            self._driver_hung |= err.problem.kind == "hang"
+            raise
+        self._driver_hung = False
+        return answer
 
     def each(self, question: Callable[..., dict[str, Any]], *args: Any) -> list[dict[str, Any]]:
         """Ask each GPU: `question(device, *args)` runs in the child, one GPU after the other.
 
-        Returns a dict a GPU: `index`, what the question gave, `problem` and `kind` when the GPU did not answer,
-        `errors` when parts of it did not. A GPU that hung is not asked again in this session. Raises NvmlProblem when
-        NVML itself does not answer.
+        Returns one dict per GPU: `index`, what the question gave, `problem` and `kind` if the GPU did not answer,
+        `errors` if parts of it did not, `implausible` if values were dropped that cannot be true, `inforom_corrupted`.
+        A GPU that hung is asked again after `retry_s`. Raises NvmlProblem if NVML itself does not answer.
         """
-        return [self._one(index, question, args) for index in range(self.count())]
+        answers, count = [], self.count()
+        for index in range(count):
+            healthy = set(range(count)) - set(self._hung)
+            answers.append(self._one(index, question, args))
+            if index in self._hung and index in healthy:
+                self._try_others([other for other in range(index + 1, count) if other in healthy], question, args)
+        return answers
 
     def _one(self, index: int, question: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> dict[str, Any]:
-        if index in self._hung:
-            return {"index": index, "kind": "hang", "problem": self._hung[index]}
+        if index in self._hung and not self._retried(index):
+            return {"index": index, "kind": "hang", "problem": self._hung[index].reason}
         try:
-            return {"index": index, **self._answer((question, index, args))}
+            answer = {"index": index, **self._answer((question, index, args))}
         except NvmlProblem as err:
             if err.problem.kind == "hang":
-                self._hung[index] = f"GPU {index}: {err.problem.said}"
+                self._note_hang(index, err.problem)
             return {"index": index, "kind": err.problem.kind, "problem": f"GPU {index}: {err.problem.said}"}
+        self._hung.pop(index, None)
+        return answer
 
-    def _answer(self, request: tuple[Any, ...]) -> Any:
-        if self._pipe is None:
-            # a machine without a driver is answered without a child
+    def _retried(self, index: int) -> bool:
+        """Whether a GPU that hung is asked again: not while the child that asked it is stuck in the kernel."""
+        self._stuck = [child for child in self._stuck if child.reap(0) is None]
+        since = time.monotonic() - self._hung[index].at
+        return self.retry_s is not None and since >= self.retry_s and not self._stuck
+
+    def _note_hang(self, index: int, problem: Problem) -> None:
+        self._hung[index] = Hang(f"GPU {index}: {problem.said}", time.monotonic())
+
+    def _try_others(self, indices: list[int], question: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """After a hang: ask the other GPUs at the same time, and note which of them hang, too."""
+        if len(indices) < 2:
+            return
+        # once here, so that not every child has to: it opens no library
+        import pynvml  # noqa: F401
+
+        trials = {index: Child() for index in indices}
+        for index, child in trials.items():
+            # one that has crashed already is left to the main child, which reports it
+            with contextlib.suppress(OSError):
+                child.send((question, index, args))
+        until = time.monotonic() + self.later_s
+        for index, child in trials.items():
+            if not child.ready(max(0.0, until - time.monotonic())):
+                self._note_hang(index, failures.hang(child.call(), self.later_s))
+            child.kill()
+        self._stuck += [child for child in trials.values() if child.reap(0.01) is None]
+
+    def _answer(self, request: Request) -> Any:
+        child = self._child
+        if child is None:
+            # a machine without NVIDIA's library is answered without a child
             if problem := absent():
                 raise NvmlProblem(problem)
-            self._pipe = self._start(ahead=False)
-        pipe = self._pipe
+            child = self._start(ahead=False)
+        limit = self.later_s if self._hung or self._driver_hung else self.answer_s
         try:
-            pipe.send(request)
-            if not pipe.poll(self.answer_s):
-                call = self._call()
-                self._end()
-                raise NvmlProblem(failures.hang(call, self.answer_s))
-            good, value, self.simulated = pipe.recv()
+            child.send(request)
+            if not child.ready(limit):
+                self._end(child)
+                raise NvmlProblem(failures.hang(child.call(), limit))
+            good, value, self.simulated = child.receive()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            call = self._call()
-            raise NvmlProblem(failures.crash(call, self._end())) from None
+            raise NvmlProblem(failures.crash(child.call(), self._end(child))) from None
         if not good:
             raise value
         return value
 
     def _call(self) -> str:
-        return bytes(self._note[:NOTE_BYTES]).rstrip(b"\0").decode()
+        return self._child.call() if self._child else ""
 
-    def _end(self) -> int:
-        """Kill the child; returns its wait status, 0 where it could not be had."""
-        if self._pipe:
-            self._pipe.close()
-            self._pipe = None
-        return self._reap(patience_s=0)
+    def _start(self, ahead: bool) -> Child:
+        self._child = Child(ahead)
+        self.generation += 1
+        return self._child
 
-    def _reap(self, patience_s: float) -> int:
-        until = time.monotonic() + patience_s
-        status = 0
-        for number in (0, signal.SIGKILL):
-            if number:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._pid, number)
-                until = time.monotonic() + 0.5
-            pid = 0
-            while True:
-                try:
-                    pid, status = os.waitpid(self._pid, os.WNOHANG)
-                except ChildProcessError:
-                    pid = self._pid
-                if pid or time.monotonic() >= until:
-                    break
-                time.sleep(0.002)
-            if pid:
-                break
-        self._pid = 0
-        return status
-
-    def _start(self, ahead: bool) -> Connection[Any, Any]:
-        ours, theirs = Pipe()
-        self._pid = os.fork()
-        if self._pid:
-            theirs.close()
-            return ours
-        try:
-            _let_go(theirs.fileno())
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            # collecting the parent's garbage would copy its memory
-            gc.disable()
-            # a library that crashes is told by us, in one line
-            faulthandler.disable()
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            _serve(theirs, self._calling, ahead)
-        finally:
-            os._exit(0)
-
-    def _calling(self, call: str) -> None:
-        said = call.encode()[:NOTE_BYTES]
-        self._note[:NOTE_BYTES] = said + bytes(NOTE_BYTES - len(said))
-
-
-def _let_go(kept: int) -> None:
-    """Close what the parent had open: a child that cannot be killed must keep no pipe or lock of anybody's open."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    limit = os.sysconf("SC_OPEN_MAX")
-    os.closerange(3, kept)
-    os.closerange(kept + 1, limit if limit > 0 else 1 << 20)
-
-
-def _serve(pipe: Connection[Any, Any], calling: Callable[[str], None], ahead: bool) -> None:
-    """Answer questions until the other end is closed. ahead: open NVML before the first one."""
-    nvml: Nvml | None = None
-    if ahead:
-        # why it does not open is told to the first question, which tries once more
-        with contextlib.suppress(NvmlProblem):
-            nvml = Nvml(calling)
-    while True:
-        try:
-            question, index, args = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            nvml = nvml or Nvml(calling)
-            value = question(nvml, *args) if index is None else _device(nvml.device(index), question, args)
-            answer = (True, value, nvml.simulated)
-        except Exception as err:
-            told = err if isinstance(err, NvmlProblem) else NvmlProblem(_unforeseen(question, err))
-            answer = (False, told, bool(nvml and nvml.simulated))
-        pipe.send(answer)
-
-
-def _device(device: Device, question: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> dict[str, Any]:
-    device.begin()
-    found = question(device, *args)
-    if device.problem:
-        found |= {"problem": device.problem, "kind": device.kind}
-    if device.errors:
-        found["errors"] = device.errors
-    return found
-
-
-def _unforeseen(question: Callable[..., Any], err: Exception) -> Problem:
-    said = f"{getattr(question, '__name__', 'a question')}: {type(err).__name__}: {err}"
-    return Problem("defect", said[:200], "this is a defect of Vault Cube: please report it with this line")
+    def _end(self, child: Child) -> int:
+        """Kill the child; returns its wait status, 0 if it could not be had."""
+        self._child = None
+        # one that crashed is gone, and its own status says how
+        status = child.reap(0.05)
+        if status is None:
+            child.kill()
+            status = child.reap(0.05)
+        if status is None:
+            self._stuck.append(child)
+        return status or 0
 
 
 def _count(nvml: Nvml) -> int:
-    return nvml.count
+    return nvml.counted()

@@ -1,7 +1,8 @@
 """Keep the PCIe links of some GPUs busy: a program of its own, standard library only, through the CUDA driver's API.
 
-Run as `copying.py SECONDS INDEX…`; prints one line `INDEX ready`, or `INDEX reason`, for each GPU. The functions are
-those of cuda.h (docs.nvidia.com/cuda/cuda-driver-api); the driver brings the library, no toolkit is needed.
+Run as `copying.py SECONDS NAME=BUS_ID…`; prints one line `NAME ready`, or `NAME reason`, for each GPU. CUDA numbers the
+GPUs that it sees in an order of its own, so that each is opened by its PCI address. The functions are those of cuda.h
+(docs.nvidia.com/cuda/cuda-driver-api); the driver brings the library, no toolkit is needed.
 """
 
 from __future__ import annotations
@@ -15,36 +16,36 @@ from collections.abc import Callable
 BYTES = 64 << 20
 
 
-def main(seconds: float, indices: list[int]) -> None:
-    # NVML's order; CUDA's own is fastest first
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+def main(seconds: float, gpus: dict[str, str]) -> None:
+    """Copy to the GPUs, name → PCI address, for so many seconds."""
+    # it could hide GPUs
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
         _checked(cuda, "cuInit", 0)
     except (OSError, RuntimeError) as err:
-        for index in indices:
-            print(index, err, flush=True)
+        for name in gpus:
+            print(name, err, flush=True)
         return
     copies: list[Callable[[], None]] = []
-    for index in indices:
+    for name, bus_id in gpus.items():
         try:
-            copies.append(_copier(cuda, index))
-            print(index, "ready", flush=True)
+            copies.append(_copier(cuda, bus_id))
+            print(name, "ready", flush=True)
         except RuntimeError as err:
-            print(index, err, flush=True)
+            print(name, err, flush=True)
     until = time.monotonic() + seconds
     while copies and time.monotonic() < until:
         for copy in copies:
             copy()
 
 
-def _copier(cuda: ctypes.CDLL, index: int) -> Callable[[], None]:
+def _copier(cuda: ctypes.CDLL, bus_id: str) -> Callable[[], None]:
     """Memory on both sides of a GPU's link, and the call that sends it over."""
     device, context = ctypes.c_int(), ctypes.c_void_p()
     here, there = ctypes.c_void_p(), ctypes.c_uint64()
     size = ctypes.c_size_t(BYTES)
-    _checked(cuda, "cuDeviceGet", ctypes.byref(device), index)
+    _checked(cuda, "cuDeviceGetByPCIBusId", ctypes.byref(device), ctypes.c_char_p(bus_id.encode()))
     _checked(cuda, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
     _checked(cuda, "cuCtxSetCurrent", context)
     # memory that the GPU fetches by itself: copies from ordinary memory wait for the processor
@@ -66,4 +67,4 @@ def _checked(cuda: ctypes.CDLL, function: str, *args: object) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), [int(one) for one in sys.argv[2:]])
+    main(float(sys.argv[1]), {name: bus_id for name, _, bus_id in (word.partition("=") for word in sys.argv[2:])})

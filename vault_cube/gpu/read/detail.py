@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from vault_cube.gpu.nvml.device import Device
@@ -17,21 +18,28 @@ RECOVERY = {
     6: "bus_reset", 7: "system_reboot",
 }  # fmt: skip
 RECOVERY_ACTION = 230  # nvml.h: NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
-# nvml.h: nvmlPerfPolicyType_t; how long the clocks were held down since the driver was loaded
+# How long the clocks were held down since the driver was loaded: nvml.h, nvmlPerfPolicyType_t, and as numbered fields,
+# in ns, NVML_FI_DEV_PERF_POLICY_… (74 to 79) and NVML_FI_DEV_CLOCKS_EVENT_REASON_… (269 to 271)
 POLICIES = {"power": 0, "thermal": 1, "sync_boost": 2, "board_limit": 3, "low_utilisation": 4, "reliability": 5}
+POLICY_FIELD = 74
+REASON_FIELDS = {"sw_thermal": 269, "hw_thermal": 270, "power_brake": 271}
+# nvml.h: NVML_FI_DEV_TEMPERATURE_…_TLIMIT, a threshold as a distance to where the clocks drop
+DISTANCES = {"shutdown_c": 193, "slowdown_c": 194, "gpu_max_c": 196}
+PEERS = {0: "gpu", 1: "processor", 2: "switch"}  # nvml.h: nvmlIntNvLinkDeviceType_t
 LINKS = 36  # nvml.h: NVML_NVLINK_MAX_LINKS
 LINK_ERRORS = {"replay": 0, "recovery": 1, "crc_flit": 2, "crc_data": 3}  # nvml.h: nvmlNvLinkErrorCounter_t
 
 
 def details(session: Session) -> list[dict[str, Any]]:
-    """One dict a GPU: identity as `facts` has it, the moment as `readings` has it, and
+    """One dict per GPU: identity as `facts` has it, the moment as `readings` has it, and
 
     minor, part_number, inforom, gsp_firmware, cores, memory_bus_bits, display_active, persistence and compute_mode
-    (words), memory_reserved_mib, bar1_mib, ecc_pending, ecc_errors {volatile, aggregate: {corrected, uncorrected}},
-    mig_pending, remapped_rows {corrected, uncorrected, pending, failed}, retired_pages {single_bit, double_bit,
-    pending}, power {limit_default_w, limit_min_w, limit_max_w, supply}, thresholds_c, margin_c, clocks_max_mhz,
-    clocks_chosen_mhz, clocks_default_mhz, clock_offsets_mhz, held_down_s {policy: seconds since the driver was
-    loaded}, pcie with generation_gpu, numa_node, nvlinks [{link, active, version, errors}], recovery.
+    (words), memory_reserved_mib, bar1_mib, ecc_pending, ecc_default, ecc_errors {volatile, aggregate: {corrected,
+    uncorrected}}, sram_exceeded, mig_pending, remapped_rows {corrected, uncorrected, pending, failed}, spare_rows {max,
+    high, partial, low, none: banks with so many}, retired_pages {single_bit, double_bit, pending}, power
+    {limit_default_w, limit_min_w, limit_max_w, supply}, thresholds_c, margin_c, clocks_max_mhz, clocks_chosen_mhz,
+    clocks_default_mhz, clock_offsets_mhz, held_down_s {policy: seconds since the driver was loaded}, pcie with
+    generation_gpu, numa_node, nvlinks [{link, active, version, peer (gpu or switch), errors}], recovery.
 
     What a GPU lacks is absent. Raises NvmlProblem.
     """
@@ -59,6 +67,8 @@ def _board(device: Device) -> dict[str, Any]:
     persistence, mode = ask("nvmlDeviceGetPersistenceMode"), ask("nvmlDeviceGetComputeMode")
     display, recovery = ask("nvmlDeviceGetDisplayActive"), readings.field(device, RECOVERY_ACTION)
     firmware = ask("nvmlDeviceGetGspFirmwareVersion")
+    # it gives no value: a corrupted inforom is kept in device.unreadable
+    ask("nvmlDeviceValidateInforom")
     return readings.present(
         minor=ask("nvmlDeviceGetMinorNumber"),
         part_number=ask("nvmlDeviceGetBoardPartNumber"),
@@ -77,7 +87,7 @@ def _board(device: Device) -> dict[str, Any]:
 def _memory(device: Device) -> dict[str, Any]:
     ask = device.ask
     bar, rows = ask("nvmlDeviceGetBAR1MemoryInfo"), ask("nvmlDeviceGetRemappedRows")
-    ecc, mig = ask("nvmlDeviceGetEccMode"), ask("nvmlDeviceGetMigMode")
+    ecc, mig, shipped = ask("nvmlDeviceGetEccMode"), ask("nvmlDeviceGetMigMode"), ask("nvmlDeviceGetDefaultEccMode")
     errors = {
         name: readings.present(
             corrected=ask("nvmlDeviceGetTotalEccErrors", 0, counter),
@@ -93,6 +103,9 @@ def _memory(device: Device) -> dict[str, Any]:
         memory_reserved_mib=None if reserved is None else reserved >> 20,
         bar1_mib=None if bar is None else bar.bar1Total >> 20,
         ecc_pending=None if ecc is None else facts.switch(ecc[1]),
+        ecc_default=None if shipped is None else facts.switch(shipped[0]),
+        sram_exceeded=_sram_exceeded(device),
+        spare_rows=_spare_rows(device),
         mig_pending=None if mig is None else facts.switch(mig[1]),
         ecc_errors={name: counts for name, counts in errors.items() if counts} or None,
         remapped_rows=None
@@ -102,6 +115,20 @@ def _memory(device: Device) -> dict[str, Any]:
     )
 
 
+def _sram_exceeded(device: Device) -> bool | None:
+    """Whether the SRAM had more uncorrected errors than NVIDIA allows (nvml.h, nvmlEccSramErrorStatus_t)."""
+    status = device.nvml.pynvml.c_nvmlEccSramErrorStatus_v1_t()
+    # pynvml hands it on as it is
+    code = device.ask("nvmlDeviceGetSramEccErrorStatus", ctypes.byref(status))
+    return None if code is None else bool(status.bThresholdExceeded)
+
+
+def _spare_rows(device: Device) -> dict[str, int] | None:
+    """Banks of memory by how many spare rows they have left."""
+    banks = device.ask("nvmlDeviceGetRowRemapperHistogram")
+    return None if banks is None else {name: getattr(banks, name) for name in ("max", "high", "partial", "low", "none")}
+
+
 def _power(device: Device) -> dict[str, Any]:
     ask = device.ask
     limits, default = (
@@ -109,8 +136,6 @@ def _power(device: Device) -> dict[str, Any]:
         ask("nvmlDeviceGetPowerManagementDefaultLimit"),
     )
     supply = ask("nvmlDeviceGetPowerSource")
-    thresholds = {name: ask("nvmlDeviceGetTemperatureThreshold", number) for name, number in THRESHOLDS.items()}
-    held = {name: ask("nvmlDeviceGetViolationStatus", number) for name, number in POLICIES.items()}
     power = readings.present(
         limit_default_w=None if default is None else default / 1000,
         limit_min_w=None if limits is None else limits[0] / 1000,
@@ -119,11 +144,35 @@ def _power(device: Device) -> dict[str, Any]:
     )
     return readings.present(
         power=power or None,
-        thresholds_c=readings.present(**thresholds) or None,
-        # newer cards tell how far it is to their limit, and not where that is
+        thresholds_c=_thresholds(device) or None,
+        # newer cards give the distance to their limit, and not where that is
         margin_c=ask("nvmlDeviceGetMarginTemperature"),
-        held_down_s={name: one.violationTime / 1e9 for name, one in held.items() if one is not None} or None,
+        held_down_s=_held_down(device) or None,
     )
+
+
+def _thresholds(device: Device) -> dict[str, int]:
+    """The card's own limits in °C; a card of a newer family has distances in their place."""
+    limits = {name: device.ask("nvmlDeviceGetTemperatureThreshold", number) for name, number in THRESHOLDS.items()}
+    margin, now = device.ask("nvmlDeviceGetMarginTemperature"), readings.temperature(device)
+    if margin is not None and now is not None:
+        for name, number in DISTANCES.items():
+            distance = readings.field(device, number) if limits[name] is None else None
+            limits[name] = limits[name] if distance is None else int(now + margin - distance)
+    return readings.present(**limits)
+
+
+def _held_down(device: Device) -> dict[str, float]:
+    held: dict[str, float | None] = {}
+    for name, policy in POLICIES.items():
+        nanoseconds = readings.field(device, POLICY_FIELD + policy)
+        if nanoseconds is None:
+            # drivers of CUDA 14 lack it
+            violation = device.ask("nvmlDeviceGetViolationStatus", policy)
+            nanoseconds = None if violation is None else violation.violationTime
+        held[name] = nanoseconds
+    held |= {name: readings.field(device, number) for name, number in REASON_FIELDS.items()}
+    return {name: nanoseconds / 1e9 for name, nanoseconds in held.items() if nanoseconds is not None}
 
 
 def _clocks(device: Device) -> dict[str, Any]:
@@ -158,7 +207,9 @@ def nvlinks(device: Device) -> list[dict[str, Any]]:
                 for name, number in LINK_ERRORS.items()
             }
             one |= readings.present(
-                version=device.ask("nvmlDeviceGetNvLinkVersion", link), errors=readings.present(**errors) or None
+                version=device.ask("nvmlDeviceGetNvLinkVersion", link),
+                peer=PEERS.get(device.ask("nvmlDeviceGetNvLinkRemoteDeviceType", link)),
+                errors=readings.present(**errors) or None,
             )
         found.append(one)
     return found

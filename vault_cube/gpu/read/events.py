@@ -1,65 +1,110 @@
-"""XIDs: what the driver tells while we listen, and what the kernel's log has of this boot."""
+"""XIDs: those that the driver reports while a session listens, and those in the kernel's log."""
 
 from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vault_cube.gpu.nvml.device import Nvml
+from vault_cube.gpu.nvml.failures import NvmlProblem
+from vault_cube.gpu.nvml.plausible import printable
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.xid import meaning
 
 XID_EVENT = 0x8  # nvml.h: nvmlEventTypeXidCriticalError
 
-# "NVRM: Xid (PCI:0000:01:00): 79, pid=1234, name=python, GPU has fallen off the bus."
-LINE = re.compile(r"NVRM: Xid \((?:PCI:)?(?P<bus>[0-9a-fA-F:.]+)\): (?P<code>\d+)(?:, (?P<rest>.*))?")
+ADDRESS = r"(?P<bus>[0-9a-fA-F]+:[0-9a-fA-F]+:[0-9a-fA-F]+)(?:\.[0-7])?"
+
+# "NVRM: Xid (PCI:0000:01:00): 79, pid=1234, name=python, GPU has fallen off the bus."; with MIG the address goes on,
+# "(PCI:0000:01:00 GPU-I:05 GPU-CI:02)". Source: open-gpu-kernel-modules, src/nvidia/src/kernel/gpu/rc/kernel_rc.c
+LINE = re.compile(rf"NVRM: Xid \((?:PCI:)?{ADDRESS}(?P<instance>[^)]*)\)[^:]*: (?P<code>\d+)(?:, (?P<rest>.*))?")
+# A card that fell off the bus, without an XID: "NVRM: GPU 0000:01:00.0: GPU has fallen off the bus.", and when the
+# driver starts, in three lines, "NVRM: The NVIDIA GPU 0000:01:00.0", …, "NVRM: fallen off the bus and is not responding
+# to commands." Source: the same, src/nvidia/arch/nvalloc/unix/src/osinit.c and osapi.c
+# Older drivers wrote "NVRM: GPU at 0000:01:00.0 has fallen off the bus."
+LOSS = re.compile(rf"NVRM: (?:.*?\b{ADDRESS}.*)?.*fallen off the bus", re.IGNORECASE)
+BEGINNING = re.compile(rf"NVRM: The NVIDIA GPU {ADDRESS}")
+NO_POWER = re.compile(rf"NVRM: GPU {ADDRESS}: .*necessary power cables")
+OFF_BUS, AUXILIARY_POWER = 79, 54
+"""The catalog's codes of what the driver writes without a code, too."""
 
 
 def listen(session: Session) -> bool:
-    """Begin to listen in this session; false where the driver tells nothing. Raises NvmlProblem."""
-    return session.ask(_listening)
+    """Begin to listen in this session; false if the driver reports nothing. Raises NvmlProblem.
+
+    A GPU that hung is listened to, too, unless that hangs.
+    """
+    try:
+        return session.ask(_listening, ())
+    except NvmlProblem as err:
+        if err.problem.kind != "hang" or not session.hung:
+            raise
+        return session.ask(_listening, tuple(session.hung))
 
 
 def xids(session: Session) -> list[dict[str, Any]]:
     """XIDs since the last call in this session; the first call begins to listen and returns none. Raises NvmlProblem.
 
-    Each {index (absent where the driver does not say), xid, weight, means, todo}.
+    Each {index (absent if the driver does not say it), xid, weight, means, todo}.
     """
     return [{**one, **_explained(one["xid"])} for one in session.ask(_heard)]
 
 
 def logged(lines: Iterable[str]) -> list[dict[str, Any]]:
-    """XIDs in lines of the kernel's log, oldest first: {bus_id, xid, said, weight, means, todo}."""
-    found = []
-    for line in lines:
-        match = LINE.search(line)
-        if match:
-            code = int(match["code"])
-            found.append(
-                {"bus_id": match["bus"].lower(), "xid": code, "said": (match["rest"] or "")[:200], **_explained(code)}
-            )
-    return found
+    """XIDs in lines of the kernel's log, oldest first: {bus_id, xid, said, weight, means, todo, instance (of MIG)}.
+
+    A card that fell off the bus without an XID counts as XID 79, one without its power cables as 54.
+    """
+    return [entry for _, entry in numbered(lines)]
 
 
-def _explained(code: int) -> dict[str, str]:
-    known = meaning(code)
+def numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same, each with the number of its line."""
+    beginning = ""
+    lost: set[str] = set()
+    # a record of several lines has its line ends escaped in /dev/kmsg
+    parts = ((number, part) for number, line in enumerate(lines) for part in re.split(r"\n|\\x0a", line))
+    for number, part in parts:
+        if match := LINE.search(part):
+            bus, code = match["bus"].lower(), int(match["code"])
+            # the driver repeats a loss in words after its XID
+            lost |= {bus} if code == OFF_BUS else set()
+            yield number, _entry(bus, code, match["rest"] or "", match["instance"].strip())
+        elif match := BEGINNING.search(part):
+            beginning = match["bus"].lower()
+        elif match := LOSS.search(part):
+            bus = (match["bus"] or beginning).lower()
+            if bus and bus not in lost:
+                yield number, _entry(bus, OFF_BUS, "fallen off the bus, in the log without an XID")
+            lost.discard(bus)
+        elif match := NO_POWER.search(part):
+            yield number, _entry(match["bus"].lower(), AUXILIARY_POWER, "power cables, in the log without an XID")
+
+
+def _entry(bus: str, code: int, text: str, instance: str = "") -> dict[str, Any]:
+    entry = {"bus_id": bus, "xid": code, "said": printable(text)[:200], **_explained(code, text)}
+    return entry | ({"instance": instance} if instance else {})
+
+
+def _explained(code: int, text: str = "") -> dict[str, str]:
+    known = meaning(code, text)
     return {"weight": known.weight, "means": known.means, "todo": known.todo}
 
 
-def _listening(nvml: Nvml) -> bool:
-    _heard(nvml)
+def _listening(nvml: Nvml, without: tuple[int, ...]) -> bool:
+    nvml.memory.setdefault("events", _registered(nvml, without))
     return nvml.memory["events"][0] is not None
 
 
 def _heard(nvml: Nvml) -> list[dict[str, Any]]:
     if "events" not in nvml.memory:
-        nvml.memory["events"] = _registered(nvml)
+        nvml.memory["events"] = _registered(nvml, ())
         return []
     events, handles = nvml.memory["events"]
     found = []
-    # without a time to wait: what is there, then "time-out"
+    # without a time to wait: the events that are there, then "time-out"
     while events is not None:
         try:
             event = nvml.pynvml.nvmlEventSetWait_v2(events, 0)
@@ -70,13 +115,14 @@ def _heard(nvml: Nvml) -> list[dict[str, Any]]:
     return found
 
 
-def _registered(nvml: Nvml) -> tuple[Any, list[Any]]:
+def _registered(nvml: Nvml, without: tuple[int, ...]) -> tuple[Any, list[Any]]:
     events, handles = nvml.ask("nvmlEventSetCreate"), []
     for index in range(nvml.count):
         device = nvml.device(index)
-        device.begin()
+        if index not in without:
+            device.begin()
         handles.append(device.handle)
-        if events is not None:
+        if events is not None and index not in without:
             device.ask("nvmlDeviceRegisterEvents", XID_EVENT, events)
     return events, handles
 

@@ -19,7 +19,7 @@ FAMILIES = {
 
 
 def facts(session: Session, machine: Host | None = None) -> dict[str, Any]:
-    """What is in the box; never raises: `problem` says in one line why it is empty.
+    """What is in the box. Never raises: `problem` says in one line what does not answer.
 
     count, devices [{index, name, uuid, serial, memory_mib, compute_capability, family, pcie {bus_id, generation_max,
     width_max}, vbios, ecc, mig}], driver_version, driver_branch, kernel_module (open or proprietary),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from vault_cube.gpu.nvml.plausible import printable
 
 NVIDIA = "0x10de"  # PCI vendor id, pcisig.com
 DISPLAY = ("0x0300", "0x0302")  # PCI class: VGA controller, 3D controller
@@ -58,9 +61,21 @@ def pci_gpus(machine: Host) -> list[dict[str, Any]]:
 
 
 def sysfs(bus_id: str) -> str:
-    """The name that sysfs gives a device, of the one that NVML gives: 00000000:11:00.0 → 0000:11:00.0."""
-    domain, _, rest = bus_id.lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"
+    """Return sysfs' name of a device, from NVML's: 00000000:11:00.0 → 0000:11:00.0. A text that is no address stays."""
+    domain, colon, rest = bus_id.lower().partition(":")
+    try:
+        return f"{int(domain, 16):04x}:{rest}" if colon else bus_id
+    except ValueError:
+        return bus_id
+
+
+def slot(bus_id: str) -> tuple[int, ...]:
+    """Return domain, bus and device of a PCI address, however it is written; empty for a text that is none.
+
+    NVML writes 00000000:01:00.0, sysfs 0000:01:00.0, the driver's log 0000:01:00.
+    """
+    match = re.fullmatch(r"([0-9a-f]+):([0-9a-f]+):([0-9a-f]+)(?:\.[0-7])?", bus_id.lower())
+    return tuple(int(part, 16) for part in match.groups()) if match else ()
 
 
 def aer(machine: Host, bus_id: str) -> dict[str, int]:
@@ -132,6 +147,39 @@ def secure_boot(machine: Host) -> bool | None:
     return None
 
 
+def uptime_s(machine: Host) -> float | None:
+    """How long the machine has been up, in seconds; None if the kernel does not say."""
+    text = (machine.text("/proc/uptime") or "").split()
+    try:
+        return float(text[0]) if text else None
+    except ValueError:
+        return None
+
+
+def amd(machine: Host) -> bool:
+    """Whether the processor is AMD's."""
+    return bool(re.search(r"^vendor_id\s*:\s*AuthenticAMD", machine.text("/proc/cpuinfo") or "", re.MULTILINE))
+
+
+def device_files(machine: Host, minors: Sequence[int]) -> dict[str, str]:
+    """What is wrong with the driver's device files, path → words; empty if all are there and anybody may use them.
+
+    minors: the GPUs' minor numbers. A machine without /dev/nvidiactl has none of them: that is the driver's matter.
+    """
+    if not (machine.root / "dev/nvidiactl").exists():
+        return {}
+    wrong = {}
+    for path in ("dev/nvidiactl", "dev/nvidia-uvm", *(f"dev/nvidia{minor}" for minor in minors)):
+        try:
+            mode = (machine.root / path).stat().st_mode
+        except OSError:
+            wrong[f"/{path}"] = "is missing"
+            continue
+        if mode & 0o006 != 0o006:
+            wrong[f"/{path}"] = f"has mode {mode & 0o777:o}"
+    return wrong
+
+
 def loaded_modules(machine: Host) -> set[str]:
     """Names of the loaded kernel modules."""
     return {line.split()[0] for line in (machine.text("/proc/modules") or "").splitlines() if line}
@@ -142,6 +190,8 @@ def process(machine: Host, pid: int) -> dict[str, str] | None:
     name = machine.text(f"/proc/{pid}/comm")
     if name is None:
         return None
+    # a process chooses its name: it must not draw lines in a table
+    name = printable(name)
     group = (machine.text(f"/proc/{pid}/cgroup") or "").splitlines()
     path = group[-1].rpartition(":")[2] if group else ""
     if re.search(r"docker|containerd|libpod|kubepods|crio|lxc", path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vault_cube.gpu.nvml import plausible
 from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import throttle
@@ -15,7 +16,7 @@ MEMORY_TEMPERATURE = 82  # nvml.h: NVML_FI_DEV_MEMORY_TEMP
 
 
 def readings(session: Session, *, full: bool = True) -> list[dict[str, Any]]:
-    """One dict a GPU, what it lacks left out. full: also what changes slowly. Raises NvmlProblem.
+    """One dict per GPU, without what it lacks. full: also what changes slowly. Raises NvmlProblem.
 
     index; utilisation (0 to 1); memory_used_mib; power_w; temperature_c; clock_mhz (SM); throttle (names of reasons),
     throttle_mask; ecc_uncorrected (since the driver was loaded). full adds memory_total_mib, memory_free_mib,
@@ -34,7 +35,7 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
     rates = ask("nvmlDeviceGetUtilizationRates")
     held = memory(device)
     power, mask = ask("nvmlDeviceGetPowerUsage"), throttle_mask(device)
-    if rates is not None:
+    if rates is not None and rates.gpu is not None:
         found["utilisation"] = rates.gpu / 100
     if held is not None:
         found["memory_used_mib"] = held.used >> 20
@@ -43,7 +44,7 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
     if mask is not None:
         found |= {"throttle": throttle.reasons(mask), "throttle_mask": mask}
     found |= present(
-        temperature_c=ask("nvmlDeviceGetTemperature", 0),
+        temperature_c=temperature(device),
         clock_mhz=ask("nvmlDeviceGetClockInfo", CLOCKS["sm"]),
         ecc_uncorrected=ask("nvmlDeviceGetTotalEccErrors", 1, 0),
     )
@@ -51,7 +52,7 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
         return found
     if held is not None:
         found |= {"memory_total_mib": held.total >> 20, "memory_free_mib": held.free >> 20}
-    if rates is not None:
+    if rates is not None and rates.memory is not None:
         found["memory_utilisation"] = rates.memory / 100
     limit, energy = ask("nvmlDeviceGetEnforcedPowerLimit"), ask("nvmlDeviceGetTotalEnergyConsumption")
     found |= present(
@@ -75,16 +76,22 @@ def reading(device: Device, full: bool) -> dict[str, Any]:
 
 
 def memory(device: Device) -> Any:
-    """Total, used and, from branch 510 on, reserved by the driver, in bytes: before that, used has it in it."""
+    """Total, used and, from branch 510 on, reserved by the driver, in bytes: before that, used includes it."""
     found = device.ask("nvmlDeviceGetMemoryInfo", MEMORY_V2)
-    return device.ask("nvmlDeviceGetMemoryInfo") if found is None else found
+    if found is None and "nvmlDeviceGetMemoryInfo" not in device.dropped:
+        found = device.ask("nvmlDeviceGetMemoryInfo")
+    return found
+
+
+def temperature(device: Device) -> int | None:
+    """The GPU's temperature in °C. Drivers of CUDA 14 lack the older function (NVML API, "Deprecation Notices")."""
+    celsius = device.first("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature", args=(0,))
+    return None if celsius is None else int(celsius)
 
 
 def throttle_mask(device: Device) -> int | None:
     """The mask of throttle reasons; drivers before 535 know it by its old name only."""
-    mask = device.ask("nvmlDeviceGetCurrentClocksEventReasons")
-    if mask is None and "nvmlDeviceGetCurrentClocksEventReasons" in device.lacks:
-        mask = device.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+    mask = device.first("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
     return None if mask is None else int(mask)
 
 
@@ -98,16 +105,20 @@ def fans(device: Device) -> list[int]:
     return [int(speed) for speed in speeds if speed is not None]
 
 
-def processes(device: Device) -> list[dict[str, Any]]:
-    """Who holds memory of a GPU: pid, memory_mib where the driver says it, kind compute or graphics."""
-    found = []
-    for kind in ("Compute", "Graphics"):
-        for one in device.ask(f"nvmlDeviceGet{kind}RunningProcesses") or []:
-            held = one.usedGpuMemory
-            found.append(
-                {"pid": int(one.pid), "kind": kind.lower(), **({} if held is None else {"memory_mib": held >> 20})}
-            )
-    return found
+def processes(device: Device) -> list[dict[str, Any]] | None:
+    """Who holds memory of a GPU: pid, memory_mib if the driver gives it, kind compute or graphics.
+
+    None if the driver does not know its processes: that is not the same as none.
+    """
+    kinds = {kind: device.ask(f"nvmlDeviceGet{kind}RunningProcesses") for kind in ("Compute", "Graphics")}
+    if all(held is None for held in kinds.values()):
+        return None
+    return [
+        {"pid": int(entry.pid), "kind": kind.lower()}
+        | present(memory_mib=None if entry.usedGpuMemory is None else entry.usedGpuMemory >> 20)
+        for kind, held in kinds.items()
+        for entry in held or []
+    ]
 
 
 def field(device: Device, number: int, scope: int = 0) -> int | float | None:
@@ -118,7 +129,8 @@ def field(device: Device, number: int, scope: int = 0) -> int | float | None:
     # nvml.h, nvmlValueType_t: which member of the union was set
     member = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
     name = member.get(values[0].valueType)
-    return None if name is None else getattr(values[0].value, name)
+    value = None if name is None else getattr(values[0].value, name)
+    return device.keep(f"field {number}", value, plausible.field(number, value))  # type: ignore[no-any-return]
 
 
 def _share(answer: Any) -> float | None:

@@ -9,6 +9,7 @@ from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import host
 from vault_cube.gpu.read.detail import nvlinks
+from vault_cube.gpu.read.facts import text
 from vault_cube.gpu.read.host import Host
 
 # nvml.h: nvmlGpuTopologyLevel_t, with the words of `nvidia-smi topo --matrix`
@@ -31,6 +32,8 @@ P2P = {
     6: "unknown",
 }
 
+NEAR = ("INT", "PIX", "PXB")
+"""Paths over which NCCL takes peer to peer by itself."""
 SWITCH = 2  # nvml.h: NVML_NVLINK_DEVICE_TYPE_SWITCH
 
 
@@ -51,33 +54,48 @@ def topology(session: Session, machine: Host | None = None) -> dict[str, Any]:
         if "bus_id" in card:
             near = {"numa_node": host.numa_node(machine, card["bus_id"]), "cpus": host.cpus(machine, card["bus_id"])}
             card |= {name: value for name, value in near.items() if value is not None}
-    found |= {"gpus": cards, "links": pairs, "nccl": nccl(pairs, len(cards))}
+    found |= {"gpus": cards, "links": pairs, "nccl": nccl(pairs, len(cards), amd=host.amd(machine))}
     used = {link["path"] for link in pairs.values() if "path" in link}
     found["legend"] = {name: words for name, words in PATHS.values() if name in used}
     if any("NV" in path for path in used):
         found["legend"]["NV#"] = "that many NVLinks"
     if not cards:
         found["problem"] = "the driver works and finds no GPU: `lspci -nn | grep 10de`"
+    lost = [card["problem"] for card in cards if "problem" in card]
+    if lost:
+        found["problem"] = "; ".join(lost)
     if session.simulated:
         found["simulated"] = True
     return found
 
 
-def nccl(links: dict[str, dict[str, Any]], gpus: int) -> dict[str, str]:
+def nccl(links: dict[str, dict[str, Any]], gpus: int, *, amd: bool = False) -> dict[str, str]:
     """What NCCL uses inside a box: the slowest of all pairs decides, a ring goes over each.
 
-    Source: NVIDIA, NCCL user guide, NCCL_P2P_DISABLE, NCCL_P2P_LEVEL, NCCL_SHM_DISABLE: P2P where the driver allows
-    it, else shared memory on the host. What it really took stands in its log: NCCL_DEBUG=INFO.
+    amd: whether the processor is AMD's. Sources: NCCL user guide, NCCL_P2P_DISABLE, NCCL_P2P_LEVEL, NCCL_SHM_DISABLE;
+    NCCL 5067397c, src/graph/paths.cc: P2P over NVLink, or over PCIe switches (PXB and nearer); past a host bridge of
+    the processor only on AMD with two GPUs or fewer; else shared memory. What it really took stands in its log:
+    NCCL_DEBUG=INFO.
     """
     if gpus < 2:
         return {"transport": "none", "why": "one GPU has no peer"}
     without = sorted(pair for pair, link in links.items() if not link.get("p2p"))
-    if not without:
-        over = "NVLink" if all(link.get("nvlinks") for link in links.values()) else "PCIe"
-        return {"transport": f"P2P over {over}", "why": "every pair of GPUs has peer to peer"}
-    reasons = {links[pair].get("read", "unknown") for pair in without}
-    why = f"no peer to peer between {', '.join(without)} ({', '.join(sorted(reasons))}): data goes through host memory"
-    return {"transport": "SHM", "why": why + "; leave NCCL_P2P_LEVEL unset, give containers shared memory (--ipc=host)"}
+    if without:
+        reasons = {links[pair].get("read", "unknown") for pair in without}
+        pairs = f"{', '.join(without)} ({', '.join(sorted(reasons))})"
+        why = f"no peer to peer between {pairs}: data goes through host memory"
+        advice = "leave NCCL_P2P_LEVEL unset, give containers shared memory (--ipc=host)"
+        return {"transport": "SHM", "why": f"{why}; {advice}"}
+    if all(link.get("nvlinks") for link in links.values()):
+        return {"transport": "P2P over NVLink", "why": "every pair of GPUs has NVLinks"}
+    far = sorted(pair for pair, link in links.items() if not link.get("nvlinks") and link.get("path") not in NEAR)
+    if far and not (amd and gpus <= 2):
+        paths = ", ".join(sorted({links[pair].get("path", "?") for pair in far}))
+        why = (
+            f"the path between {', '.join(far)} is {paths}: NCCL takes P2P up to PXB only; NCCL_P2P_LEVEL=SYS allows it"
+        )
+        return {"transport": "SHM", "why": f"{why} (compare both: all-reduce with and without)"}
+    return {"transport": "P2P over PCIe", "why": "every pair of GPUs has peer to peer that NCCL takes"}
 
 
 def _place(device: Device) -> dict[str, Any]:
@@ -85,7 +103,7 @@ def _place(device: Device) -> dict[str, Any]:
     node, links = device.ask("nvmlDeviceGetNumaNodeId"), [one for one in nvlinks(device) if one["active"]]
     found: dict[str, Any] = {"nvlinks": len(links)}
     if pci is not None:
-        found["bus_id"] = pci.busId.decode() if isinstance(pci.busId, bytes) else pci.busId
+        found["bus_id"] = text(pci.busId)
     return found | ({} if node is None else {"numa_node": node})
 
 

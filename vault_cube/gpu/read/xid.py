@@ -1,23 +1,29 @@
 """What an XID means, the driver's number for what went wrong with a GPU, and what to do.
 
 Source: NVIDIA, "Analyzing Xid Errors with the Xid Catalog": code, description, immediate action
-(docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html). The words are ours.
-A code that is not here is unused in that catalog, or newer than it.
+(docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html); for codes that it does not have yet the driver's own
+names (open-gpu-kernel-modules 595.45.04, src/common/sdk/nvidia/inc/nverror.h). The words are ours.
+A code that is not here is unused in both, or newer: that is a warning, since nobody knows what it means.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-Weight = Literal["told", "program", "fault"]
-"""told: for the record; program: a program failed, the GPU may be well; fault: unfit until something is done"""
+from vault_cube.gpu.nvml import failures
+
+Weight = Literal["told", "program", "warning", "fault"]
+"""told: for the record; program: a program failed, the GPU may be well; warning: the GPU goes on, and somebody has to
+look into it; fault: unfit until something is done"""
 
 RESTART = "start the program again; if it comes back with another program, too, burn the GPU in: gpu.stress"
-RESET = "stop what uses the GPU and reset it (`nvidia-smi --gpu-reset -i N`), or reboot; if it comes back, replace it"
+RESET = f"{failures.RESET}; if it happens again, replace the card"
 NOTHING = "nothing by itself; look for another XID beside it"
 BUS = "power off and on; then reseat card, riser and power connector; if it comes back elsewhere, replace the card"
-LINK = "reset the GPU; if it comes back, look at bridge, cables and connectors"
+LINK = f"{failures.RESET}; if it happens again, look at bridge, cables and connectors"
+SUPPORT = "watch the GPU, burn it in (gpu.stress); if it happens again, ask the card's vendor"
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,15 @@ XIDS: dict[int, Xid] = {
     **_group("106 107", "told", "a test message", NOTHING),
     109: Xid("fault", "the GPU did not change programs in time", RESET),
     110: Xid("fault", "security fault", RESET),
-    119: Xid("fault", "the GPU's system processor (GSP) does not answer", RESET + "; a newer driver may mend it"),
-    120: Xid("fault", "error in the GPU's system processor (GSP)", RESET + "; a newer driver may mend it"),
+    119: Xid("fault", "the GPU's system processor (GSP) does not answer", RESET + "; a newer driver may cure it"),
+    120: Xid("fault", "error in the GPU's system processor (GSP)", RESET + "; a newer driver may cure it"),
     121: Xid("told", "error on the chip-to-chip link, corrected", NOTHING),
     136: Xid("fault", "a link did not come up", LINK),
     137: Xid("program", "a program's illegal access over NVLink", RESTART),
     139: Xid("program", "exception in the optical flow engine", RESTART),
     140: Xid("fault", "an ECC error was not recovered from", RESET),
     141: Xid("told", "error on CUDA's fast path", NOTHING),
+    142: Xid("program", "exception in a video encoder", RESTART),
     143: Xid("fault", "the GPU did not initialise", RESET),
     **_group("144 145 146 147 148 149 150", "fault", "NVLink error", LINK),
     151: Xid("fault", "the keys of a confidential machine did not rotate", "restart the virtual machine"),
@@ -84,18 +91,42 @@ XIDS: dict[int, Xid] = {
     154: Xid("told", "the driver changed what it asks for to recover", "do what the check `recovery` says"),
     155: Xid("fault", "NVLink error, found by software", LINK),
     156: Xid("fault", "a resource was retired", RESET),
-    157: Xid("fault", "a resource could not be retired", RESET),
+    157: Xid("warning", "a resource could not be retired", SUPPORT),
     158: Xid("fault", "a time-out that the GPU does not survive", RESET),
     159: Xid("program", "error on the coherent bus", RESTART),
     **_group("160 161", "told", "a channel was retired", NOTHING),
+    **_group("162 163", "told", "power smoothing was switched on or off", NOTHING),
+    164: Xid("warning", "the circuit that smooths power is near the end of its life", SUPPORT),
+    165: Xid("warning", "the circuit that smooths power is at the end of its life", SUPPORT),
+    **_group("166 170", "fault", "error on an encrypted NVLink", LINK),
     167: Xid("fault", "a time-out on PCIe that the GPU does not survive", BUS),
     168: Xid("fault", "memory errors reduced what can be used", RESET),
     169: Xid("fault", "the GPU's security processor stopped", RESET),
     **_group("171 172", "fault", "uncorrectable memory error (beside XID 48)", RESET),
+    173: Xid("fault", "the chip-to-chip link failed", RESET),
+    174: Xid("program", "a program was ended because its channel was reset", RESTART),
+    175: Xid("fault", "error in the memory subsystem", RESET),
+    176: Xid("warning", "corrected errors on PCIe come too often", "`salt-call --local gpu.health load=True`; " + BUS),
 }  # fmt: skip
-UNKNOWN = Xid("told", "not in the catalog that this was made from", "look it up: docs.nvidia.com/deploy/xid-errors")
+UNKNOWN = Xid(
+    "warning", "not in the catalog that this table was made from", "look it up: docs.nvidia.com/deploy/xid-errors"
+)
+# "GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)": gpu.c, _gpuRecoveryActionName
+RECOVERY = re.compile(r"changed from .* to 0x(?P<action>[0-9a-fA-F]+)(?: \((?P<name>[^)]*)\))?")
 
 
-def meaning(code: int) -> Xid:
-    """What a code means; one that the catalog does not use says so."""
-    return XIDS.get(code, UNKNOWN)
+def meaning(code: int, text: str = "") -> Xid:
+    """Return what a code means. text: the rest of the log's line, which decides for XID 154."""
+    known = XIDS.get(code, UNKNOWN)
+    if code != 154:
+        return known
+    asked = RECOVERY.search(text)
+    if asked and int(asked["action"], 16) == 0:
+        return known
+    if asked:
+        action = asked["name"] or f"action 0x{asked['action']}"
+    elif "Required" in text:
+        action = text
+    else:
+        return known
+    return Xid("fault", f"the driver asks for: {action.strip().lower()}", RESET)

@@ -86,7 +86,8 @@ def topology(found: Mapping[str, Any]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", "* peer to peer   " + "   ".join(f"{name}: {text}" for name, text in found["legend"].items())]
-    return "\n".join([*lines, f"NCCL: {found['nccl']['transport']}; {found['nccl']['why']}"])
+    lines += [f"NCCL: {found['nccl']['transport']}; {found['nccl']['why']}"]
+    return "\n".join([*lines, *([found["problem"]] if "problem" in found else [])])
 
 
 def monitor(found: Mapping[str, Any]) -> str:

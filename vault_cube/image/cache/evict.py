@@ -1,4 +1,4 @@
-"""What the cache may take of the disk: the limit after each build, and all of it given back on request."""
+"""Free disk space: evict from the cache and the store after each build, or remove both on request."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ GIB = 1 << 30
 
 
 def limit(space: Workspace, keep_keys: Iterable[str]) -> list[str]:
-    """Hold layers and store within the pillar's `image:cache_gib` each; least recently used go first.
+    """Evict the least recently used entries until layers and store each take at most `image:cache_gib`.
 
-    Never the layers of `keep_keys`, and never a file that a lock of this checkout names. Returns what went.
+    Layers with a key in `keep_keys` and files that a lock of this checkout names are never evicted. Returns the evicted
+    layers, and the size of the evicted files, one per line.
     """
-    most = space.settings.image.cache_gib * GIB
-    gone = [f"layer {name}" for name in layer_cache.evict(space.layers, most, keep_keys)]
+    limit_bytes = space.settings.image.cache_gib * GIB
+    evicted = [f"layer {name}" for name in layer_cache.evict(space.layers, limit_bytes, keep_keys)]
     try:
         named = locked_files(space.checkout)
     except VaultCubeError as err:
-        # another target's lock: no reason to fail a build that is finished, nor to take away what it names
-        note(f"[yellow]{err}; until then the store keeps everything[/]")
-        return gone
-    freed = Store(space.store).evict(most, named)
-    return gone + ([f"{freed / GIB:.1f} GiB of files that no lock here names"] if freed else [])
+        # a damaged lock of another target must not fail this finished build; the files it names are unknown
+        note(f"[yellow]{err}; nothing is evicted from the store until then[/]")
+        return evicted
+    freed = Store(space.store).evict(limit_bytes, named)
+    return evicted + ([f"{freed / GIB:.1f} GiB of files that no lock of this checkout names"] if freed else [])
 
 
 def locked_files(checkout: Path) -> set[str]:
-    """The sha256 of every file that any lock of a checkout names."""
+    """Return the SHA-256 of all files that any lock of a checkout names. Raises VaultCubeError if a lock is damaged."""
     named: set[str] = set()
-    # the locks of builds that could not have what the checkout's name stand in build/
+    # builds that had to re-resolve have locks of their own in build/
     for file in [*(checkout / "locks").rglob("*.lock"), *checkout.glob("build/*/locks/**/*.lock")]:
         if file.name.startswith("python-"):
             named |= {wheel.sha256 for wheel in pylock.read(file)}
@@ -52,27 +53,27 @@ def locked_files(checkout: Path) -> set[str]:
 
 
 def clean(space: Workspace) -> list[str]:
-    """Remove layers, store and what dead builds left, of all targets. Returns what it freed, a line each.
+    """Remove the layers, the store and the scratch folders of all targets.
 
-    Raises VaultCubeError while a build uses them.
+    Returns the space freed, one line per folder. Raises VaultCubeError if a build is running.
     """
     work = space.cache / "work"
     sweep(work)
     running = sorted(lock.stem for lock in work.glob("*.lock"))
     if running:
-        raise VaultCubeError(f"{space.cache}: in use by {', '.join(running)}: wait for that build, or stop it")
+        raise VaultCubeError(f"{space.cache}: in use by {', '.join(running)}: wait for the build to end, or stop it")
     freed = []
     for what, folder in (("layers", space.layers), ("store", space.store), ("scratch", work)):
         if not folder.is_dir():
             continue
         size = _bytes(folder)
-        with step(f"{folder}: {size / GIB:.1f} GiB of {what} go"):
+        with step(f"{folder}: removing {size / GIB:.1f} GiB of {what}"):
             shutil.rmtree(folder)
         freed.append(f"{what}: {size / GIB:.1f} GiB freed ({folder})")
-    return freed or [f"{space.cache}: there is nothing"]
+    return freed or [f"{space.cache}: nothing to remove"]
 
 
 def _bytes(folder: Path) -> int:
-    """What a folder takes on the disk, bytes; a hard link counts once."""
+    """Return the disk space that a folder takes, in bytes; files with several hard links count once."""
     ran = subprocess.run(["du", "-s", "--block-size=1", folder], capture_output=True, text=True, check=False)
     return int(ran.stdout.split("\t")[0] or 0)

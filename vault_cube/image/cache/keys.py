@@ -1,7 +1,7 @@
-"""Layer keys: the sha256 of all that shapes a layer's bytes. Same key, same layer.
+"""Layer keys: the SHA-256 over everything that affects the bytes of a layer, so that equal keys mean equal layers.
 
-A key is made of the parent's key, the target, the pillar sections that the layer can see, the files of its states and
-of the code that those can run, its lock entries, the tools tree's key and the builder's own code.
+A key covers the parent's key, the target, the pillar sections that the layer can read, its state files and the code
+that they can run, its lock entries, the key of the tools tree, and the code of the builder.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from vault_cube.image.workspace import LAYERS, Workspace
 ROOT = "root"
 ORDER = (ROOT, *LAYERS)
 
-# the vendors' keys by repository (vendors.py)
+# the lock of the vendors' signing keys (vendors.py)
 KEYRINGS = "keyrings.lock"
 
-# what a layer's states see of the pillar: their own section and those below; the rest is kept from them at build time
+# the pillar sections that a layer's states can read: their own and those of lower layers; a build hides the others
 SECTIONS = {layer: ("target", "archive", *LAYERS[: number + 1]) for number, layer in enumerate(LAYERS)}
 SECTIONS["validation"] += ("image", "gpu", "benchmark")
 
-# the builder's code that shapes the bytes of a tree; the rest of it may change without a rebuild
+# the code that affects the bytes of a tree; changes to other code of the builder rebuild nothing
 BUILDER = "vault_cube/image/layers"
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key and what it was made of: input name → digest or value."""
+    """A key and its inputs: name -> digest or value."""
 
     key: str
     inputs: dict[str, str]
 
 
 def of(inputs: dict[str, str]) -> Key:
-    """The key of some inputs."""
+    """Compute the key of some inputs."""
     return Key(_digest(inputs), inputs)
 
 
@@ -59,7 +59,7 @@ def _file(path: Path, _mtime_ns: int, _size: int) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file of the checkout, and whether it is executable."""
+    """Compute a digest of a file's contents; `x` is appended if it is executable."""
     status = path.stat()
     return _file(path, status.st_mtime_ns, status.st_size)[:40] + ("x" if status.st_mode & 0o100 else "")
 
@@ -69,7 +69,7 @@ def _files(space: Workspace, files: Iterable[Path]) -> dict[str, str]:
 
 
 def places(space: Workspace, files: Iterable[Path]) -> dict[str, Path]:
-    """Files by their path in a checkout; a lock of this build's own stands where the checkout's would."""
+    """Return path in the checkout -> file; the build's own locks have the paths of the locks that they replace."""
     locks = space.lock_root
     return {
         str(
@@ -80,7 +80,7 @@ def places(space: Workspace, files: Iterable[Path]) -> dict[str, Path]:
 
 
 def tools_key(space: Workspace) -> Key:
-    """The key of the tools tree."""
+    """Compute the key of the tools tree."""
     return of(
         {
             "locks/tools.lock": _file_or_missing(space.tools_lock),
@@ -94,7 +94,7 @@ def _file_or_missing(path: Path) -> str:
 
 
 def layer_keys(space: Workspace) -> dict[str, Key]:
-    """The keys of the root and all layers, from the bottom up."""
+    """Compute the keys of the root tree and all layers, from the bottom up."""
     lock = AptLock.read(space.locks / "apt.lock")
     keys: dict[str, Key] = {}
     parent, uv = tools_key(space).key, version("uv")
@@ -118,21 +118,21 @@ def layer_keys(space: Workspace) -> dict[str, Key]:
 
 
 def visible_pillar(space: Workspace, layer: str) -> dict[str, Any]:
-    """The pillar as a layer's states see it while it is built."""
+    """Return the pillar sections that a layer's states can read while the layer is built."""
     return {name: space.pillar[name] for name in SECTIONS[layer] if name in space.pillar}
 
 
 def environment_locks(space: Workspace, layer: str) -> list[Path]:
-    """The locks of the Python environments that a layer makes, and of the vendors' keys that it installs."""
+    """List the locks of the Python environments and of the vendors' signing keys that a layer installs."""
     names = {ROOT: ["salt"], "frameworks": list(space.settings.frameworks.environments)}.get(layer, [])
-    found = [space.locks / f"python-{name}.lock" for name in names]
+    locks = [space.locks / f"python-{name}.lock" for name in names]
     if layer in ("driver", "runtime") and getattr(space.settings, layer).repositories:
-        found.append(space.locks / KEYRINGS)
-    return found
+        locks.append(space.locks / KEYRINGS)
+    return locks
 
 
 def staged_files(space: Workspace, layer: str) -> list[Path]:
-    """The files that are put before a layer's Salt: its states, those below it, and the code that they can run."""
+    """List the files that Salt can read while it builds a layer: states up to this layer, and the code they can run."""
     top = space.checkout
     below = LAYERS[: LAYERS.index(layer) + 1]
     states = [file for name in below for file in sources(top / "salt" / name) if _builds(file)]
@@ -144,29 +144,29 @@ def staged_files(space: Workspace, layer: str) -> list[Path]:
 
 
 def _builds(file: Path) -> bool:
-    """Whether a file of a layer's folder shapes the layer; what describes or checks it is carried only."""
+    """Return whether a file of a layer's folder affects the layer; documentation and checks do not."""
     return file.name != "README.md" and file.parent.name != "saltcheck-tests"
 
 
 def _code(top: Path, states: Sequence[Path]) -> set[Path]:
-    """The custom modules that state files name (`unit.enabled`, `salt['layer.check']`), and all that those import."""
+    """Find the custom modules that state files name (`unit.enabled`, `salt['layer.check']`), and all their imports."""
     named: set[str] = set()
     for file in states:
         if file.suffix == ".sls":
             named |= set(re.findall(r"\b(\w+)\.\w+", file.read_text()))
-    found: set[Path] = set()
+    modules: set[Path] = set()
     todo = [top / folder / f"{name}.py" for folder in ("_states", "_modules") for name in named]
     while todo:
         file = todo.pop()
-        if file in found or not file.is_file():
+        if file in modules or not file.is_file():
             continue
-        found.add(file)
+        modules.add(file)
         todo += _imports(top, file)
-    return found
+    return modules
 
 
 def _imports(top: Path, file: Path) -> list[Path]:
-    """The files of the package that a file imports, at whatever depth, and the custom modules that it calls."""
+    """List the files of this package that a file imports, and the custom modules that it calls."""
     status = file.stat()
     imported, called = _names(file, status.st_mtime_ns, status.st_size)
     files = []
@@ -180,7 +180,7 @@ def _imports(top: Path, file: Path) -> list[Path]:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """The statements below a node at whatever depth: no import stands inside an expression."""
+    """Yield all statements below a node, and skip expressions, which cannot contain imports."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
             yield child
@@ -189,7 +189,7 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
 
 @lru_cache(maxsize=4096)
 def _names(file: Path, _mtime_ns: int, _size: int) -> tuple[set[str], set[str]]:
-    """The modules that a file imports, and the custom modules that it calls through Salt."""
+    """Return the modules that a file imports, and the custom modules that it calls through Salt."""
     text = file.read_text()
     names: set[str] = set()
     for node in _statements(ast.parse(text)):
@@ -201,25 +201,25 @@ def _names(file: Path, _mtime_ns: int, _size: int) -> tuple[set[str], set[str]]:
 
 
 def remember(space: Workspace, inputs: dict[str, dict[str, str]]) -> None:
-    """Note what this build's keys were made of, for `image.why`."""
+    """Save the inputs of this build's keys, for `image.why`. inputs: layer -> inputs of its key."""
     space.build.mkdir(parents=True, exist_ok=True)
     write_json(space.build / "keys.json", {**last_build(space), **inputs})
 
 
 def last_build(space: Workspace) -> dict[str, dict[str, str]]:
-    """The inputs of each layer's key when it was last built here."""
+    """Read the inputs that each layer's key had when it was last built in this checkout: layer -> inputs."""
     try:
-        found: dict[str, dict[str, str]] = json.loads((space.build / "keys.json").read_text())
+        inputs: dict[str, dict[str, str]] = json.loads((space.build / "keys.json").read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    return inputs
 
 
 def why(space: Workspace, layer: str) -> list[str]:
-    """Which inputs of a layer's key changed since it was last built for this target, a line each."""
+    """List the inputs of a layer's key that changed since its last build for this target, one per line."""
     before = last_build(space).get(layer)
     if before is None:
-        return [f"{layer}: not built here before"]
+        return [f"{layer}: never built in this checkout"]
     now = layer_keys(space)[layer].inputs
     changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     return [f"{name}: {_change(before.get(name), now.get(name))}" for name in changed] or [f"{layer}: nothing changed"]
@@ -228,4 +228,4 @@ def why(space: Workspace, layer: str) -> list[str]:
 def _change(before: str | None, now: str | None) -> str:
     if before is None:
         return "new"
-    return "gone" if now is None else f"{before[:12]} → {now[:12]}"
+    return "removed" if now is None else f"{before[:12]} → {now[:12]}"

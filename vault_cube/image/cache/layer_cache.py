@@ -1,8 +1,8 @@
-"""The layer cache: a folder a key, complete or not there at all, verified before anything is built on it.
+"""The layer cache: one folder per key, complete or absent, verified before a layer is built on it.
 
-Verified is an entry that was read and compared with its manifest, or one that was read within the last day of this run
-of the machine and in which nothing has been written since. The kernel alone sets a file's change time (st_ctime):
-whoever writes into a tree, or puts a file's old times back, leaves it different.
+To verify an entry means to read it and to compare it with its manifest. An entry that was read within the last 24 hours
+and since the last boot of this machine is not read again if nothing was written into it. A file's change time
+(st_ctime) proves that: only the kernel sets it, and it changes even if a program restores the old modification time.
 """
 
 from __future__ import annotations
@@ -24,49 +24,53 @@ from vault_cube.image.cache import tree_manifest
 from vault_cube.image.progress import note
 
 IN_USE_S = 3600
-"""seconds for which an entry counts as in use after it was asked for"""
+"""Seconds after its last use during which an entry counts as in use."""
 
 READ_AGAIN_S = 86400
-"""seconds after which an entry is read again, though nothing was written into it: disks decay"""
+"""Seconds after which an unchanged entry is read again, because disks can lose data."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished tree (a layer's upper folder, a root tree, a tools tree)."""
+    """A finished tree in the cache: a layer's overlay folder, a root tree or a tools tree."""
 
     folder: Path
 
     @property
     def tree(self) -> Path:
+        """The folder of the cached files."""
         return self.folder / "tree"
 
     @property
     def meta(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
-        return found
+        """The metadata of the entry: name, key, digest, size in bytes and inputs of the key."""
+        meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
+        return meta
 
     def manifest(self) -> list[str]:
+        """Read the manifest that was written with the tree, as lines (see `tree_manifest.py`)."""
         return (self.folder / "manifest").read_text().split("\n")
 
 
 class Damaged(VaultCubeError):
-    """A cached tree is not what was put there."""
+    """A cached tree differs from the manifest that was written with it."""
 
 
-def keep(layers: Path, key: str, made: Path, name: str, inputs: Mapping[str, Any], **more: Any) -> Entry:
-    """Take a finished tree into the cache, whole or not at all.
+def keep(layers: Path, key: str, tree: Path, name: str, inputs: Mapping[str, Any], **more: Any) -> Entry:
+    """Add a finished tree to the cache in one atomic step.
 
-    made: the tree, on the cache's file system; it is moved. inputs: what the key was made of, for `image.why`.
-    When a build of another target was faster its entry stays: trees of that build may lie on it.
+    tree: a folder on the cache's file system; it is moved. inputs: the inputs of the key, for `image.why`. more: other
+    values for the entry's metadata. Returns the new entry, or the existing one if another build was faster: layers of
+    that build may already be mounted on it.
     """
-    faster = find(layers, key)
-    if faster:
-        return faster
-    staging = made.parent / f"entry-{name}"
+    existing = find(layers, key)
+    if existing:
+        return existing
+    staging = tree.parent / f"entry-{name}"
     staging.mkdir()
-    made.rename(staging / "tree")
+    tree.rename(staging / "tree")
     before = _written(staging / "tree")
     lines = tree_manifest.entries(staging / "tree")
     (staging / "manifest").write_text("\n".join(lines))
@@ -80,10 +84,10 @@ def keep(layers: Path, key: str, made: Path, name: str, inputs: Mapping[str, Any
         **more,
     }
     (staging / "meta.json").write_text(json.dumps(meta, indent=1))
-    # the folder's name appears last, and in one step: a killed build leaves no half entry
+    # the entry appears under its name by one rename at the end: a killed build leaves no incomplete entry
     folder = layers / key[:32]
     layers.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)  # what is there is not complete
+    shutil.rmtree(folder, ignore_errors=True)  # find() did not return it, so it is incomplete
     try:
         staging.rename(folder)
     except OSError as err:
@@ -93,13 +97,13 @@ def keep(layers: Path, key: str, made: Path, name: str, inputs: Mapping[str, Any
 
 
 def drop(entry: Entry) -> None:
-    """Remove an entry; a run that is killed meanwhile leaves none that looks complete."""
+    """Remove an entry; if the process is killed in between, the rest of it does not count as complete."""
     (entry.folder / "meta.json").unlink(missing_ok=True)
     shutil.rmtree(entry.folder, ignore_errors=True)
 
 
 def find(layers: Path, key: str) -> Entry | None:
-    """The entry of a key, marked as used now; None when it is not there or not complete."""
+    """Return the entry of a key and mark it as used, or None if it is absent or incomplete."""
     entry = Entry(layers / key[:32])
     try:
         if entry.meta["key"] != key:
@@ -111,32 +115,34 @@ def find(layers: Path, key: str) -> Entry | None:
 
 
 def verify(entry: Entry) -> None:
-    """Make sure that a cached tree is what was kept. Raises Damaged, and drops the entry, naming the first path that
-    differs."""
+    """Verify that a cached tree equals its manifest.
+
+    Raises Damaged with the first path that differs; the entry is then removed.
+    """
     name = entry.folder.name
     try:
         meta = entry.meta
         name = meta["name"]
-        was, before = entry.manifest(), _written(entry.tree)
-        if tree_manifest.digest(was) == meta["digest"] and _read_lately(entry, before):
+        expected, before = entry.manifest(), _written(entry.tree)
+        if tree_manifest.digest(expected) == meta["digest"] and _read_lately(entry, before):
             return
-        now = tree_manifest.entries(entry.tree)
-        if was == now and tree_manifest.digest(now) == meta["digest"]:
+        actual = tree_manifest.entries(entry.tree)
+        if expected == actual and tree_manifest.digest(actual) == meta["digest"]:
             _note_read(entry, before)
             return
-        # a folder's time only says that something in it changed
-        changes = sorted(tree_manifest.differences(was, now), key=lambda line: line.endswith(": mtime")) or [
+        # put modification times last: that of a folder only shows that something in it changed
+        changes = sorted(tree_manifest.differences(expected, actual), key=lambda line: line.endswith(": mtime")) or [
             "meta.json"
         ]
     except (OSError, ValueError, KeyError, TypeError, subprocess.CalledProcessError) as err:
         changes = [f"cannot be read: {err}"]
     drop(entry)
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
-    raise Damaged(f"cached layer {name} is damaged ({changes[0]}{more}): removed; it is built again")
+    raise Damaged(f"cached layer {name} is damaged ({changes[0]}{more}): removed; it will be built again")
 
 
 def sound(entry: Entry | None) -> Entry | None:
-    """The entry if it is what it was; a damaged one is named and dropped, so that it is made again."""
+    """Return the entry if it verifies; otherwise report and remove it, and return None, so that it is built again."""
     if entry is None:
         return None
     try:
@@ -148,59 +154,59 @@ def sound(entry: Entry | None) -> Entry | None:
 
 
 def _written(tree: Path) -> str:
-    """One sha256 over what every entry of a tree is and when it was last written."""
-    # inode, type and mode, change time, path
+    """Compute a SHA-256 over inode, type, change time and path of all files of a tree."""
     listing = ["/usr/bin/find", ".", "-printf", "%i %y%m %C@ %p\\0"]
-    seen = subprocess.run(listing, cwd=tree, capture_output=True, check=True).stdout
-    return hashlib.sha256(b"\0".join(sorted(seen.split(b"\0")))).hexdigest()
+    files = subprocess.run(listing, cwd=tree, capture_output=True, check=True).stdout
+    return hashlib.sha256(b"\0".join(sorted(files.split(b"\0")))).hexdigest()
 
 
 def _note_read(entry: Entry, written: str) -> None:
-    """Note that an entry was read, and found right, as it was written then."""
-    noted = {"written": written, "boot": BOOT_ID.read_text(), "at": time.time()}
-    (entry.folder / "read.json").write_text(json.dumps(noted))
+    """Record that an entry has just been verified. written: the result of `_written` before it was read."""
+    record = {"written": written, "boot": BOOT_ID.read_text(), "at": time.time()}
+    (entry.folder / "read.json").write_text(json.dumps(record))
 
 
 def _read_lately(entry: Entry, written: str) -> bool:
+    """Return whether an entry was verified recently, and nothing was written into it since."""
     try:
-        noted = json.loads((entry.folder / "read.json").read_text())
-        same = (noted["written"], noted["boot"]) == (written, BOOT_ID.read_text())
-        return same and 0 <= time.time() - noted["at"] < READ_AGAIN_S
+        record = json.loads((entry.folder / "read.json").read_text())
+        same = (record["written"], record["boot"]) == (written, BOOT_ID.read_text())
+        return same and 0 <= time.time() - record["at"] < READ_AGAIN_S
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def evict(layers: Path, limit: int, keep_keys: Iterable[str]) -> list[str]:
-    """Remove the least recently used entries until `limit` bytes are kept; never those of `keep_keys`, nor what was
-    used within the last hour: a build of another target may lie on it.
+    """Evict the least recently used entries until the cache takes at most `limit` bytes.
 
-    Returns the names of what went.
+    Entries with a key in `keep_keys` stay, and entries used within the last hour, because a build of another target may
+    use them. Returns the names of the evicted entries.
     """
-    kept = {key[:32] for key in keep_keys}
-    found: list[tuple[float, int, str, Entry]] = []
+    keep_names = {key[:32] for key in keep_keys}
+    entries: list[tuple[float, int, str, Entry]] = []
     for folder in layers.glob("*/"):
         entry = Entry(folder)
         try:
             meta = entry.meta
-            found.append(((folder / "meta.json").stat().st_mtime, int(meta["bytes"]), str(meta["name"]), entry))
+            entries.append(((folder / "meta.json").stat().st_mtime, int(meta["bytes"]), str(meta["name"]), entry))
         except (OSError, ValueError, KeyError, TypeError):
-            drop(entry)  # nobody's: an entry appears complete or not at all
-    total, gone = sum(size for _, size, _, _ in found), []
-    for used, size, name, entry in sorted(found, key=lambda item: item[0]):
+            drop(entry)  # left by an interrupted removal: an entry is complete when it appears
+    total, evicted = sum(size for _, size, _, _ in entries), []
+    for used, size, name, entry in sorted(entries, key=lambda item: item[0]):
         if total <= limit:
             break
-        if entry.folder.name not in kept and time.time() - used > IN_USE_S:
-            gone.append(name)
+        if entry.folder.name not in keep_names and time.time() - used > IN_USE_S:
+            evicted.append(name)
             drop(entry)
             total -= size
-    return gone
+    return evicted
 
 
 def tree_bytes(lines: list[str]) -> int:
-    """The sum of the sizes in a manifest, bytes; a hard link counts once."""
+    """Sum the file sizes in a tree's manifest, in bytes; a file with several hard links counts once."""
     return sum(int(fields[4]) for line in lines if not (fields := line.split(" "))[6].startswith("="))
 
 
 def linked_bytes(lines: list[str]) -> int:
-    """What hard links save in a tree: the sum of the sizes of a file's further names, bytes."""
+    """Return the bytes that hard links save in a tree: each file's size times the number of its additional names."""
     return sum(int(fields[4]) for line in lines if (fields := line.split(" "))[6].startswith("="))

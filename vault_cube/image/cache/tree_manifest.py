@@ -1,7 +1,8 @@
-"""What a tree holds, one line an entry: the ground of digests, comparisons and damage reports.
+"""The manifest of a tree, one line per file, from which digests, comparisons and damage reports are made.
 
-A line is `path type mode uid:gid size mtime content xattrs`, where content is a sha256, a link's target or a device
-number; overlayfs' own bookkeeping is left out, so that a layer reads the same wherever it was made.
+A line is `path type mode uid:gid size mtime content xattrs`. The content is a SHA-256, the target of a symbolic link, a
+device number, or `=path` for a further hard link. The extended attributes of overlayfs are left out, so that the
+manifest does not depend on the machine that made the layer.
 """
 
 from __future__ import annotations
@@ -25,38 +26,38 @@ KINDS = {
     stat.S_IFSOCK: "s",
 }
 SMALL = 1 << 18
-"""bytes; smaller files are read at once"""
+"""Bytes; smaller files are read with one call."""
 TOGETHER = 500
-"""entries that a thread takes at a time"""
+"""Number of files that a thread processes at a time."""
 
 
 def entries(tree: Path) -> list[str]:
-    """The manifest of a tree, sorted by path; the tree's own folder is the entry `.`"""
+    """Make the manifest of a tree, sorted by path; the line of the top folder has the path `.`."""
     top = str(tree)
-    found: list[tuple[str, os.stat_result]] = []
+    files: list[tuple[str, os.stat_result]] = []
 
     def walk(folder: str, prefix: str) -> None:
         with os.scandir(folder) as listing:
             for item in listing:
                 status = item.stat(follow_symlinks=False)
-                found.append((prefix + item.name, status))
+                files.append((prefix + item.name, status))
                 if stat.S_ISDIR(status.st_mode):
                     walk(item.path, prefix + item.name + "/")
 
     walk(top, "")
-    found.append((".", tree.lstat()))
-    found.sort(key=lambda pair: pair[0])
+    files.append((".", tree.lstat()))
+    files.sort(key=lambda pair: pair[0])
     first: dict[int, str] = {}
-    for path, status in found:
+    for path, status in files:
         if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
             first.setdefault(status.st_ino, path)
 
     def lines(start: int) -> list[str]:
-        part = found[start : start + TOGETHER]
+        part = files[start : start + TOGETHER]
         return [_line(top, path, status, first.get(status.st_ino)) for path, status in part]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [line for part in pool.map(lines, range(0, len(found), TOGETHER)) for line in part]
+        return [line for part in pool.map(lines, range(0, len(files), TOGETHER)) for line in part]
 
 
 def _line(tree: str, path: str, status: os.stat_result, linked: str | None) -> str:
@@ -65,10 +66,10 @@ def _line(tree: str, path: str, status: os.stat_result, linked: str | None) -> s
     size, content = 0, "-"
     if stat.S_ISREG(mode):
         size = status.st_size
-        # hashing a file once is enough, whatever the number of its names
+        # hash a file with several names only once
         content = f"={quote(linked)}" if linked and linked != path else _sha256(full, size)
     elif stat.S_ISLNK(mode):
-        content = quote(os.readlink(full), safe="/")  # noqa: PTH115 a target is text, not a path
+        content = quote(os.readlink(full), safe="/")  # noqa: PTH115 the target is needed exactly as it is written
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         content = f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}"
     return (
@@ -78,8 +79,8 @@ def _line(tree: str, path: str, status: os.stat_result, linked: str | None) -> s
 
 
 def _sha256(path: str, size: int) -> str:
-    with open(path, "rb", buffering=0) as handle:  # noqa: PTH123 a hundred thousand of these
-        # file_digest takes a buffer of 256 KiB, however small the file
+    with open(path, "rb", buffering=0) as handle:  # noqa: PTH123 Path is slower, and trees have 100,000 files
+        # file_digest allocates a buffer of 256 KiB even for small files
         if size < SMALL:
             return hashlib.sha256(handle.readall()).hexdigest()
         return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -92,12 +93,12 @@ def _xattrs(path: str) -> str:
 
 
 def digest(lines: list[str]) -> str:
-    """The sha256 of a manifest: two trees with the same digest are the same, byte for byte."""
+    """Compute the SHA-256 of a manifest; trees with equal digests are identical byte for byte."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def differences(before: list[str], after: list[str]) -> list[str]:
-    """What differs between two manifests, a line a path: `- path`, `+ path`, `~ path: fields`."""
+    """List the differences between two manifests, one line per path: `- path`, `+ path`, or `~ path: fields`."""
     fields = ("type", "mode", "owner", "size", "mtime", "content", "xattrs")
     old, new = ({line.split(" ", 1)[0]: line.split(" ")[1:] for line in lines} for lines in (before, after))
     out = []
@@ -107,8 +108,8 @@ def differences(before: list[str], after: list[str]) -> list[str]:
         elif path not in old:
             out.append(f"+ {path}")
         elif old[path] != new[path]:
-            # a damaged line may have lost a field
+            # a damaged manifest may have lines with missing fields
             pairs = zip_longest(fields, old[path], new[path])
-            names = [name or "its line" for name, a, b in pairs if a != b]
+            names = [name or "extra field" for name, a, b in pairs if a != b]
             out.append(f"~ {path}: {', '.join(names)}")
     return out

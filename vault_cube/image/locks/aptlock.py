@@ -1,6 +1,7 @@
-"""`apt.lock`: every .deb of a target, one line per package, with the layer that brings it. `resolver.py` makes it.
+"""`apt.lock`: all .debs of a target, one line per package, with the layer that installs it. Made by `resolver.py`.
 
-The lock names no host: a file is its sha256, and its path within an archive that the pillar (or the machine) locates.
+The lock contains no host names: a file is identified by its SHA-256 and its path in an archive. The pillar and this
+machine's apt configuration give the URLs of the archives.
 """
 
 from __future__ import annotations
@@ -33,32 +34,35 @@ class Deb:
 
     @property
     def filename(self) -> str:
+        """The usual name of the .deb, such as `bash_5.2_amd64.deb`."""
         return f"{self.name}_{self.version.replace(':', '%3a')}_{self.architecture}.deb"
 
 
 @dataclass(frozen=True)
 class AptLock:
-    """The .debs of a target and the moment that the image pretends to be made at."""
+    """The .debs of a target, and the timestamp of the image (SOURCE_DATE_EPOCH, in seconds since 1970)."""
 
     epoch: int
     debs: tuple[Deb, ...]
     components: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """sha256 of a .deb -> the component whose index lists it; empty when the lock was read from a file"""
+    """SHA-256 of a .deb -> component whose index lists it; empty if the lock was read from a file."""
 
     def upto(self, layer: str, order: Sequence[str]) -> list[Deb]:
-        """What is installed once `layer` is."""
-        known = set(order[: order.index(layer) + 1])
-        return [deb for deb in self.debs if deb.layer in known]
+        """Return the packages of a layer and of all layers below it. order: all layers, from the bottom up."""
+        layers = set(order[: order.index(layer) + 1])
+        return [deb for deb in self.debs if deb.layer in layers]
 
     def of(self, layer: str) -> list[Deb]:
+        """Return the packages of one layer."""
         return [deb for deb in self.debs if deb.layer == layer]
 
     @property
     def date(self) -> str:
-        """The lock's moment as the snapshot services spell it."""
+        """The lock's timestamp in the format of snapshot services, such as 20261124T000000Z."""
         return datetime.datetime.fromtimestamp(self.epoch, datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
 
     def text(self) -> str:
+        """Return the text of the lock."""
         columns = [column.name for column in fields(Deb)]
         lines = [HEADER, f"# epoch {self.epoch}", "# " + " ".join(columns)]
         body = [*lines, *(" ".join(map(str, astuple(deb))) for deb in sorted(self.debs))]
@@ -66,11 +70,11 @@ class AptLock:
 
     @classmethod
     def read(cls, file: Path) -> AptLock:
-        """Read a lock. Raises VaultCubeError naming file and line."""
+        """Read a lock. Raises VaultCubeError with file and line."""
         text = locktext.read(file)
         lines = text.splitlines()
         if lines[:1] != [HEADER] or not re.fullmatch(r"# epoch \d+", lines[1] if len(lines) > 1 else ""):
-            raise VaultCubeError(f"{file}: line 1: not a lock of this version: run `make lock`, or restore the file")
+            raise VaultCubeError(f"{file}: line 1: not a lock of this format: run `make lock`, or restore the file")
         debs = []
         for number, line in enumerate(lines[3:], 4):
             if line.startswith(locktext.MARK):
@@ -79,5 +83,5 @@ class AptLock:
             if len(parts) != len(fields(Deb)) or not parts[6].isdigit() or not re.fullmatch(r"[0-9a-f]{64}", parts[7]):
                 raise VaultCubeError(f"{file}: line {number}: not a package: restore the file, or run `make lock`")
             debs.append(Deb(*parts[:6], int(parts[6]), *parts[7:]))  # type: ignore[arg-type, call-arg]
-        locktext.hold(file, text)
+        locktext.verify(file, text)
         return cls(int(lines[1].split()[2]), tuple(debs))

@@ -1,8 +1,8 @@
-"""`locks/<target>/contract.json`: what is known of each package that a target's pillar names.
+"""`locks/<target>/contract.json`: the expected archive, component and version of each package that the pillar names.
 
-The file was written from public pages, before the target's archives could be asked: name, archive, component, version,
-source and date. A test holds the pillar against it; `make lock` reports where the archive differs. It takes no part in
-any layer key.
+The file was written from public pages while the target's archives could not be reached: name, archive, component,
+version, source and date. A test compares the pillar with it; `make lock` reports differences from the archives. It is
+not an input of any layer key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE = "contract.json"
 
 
 class Package(Section):
-    """One package."""
+    """One expected package."""
 
     name: PackageName
     archive: str = Field(description="name of the source that has it, as in the pillar")
@@ -41,16 +41,16 @@ class Package(Section):
         if any(known) and not all(known):
             raise ValueError("version, source and date belong together: give all three, or null for each")
         if not any(known) and not self.note:
-            raise ValueError("a package without a source needs a note that says why its name is believed to be right")
+            raise ValueError("a package without a source needs a note that gives the reason to trust its name")
         return self
 
 
 class Contract(Section):
     """The contract of one target."""
 
-    packages: list[Package] = Field(min_length=1, description="what the pillar names")
+    packages: list[Package] = Field(min_length=1, description="packages that the pillar names")
     elsewhere: list[Package] = Field(
-        description="what the pillar must not name: packages of components that the target's sources do not have"
+        description="packages that the pillar must not name: the target's sources do not have their components"
     )
 
     @model_validator(mode="after")
@@ -63,7 +63,7 @@ class Contract(Section):
 
 
 def read(file: Path) -> Contract:
-    """Read a contract. Raises VaultCubeError with one line that names the file and the first wrong entry."""
+    """Read a contract. Raises VaultCubeError with the file and the first invalid entry, in one line."""
     try:
         return Contract.model_validate_json(file.read_bytes())
     except OSError as err:
@@ -94,7 +94,7 @@ def named(settings: Settings) -> dict[str, list[str]]:
 
 
 def breaches(contract: Contract, settings: Settings) -> list[str]:
-    """Compare a target's pillar with its contract. Returns one line per package that does not fit; empty: all do."""
+    """Compare a target's pillar with its contract. Returns one line per mismatch; empty if there is none."""
     components: dict[str, set[str]] = defaultdict(set)
     for source in settings.archive.sources:
         components[source.archive] |= set(source.components)
@@ -106,7 +106,7 @@ def breaches(contract: Contract, settings: Settings) -> list[str]:
         where = f"{name} ({', '.join(keys)})"
         package = known.get(name)
         if package is None:
-            lines.append(f"{where}: not in {FILE}: look it up and add it, or take it out of the pillar")
+            lines.append(f"{where}: not in {FILE}: look it up and add it, or remove it from the pillar")
         elif package.archive not in components:
             lines.append(f"{where}: is in archive {package.archive}, which the pillar does not name")
         elif package.component and package.component not in components[package.archive]:
@@ -120,7 +120,7 @@ def breaches(contract: Contract, settings: Settings) -> list[str]:
 
 
 def differences(contract: Contract, lock: AptLock) -> list[str]:
-    """Compare a new lock with the contract. Returns one line per package that differs; empty: none does."""
+    """Compare a new lock with the contract. Returns one line per package that differs; empty if none does."""
     lines = []
     for package in contract.packages:
         debs = [deb for deb in lock.debs if deb.name == package.name.partition(":")[0]]

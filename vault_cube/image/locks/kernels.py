@@ -1,4 +1,4 @@
-"""Exactly one kernel per image: which kernel versions a set of packages brings, and which package asks for each.
+"""Exactly one kernel per image: which kernel versions a set of packages installs, and which packages need each.
 
 A disk boots one kernel. Meta packages such as linux-image-generic and linux-modules-nvidia-580-open-generic come from
 two source packages, which an archive publishes hours or days apart.
@@ -14,7 +14,7 @@ from vault_cube.image.locks.aptlock import Deb
 
 
 class Stanza(NamedTuple):
-    """What an index says of one package."""
+    """The entry of one package in an index."""
 
     name: str
     version: str
@@ -22,14 +22,14 @@ class Stanza(NamedTuple):
     sha256: str
     suite: str
     component: str | None
-    """None in a flat repository"""
+    """Component of the archive; None in a flat repository."""
 
 
 def versions(debs: Iterable[Deb]) -> dict[str, set[str]]:
     """Return kernel version -> names of its packages, newest version first.
 
-    linux-image-6.8.0-142-generic and linux-modules-nvidia-580-open-6.8.0-142-generic are of version 6.8.0-142-generic:
-    each has files below /lib/modules/6.8.0-142-generic.
+    linux-image-6.8.0-142-generic and linux-modules-nvidia-580-open-6.8.0-142-generic both belong to version
+    6.8.0-142-generic: each has files below /lib/modules/6.8.0-142-generic.
     """
     packages: dict[str, set[str]] = {}
     for deb in debs:
@@ -41,16 +41,16 @@ def versions(debs: Iterable[Deb]) -> dict[str, set[str]]:
 
 
 def images(packages: Mapping[str, set[str]]) -> set[str]:
-    """Return the packages of `versions` that have a kernel to boot."""
+    """Return the packages that contain a bootable kernel. packages: the result of `versions`."""
     return {name for names in packages.values() for name in names if name.startswith("linux-image-")}
 
 
-def askers(
+def dependents(
     packages: Mapping[str, set[str]], debs: Sequence[Deb], stanzas: Iterable[Stanza], named: set[str]
 ) -> dict[str, set[str]]:
     """Return kernel version -> packages of `named` that depend on it, directly or through other packages.
 
-    packages: the result of `versions`. stanzas: the index's entries of at least all `debs`.
+    packages: the result of `versions`. stanzas: index entries of at least all `debs`.
     """
     entries = {stanza.sha256: stanza for stanza in stanzas}
     depends = {
@@ -58,27 +58,27 @@ def askers(
         for deb in debs
         if deb.sha256 in entries
     }
-    found = {}
+    named_dependents = {}
     for version, names in packages.items():
         reached = set(names)
-        while more := {name for name, wants in depends.items() if name not in reached and wants & reached}:
+        while more := {name for name, needed in depends.items() if name not in reached and needed & reached}:
             reached |= more
-        found[version] = reached & named
-    return found
+        named_dependents[version] = reached & named
+    return named_dependents
 
 
-def agreements(
+def candidates(
     packages: Mapping[str, set[str]], debs: Sequence[Deb], stanzas: Sequence[Stanza], named: set[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (kernel version, apt preferences) that may give one kernel, newest first.
+    """Yield (kernel version, apt preferences) that may lead to a single kernel, newest version first.
 
-    The preferences take each of the named packages that asks for another kernel at a version that asks for this one;
-    a kernel for which the indexes have no such versions is left out.
+    The preferences pin each named package that depends on another kernel to a version that depends on this one. A
+    kernel is left out if the indexes do not have such versions.
     """
-    asking = askers(packages, debs, stanzas, named)
+    depending = dependents(packages, debs, stanzas, named)
     for version in packages:
         wanted = re.compile(rf"-{re.escape(version)}(?![\w.+-])")
-        others = set().union(*(asking[other] for other in packages if other != version)) - asking[version]
+        others = set().union(*(depending[other] for other in packages if other != version)) - depending[version]
         fitting = {
             stanza.name: stanza.version for stanza in stanzas if stanza.name in others and wanted.search(stanza.depends)
         }

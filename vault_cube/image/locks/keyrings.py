@@ -1,6 +1,6 @@
-"""The keys that sign the distributions' archives: carried in `locks/keyrings/`, known by their fingerprints.
+"""The keys that sign the distributions' archives: stored in `locks/keyrings/` and checked by their fingerprints.
 
-No release of Debian or Ubuntu has the keyring of every other one: docs/decisions/keyrings-in-the-checkout.md.
+No release of Debian or Ubuntu contains the keyrings of all others: see docs/decisions/keyrings-in-the-checkout.md.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ FOLDER = "locks/keyrings"
 
 
 def sources(space: Workspace, chosen: Sequence[Source]) -> list[Source]:
-    """Return apt sources whose keyring is the file that apt on this machine shall read.
+    """Return copies of apt sources whose `keyring` is an existing file on this machine.
 
-    A keyring that pillar key image:keyrings lists is the checkout's copy, any other this machine's own file. Raises
-    VaultCubeError if a file is missing, or if the copy holds other keys than the pillar names.
+    For keyrings in pillar key image:keyrings this is the checkout's copy, for all others the file itself. Raises
+    VaultCubeError if a file is missing, or if the copy's keys differ from the pillar's fingerprints.
     """
     return [source.model_copy(update={"keyring": str(_keyring(space, source))}) for source in chosen]
 
@@ -31,21 +31,22 @@ def _keyring(space: Workspace, source: Source) -> Path:
         file = Path(source.keyring)
         if not file.is_file():
             raise VaultCubeError(
-                f"{file}: keyring of archive {source.archive} is missing on this machine: install the package that has "
-                f"it, or put it into {FOLDER}/{file.stem}.asc and its fingerprints into pillar key image:keyrings"
+                f"{file}: keyring of archive {source.archive} is missing on this machine: install the "
+                f"package that contains it, or put it into {FOLDER}/{file.stem}.asc and its fingerprints into "
+                "pillar key image:keyrings"
             )
         return file
     file = space.checkout / FOLDER / f"{Path(source.keyring).stem}.asc"
     key = f"pillar key image:keyrings:{source.keyring}"
     try:
-        held = openpgp.primary_keys(file.read_bytes())
+        fingerprints = openpgp.primary_keys(file.read_bytes())
     except OSError as err:
         raise VaultCubeError(f"{file}: {err.strerror}, but {key} lists it: restore the file") from None
     except ValueError as err:
         raise VaultCubeError(f"{file}: not a keyring ({err}): restore the file") from None
-    if sorted(held) != sorted(expected):
+    if sorted(fingerprints) != sorted(expected):
         raise VaultCubeError(
-            f"{file}: holds the keys {', '.join(held)}, {key} names {', '.join(expected)}: restore the file, "
-            "or correct the pillar if the archive has a new key"
+            f"{file}: contains the keys {', '.join(fingerprints)}, but {key} names {', '.join(expected)}: "
+            "restore the file, or correct the pillar if the archive has a new key"
         )
     return file

@@ -1,4 +1,4 @@
-"""The closing report of `make lock`: what was resolved, what moved, what is unexpected, and what comes next."""
+"""The report at the end of `make lock`: packages, changes, unexpected results, and the next command."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vault_cube.image.workspace import Workspace
 
 
 def lines(space: Workspace, resolved: Resolved, expected: Contract | None) -> list[str]:
-    """Report on locks that have just been written, one statement per line. expected: the target's contract."""
+    """Report on locks that have just been written. expected: the target's contract. Returns the lines of the report."""
     layers = Counter(deb.layer for deb in resolved.packages.debs)
     environments = {name: len(wheels) for name, wheels in resolved.wheels.items()}
     files = {wheel.sha256 for wheels in resolved.wheels.values() for wheel in wheels}
     report = [
         *(f"moved: {line}" for line in resolved.moved or ["nothing"]),
         f"resolved: {len(resolved.packages.debs)} packages ({_counts({name: layers[name] for name in ORDER})})",
-        f"resolved: {len(files)} wheels ({_counts(environments)}; a wheel of several counts once)",
+        f"resolved: {len(files)} wheels ({_counts(environments)}; a wheel in several environments counts once)",
     ]
     if expected:
         differences = contract.differences(expected, resolved.packages)

@@ -1,4 +1,4 @@
-"""The last line of a lock is the sha256 of the lines above it, so that a flipped bit is found before it counts."""
+"""The last line of a lock: the SHA-256 of all lines above it, to detect damage before the lock is used."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ MARK = "# sha256 "
 
 
 def closed(text: str) -> str:
-    """A lock's text with its last line."""
+    """Append the last line to a lock's text."""
     return f"{text}{MARK}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
 def make_lock(file: Path) -> str:
-    """The command that makes a lock: without a target `make` takes the default one."""
+    """Return the command that makes a lock, for error messages; without a target, `make` uses the default one."""
     return "`make lock`" if file.parent.name == "locks" else f"`make lock TARGET={file.parent.name}`"
 
 
 def read(file: Path) -> str:
-    """The text of a lock, whatever its last line says. Raises VaultCubeError when there is none, or it is not text."""
+    """Read the text of a lock without verifying it. Raises VaultCubeError if the file is missing or is not text."""
     try:
         return file.read_text()
     except FileNotFoundError:
-        raise VaultCubeError(f"{file}: there is no such lock yet: run {make_lock(file)}") from None
+        raise VaultCubeError(f"{file}: this lock does not exist yet: run {make_lock(file)}") from None
     except UnicodeDecodeError as err:
         line = file.read_bytes()[: err.start].count(b"\n") + 1
         raise VaultCubeError(f"{file}: line {line}: not text: restore the file, or run {make_lock(file)}") from None
 
 
-def hold(file: Path, text: str) -> None:
-    """Hold a lock's text against its last line. Raises VaultCubeError naming the file."""
+def verify(file: Path, text: str) -> None:
+    """Verify a lock's text against its last line. Raises VaultCubeError with the name of the file."""
     body, mark, _ = text.rpartition(MARK)
     if not mark or closed(body) != text:
         raise VaultCubeError(
-            f"{file}: damaged, or changed by hand (its last line is not its sha256): "
+            f"{file}: damaged, or edited by hand (its last line is not the sha256 of the lines above): "
             f"restore it, or run {make_lock(file)}"
         )

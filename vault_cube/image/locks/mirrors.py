@@ -1,4 +1,4 @@
-"""Where the files of an archive are fetched from: the pillar's mirror, this machine's, the source's own, a snapshot."""
+"""The URLs of an archive: the mirror in the pillar, those of this machine, that of the source, and a snapshot."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Repository:
     origin: str
     label: str
     suite: str
-    """as the machine's apt sources spell it"""
+    """The suite as this machine's apt sources name it."""
     architecture: str
 
 
 @lru_cache(maxsize=1)
 def of_machine() -> tuple[Repository, ...]:
-    """List the repositories of this machine's apt that speak HTTP and whose indexes have been fetched.
+    """List the HTTP repositories of this machine's apt whose indexes have been fetched.
 
-    apt knows Origin and Label from the Release file alone: a repository is left out until `apt-get update` has run.
+    Origin and Label come from the Release file, so a repository is left out until `apt-get update` has run.
     """
     variables = ("REPO_URI", "ORIGIN", "LABEL", "RELEASE", "ARCHITECTURE")
     line = "\t".join(f"$({name})" for name in variables)
@@ -37,16 +37,16 @@ def of_machine() -> tuple[Repository, ...]:
         ).stdout  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return ()
-    found = (Repository(*fields) for fields in (line.split("\t") for line in listed.splitlines()))
-    # apt also reads cdrom:, mirror+file: and the like, from which nothing else could fetch
-    return tuple(entry for entry in found if entry.uri.startswith(("http://", "https://")))
+    repositories = (Repository(*fields) for fields in (line.split("\t") for line in listed.splitlines()))
+    # only apt itself can fetch from cdrom:, mirror+file: and similar URLs
+    return tuple(entry for entry in repositories if entry.uri.startswith(("http://", "https://")))
 
 
 def nearby(source: Source, architecture: str) -> list[str]:
-    """This machine's copies of a source's archive; those that it uses for the same suites come first.
+    """Return the URLs of this machine's mirrors of a source's archive; mirrors with the same suites come first.
 
-    An archive is known by the Origin and Label of its Release file, never by its address: Docker's repository and
-    every PPA end in `/ubuntu`, too.
+    An archive is identified by the Origin and Label of its Release file, not by its URL: the URLs of Docker's
+    repository and of PPAs end in `/ubuntu` as well.
     """
     suites: dict[str, set[str]] = {}
     for repository in of_machine():
@@ -60,18 +60,21 @@ def nearby(source: Source, architecture: str) -> list[str]:
 
 
 def live(source: Source, configured: dict[str, str], architecture: str) -> list[str]:
-    """The places that serve a source's archive as it is today, best first.
+    """Return the URLs of a source's archive in its current state, in the order in which they are tried.
 
-    configured: pillar key image:mirrors. A mirror from there is the user's choice, so no other place is tried.
+    configured: pillar key image:mirrors. A mirror from there is the user's choice, so it is the only one.
     """
     chosen = configured.get(source.archive)
     return [chosen] if chosen else list(dict.fromkeys([*nearby(source, architecture), source.mirror]))
 
 
 def all_places(sources: Sequence[Source], configured: dict[str, str], architecture: str, date: str) -> list[str]:
-    """Every place that may have a file of an archive, best first; the snapshot of a date keeps what others drop.
+    """Return all URLs that may have a file of an archive, in the order in which they are tried.
 
-    sources: all of the one archive. date: the lock's moment, such as 20261124T000000Z.
+    The last one is a snapshot, which still has the files that the archive has removed.
+
+    sources: all sources of one archive. configured: pillar key image:mirrors. date: the lock's timestamp, such as
+    20261124T000000Z.
     """
     places = [configured.get(source.archive) for source in sources]
     places += [place for source in sources for place in (*nearby(source, architecture), source.mirror)]

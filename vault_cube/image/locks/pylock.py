@@ -1,7 +1,8 @@
-"""`python-<name>.lock`: the wheels of one environment in requirements form, without any index line.
+"""`python-<name>.lock`: the wheels of one environment as a requirements file, without index options.
 
-uv resolves; the one file that the target's Python would install is chosen here, so that a lock names exact bytes. A
-line is `name==version --hash=sha256:…  # file size`, the size in bytes; pip and uv take the end for a comment.
+uv resolves the versions; this module then chooses the one file that the target's Python would install, so that a lock
+names exact bytes. A line is `name==version --hash=sha256:…  # file size`, with the size in bytes; pip and uv treat the
+end of the line as a comment.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from vault_cube.image.locks import locktext
 from vault_cube.settings import Settings
 from vault_cube.settings.environment import Environment
 
-# The newest manylinux platform that uv knows by name. uv only resolves: `tags` chooses among the files that it lists.
+# The newest manylinux platform that uv supports. uv only resolves versions; `tags` decides which files are accepted.
 UV_GLIBC = 40
 
 REQUESTS = 8
-"""requests for sizes at the same time, where an index names none"""
+"""Number of concurrent requests for file sizes, if an index does not list them."""
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """One line of the lock (a source archive where no wheel exists)."""
+    """One line of the lock; the file is a source archive if there is no wheel."""
 
     name: str
     version: str
     sha256: str
     file: str
     size: int
-    """bytes"""
+    """Size in bytes."""
 
 
 def read(file: Path) -> list[Wheel]:
@@ -60,12 +61,12 @@ def read(file: Path) -> list[Wheel]:
             )
         name, version, sha256, wheel, size = match.groups()
         wheels.append(Wheel(name, version, sha256, wheel, int(size)))
-    locktext.hold(file, body)
+    locktext.verify(file, body)
     return wheels
 
 
 def text(wheels: Sequence[Wheel]) -> str:
-    """Write a lock's text."""
+    """Return the text of a lock."""
     ordered = sorted(wheels, key=lambda wheel: wheel.name)
     return locktext.closed(
         "".join(
@@ -88,12 +89,12 @@ def tags(python: str, glibc: str) -> list[Tag]:
 
 
 def _release(glibc: str) -> int:
-    """The number after `2.`, which is what manylinux tags differ in (PEP 600)."""
+    """Return the minor version of glibc, as manylinux tags contain it (PEP 600)."""
     return int(glibc.removeprefix("2."))
 
 
 def machine_indexes() -> list[str]:
-    """uv's options for the indexes that pip on this machine is configured with (uv does not read pip's settings)."""
+    """Return options of uv for the indexes in this machine's pip configuration, which uv itself does not read."""
     ran = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     options: list[str] = []
     for line in ran.stdout.splitlines():
@@ -109,7 +110,7 @@ def machine_indexes() -> list[str]:
 def _compile(
     settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """What uv makes of requirements for the target's Python: the packages of a pylock.toml."""
+    """Resolve requirements for the target's Python with uv. Returns the packages of the resulting pylock.toml."""
     (work / "requirements.in").write_text(requirements)
     out = work / "pylock.toml"
     out.unlink(missing_ok=True)
@@ -117,7 +118,7 @@ def _compile(
     own = ["--index-url", archive.wheel_index] if archive.wheel_index else machine_indexes()
     extra = [part for place in archive.extra_wheel_indexes for part in ("--extra-index-url", place)]
     error, unknown = "", False
-    # an extra index that cannot be reached matters only when the others lack something
+    # try without the extra indexes first: an unreachable one is an error only if it is needed
     for indexes in [own, [*own, *extra]] if extra else [own]:
         ran = subprocess.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
@@ -129,56 +130,60 @@ def _compile(
         if ran.returncode == 0:
             packages: list[dict[str, Any]] = tomllib.loads(out.read_text()).get("packages", [])
             return packages
-        # uv ends with 1 when no index has it, with 2 when it could not look
+        # uv exits with 1 if no index has a package, with 2 if it could not query an index
         unknown = unknown or ran.returncode == 1
         error = error or _reason(ran.stderr)
     kind = Unknown if unknown else VaultCubeError
     raise kind(f"uv cannot resolve {requirements.splitlines()[0]} …: {error}")
 
 
-def _reason(said: str) -> str:
-    """Why uv failed, from the causes that it lists: the address and the last of them where one could not be reached."""
-    causes = [line.strip().removeprefix("cause: ") for line in said.splitlines() if line.strip()]
+def _reason(stderr: str) -> str:
+    """Extract from uv's errors why it failed: if a URL could not be fetched, the URL and the last cause."""
+    causes = [line.strip().removeprefix("cause: ") for line in stderr.splitlines() if line.strip()]
     address = next((line.split()[-1] for line in causes if line.startswith("Failed to fetch")), None)
-    return f"{address}: {causes[-1]}" if address else " ".join(said.removeprefix("error: ").split())[:400]
+    return f"{address}: {causes[-1]}" if address else " ".join(stderr.removeprefix("error: ").split())[:400]
 
 
 class Unknown(VaultCubeError):
-    """No index has what is asked for."""
+    """No index has a required package."""
 
 
 def _candidates(package: dict[str, Any], accepted: dict[Tag, int]) -> list[tuple[int, dict[str, Any]]]:
-    """A package's files with their rank for the target, best first; a source archive comes last."""
-    found = []
+    """Return the files of a package that the target accepts, with their ranks, best first; a source archive is last."""
+    candidates = []
     for wheel in package.get("wheels", []):
         ranks = [accepted[tag] for tag in parse_wheel_filename(filename(wheel))[3] if tag in accepted]
         if ranks:
-            found.append((min(ranks), wheel))
+            candidates.append((min(ranks), wheel))
     if "sdist" in package:
-        found.append((len(accepted), package["sdist"]))
-    return sorted(found, key=lambda pair: pair[0])
+        candidates.append((len(accepted), package["sdist"]))
+    return sorted(candidates, key=lambda pair: pair[0])
 
 
 def filename(file: dict[str, Any]) -> str:
-    """The name of a file in a pylock.toml."""
+    """Return the name of a file in a pylock.toml."""
     return str(file.get("name") or unquote(Path(urlparse(file.get("url") or file["path"]).path).name))
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a lock holds on to while the rest of it is resolved anew."""
+    """Locked wheels that stay as they are while the rest of the lock is re-resolved."""
 
     folder: Path
-    """where its files are"""
+    """Folder of the wheels' files."""
     wheels: Sequence[Wheel]
     pinned: bool = True
-    """False: newer ones may take their place"""
+    """If False, newer versions may replace them."""
 
 
 def resolve(
     settings: Settings, uv: Path, environment: Environment, work: Path, *, kept: Kept | None = None
 ) -> list[Wheel]:
-    """Resolve an environment for the target's Python and pick each package's one file."""
+    """Resolve an environment for the target's Python and choose one file per package.
+
+    uv: path of uv. work: folder for temporary files. kept: wheels to keep from an older lock. Raises VaultCubeError if
+    the requirements cannot be resolved, or if a package has no file for the target.
+    """
     (work / "overrides.txt").write_text("\n".join(environment.overrides))
     arguments = ["--override", str(work / "overrides.txt")] if environment.overrides else []
     locked = {(wheel.name, wheel.version): wheel for wheel in kept.wheels} if kept else {}
@@ -198,9 +203,7 @@ def resolve(
             continue
         candidates = _candidates(package, accepted)
         if not candidates:
-            raise VaultCubeError(
-                f"{package['name']} {package['version']}: no file fits Python {settings.target.python}"
-            )
+            raise VaultCubeError(f"{package['name']} {package['version']}: no file for Python {settings.target.python}")
         files.append((package, candidates[0][1]))
     with ThreadPoolExecutor(REQUESTS) as pool:
         sizes = pool.map(lambda pair: _size(pair[1], work), files)
@@ -212,42 +215,43 @@ def resolve(
 
 
 def _place(file: dict[str, Any], work: Path) -> str:
-    """The address of a file in a pylock.toml. work: the folder of that pylock.toml."""
+    """Return the URL of a file in a pylock.toml. work: the folder of that pylock.toml."""
     return str(file.get("url") or (work / file["path"]).resolve().as_uri())
 
 
 def _size(file: dict[str, Any], work: Path) -> int:
-    """The size of a file in a pylock.toml, bytes: what the index says, else what the file's own server says."""
+    """Return the size of a file in a pylock.toml, in bytes: from the index, else from the file's server."""
     if "size" in file:
         return int(file["size"])
     place = _place(file, work)
     if place.startswith("file:"):
         return Path(unquote(urlparse(place).path)).stat().st_size
     try:
-        # compressed on the way it would have another length
-        answer = requests.head(place, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
-        answer.raise_for_status()
-        return int(answer.headers["Content-Length"])
+        # compression would change the Content-Length
+        response = requests.head(place, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
+        response.raise_for_status()
+        return int(response.headers["Content-Length"])
     except (requests.RequestException, KeyError, ValueError) as err:
         raise VaultCubeError(
-            f"{place}: cannot find out its size ({err}): name an index with sizes in pillar key archive:wheel_index"
+            f"{place}: cannot determine its size ({err}): "
+            "name an index that lists sizes in pillar key archive:wheel_index"
         ) from None
 
 
 def locate(settings: Settings, uv: Path, wheels: Sequence[Wheel], work: Path) -> dict[str, str]:
-    """Where locked files are served today: sha256 → address. What no index has any more is not in it."""
+    """Look up the URLs of locked wheels. Returns SHA-256 -> URL, without the files that no index has any more."""
     if not wheels:
         return {}
     pins = "\n".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
-    found: dict[str, str] = {}
+    urls: dict[str, str] = {}
     try:
         packages = _compile(settings, uv, work, pins, ["--no-deps"])
     except Unknown:
-        # one of them spoils it for all: look for it in ever smaller parts
+        # uv fails if any package is missing: split the list until the missing ones are isolated
         half = len(wheels) // 2
         parts = (wheels[:half], wheels[half:]) if half else ()
         return {sha256: place for part in parts for sha256, place in locate(settings, uv, part, work).items()}
     for package in packages:
         for file in [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]:
-            found[file["hashes"]["sha256"]] = _place(file, work)
-    return found
+            urls[file["hashes"]["sha256"]] = _place(file, work)
+    return urls

@@ -1,4 +1,4 @@
-"""`make lock`: resolve every package again, write the locks, and report the result."""
+"""`make lock`: resolve all packages again and write the locks."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from vault_cube.settings.repository import Repository
 
 @dataclass(frozen=True)
 class Resolved:
-    """What `make lock` found."""
+    """The result of `make lock`."""
 
     moved: list[str]
-    """one line per change against the locks that were there before; empty: nothing changed"""
+    """Changes against the previous locks, one line each; empty if nothing changed."""
     packages: AptLock
-    """of the target, without the tools tree"""
+    """The lock of the target, without the tools tree."""
     wheels: dict[str, list[pylock.Wheel]]
-    """by environment"""
+    """The locked wheels of each Python environment, by its name."""
 
 
 def make(space: Workspace) -> Resolved:
-    """Resolve the target's packages, its Python environments and the tools tree; write the locks all together.
+    """Resolve the target's packages, its Python environments and the tools tree, then write all locks that changed.
 
-    Nothing is written when anything cannot be resolved or breaks a rule of wheel_rules, or when nothing changed.
+    Raises VaultCubeError if anything cannot be resolved or breaks a rule of wheel_rules; no lock is written then.
     """
     settings, committed = space.settings, space.checkout / "locks"
-    # later than the files of every package that can be had, earlier than every build: newer times are clamped to it
+    # later than the files of all available packages, and earlier than any build: newer file times are clamped to it
     epoch = int(time.time())
     texts: dict[Path, str] = {}
     packages: dict[str, AptLock] = {}
@@ -49,51 +49,55 @@ def make(space: Workspace) -> Resolved:
     with space.scratch("lock") as work:
         vendors.lay_out(Store(space.store), vendor_keys, work / "keyrings")
         target = of_target(space, work / "keyrings")
-        for wanted in (of_tools(space), target):
-            with step(wanted.file):
-                packages[wanted.file] = wanted.resolve(settings.image.mirrors, epoch)
-                texts[committed / wanted.file] = packages[wanted.file].text()
+        for request in (of_tools(space), target):
+            with step(request.file):
+                packages[request.file] = request.resolve(settings.image.mirrors, epoch)
+                texts[committed / request.file] = packages[request.file].text()
         for name, environment in environments(space).items():
-            named = f"{space.target}/python-{name}.lock"
-            with step(named):
+            file = f"{space.target}/python-{name}.lock"
+            with step(file):
                 wheels[name] = pylock.resolve(settings, space.uv, environment, work)
-                texts[committed / named] = pylock.text(wheels[name])
+                texts[committed / file] = pylock.text(wheels[name])
         wheel_rules.check(settings, wheels, {deb.name for deb in packages[target.file].debs})
-    moved = [line for file, text in texts.items() for line in difference(file, text)]
+    moved = [line for lock, text in texts.items() for line in difference(lock, text)]
     own = committed / space.target
-    gone = {*own.glob("python-*.lock"), *own.glob(KEYRINGS)} - set(texts)
-    moved += [f"{file.parent.name}/{file.name}: gone, nothing needs it" for file in sorted(gone)]
-    # an unchanged lock keeps its moment: a new one would rebuild everything for nothing
-    for file, text in texts.items():
-        if difference(file, text):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.with_suffix(".new").write_text(text)
-            file.with_suffix(".new").replace(file)
-    for file in gone:
-        file.unlink()
+    unused = {*own.glob("python-*.lock"), *own.glob(KEYRINGS)} - set(texts)
+    moved += [f"{lock.parent.name}/{lock.name}: removed, nothing uses it" for lock in sorted(unused)]
+    # an unchanged lock keeps its timestamp: a new one would change the keys of all layers
+    for lock, text in texts.items():
+        if difference(lock, text):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.with_suffix(".new").write_text(text)
+            lock.with_suffix(".new").replace(lock)
+    for lock in unused:
+        lock.unlink()
     return Resolved(moved, packages[target.file], wheels)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an apt lock is resolved from."""
+    """Everything that apt needs to resolve one lock."""
 
     file: str
-    """its name below locks/"""
+    """Path of the lock below `locks/`."""
     layers: Sequence[tuple[str, Sequence[str]]]
-    """(name, packages) from the bottom up"""
+    """(name, packages) of each layer, from the bottom up."""
     sources: Sequence[Source]
     architecture: str
     codename: str
     named: Mapping[str, Sequence[str]]
-    """pillar key -> packages that it names; the archive must have each, also those that no layer installs"""
+    """Pillar key -> packages that it names; the archives must have them all, even if no layer installs them."""
     repositories: Sequence[Repository] = ()
-    """the vendors' repositories among the sources"""
+    """The vendors' repositories among the sources."""
     kernel: str | None = None
-    """the pillar's kernel package; None: no kernel is wanted"""
+    """Kernel package of the pillar; None if the lock needs no kernel."""
 
     def resolve(self, mirrors: dict[str, str], epoch: int, kept: resolver.Kept | None = None) -> AptLock:
-        """Resolve it with apt against today's archives. Raises VaultCubeError naming the lock."""
+        """Resolve the lock with apt against the current archives.
+
+        mirrors: pillar key image:mirrors. epoch: the lock's timestamp, in seconds since 1970. kept: packages to keep
+        from an older lock. Raises VaultCubeError with the name of the lock.
+        """
         try:
             lock = resolver.resolve(
                 self.layers, self.sources, mirrors, self.architecture, epoch, kept=kept, named=self.named,
@@ -106,14 +110,14 @@ class Request:
 
 
 def of_tools(space: Workspace) -> Request:
-    """The tools tree's lock; one serves all targets."""
+    """Make the request for the lock of the tools tree, which all targets share."""
     tools = space.settings.image.tools
     sources, named = keyrings.sources(space, tools.sources), {"image:tools:packages": tools.packages}
     return Request("tools.lock", [("tools", tools.packages)], sources, "amd64", tools.codename, named)
 
 
 def of_target(space: Workspace, vendor_keys: Path) -> Request:
-    """The lock of a target's root and layers. vendor_keys: the folder with the vendors' keys."""
+    """Make the request for the lock of a target's root and layers. vendor_keys: folder of the vendors' keys."""
     settings, target = space.settings, space.settings.target
     layers = [(ROOT, settings.image.root_packages), *((name, getattr(settings, name).packages) for name in LAYERS)]
     named = {f"{name}:packages": packages for name, packages in layers if name != ROOT}
@@ -132,15 +136,15 @@ def of_target(space: Workspace, vendor_keys: Path) -> Request:
 
 
 def environments(space: Workspace) -> dict[str, Environment]:
-    """The Python environments of a target, Salt's own first."""
+    """Return the Python environments of a target, with Salt's own first: name -> environment."""
     return {"salt": space.settings.image.salt, **space.settings.frameworks.environments}
 
 
 def difference(file: Path, text: str) -> list[str]:
-    """Compare a new lock with the file in its place.
+    """Compare the text of a new lock with the existing file.
 
-    Returns one line per package that changed, `pytorch: torch 2.12.0 → 2.13.0`, security updates marked; for a lock
-    that is new one line in all; empty: nothing changed.
+    Returns one line per package that changed, such as `pytorch: torch 2.12.0 → 2.13.0`, with security updates marked.
+    If the file does not exist yet, returns one line in total. Empty if nothing changed.
     """
     where, after = f"{file.parent.name}/{file.name}", _versions(file.name, text)
     if not file.exists():
@@ -153,17 +157,17 @@ def difference(file: Path, text: str) -> list[str]:
             continue
         lines.append(f"{where}: {name} {_change(old, new)}")
     if not lines and not _readable(file):
-        return [f"{where}: was damaged or of an older format, written again"]
+        return [f"{where}: was damaged or in an older format; written again"]
     return lines
 
 
 def _readable(file: Path) -> bool:
-    """Whether a lock can be read as it is."""
+    """Return whether an existing lock is valid."""
     try:
         if file.name.startswith("python-"):
             pylock.read(file)
         elif file.name == KEYRINGS:
-            locktext.hold(file, locktext.read(file))
+            locktext.verify(file, locktext.read(file))
         else:
             AptLock.read(file)
     except VaultCubeError:
@@ -172,20 +176,20 @@ def _readable(file: Path) -> bool:
 
 
 def _change(old: Locked | None, new: Locked | None) -> str:
-    """What happened to a package, in words."""
+    """Describe how a package changed."""
     if old is None or new is None:
         return f"– → {new.version}" if new else f"{old.version if old else ''} → –"  # noqa: RUF001
     if old.version != new.version:
         return f"{old.version} → {new.version}" + (" (security)" if "security" in new.suite else "")
     if old.sha256 != new.sha256:
-        return f"{new.version}: another file of the same version"
+        return f"{new.version}: different file of the same version"
     if old.layer != new.layer:
-        return f"{new.version}: from layer {old.layer} to {new.layer}"
-    return f"{new.version}: from suite {old.suite} to {new.suite}"
+        return f"{new.version}: moved from layer {old.layer} to {new.layer}"
+    return f"{new.version}: moved from suite {old.suite} to {new.suite}"
 
 
 class Locked(NamedTuple):
-    """One package of a lock, as far as a person cares."""
+    """The fields of a locked package whose changes are reported."""
 
     version: str
     sha256: str
@@ -194,18 +198,18 @@ class Locked(NamedTuple):
 
 
 def _versions(name: str, text: str) -> dict[str, Locked]:
-    found = {}
+    packages = {}
     for line in text.splitlines():
         if line.startswith("#"):
             continue
         parts = line.split(" ")
         if len(parts) < (8 if name in ("apt.lock", "tools.lock") else 2):
-            continue  # damaged: it is written anew
+            continue  # a damaged line; the lock will be written again
         if name.startswith("python-"):
             package, _, version = parts[0].partition("==")
-            found[package] = Locked(version, parts[1])
+            packages[package] = Locked(version, parts[1])
         elif name == KEYRINGS:
-            found[parts[0]] = Locked(parts[1][:12], parts[1])
+            packages[parts[0]] = Locked(parts[1][:12], parts[1])
         else:
-            found[f"{parts[1]}:{parts[3]}"] = Locked(parts[2], parts[7], parts[0], parts[4])
-    return found
+            packages[f"{parts[1]}:{parts[3]}"] = Locked(parts[2], parts[7], parts[0], parts[4])
+    return packages

@@ -1,4 +1,4 @@
-"""apt over an empty root: which .debs a target needs, from which signed index."""
+"""Resolve packages with apt as if nothing were installed: which .debs a target needs, and from which archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vault_cube.image.locks.kernels import Stanza
 from vault_cube.image.progress import note
 from vault_cube.settings.image import Source
 
-# what apt-get update prints -> what is wrong with a place, and the remedy; the first that matches counts
+# output of apt-get update -> what is wrong with a mirror, and the remedy; the first matching pattern counts
 FAILURES = (
     (
         r"doesn't have the component '(?P<it>[^']+)'",
@@ -49,22 +49,22 @@ FAILURES = (
 
 @dataclass(frozen=True)
 class Kept:
-    """What a lock holds on to while the rest of it is resolved again."""
+    """Locked packages that stay as they are while the rest of the lock is re-resolved."""
 
     folder: Path
-    """a flat repository of the packages"""
+    """A flat repository of the packages."""
     debs: Sequence[Deb]
     pinned: bool = True
-    """False: newer ones of the archive may take their place"""
+    """If False, newer versions from the archive may replace them."""
 
     def preferences(self) -> str:
-        """apt's preferences that hold them; the first that fits a package counts, so these stand before others."""
+        """Return apt preferences that pin these packages; apt uses the first match, so put them before all others."""
         pins = [f"Package: {deb.name}\nPin: version {deb.version}\nPin-Priority: 1001\n\n" for deb in self.debs]
         return "".join(pins) if self.pinned else ""
 
 
 class Resolver:
-    """apt with its state in a folder, the indexes of some sources read and verified."""
+    """apt with its state in a separate folder, and with the verified indexes of some sources."""
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class Resolver:
             "APT::Architectures": architecture,
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": "root",
-            # whatever this machine's own settings allow
+            # never accept unsigned archives, whatever this machine's own configuration allows
             "APT::Get::AllowUnauthenticated": "false",
             "Acquire::AllowInsecureRepositories": "false",
             "Acquire::AllowWeakRepositories": "false",
             "Acquire::AllowDowngradeToInsecureRepositories": "false",
-            # an update that Ubuntu offers to a part of its machines only: the same lock on every machine
+            # Ubuntu offers phased updates to some machines only, but a lock must be the same on every machine
             "APT::Get::Always-Include-Phased-Updates": "true",
-            # sources are read one after the other
+            # each source is fetched by its own call, which must not delete the indexes of the others
             "APT::Get::List-Cleanup": "false",
             "Acquire::GzipIndexes": "false",
             "Acquire::Languages": "none",
@@ -115,48 +115,49 @@ class Resolver:
         for source in sources:
             verb = "correct" if source.archive in configured else "name a mirror in"
             remedy = f"{verb} pillar key image:mirrors:{source.archive}"
-            place = self._first_that_serves(source, mirrors.live(source, configured, architecture), remedy)
+            place = self._first_usable(source, mirrors.live(source, configured, architecture), remedy)
             self._archive_of[place] = source.archive
             lines += _lines(source, place)
         if kept:
-            # its files are the lock's, verified by their sums
+            # the repository is unsigned, but its files were verified against the lock
             lines.append(f"deb [trusted=yes] file:{kept.folder} ./")
             if failure := self._update(lines[-1:]):
                 raise VaultCubeError(f"apt-get update: {failure}")
         (root / "sources.list").write_text("\n".join(lines) + "\n")
         self.listed: dict[str, Stanza] = {}
-        """sha256 -> what the indexes say of a package"""
+        """SHA-256 -> the entry of that package in the indexes."""
         for stanza in self._stanzas():
             self.listed.setdefault(stanza.sha256, stanza)
 
     def pin(self, preferences: str) -> None:
-        """Put apt preferences before the ones that the resolver was made with."""
+        """Put apt preferences before those passed to the constructor."""
         (self._root / "preferences").write_text(preferences + self._pins)
 
-    def _first_that_serves(self, source: Source, places: Sequence[str], remedy: str) -> str:
-        """Fetch a source's indexes from the first place that has all of them, correctly signed. Returns the place.
+    def _first_usable(self, source: Source, places: Sequence[str], remedy: str) -> str:
+        """Fetch a source's indexes from the first mirror that has all of them, correctly signed. Returns its URL.
 
-        remedy: what else to do if no place has them. Raises VaultCubeError with what is wrong with each.
+        remedy: a further remedy for the error message. Raises VaultCubeError with the problem of each mirror.
         """
         reasons: list[str] = []
         remedies: list[str] = []
-        for place in (re.sub("^file://", "file:", place) for place in places):  # as apt spells a local address
+        # apt writes local URLs as file:/path
+        for place in (re.sub("^file://", "file:", place) for place in places):
             output = self._update(_lines(source, place))
             if not output:
                 for reason in reasons:
-                    note(f"{source.archive}: {reason}: taking {place}")
+                    note(f"{source.archive}: {reason}: using {place} instead")
                 return place
-            reason, cure = _judged(output, source)
+            reason, place_remedy = _diagnose(output, source)
             reasons.append(f"{place} {reason}")
-            remedies.append(cure)
+            remedies.append(place_remedy)
         remedies = list(dict.fromkeys([*remedies, remedy]))
         raise VaultCubeError(f"archive {source.archive}: {'; '.join(reasons)}: {', or '.join(remedies)}")
 
     def _update(self, lines: Sequence[str]) -> str:
-        """Fetch the indexes of some lines of sources.list. Returns apt's errors and warnings, empty if it succeeded."""
+        """Run apt-get update for some lines of sources.list. Returns apt's errors and warnings; empty on success."""
         (self._root / "sources.list").write_text("\n".join(lines) + "\n")
         ran = self._run("-qq", "update", "--error-on=any")
-        # a missing component is a warning only
+        # apt only warns about a missing component
         return ran.stderr.strip() if ran.returncode or "doesn't have the component" in ran.stderr else ""
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -170,13 +171,13 @@ class Resolver:
         ran = self._run("-qq", *arguments)
         if ran.returncode == 0:
             return ran.stdout
-        # apt lists the packages that do not fit together only if it is less quiet
+        # with -qq apt does not list the packages with unmet dependencies
         output = self._run("-q", *arguments).stdout
         unmet = [" ".join(line.split()) for line in output.splitlines() if re.match(r" \S+ : ", line)]
         raise VaultCubeError(f"apt-get {arguments[0]}: " + "; ".join((unmet or _errors(ran.stderr))[:3]))
 
     def _stanzas(self) -> Iterator[Stanza]:
-        """Yield all entries of the indexes, in the order of the indexes' file names, which start with their address."""
+        """Yield all entries of the indexes, sorted by the indexes' file names, which begin with their URLs."""
         keys = {"Package": "name", "Version": "version", "SHA256": "sha256", "Depends": "depends"}
         for file in sorted(self._lists.glob("*_Packages")):
             match = re.search(r"_dists_([^_]+)_(?:([^_]+)_binary-)?", file.name)
@@ -194,28 +195,31 @@ class Resolver:
                 yield Stanza(**{"depends": "", **entry, **where})  # type: ignore[arg-type]
 
     def components(self, debs: Iterable[Deb]) -> dict[str, str]:
-        """Return sha256 -> component for those of `debs` whose index has one."""
+        """Return SHA-256 -> component for all packages whose index has a component."""
         listed = {deb.sha256: self.listed[deb.sha256].component for deb in debs if deb.sha256 in self.listed}
         return {sha256: component for sha256, component in listed.items() if component}
 
     def unknown(self, names: Iterable[str]) -> set[str]:
-        """Return the names that no index has as an installable package."""
-        # apt names all of them before it looks whether the rest fits together
+        """Return the names that are not installable packages in any index."""
+        # apt reports all unknown packages before it checks dependencies
         errors = _errors(self._run("-qq", "--simulate", "install", *sorted(set(names))).stderr)
-        found = (
+        matches = (
             re.search(r"Unable to locate package (\S+)|Package '(\S+)' has no installation candidate", error)
             for error in errors
         )
-        return {match[1] or match[2] for match in found if match}
+        return {match[1] or match[2] for match in matches if match}
 
     def resolve(self, layer: str, packages: Sequence[str]) -> list[Deb]:
-        """Everything that installing `packages` on nothing brings, essential and required packages included."""
+        """Resolve packages with all their dependencies and all essential and required packages.
+
+        layer: recorded in the returned entries. Raises VaultCubeError if they cannot be installed together.
+        """
         uris = self._apt("--print-uris", "install", "?essential", "?priority(required)", *packages)
         debs = []
         for line in uris.splitlines():
             match = re.fullmatch(r"'(\S+)' (\S+)_(\S+)_(\S+)\.deb (\d+) SHA256:([0-9a-f]{64})", line)
             if not match:
-                raise VaultCubeError(f"apt-get --print-uris: cannot read «{line}»")
+                raise VaultCubeError(f"apt-get --print-uris: cannot parse «{line}»")
             uri, name, _, architecture, size, sha256 = match.groups()
             if sha256 in self._kept:
                 debs.append(replace(self._kept[sha256], layer=layer))
@@ -231,21 +235,21 @@ class Resolver:
 
 
 def _lines(source: Source, place: str) -> list[str]:
-    """A source as lines of sources.list."""
-    # a snapshot is old on purpose
+    """Write a source as lines of sources.list."""
+    # the Release file of a snapshot has expired
     dated = source.snapshot is not None and place.startswith(source.snapshot.partition("{date}")[0])
     options = f"signed-by={source.keyring}" + (" check-valid-until=no" if dated else "")
     return [f"deb [{options}] {place} {suite} {' '.join(source.components)}".rstrip() for suite in source.suites]
 
 
 def _errors(stderr: str) -> list[str]:
-    """apt's error lines; all lines if none is marked as one."""
+    """Return the lines that apt marks as errors, or all lines if it marks none."""
     lines = stderr.splitlines()
     return [line for line in lines if line.startswith(("E:", "Error:"))] or lines
 
 
-def _judged(output: str, source: Source) -> tuple[str, str]:
-    """Return what is wrong with a place, and the remedy, from the output of apt-get update."""
+def _diagnose(output: str, source: Source) -> tuple[str, str]:
+    """Return what is wrong with a mirror, and the remedy, from the output of apt-get update."""
     for pattern, reason, remedy in FAILURES:
         match = re.search(pattern, output, re.MULTILINE)
         if match:
@@ -266,23 +270,24 @@ def resolve(
     named: Mapping[str, Sequence[str]] | None = None,
     kernel: str | None = None,
 ) -> AptLock:
-    """Resolve layer upon layer; a package belongs to the first layer that needs it.
+    """Resolve all layers from the bottom up; a package belongs to the first layer that needs it.
 
-    layers: (name, packages) from the bottom up. sources: their keyrings are files of this machine. epoch: seconds
-    since 1970 for SOURCE_DATE_EPOCH. pins: apt's preferences. named: pillar key -> names that the indexes must have,
-    whether or not a layer installs them. kernel: the pillar's kernel package; the lock then has to hold one kernel.
-    Raises VaultCubeError.
+    layers: (name, packages) from the bottom up. sources: their keyrings are files on this machine. configured:
+    pillar key image:mirrors. epoch: the lock's timestamp (SOURCE_DATE_EPOCH), in seconds since 1970. pins: apt
+    preferences. kept: packages to keep from an older lock. named: pillar key -> names that the indexes must have,
+    even if no layer installs them. kernel: the kernel package of the pillar, if the lock must contain exactly one
+    kernel. Raises VaultCubeError.
     """
     sources = list(sources)
     with tempfile.TemporaryDirectory(prefix="vault-cube-apt-") as root:
         resolver = Resolver(Path(root), sources, configured, architecture, pins=pins, kept=kept)
-        _all_known(resolver, sources, named or {f"{layer}:packages": packages for layer, packages in layers})
+        _check_names(resolver, sources, named or {f"{layer}:packages": packages for layer, packages in layers})
         debs = _resolve_layers(resolver, layers)
         if kernel:
             packages = kernels.versions(debs)
             if not kernels.images(packages):
                 raise VaultCubeError(
-                    f"{kernel}: brings no kernel (no package linux-image-VERSION): name the distribution's kernel "
+                    f"{kernel}: installs no kernel (no package linux-image-VERSION): name the distribution's kernel "
                     "package in pillar keys base:kernel:package and base:packages"
                 )
             if len(packages) > 1:
@@ -291,7 +296,7 @@ def resolve(
 
 
 def _resolve_layers(resolver: Resolver, layers: Sequence[tuple[str, Sequence[str]]]) -> list[Deb]:
-    """Resolve all layers. Raises VaultCubeError if two layers want different versions of a package."""
+    """Resolve all layers. Raises VaultCubeError if two layers resolve to different versions of a package."""
     debs: dict[str, Deb] = {}
     wanted: list[str] = []
     for layer, packages in layers:
@@ -303,14 +308,14 @@ def _resolve_layers(resolver: Resolver, layers: Sequence[tuple[str, Sequence[str
         other = names.setdefault((deb.name, deb.architecture), deb)
         if other is not deb:
             raise VaultCubeError(
-                f"{deb.name}: layer {other.layer} wants {other.version}, layer {deb.layer} {deb.version}: "
+                f"{deb.name}: layer {other.layer} needs {other.version}, layer {deb.layer} needs {deb.version}: "
                 f"name the package in pillar key {other.layer}:packages"
             )
     return list(debs.values())
 
 
-def _all_known(resolver: Resolver, sources: Sequence[Source], named: Mapping[str, Sequence[str]]) -> None:
-    """Raise VaultCubeError with every named package that no index has, and the pillar keys that name it."""
+def _check_names(resolver: Resolver, sources: Sequence[Source], named: Mapping[str, Sequence[str]]) -> None:
+    """Check that the indexes have all named packages. Raises VaultCubeError with missing ones and their pillar keys."""
     unknown = resolver.unknown(name for names in named.values() for name in names)
     if not unknown:
         return
@@ -335,31 +340,31 @@ def _with_one_kernel(
     sources: Sequence[Source],
     epoch: int,
 ) -> list[Deb]:
-    """Resolve again, for the newest kernel that all packages of the pillar have.
+    """Resolve again with the newest kernel version for which the archive has all packages of the pillar.
 
-    debs: what the layers bring as they are, with several kernels. Raises VaultCubeError with the packages that ask for
-    each kernel if they have none in common.
+    debs: the packages of all layers as first resolved, with several kernels. Raises VaultCubeError with the packages
+    that depend on each kernel if there is no such version.
     """
     packages = kernels.versions(debs)
     named = {name for _, names in layers for name in names}
     locked = {deb.sha256 for deb in debs}
     stanzas = [stanza for stanza in resolver.listed.values() if stanza.sha256 in locked or stanza.name in named]
-    for version, preferences in kernels.agreements(packages, debs, stanzas, named):
+    for version, preferences in kernels.candidates(packages, debs, stanzas, named):
         resolver.pin(preferences)
         try:
-            again = _resolve_layers(resolver, layers)
+            resolved = _resolve_layers(resolver, layers)
         except VaultCubeError:
             continue
-        if len(kernels.versions(again)) == 1:
-            note(f"the archive's newest kernel packages do not fit together: taking kernel {version} for all of them")
-            return again
-    askers = kernels.askers(packages, debs, stanzas, named)
-    brought = [f"{version} (by {', '.join(sorted(askers[version]))})" for version in packages]
+        if len(kernels.versions(resolved)) == 1:
+            note(f"the archive's newest kernel packages differ in version: using kernel {version} for all of them")
+            return resolved
+    dependents = kernels.dependents(packages, debs, stanzas, named)
+    listed = [f"{version} (by {', '.join(sorted(dependents[version]))})" for version in packages]
     archive = next(deb.archive for deb in debs if deb.name in kernels.images(packages))
     snapshot = next((source.snapshot for source in sources if source.archive == archive and source.snapshot), None)
-    remedy = "wait until the archive has all of one version"
+    remedy = "wait until the archive has all of them in one version"
     if snapshot:
         week_ago = datetime.datetime.fromtimestamp(epoch, datetime.UTC) - datetime.timedelta(days=7)
         place = snapshot.format(date=week_ago.strftime("%Y%m%dT000000Z"))
         remedy += f", or lock it as it was a week ago: image:mirrors:{archive}: {place}"
-    raise VaultCubeError(f"an image has one kernel, these packages bring {' and '.join(brought)}: {remedy}")
+    raise VaultCubeError(f"an image has one kernel, but these packages install {' and '.join(listed)}: {remedy}")

@@ -1,6 +1,6 @@
-"""The vendors' apt repositories of a target: their keys, locked by sha256, and what may come from them.
+"""The vendors' apt repositories of a target: their signing keys, locked by SHA-256, and their pins.
 
-`locks/<target>/keyrings.lock` has a line a key: repository, sha256, size. Where the key is served stands in the pillar.
+`locks/<target>/keyrings.lock` has one line per key: repository, SHA-256, size. The URL of a key is in the pillar.
 """
 
 from __future__ import annotations
@@ -25,80 +25,82 @@ from vault_cube.settings.repository import Repository
 
 
 def repositories(space: Workspace) -> list[Repository]:
-    """All that the layers of a target name."""
+    """Return the vendors' repositories of all layers of a target."""
     return [*space.settings.driver.repositories, *space.settings.runtime.repositories]
 
 
 Keys = dict[str, tuple[str, int]]
-"""repository -> (sha256, size in bytes)"""
+"""Repository -> (SHA-256, size in bytes) of its signing key."""
 
 
 def read(space: Workspace) -> Keys:
-    """The locked keys. Raises VaultCubeError when one that the pillar names is not there."""
+    """Read the lock of the signing keys. Raises VaultCubeError if it is damaged or does not match the pillar."""
     wanted = {repository.name for repository in repositories(space)}
     if not wanted:
         return {}
     file = space.locks / KEYRINGS
     body = locktext.read(file)
-    found = {}
+    keys = {}
     for number, line in enumerate(body.splitlines(), 1):
         if line.startswith("#"):
             continue
         match = re.fullmatch(r"([a-z0-9-]+) ([0-9a-f]{64}) (\d+)", line)
         if not match:
-            raise VaultCubeError(f"{file}: line {number}: not a key: restore the file, or run `make lock`")
-        found[match[1]] = (match[2], int(match[3]))
-    locktext.hold(file, body)
-    if found.keys() != wanted:
+            raise VaultCubeError(f"{file}: line {number}: not an entry of a key: restore the file, or run `make lock`")
+        keys[match[1]] = (match[2], int(match[3]))
+    locktext.verify(file, body)
+    if keys.keys() != wanted:
         raise VaultCubeError(
-            f"{file}: {', '.join(sorted(found.keys() ^ wanted))}: not as in the pillar: run `make lock`"
+            f"{file}: does not match the pillar's repositories ({', '.join(sorted(keys.keys() ^ wanted))}): "
+            "run `make lock`"
         )
-    return found
+    return keys
 
 
 def lock(space: Workspace) -> Keys:
-    """Bring each vendor's key into the store, once it is the one that the pillar names. Returns what is to be locked.
+    """Fetch each vendor's signing key, compare it with the pillar, and add it to the store. Returns the keys to lock.
 
-    Raises VaultCubeError for a key that cannot be had, or is another.
+    Raises VaultCubeError if a key cannot be fetched or differs from the pillar.
     """
-    store, found = Store(space.store), {}
+    store, keys = Store(space.store), {}
     for repository in repositories(space):
         key = repository.keyring
         data = _served(key.url)
         digest = hashlib.sha256(data).hexdigest()
         if key.sha256 and digest != key.sha256:
-            raise VaultCubeError(f"{key.url}: its sha256 is {digest}, the pillar says {key.sha256}: ask the vendor")
+            raise VaultCubeError(f"{key.url}: its sha256 is {digest}, but the pillar has {key.sha256}: ask the vendor")
         try:
-            held = openpgp.primary_keys(data)
+            fingerprints = openpgp.primary_keys(data)
         except ValueError as err:
-            raise VaultCubeError(f"{key.url}: no keyring: {err}") from None
-        if held != [key.fingerprint]:
+            raise VaultCubeError(f"{key.url}: not a keyring: {err}") from None
+        if fingerprints != [key.fingerprint]:
             raise VaultCubeError(
-                f"{key.url}: it holds the key {', '.join(held)}, the pillar says {key.fingerprint}: ask the vendor"
+                f"{key.url}: contains the key {', '.join(fingerprints)}, but the pillar has {key.fingerprint}: "
+                "ask the vendor"
             )
-        found[repository.name] = store.add(data), len(data)
-    return found
+        keys[repository.name] = store.add(data), len(data)
+    return keys
 
 
 def text(keys: Keys) -> str:
-    """The lock's text."""
+    """Return the text of the lock."""
     return locktext.closed("".join(f"{name} {sha256} {size}\n" for name, (sha256, size) in sorted(keys.items())))
 
 
 def _served(url: str) -> bytes:
-    """What an address gives. Raises VaultCubeError."""
+    """Fetch a URL. Raises VaultCubeError if that fails."""
     try:
         if url.startswith("file://"):
             return Path(url.removeprefix("file://")).read_bytes()
-        answer = requests.get(url, timeout=30)
-        answer.raise_for_status()
+        response = requests.get(url, timeout=30)
+        response.raise_for_status()
     except (OSError, requests.RequestException) as err:
         raise VaultCubeError(f"{url}: the vendor's key cannot be fetched: {err}") from None
-    return answer.content
+    return response.content
 
 
 def wanted(space: Workspace) -> list[Wanted]:
-    """The keys, as files that a build needs."""
+    """List the signing keys as files that the build needs."""
     locked = read(space)
     return [
         Wanted(
@@ -112,42 +114,43 @@ def wanted(space: Workspace) -> list[Wanted]:
 
 
 def lay_out(store: Store, keys: Keys, folder: Path) -> None:
-    """Put the keys into a folder as `<repository>.asc`, each verified."""
+    """Verify the signing keys and link them into a folder as `<repository>.asc`."""
     store.link([(sha256, f"{name}.asc") for name, (sha256, _) in keys.items()], folder)
 
 
 def sources(space: Workspace, keys: Path) -> list[Source]:
-    """The repositories as sources for apt. keys: a folder that `lay_out` filled."""
-    # the schema of a Source is the pillar's; a vendor's may also be a file: address
+    """Convert the repositories to apt sources. keys: a folder filled by `lay_out`."""
+    # model_construct skips the checks of Source, which reject file: URLs; a vendor's repository may have one
     return [
         Source.model_construct(
-            archive=one.name,
-            mirror=one.uri.rstrip("/"),
+            archive=repository.name,
+            mirror=repository.uri.rstrip("/"),
             snapshot=None,
-            suites=[one.suite],
-            components=one.components,
-            keyring=str(keys / f"{one.name}.asc"),
+            suites=[repository.suite],
+            components=repository.components,
+            keyring=str(keys / f"{repository.name}.asc"),
         )
-        for one in repositories(space)
+        for repository in repositories(space)
     ]
 
 
 def preferences(wanted: Sequence[Repository]) -> str:
-    """apt's preferences: the pins that salt/driver/repository.jinja gives the box, so that the lock obeys them, too."""
+    """Return the apt preferences that salt/driver/repository.jinja writes on a box, so that locks use the same pins."""
     entries = []
-    for one in wanted:
-        for package in one.pin.packages:
-            pin = f"version {one.pin.version}\nPin-Priority: 1001" if one.pin.version else _origin(one, 600)
+    for repository in wanted:
+        version = repository.pin.version
+        for package in repository.pin.packages:
+            pin = f"version {version}\nPin-Priority: 1001" if version else _origin(repository, 600)
             entries.append(f"Package: {package}\nPin: {pin}")
-        entries.append(f"Package: *\nPin: {_origin(one, -1)}")
+        entries.append(f"Package: *\nPin: {_origin(repository, -1)}")
     return "\n\n".join(entries) + "\n"
 
 
 def check_pins(wanted: Sequence[Repository], debs: Iterable[Deb]) -> None:
-    """Check that each repository gave only what its pin names.
+    """Check that only packages named by a repository's pin come from that repository.
 
-    apt knows a repository by its host, so that the preferences do not apply to a mirror from image:mirrors. Raises
-    VaultCubeError naming the first package that the pin does not.
+    apt identifies a repository by its host, so the preferences do not apply to a mirror from image:mirrors. Raises
+    VaultCubeError with the first other package.
     """
     patterns = {repository.name: repository.pin.packages for repository in wanted}
     for deb in debs:
@@ -155,9 +158,9 @@ def check_pins(wanted: Sequence[Repository], debs: Iterable[Deb]) -> None:
         if named is not None and not any(fnmatchcase(deb.name, pattern) for pattern in named):
             raise VaultCubeError(
                 f"{deb.name} {deb.version} comes from repository {deb.archive}, whose pin does not name it: "
-                "add it to pin:packages of the repository, or use a mirror without it"
+                "add it to pin:packages of the repository, or use a mirror that does not have it"
             )
 
 
-def _origin(one: Repository, priority: int) -> str:
-    return f'origin "{one.pin.origin}"\nPin-Priority: {priority}'
+def _origin(repository: Repository, priority: int) -> str:
+    return f'origin "{repository.pin.origin}"\nPin-Priority: {priority}'

@@ -1,6 +1,6 @@
-"""Rules between the wheels of an environment, the target's packages and its driver, checked on the locks alone.
+"""Compatibility rules for wheels, Debian packages and the GPU driver, checked from the locks alone.
 
-pip's metadata cannot express them, and breaking one shows only on a machine with a GPU.
+pip's metadata cannot express these rules, and a violation shows only on a machine with a GPU.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from vault_cube.settings import Settings
 from vault_cube.settings.compatibility import PTX_OF_DRIVER, PTX_OF_WHEEL
 
 Release = tuple[int, int]
-"""a CUDA release: major, minor"""
+"""A CUDA release: (major, minor)."""
 
 # Triton compiles a launcher in C for each kernel when it first runs (triton/runtime/build.py: gcc or clang on PATH).
 TRITON = re.compile(r"triton|\w+-triton|triton-\w+")
 C_COMPILERS = ("gcc", "clang", "build-essential")
 PYTHON_HEADERS = ("python3-dev", "libpython3-dev", "python{0}-dev", "libpython{0}-dev")
-# nvcc runs `gcc` on C++ sources, which needs the part of GCC that g++ brings.
+# nvcc runs `gcc` on C++ sources, which needs the C++ compiler proper from package g++.
 NVCC = "nvidia-cuda-nvcc"
 CXX_COMPILERS = ("g++", "build-essential")
-# The parts that compile CUDA C++ together: compiler, optimizer, its own headers, CCCL, the runtime and its headers.
+# The parts of the CUDA toolkit that must be of one release to compile CUDA C++: compiler, optimizer, internal headers,
+# CCCL, the runtime and its headers.
 TOOLKIT = re.compile(r"nvidia-(cuda-nvcc|nvvm|cuda-crt|cuda-cccl|cuda-runtime)(-cu\d+)?")
-# These emit PTX, which the driver may have to compile. nvidia-cuda-nvcc-cu12 is not among them: it has ptxas, which
-# emits machine code, and no nvcc.
+# Packages that emit PTX, which the driver may have to compile. nvidia-cuda-nvcc-cu12 is not one of them: it contains
+# ptxas, which emits machine code, but no nvcc.
 EMIT_PTX = (NVCC, "nvidia-nvvm")
-# From this release on cuda-python only depends on cuda-bindings; before, it brought modules of the same names.
+# Since this release cuda-python depends on cuda-bindings; older releases contained the same modules themselves.
 CUDA_PYTHON_SPLIT = Version("12.8")
 
 
@@ -66,7 +67,7 @@ def _without_compiler(name: str, versions: Mapping[str, str], packages: set[str]
     for package, need, names in wanted:
         if not packages.intersection(known.format(python) for known in names):
             yield (
-                f"{name}: {package} {versions[package]} needs {need} on the box, and no locked package brings it: "
+                f"{name}: {package} {versions[package]} needs {need} on the box, but no locked package contains it: "
                 f"add {names[0]} to frameworks:packages"
             )
 
@@ -77,7 +78,7 @@ def _mixed_toolkit(name: str, versions: Mapping[str, str]) -> Iterator[str]:
         listed = ", ".join(f"{package} {versions[package]}" for package in sorted(parts))
         runtime = next((release for part, release in parts.items() if "runtime" in part), min(parts.values()))
         yield (
-            f"{name}: {listed} are parts of different CUDA releases and do not compile together: require all of "
+            f"{name}: {listed} are parts of different CUDA releases and do not compile together: require all from "
             f"CUDA {_shown(runtime)} in frameworks:environments:{name}, such as "
             f"cuda-toolkit[nvcc,cccl]=={_shown(runtime)}.*"
         )
@@ -95,11 +96,11 @@ def _unreadable_ptx(name: str, versions: Mapping[str, str], branch: int, generat
             f"frameworks:environments:{name}"
         )
     for package, version in versions.items():
-        held = PTX_OF_WHEEL.get((package, version), {}).get(generation, (0, 0))
-        if held > readable:
+        ptx = PTX_OF_WHEEL.get((package, version), {}).get(generation, (0, 0))
+        if ptx > readable:
             yield (
                 f"{name}: {package} {version} has no machine code for {generation} GPUs, only PTX of CUDA "
-                f"{_shown(held)}, and {limit}: choose a newer driver:branch, or leave out "
+                f"{_shown(ptx)}, and {limit}: choose a newer driver:branch, or leave out "
                 f"frameworks:environments:{name}"
             )
 
@@ -108,13 +109,16 @@ def _two_cuda_bindings(name: str, versions: Mapping[str, str]) -> Iterator[str]:
     python, bindings = versions.get("cuda-python"), versions.get("cuda-bindings")
     if python and bindings and Version(python) < CUDA_PYTHON_SPLIT:
         yield (
-            f"{name}: cuda-python {python} and cuda-bindings {bindings} both bring the modules cuda.bindings: "
+            f"{name}: cuda-python {python} and cuda-bindings {bindings} both contain the modules cuda.bindings: "
             f"require cuda-python=={Version(bindings).major}.* in frameworks:environments:{name}"
         )
 
 
 def _release(version: str) -> Release:
-    """The CUDA release of a part. From 13.3 on CCCL's wheels name CCCL's: 13.3.5.0.6 is CCCL 3.5.0, of CUDA 13.5."""
+    """Return the CUDA release of a part.
+
+    Since 13.3 the wheels of CCCL contain CCCL's own version: 13.3.5.0.6 is CCCL 3.5.0, of CUDA 13.5.
+    """
     parts = Version(version).release
     return (parts[0], parts[2]) if len(parts) == 5 else (parts[0], parts[1])
 

@@ -1,4 +1,4 @@
-"""Which change rebuilds what: a change counts in the layer that can see it and those above, and in no other."""
+"""Which change rebuilds what: a change affects the layers that can read it and those above, and no others."""
 
 import os
 
@@ -11,7 +11,7 @@ ALL = keys.ORDER
 
 
 def changed(space, before):
-    """The layers whose key is another now."""
+    """List the layers whose keys differ from `before`."""
     now = keys.layer_keys(space)
     return [name for name in ALL if now[name].key != before[name].key]
 
@@ -35,13 +35,13 @@ def append(file, text):
     file.write_text((file.read_text() if file.exists() else "") + text)
 
 
-def test_keys_are_the_same_again(space, before):
+def test_unchanged_inputs_give_the_same_keys(space, before):
     assert keys.layer_keys(space) == before
     assert len({key.key for key in before.values()}) == len(ALL)
 
 
 FILES = {
-    # file → the lowest layer that is made again; None: none is
+    # file -> the lowest layer that a change rebuilds; None: no layer
     "salt/base/users.sls": "base",
     "salt/driver/init.sls": "driver",
     "salt/runtime/init.sls": "runtime",
@@ -81,17 +81,17 @@ FILES = {
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_counts_where_it_is_seen(space, before, file):
+def test_a_change_of_a_file_rebuilds_the_layers_that_can_read_it(space, before, file):
     append(space.checkout / file, "\n# touched\n")
     assert changed(space, before) == (above(FILES[file]) if FILES[file] else [])
 
 
-def test_a_file_that_is_gone_counts(space, before):
+def test_removing_a_file_rebuilds_its_layer(space, before):
     (space.checkout / "salt/runtime/repositories.sls").unlink()
     assert changed(space, before) == above("runtime")
 
 
-def test_a_file_s_time_does_not_count_and_its_mode_does(space, before):
+def test_a_file_s_mode_is_part_of_the_key_and_its_time_is_not(space, before):
     file = space.checkout / "salt/base/users.sls"
     os.utime(file, (1, 1))
     assert changed(space, before) == []
@@ -99,7 +99,7 @@ def test_a_file_s_time_does_not_count_and_its_mode_does(space, before):
     assert changed(space, before) == above("base")
 
 
-def test_a_change_that_keeps_size_and_time_is_seen(space, before):
+def test_a_change_of_the_same_size_is_detected(space, before):
     file = space.checkout / "salt/validation/init.sls"
     status = file.stat()
     file.write_text(file.read_text().swapcase())
@@ -118,21 +118,21 @@ def test_a_change_that_keeps_size_and_time_is_seen(space, before):
         ({"target": {"accelerator": "nvidia"}}, "base"),
     ],
 )
-def test_a_pillar_key_counts_where_it_is_seen(workspace, before, local, lowest):
+def test_a_pillar_key_rebuilds_the_layers_that_can_read_it(workspace, before, local, lowest):
     assert changed(workspace(local=local), before) == above(lowest)
 
 
 @pytest.mark.parametrize("layer", ["root", "base", "validation"])
-def test_a_package_counts_in_its_layer(space, before, layer):
+def test_a_package_rebuilds_its_layer(space, before, layer):
     file = space.locks / "apt.lock"
     lock = AptLock.read(file)
-    one = next(deb for deb in lock.debs if deb.layer == layer)
-    other = type(one)(*(f"{value}0" if name == "version" else value for name, value in vars(one).items()))
-    file.write_text(AptLock(lock.epoch, tuple(other if deb == one else deb for deb in lock.debs)).text())
+    old = next(deb for deb in lock.debs if deb.layer == layer)
+    new = type(old)(*(f"{value}0" if name == "version" else value for name, value in vars(old).items()))
+    file.write_text(AptLock(lock.epoch, tuple(new if deb == old else deb for deb in lock.debs)).text())
     assert changed(space, before) == above(layer)
 
 
-def test_the_lock_s_moment_and_the_tools_count_for_all(space, before):
+def test_the_lock_s_timestamp_and_the_tools_rebuild_all_layers(space, before):
     file = space.locks / "apt.lock"
     lock = AptLock.read(file)
     file.write_text(AptLock(lock.epoch + 1, lock.debs).text())
@@ -144,20 +144,20 @@ def test_the_lock_s_moment_and_the_tools_count_for_all(space, before):
     assert changed(space, before) == list(ALL)
 
 
-def test_two_targets_share_the_tools_and_nothing_else(workspace, before):
+def test_two_targets_share_only_the_tools_tree(workspace, before):
     other = workspace("debian-13")
     assert keys.tools_key(other) == keys.tools_key(workspace())
     assert changed(other, before) == list(ALL)
 
 
-def test_where_the_checkout_lies_does_not_count(space, before, tmp_path):
+def test_keys_do_not_depend_on_the_path_of_the_checkout(space, before, tmp_path):
     moved = tmp_path / "elsewhere"
     space.checkout.rename(moved)
     assert changed(type(space)(moved, space.settings, space.pillar), before) == []
 
 
-def test_locks_of_this_build_alone_count_as_if_they_were_the_checkout_s(space, before):
-    """The same locks, in build/<target>/locks: the same keys; other ones: others; stale ones: not used."""
+def test_the_build_s_own_locks_replace_those_of_the_checkout(space, before):
+    """In build/<target>/locks, equal locks give equal keys and different locks different keys; old ones are ignored."""
     from vault_cube.image.workspace import locks_digest
 
     own = space.build / "locks"
@@ -171,22 +171,22 @@ def test_locks_of_this_build_alone_count_as_if_they_were_the_checkout_s(space, b
     lock = AptLock.read(own / space.target / "apt.lock")
     (own / space.target / "apt.lock").write_text(AptLock(lock.epoch + 1, lock.debs).text())
     assert changed(space, before) == list(ALL)
-    held = type(space)(space.checkout, space.settings, space.pillar, locked=True)
-    assert changed(held, before) == []
+    locked = type(space)(space.checkout, space.settings, space.pillar, locked=True)
+    assert changed(locked, before) == []
     (space.checkout / "locks/debian-12/apt.lock").write_text(AptLock(lock.epoch + 2, lock.debs).text())
     assert space.locks == space.checkout / "locks" / space.target
 
 
-def test_a_layer_is_shown_no_more_than_its_key_is_made_of(space):
-    """What is laid out for a layer is what the key names: files, and pillar sections."""
+def test_a_layer_can_read_only_inputs_of_its_key(space):
+    """All files and pillar sections that a layer can read are inputs of its key."""
     for layer in keys.LAYERS:
         inputs = keys.layer_keys(space)[layer].inputs
         assert set(keys.places(space, keys.staged_files(space, layer))) <= set(inputs)
         assert {f"pillar {name}" for name in keys.visible_pillar(space, layer)} <= set(inputs)
 
 
-def test_why_names_what_changed(space, before):
-    assert keys.why(space, "base") == ["base: not built here before"]
+def test_why_lists_the_changed_inputs(space, before):
+    assert keys.why(space, "base") == ["base: never built in this checkout"]
     keys.remember(space, {name: key.inputs for name, key in before.items()})
     assert keys.why(space, "base") == ["base: nothing changed"]
     append(space.checkout / "salt/base/users.sls", "\n")
@@ -196,5 +196,5 @@ def test_why_names_what_changed(space, before):
     assert [line.partition(":")[0] for line in lines] == [
         "salt/base/clock.sls", "salt/base/new.sls", "salt/base/users.sls",
     ]  # fmt: skip
-    assert [line.partition(": ")[2] for line in lines[:2]] == ["gone", "new"]
+    assert [line.partition(": ")[2] for line in lines[:2]] == ["removed", "new"]
     assert "parent" in {line.partition(":")[0] for line in keys.why(space, "driver")}

@@ -1,4 +1,4 @@
-"""What a tree's manifest sees, and how two of them are told apart."""
+"""The manifest of a tree, and the comparison of two manifests."""
 
 import os
 
@@ -23,7 +23,7 @@ def fields(tree, path):
     return next(line.split(" ") for line in tree_manifest.entries(tree) if line.split(" ")[0] == path)
 
 
-def test_one_line_an_entry_sorted_with_the_top_as_a_dot(tree):
+def test_the_manifest_has_one_sorted_line_per_file_and_a_dot_for_the_top(tree):
     paths = [line.split(" ")[0] for line in tree_manifest.entries(tree)]
     assert set(paths) == {
         ".", "etc", "etc/a%20b", "etc/a%20b/new%0Aline", "etc/%C3%BCmlaut", "etc/link", "etc/z-twin", "etc/pipe",
@@ -32,19 +32,19 @@ def test_one_line_an_entry_sorted_with_the_top_as_a_dot(tree):
     assert all(len(line.split(" ")) == 8 for line in tree_manifest.entries(tree))
 
 
-def test_kinds(tree):
+def test_file_types(tree):
     assert {path: fields(tree, path)[1] for path in ("etc", "etc/link", "etc/pipe", "etc/z-twin")} == {
         "etc": "d", "etc/link": "l", "etc/pipe": "p", "etc/z-twin": "f",
     }  # fmt: skip
 
 
-def test_a_hard_link_names_the_first_of_its_names(tree):
+def test_a_hard_link_refers_to_the_first_name_of_its_file(tree):
     twins = [fields(tree, "etc/z-twin")[6], fields(tree, "etc/%C3%BCmlaut")[6]]
     assert sorted(twin.startswith("=") for twin in twins) == [False, True]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="trusted attributes need root")
-def test_the_overlay_s_own_bookkeeping_is_left_out_and_a_real_attribute_is_not(tree):
+def test_attributes_of_overlayfs_are_left_out_and_others_are_not(tree):
     before = tree_manifest.entries(tree)
     os.setxattr(tree / "etc", "trusted.overlay.opaque", b"y")
     assert tree_manifest.entries(tree) == before
@@ -74,7 +74,7 @@ def unseen(folder, action):
 
 
 @pytest.mark.parametrize("line", CHANGES)
-def test_a_difference_is_named_with_what_differs(tree, line):
+def test_a_difference_has_path_and_fields(tree, line):
     before = tree_manifest.entries(tree)
     CHANGES[line](tree)
     after = tree_manifest.entries(tree)
@@ -83,12 +83,12 @@ def test_a_difference_is_named_with_what_differs(tree, line):
     assert tree_manifest.differences(before, after) == [line]
 
 
-def test_no_difference(tree):
+def test_equal_manifests_have_no_differences(tree):
     assert tree_manifest.differences(tree_manifest.entries(tree), tree_manifest.entries(tree)) == []
 
 
-def test_a_damaged_line_is_a_difference_not_a_crash(tree):
+def test_a_damaged_line_is_a_difference_and_not_an_error(tree):
     before = tree_manifest.entries(tree)
-    cut = [line.rsplit(" ", 2)[0] if line.startswith("etc/pipe") else line for line in before]
-    assert tree_manifest.differences(cut, before) == ["~ etc/pipe: content, xattrs"]
+    truncated = [line.rsplit(" ", 2)[0] if line.startswith("etc/pipe") else line for line in before]
+    assert tree_manifest.differences(truncated, before) == ["~ etc/pipe: content, xattrs"]
     assert tree_manifest.differences([*before, "etc/pipe a b c d e f g h i"], before)[0].startswith("~ etc/pipe: ")

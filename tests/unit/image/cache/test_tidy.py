@@ -1,4 +1,4 @@
-"""The limit on layers and store, and what make clean-cache removes, over folders of a few bytes."""
+"""Eviction from layers and store, and `make clean-cache`, on folders of a few bytes."""
 
 import fcntl
 import hashlib
@@ -20,7 +20,7 @@ def store(tmp_path):
 
 
 def put(store, content, used):
-    """A stored file, last used at a time."""
+    """Put a file into the store. used: time of its last use, in seconds since 1970. Returns its SHA-256."""
     name = hashlib.sha256(content).hexdigest()
     store.path(name).parent.mkdir(parents=True, exist_ok=True)
     store.path(name).write_bytes(content)
@@ -28,20 +28,20 @@ def put(store, content, used):
     return name
 
 
-def test_the_least_recently_used_files_go_first(store):
-    old, kept, new = (put(store, content, used) for content, used in ((b"o" * 10, 1), (b"k" * 10, 2), (b"n" * 10, 3)))
+def test_the_least_recently_used_files_are_evicted_first(store):
+    old, middle, new = (put(store, content, used) for content, used in ((b"o" * 10, 1), (b"k" * 10, 2), (b"n" * 10, 3)))
     assert store.evict(30, ()) == 0
     assert store.evict(20, ()) == 10
-    assert (store.has(old), store.has(kept), store.has(new)) == (False, True, True)
+    assert (store.has(old), store.has(middle), store.has(new)) == (False, True, True)
 
 
-def test_locked_files_stay_whatever_the_limit(store):
+def test_locked_files_are_never_evicted(store):
     old, new = put(store, b"old", 1), put(store, b"new", 2)
     assert store.evict(0, {old}) == 3
     assert (store.has(old), store.has(new)) == (True, False)
 
 
-def test_a_file_that_is_read_is_used(store):
+def test_reading_a_file_counts_as_use(store):
     old, new = put(store, b"old", 1), put(store, b"new", 2)
     store.verified(old, "old")
     assert store.path(old).stat().st_mtime == 1
@@ -49,7 +49,7 @@ def test_a_file_that_is_read_is_used(store):
     assert (store.has(old), store.has(new)) == (True, False)
 
 
-def test_a_cut_off_download_can_go_as_well(store):
+def test_a_partial_download_can_be_evicted(store):
     (store.root / "part").mkdir(parents=True)
     (store.root / "part/abc").write_bytes(b"x" * 5)
     assert store.evict(0, ()) == 5
@@ -72,30 +72,30 @@ def space(tmp_path, store):
     )
 
 
-def test_the_locks_of_all_targets_and_the_tools_count(space):
+def test_the_files_of_all_locks_are_found(space):
     assert evict.locked_files(space.checkout) == {"a" * 64, "b" * 64, "c" * 64}
 
 
 def keep_layer(space, name, used):
-    made = space.cache / "work" / name / "tree"
-    made.mkdir(parents=True)
-    (made / "file").write_bytes(name.encode() * 100)
-    entry = layer_cache.keep(space.layers, hashlib.sha256(name.encode()).hexdigest(), made, name, {})
+    tree = space.cache / "work" / name / "tree"
+    tree.mkdir(parents=True)
+    (tree / "file").write_bytes(name.encode() * 100)
+    entry = layer_cache.keep(space.layers, hashlib.sha256(name.encode()).hexdigest(), tree, name, {})
     os.utime(entry.folder / "meta.json", (used, used))
     return entry
 
 
-def test_layers_and_store_are_held_to_the_limit(space, store, monkeypatch):
+def test_layers_and_store_are_each_limited(space, store, monkeypatch):
     monkeypatch.setattr(evict, "GIB", 1000)
     old, mine, new = keep_layer(space, "old!", 1), keep_layer(space, "mine", 2), keep_layer(space, "new!", 3)
     put(store, b"x" * 900, 1)
     put(store, b"y" * 900, 2)
-    gone = evict.limit(space, [hashlib.sha256(b"mine").hexdigest()])
-    assert gone == ["layer old!", "0.9 GiB of files that no lock here names"]
+    evicted = evict.limit(space, [hashlib.sha256(b"mine").hexdigest()])
+    assert evicted == ["layer old!", "0.9 GiB of files that no lock of this checkout names"]
     assert [entry.folder.exists() for entry in (old, mine, new)] == [False, True, True]
 
 
-def test_a_damaged_lock_of_another_target_is_told_and_the_store_keeps_everything(space, store, monkeypatch, capsys):
+def test_with_a_damaged_lock_nothing_is_evicted_from_the_store(space, store, monkeypatch, capsys):
     monkeypatch.setattr(evict, "GIB", 1)
     unnamed = put(store, b"x" * 900, 1)
     lock = space.checkout / "locks/debian-12/apt.lock"
@@ -105,18 +105,18 @@ def test_a_damaged_lock_of_another_target_is_told_and_the_store_keeps_everything
     assert f"{lock}: damaged" in "".join(capsys.readouterr()).replace("\n", " ")
 
 
-def test_clean_removes_layers_and_store_and_says_what_it_freed(space, store, monkeypatch):
+def test_clean_removes_layers_and_store_and_reports_the_space_freed(space, store, monkeypatch):
     keep_layer(space, "base", 1)
     put(store, os.urandom(300_000), 1)
     monkeypatch.setattr(evict, "GIB", 1_000_000)
-    said = evict.clean(space)
-    assert [line.split(":")[0] for line in said] == ["layers", "store", "scratch"]
-    assert said[1] == f"store: 0.3 GiB freed ({store.root})"
+    report = evict.clean(space)
+    assert [line.split(":")[0] for line in report] == ["layers", "store", "scratch"]
+    assert report[1] == f"store: 0.3 GiB freed ({store.root})"
     assert list(space.cache.iterdir()) == []
-    assert evict.clean(space) == [f"{space.cache}: there is nothing"]
+    assert evict.clean(space) == [f"{space.cache}: nothing to remove"]
 
 
-def test_clean_does_not_take_a_running_build_its_layers(space, store):
+def test_clean_is_refused_during_a_build(space, store):
     keep_layer(space, "base", 1)
     work = space.cache / "work"
     with (work / "debian-12-runtime-77.lock").open("w") as handle:

@@ -1,11 +1,11 @@
-"""What a layer adds to a disk and what its hard links save are read from its manifest."""
+"""The size of a layer, and the bytes that its hard links save, from its manifest."""
 
 import os
 
 from vault_cube.image.cache import layer_cache, tree_manifest
 
 
-def test_a_linked_file_counts_once_and_its_other_names_are_what_is_saved(tmp_path):
+def test_a_linked_file_counts_once_and_its_other_names_count_as_saved(tmp_path):
     (tmp_path / "one").write_bytes(b"x" * 1000)
     (tmp_path / "env").mkdir()
     os.link(tmp_path / "one", tmp_path / "env/two")

@@ -1,4 +1,4 @@
-"""The pillar of ubuntu-24.04 names only packages that its contract knows, from components that its sources name."""
+"""The pillar of ubuntu-24.04 names only packages of its contract, from components that its sources name."""
 
 import json
 import re
@@ -21,14 +21,14 @@ FILE = TOP / "locks/ubuntu-24.04/contract.json"
 
 
 def breaches(edit=lambda pillar: None, known=None):
-    """What is wrong with the pillar of ubuntu-24.04 once `edit` has changed it."""
+    """Compare the pillar of ubuntu-24.04, changed by `edit`, with the contract. Returns the mismatches."""
     pillar = merged(*chosen("ubuntu-24.04"))
     edit(pillar)
     return contract.breaches(known or contract.read(FILE), check(pillar))
 
 
 def changed(edit):
-    """The contract after `edit` has changed its JSON."""
+    """Return the contract after `edit` has changed its JSON."""
     data = json.loads(FILE.read_text())
     edit(data)
     return Contract.model_validate_json(json.dumps(data))
@@ -37,7 +37,7 @@ def changed(edit):
 # ---- the pillar
 
 
-def test_the_pillar_names_what_the_contract_knows_from_components_that_it_has():
+def test_the_pillar_matches_the_contract():
     assert breaches() == []
 
 
@@ -76,7 +76,8 @@ def without(component):
         (holds("nvidia-utils-595"), r"nvidia-utils-595 \(driver:packages, driver:held\): is in component multiverse"),
         (
             holds("nvidia-headless-no-dkms-595-open"),
-            r"nvidia-headless-no-dkms-595-open \(driver:packages, driver:held\): is in component multiverse of ubuntu; ",
+            r"nvidia-headless-no-dkms-595-open \(driver:packages, driver:held\): "
+            r"is in component multiverse of ubuntu; ",
         ),
         (adds("base", "no-such-package"), r"no-such-package \(base:packages\): not in contract\.json: look it up"),
         (holds("linux-headers-generic"), r"linux-headers-generic \(driver:packages, driver:held\): not in"),
@@ -87,11 +88,11 @@ def without(component):
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_one_line_with_its_key(edit, line):
-    found = "\n".join(breaches(edit))
-    assert re.search(rf"^{line}", found, re.M), found
+    lines = "\n".join(breaches(edit))
+    assert re.search(rf"^{line}", lines, re.M), lines
 
 
-def test_multiverse_in_the_sources_allows_what_is_in_it():
+def test_multiverse_in_the_sources_allows_its_packages():
     def edit(pillar):
         for source in pillar["archive"]["sources"]:
             source["components"].append("multiverse")
@@ -120,7 +121,7 @@ def test_a_vendor_s_package_needs_the_vendor_s_repository():
 # ---- the file
 
 
-def test_every_entry_is_sourced_or_says_why_it_is_believed():
+def test_every_entry_has_a_source_or_a_note():
     for package in contract.read(FILE).packages:
         assert package.source or package.note, package.name
 
@@ -160,7 +161,7 @@ def test_a_malformed_file_is_one_line_with_file_and_entry(tmp_path, edit, messag
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\0"])
-def test_a_file_that_is_no_json_is_one_line(tmp_path, text):
+def test_invalid_json_is_one_line(tmp_path, text):
     file = tmp_path / "contract.json"
     file.write_text(text)
     with pytest.raises(VaultCubeError) as caught:
@@ -241,11 +242,11 @@ THEIRS = deb("theirs", "1:2.0-1", archive="vendor")
         ),
     ],
 )  # fmt: skip
-def test_where_the_archive_differs_is_one_line_per_fact(two, debs, components, lines):
+def test_each_difference_from_the_archive_is_one_line(two, debs, components, lines):
     assert contract.differences(two, locked(components, *debs)) == lines
 
 
-def test_a_version_that_nobody_saw_is_not_compared():
+def test_a_package_without_an_expected_version_is_not_compared():
     known = changed(lambda data: data.update(packages=[p for p in data["packages"] if p["name"] == "docker.io"]))
     assert known.packages[0].version is None
     assert contract.differences(known, locked({"docker.io": "universe"}, deb("docker.io", "1"))) == []

@@ -1,4 +1,4 @@
-"""The keyrings that the checkout carries: only with exactly the pillar's keys do they reach apt."""
+"""The keyrings of the checkout: apt uses one only if it contains exactly the pillar's keys."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def files(space):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_target_needs_a_keyring_of_this_machine(workspace, target):
+def test_no_target_needs_a_keyring_from_this_machine(workspace, target):
     space = workspace(target)
     wanted = [*space.settings.archive.sources, *space.settings.image.tools.sources]
     for source in keyrings.sources(space, wanted):
@@ -28,13 +28,13 @@ def test_no_target_needs_a_keyring_of_this_machine(workspace, target):
 
 
 @pytest.mark.parametrize("file", sorted((TOP / "locks/keyrings").iterdir()), ids=lambda file: file.name)
-def test_every_carried_keyring_is_listed_in_the_pillar(file):
+def test_every_keyring_of_the_checkout_is_in_the_pillar(file):
     listed = yaml.safe_load((TOP / "pillar/box.sls").read_text())["image"]["keyrings"]
     keys = {Path(name).stem: fingerprints for name, fingerprints in listed.items()}
     assert sorted(openpgp.primary_keys(file.read_bytes())) == sorted(keys[file.stem])
 
 
-def test_the_carried_keys_are_among_those_of_this_machines_own_package():
+def test_debian_s_keys_are_in_this_machine_s_keyring_package():
     own = [Path(DEBIAN), Path(DEBIAN.replace("keyring.gpg", "removed-keys.gpg"))]
     if not own[0].exists():
         pytest.skip("debian-archive-keyring is not installed")
@@ -45,16 +45,16 @@ def test_the_carried_keys_are_among_those_of_this_machines_own_package():
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda own, other: other, "holds the keys .*, pillar key image:keyrings:.* names"),
-        (lambda own, other: own + other, "holds the keys .*, pillar key image:keyrings:.* names"),
+        (lambda own, other: other, "contains the keys .*, but pillar key image:keyrings:.* names"),
+        (lambda own, other: own + other, "contains the keys .*, but pillar key image:keyrings:.* names"),
         (lambda own, other: own[:-900], "not a keyring .*: restore the file"),
         (lambda own, other: b"", "not a keyring .*: restore the file"),
         (lambda own, other: b"<html>not found</html>", "not a keyring .*: restore the file"),
         (None, "No such file or directory, but pillar key image:keyrings:.* lists it: restore the file"),
     ],
-    ids=["another", "one more", "cut off", "empty", "a web page", "missing"],
+    ids=["a different keyring", "an additional key", "truncated", "empty", "a web page", "missing"],
 )
-def test_any_other_keyring_is_refused_in_one_line(workspace, spoil, reason):
+def test_a_different_or_damaged_keyring_is_refused_in_one_line(workspace, spoil, reason):
     space = workspace("ubuntu-24.04")
     file = space.checkout / "locks/keyrings/ubuntu-archive-keyring.asc"
     other = (file.parent / "debian-archive-keyring.asc").read_bytes()
@@ -64,7 +64,7 @@ def test_any_other_keyring_is_refused_in_one_line(workspace, spoil, reason):
     assert "\n" not in str(caught.value)
 
 
-def test_a_keyring_that_the_pillar_does_not_list_is_this_machines(workspace, tmp_path):
+def test_a_keyring_that_is_not_in_the_pillar_comes_from_this_machine(workspace, tmp_path):
     company = tmp_path / "company.gpg"
     local = workspace("debian-12", edit=lambda pillar: pillar["archive"]["sources"][0].update(keyring=str(company)))
     with pytest.raises(
@@ -75,5 +75,5 @@ def test_a_keyring_that_the_pillar_does_not_list_is_this_machines(workspace, tmp
     assert files(local)[0] == company
 
 
-def test_the_box_names_its_own_packages_keyring(workspace):
+def test_a_box_uses_the_keyring_of_its_own_package(workspace):
     assert {source.keyring for source in workspace("ubuntu-24.04").settings.archive.sources} == {UBUNTU}

@@ -1,4 +1,4 @@
-"""Locks as text: what cannot be read is one line with file and line number; a flipped bit anywhere is found."""
+"""Reading and writing locks: an invalid lock is one line with file and line number, and any flipped bit is detected."""
 
 import random
 import subprocess
@@ -43,7 +43,7 @@ def python(tmp_path):
 
 
 def refused(file):
-    """The message; one line that names the file."""
+    """Return the error message, which must be one line that begins with the file."""
     with pytest.raises(VaultCubeError) as caught:
         read(file)
     message = str(caught.value)
@@ -52,31 +52,31 @@ def refused(file):
     return message
 
 
-def test_what_is_written_is_read(apt, python):
+def test_a_written_lock_can_be_read(apt, python):
     lock = AptLock.read(apt)
     assert (lock.epoch, lock.debs) == (1_700_000_000, tuple(sorted(DEBS)))
     assert lock.date == "20231114T221320Z"
     assert pylock.read(python) == WHEELS
 
 
-def test_a_deb_is_named_as_apt_names_it():
+def test_the_file_name_of_a_deb_is_that_of_apt():
     assert DEBS[0].filename == "zlib1g_1%3a1.2.13-1_amd64.deb"
 
 
 @pytest.mark.parametrize("file", LOCKS, ids=lambda file: f"{file.parent.name}/{file.name}")
-def test_the_checkout_s_locks_are_whole(file):
+def test_the_committed_locks_can_be_read(file):
     assert read(file)
 
 
 def test_a_python_lock_without_sizes_is_refused_with_the_remedy(python):
-    """The format before sizes were added."""
+    """Such a lock has the older format, before sizes were added."""
     lines = [line.rpartition(" ")[0] + "\n" for line in python.read_text().splitlines()[:-1]]
     python.write_text(locktext.closed("".join(lines)))
     assert refused(python).endswith("restore the file, or run `make lock`")
 
 
 def test_pip_reads_a_python_lock(tmp_path, python):
-    """The file's name and size are a comment to pip."""
+    """pip treats the name and size of the file as a comment."""
     ran = subprocess.run(
         [sys.executable, "-c", "import sys\n"
          "from pip._internal.network.session import PipSession\n"
@@ -88,13 +88,13 @@ def test_pip_reads_a_python_lock(tmp_path, python):
     assert "c" * 64 in ran.stdout
 
 
-def test_the_checkout_s_locks_name_no_host():
+def test_the_committed_locks_contain_no_host_names():
     for file in LOCKS:
         assert "://" not in file.read_text(), file
 
 
 @pytest.mark.parametrize("make", ["python", "apt"])
-def test_no_lock(tmp_path, make):
+def test_a_missing_lock(tmp_path, make):
     file = tmp_path / ("python-a.lock" if make == "python" else "apt.lock")
     assert "make lock" in refused(file)
 
@@ -111,7 +111,7 @@ def test_no_lock(tmp_path, make):
         ("root apt", "<<<<<<< HEAD\nroot apt", 5),
     ],
 )
-def test_a_bad_line_of_an_apt_lock(apt, old, new, line):
+def test_an_invalid_line_of_an_apt_lock(apt, old, new, line):
     apt.write_text(apt.read_text().replace(old, new))
     assert f"line {line}: " in refused(apt)
 
@@ -130,13 +130,13 @@ def test_a_bad_line_of_an_apt_lock(apt, old, new, line):
         ("z==", "\nz==", 2),
     ],
 )
-def test_a_bad_line_of_a_python_lock(python, old, new, line):
+def test_an_invalid_line_of_a_python_lock(python, old, new, line):
     python.write_text(python.read_text().replace(old, new))
     assert f"line {line}: " in refused(python)
 
 
 @pytest.mark.parametrize("make", ["python", "apt"])
-def test_a_lock_that_was_cut_off(make, request):
+def test_a_truncated_lock(make, request):
     file = request.getfixturevalue(make)
     lines = file.read_text().splitlines(keepends=True)
     for end in (len(lines) - 1, len(lines) - 2):
@@ -147,27 +147,27 @@ def test_a_lock_that_was_cut_off(make, request):
 
 
 @pytest.mark.parametrize("make", ["python", "apt"])
-def test_a_lock_that_was_changed_by_hand(make, request):
+def test_a_lock_that_was_edited_by_hand(make, request):
     file = request.getfixturevalue(make)
     file.write_text(file.read_text().replace("1.0", "1.1").replace("2.6.1", "2.6.2"))
-    assert "damaged, or changed by hand" in refused(file)
+    assert "damaged, or edited by hand" in refused(file)
 
 
 @pytest.mark.parametrize("make", ["python", "apt"])
-def test_any_bit_that_flips_is_found(make, request):
+def test_any_flipped_bit_is_detected(make, request):
     file = request.getfixturevalue(make)
-    whole = file.read_bytes()
-    for position in range(len(whole)):
-        flipped = bytearray(whole)
+    intact = file.read_bytes()
+    for position in range(len(intact)):
+        flipped = bytearray(intact)
         flipped[position] ^= 1 << random.Random(position).randrange(8)
         file.write_bytes(flipped)
         refused(file)
 
 
-def test_the_last_line_is_the_sum_of_those_above(tmp_path):
+def test_the_last_line_is_the_sha256_of_the_lines_above(tmp_path):
     file = tmp_path / "x.lock"
-    locktext.hold(file, locktext.closed("a\nb\n"))
-    locktext.hold(file, locktext.closed(""))
+    locktext.verify(file, locktext.closed("a\nb\n"))
+    locktext.verify(file, locktext.closed(""))
     for text in ("a\nb\n", locktext.closed("a\n") + "b\n", "b\n" + locktext.closed("a\n"), locktext.closed("a\n")[:-1]):
         with pytest.raises(VaultCubeError):
-            locktext.hold(file, text)
+            locktext.verify(file, text)

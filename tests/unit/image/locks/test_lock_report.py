@@ -1,4 +1,4 @@
-"""The closing report of `make lock`."""
+"""The report at the end of `make lock`."""
 
 import json
 
@@ -17,7 +17,7 @@ def deb(name, layer):
 
 @pytest.fixture
 def resolved():
-    """Three packages, and three wheels of which two environments share one."""
+    """Three packages, and three wheels, one of them in two environments."""
     debs = (deb("a", "root"), deb("b", "base"), deb("c", "base"))
     x, y, z = (pylock.Wheel(name, "1", name * 64, f"{name}.whl", 1) for name in "xyz")
     return Resolved(
@@ -50,7 +50,7 @@ def test_the_report_ends_with_downloads_disk_and_the_next_command(workspace, res
     assert lock_report.lines(workspace("debian-12"), resolved, expected) == [
         "moved: debian-12/apt.lock: a 1 → 2",
         "resolved: 3 packages (root 1, base 2, driver 0, runtime 0, frameworks 0, validation 0)",
-        "resolved: 3 wheels (salt 1, vllm 3; a wheel of several counts once)",
+        "resolved: 3 wheels (salt 1, vllm 3; a wheel in several environments counts once)",
         "differs from the contract: zz: not in the lock; expected from ubuntu main",
         "to download: 7.5 GB of 9.0 GB; the store has the rest",
         "disk needed: 70.0 GB free, downloads included",
@@ -64,6 +64,6 @@ def test_no_change_and_no_contract(workspace, resolved):
     assert lines[3] == "to download: 7.5 GB of 9.0 GB; the store has the rest"
 
 
-def test_a_contract_without_differences_says_so(workspace, resolved, expected):
-    found = Resolved([], AptLock(1, (deb("zz", "base"),), {"zz".ljust(64, "0"): "main"}), {})
-    assert "differs from the contract: nothing" in lock_report.lines(workspace("debian-12"), found, expected)
+def test_no_differences_from_the_contract_is_reported(workspace, expected):
+    resolved = Resolved([], AptLock(1, (deb("zz", "base"),), {"zz".ljust(64, "0"): "main"}), {})
+    assert "differs from the contract: nothing" in lock_report.lines(workspace("debian-12"), resolved, expected)

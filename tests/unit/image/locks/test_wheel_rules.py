@@ -1,4 +1,4 @@
-"""Rules between locked wheels, packages and driver: a broken one is a line with environment, package and key."""
+"""Compatibility rules: each violation is one line with environment, package and pillar key."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,7 @@ def wheels(**versions):
 
 
 def broken(versions, packages=COMPILER, wanted=None):
-    """The lines about an environment `env` with these wheels."""
+    """Check an environment `env` with these wheels. Returns one line per broken rule."""
     locked = wheels(**{name.replace("-", "_"): version for name, version in versions.items()})
     try:
         wheel_rules.check(wanted or settings(), {"env": locked}, packages)
@@ -61,7 +61,7 @@ def test_the_committed_locks_break_no_rule(target):
 
 
 @pytest.mark.parametrize("target", ["debian-12", "debian-13", *GPU_TARGETS])
-def test_the_committed_locks_hold_the_versions_that_the_pillar_pins(target):
+def test_the_committed_locks_contain_the_versions_that_the_pillar_pins(target):
     wanted = settings(target)
     locked = locks_of(target, wanted)
     for name, environment in [("salt", wanted.image.salt), *wanted.frameworks.environments.items()]:
@@ -92,15 +92,15 @@ def test_the_committed_locks_need_the_compiler_that_the_pillar_names(target, pac
         ({"triton": "3.7.1"}, set(), ["triton 3.7.1 needs a C compiler", "triton 3.7.1 needs Python's headers"]),
         ({"pytorch-triton": "3.2"}, {"python3-dev"}, ["pytorch-triton 3.2 needs a C compiler"]),
         (CUDA_13_0, {"gcc"}, ["nvidia-cuda-nvcc 13.0.88 needs a C++ compiler"]),
-        # its wheel has ptxas and no nvcc
+        # this wheel contains ptxas but no nvcc
         ({"nvidia-cuda-nvcc-cu12": "12.9.86"}, set(), []),
         ({"torch": "2.13.0"}, set(), []),
     ],
 )
-def test_what_compiles_on_the_box_needs_a_compiler(versions, packages, lines):
-    found = broken(versions, packages)
-    assert [line.removeprefix("env: ").partition(" on the box")[0] for line in found] == lines
-    assert all("frameworks:packages" in line for line in found)
+def test_packages_that_compile_on_the_box_need_a_compiler(versions, packages, lines):
+    problems = broken(versions, packages)
+    assert [line.removeprefix("env: ").partition(" on the box")[0] for line in problems] == lines
+    assert all("frameworks:packages" in line for line in problems)
 
 
 def test_triton_on_a_target_without_a_gpu_needs_no_compiler():
@@ -111,16 +111,16 @@ def test_triton_on_a_target_without_a_gpu_needs_no_compiler():
     ("change", "named"),
     [
         ({}, None),
-        # what uv takes without a pin: nvcc of today beside torch's runtime
+        # without a pin, uv chooses the newest nvcc beside the runtime that torch needs
         ({"nvidia-cuda-nvcc": "13.5.37", "nvidia-nvvm": "13.5.37", "nvidia-cuda-crt": "13.5.37"}, "13.5.37"),
         ({"nvidia-cuda-runtime": "13.1.80"}, "nvidia-cuda-runtime 13.1.80"),
         ({"nvidia-cuda-crt": "13.1.80"}, "nvidia-cuda-crt 13.1.80"),
-        # CCCL 3.5.0, in its wheels' own way of counting
+        # the wheel of CCCL 3.5.0, with CCCL's own version
         ({"nvidia-cuda-cccl": "13.3.5.0.6"}, "nvidia-cuda-cccl 13.3.5.0.6"),
         ({"nvidia-cuda-cccl-cu12": "12.9.27"}, "nvidia-cuda-cccl-cu12 12.9.27"),
     ],
 )
-def test_parts_of_one_toolkit_are_of_one_cuda_release(change, named):
+def test_all_parts_of_a_toolkit_must_be_of_one_cuda_release(change, named):
     lines = [line for line in broken(CUDA_13_0 | change) if "different CUDA releases" in line]
     assert len(lines) == (1 if named else 0)
     if named:
@@ -128,7 +128,7 @@ def test_parts_of_one_toolkit_are_of_one_cuda_release(change, named):
         assert "frameworks:environments:env" in lines[0]
 
 
-def test_cccl_of_a_release_counts_as_that_release():
+def test_a_cccl_wheel_counts_as_part_of_its_cuda_release():
     newest = dict.fromkeys(CUDA_13_0, "13.3.33") | {"nvidia-cuda-cccl": "13.3.3.3.1"}
     assert broken(newest, wanted=settings(branch="610")) == []
 
@@ -141,13 +141,13 @@ def test_cccl_of_a_release_counts_as_that_release():
         ("13.1.115", "580", False),
         ("13.1.115", "590", True),
         ("13.2.86", "595", True),
-        # a branch that no table knows reads at least what the last known one before it reads
+        # an unknown branch compiles at least the PTX that the last known branch before it compiles
         ("13.2.86", "600", True),
         ("13.3.73", "600", False),
         ("12.9.86", "580", True),
     ],
 )
-def test_the_driver_reads_the_ptx_that_nvcc_emits(release, branch, reads):
+def test_the_driver_must_compile_the_ptx_that_nvcc_emits(release, branch, reads):
     lines = broken(dict.fromkeys(CUDA_13_0, release), wanted=settings(branch=branch))
     assert (lines == []) is reads
     if not reads:
@@ -166,8 +166,8 @@ def test_the_driver_reads_the_ptx_that_nvcc_emits(release, branch, reads):
         ({"vllm": "0.32.0"}, "blackwell", "580", True),
     ],
 )
-def test_the_driver_reads_the_ptx_that_a_wheel_holds_for_the_gpu(wheel, generation, branch, reads):
-    # CUDA 12, so that the schema allows the older branches
+def test_the_driver_must_compile_the_ptx_in_a_wheel(wheel, generation, branch, reads):
+    # the schema allows the older branches only with CUDA 12
     wanted = settings(branch=branch, generation=generation, cuda={"toolkit": "12.9", "cudnn": "9.28"})
     lines = broken(wheel, wanted=wanted)
     assert (lines == []) is reads
@@ -184,10 +184,10 @@ def test_the_driver_reads_the_ptx_that_a_wheel_holds_for_the_gpu(wheel, generati
         ({"cuda-python": "12.6.2.post1"}, True),
     ],
 )
-def test_the_modules_cuda_bindings_come_from_one_package(versions, fits):
+def test_only_one_package_may_contain_cuda_bindings(versions, fits):
     lines = broken(versions)
     assert (lines == []) is fits
-    assert fits or "both bring the modules cuda.bindings" in lines[0]
+    assert fits or "both contain the modules cuda.bindings" in lines[0]
 
 
 def test_every_broken_rule_is_one_line():
@@ -197,14 +197,14 @@ def test_every_broken_rule_is_one_line():
 
 @pytest.fixture
 def space(tmp_path):
-    """The workspace of ubuntu-24.04 with the committed locks."""
+    """A workspace of ubuntu-24.04 with the committed locks."""
     shutil.copytree(TOP / "locks", tmp_path / "locks")
     pillar = merged(*chosen("ubuntu-24.04"))
     return Workspace(tmp_path, check(pillar), pillar, cache=tmp_path / "cache", store=tmp_path / "store")
 
 
 def lock_debs(space, *, without=()):
-    """Write an apt lock that names what the pillar names."""
+    """Write an apt lock with all packages of the pillar except `without`."""
     wanted = space.settings
     layers = {name: getattr(wanted, name).packages for name in LAYERS}
     layers["root"] = wanted.image.root_packages
@@ -217,9 +217,9 @@ def lock_debs(space, *, without=()):
     (space.locks / "apt.lock").write_text(AptLock(1_700_000_000, tuple(debs)).text())
 
 
-def test_preflight_names_a_broken_rule(space):
+def test_preflight_reports_a_broken_rule(space):
     lock_debs(space)
-    assert preflight.has_locks(space).startswith("has locks: ")
+    assert preflight.has_locks(space).startswith("locks: ")
     changed = [wheel for wheel in pylock.read(space.locks / "python-vllm.lock") if wheel.name != "nvidia-cuda-nvcc"]
     changed += wheels(nvidia_cuda_nvcc="13.5.37")
     (space.locks / "python-vllm.lock").write_text(pylock.text(changed))
@@ -227,11 +227,12 @@ def test_preflight_names_a_broken_rule(space):
         preflight.has_locks(space)
 
 
-def test_a_target_with_wheels_locked_and_no_packages_asks_for_make_lock(space):
+def test_without_an_apt_lock_preflight_suggests_make_lock(space):
     (space.locks / "apt.lock").unlink(missing_ok=True)
     with pytest.raises(VaultCubeError) as caught:
         preflight.has_locks(space)
     assert (
-        str(caught.value) == f"{space.locks}/apt.lock: there is no such lock yet: run `make lock TARGET=ubuntu-24.04`"
+        str(caught.value)
+        == f"{space.locks}/apt.lock: this lock does not exist yet: run `make lock TARGET=ubuntu-24.04`"
     )
-    assert preflight.has_room(space) == "room is checked once there are locks"
+    assert preflight.has_room(space) == "disk space: not checked, because no locks could be read"

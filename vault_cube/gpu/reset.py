@@ -1,0 +1,80 @@
+"""Reset one GPU. NVIDIA's tool refuses while anything holds it: also the persistence daemon, and our own readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vault_cube.box import command, last_line
+from vault_cube.errors import VaultCubeError
+from vault_cube.gpu.nvml.device import Device
+from vault_cube.gpu.nvml.session import Session
+from vault_cube.gpu.read import host, readings
+from vault_cube.gpu.read.facts import text
+from vault_cube.gpu.read.host import Host
+
+RESET_S = 120
+UNIT_S = 60
+
+
+def reset(session: Session, pillar: Mapping[str, Any], index: int, *, test: bool, machine: Host) -> dict[str, Any]:
+    """Stop the services that hold the GPUs, reset one GPU, and start those services again.
+
+    index: NVML's number of the GPU. test: return the commands, and run none. pillar: section gpu; `reset:stop` names
+    the services. Returns gpu, commands (those that ran, or would run), reset (whether it worked), said (the last line
+    of nvidia-smi). Raises VaultCubeError if a program uses the GPU, or if the services cannot be stopped from here.
+    """
+    holders = pillar["gpu"]["reset"]["stop"]
+    own = machine.text("/proc/self/cgroup") or ""
+    inside = [unit for unit in holders if unit.endswith(".service") and f"/{unit}" in own]
+    if inside and not test:
+        raise VaultCubeError(
+            f"gpu.reset runs in {inside[0]}, which holds the GPUs: run `salt-call --local gpu.reset {index}` on the box"
+        )
+    bus_id = _free(session, machine, index)
+    # a child of ours holds them, too
+    session.close()
+    active = [unit for unit in holders if command(["systemctl", "is-active", "--quiet", unit], UNIT_S).returncode == 0]
+    words = ["nvidia-smi", "--gpu-reset", "-i", bus_id]
+    commands = [*(["systemctl", "stop", unit] for unit in active), words]
+    commands += [["systemctl", "start", unit] for unit in reversed(active)]
+    answer: dict[str, Any] = {"gpu": index, "commands": [" ".join(one) for one in commands]}
+    return answer if test else answer | _run(active, words)
+
+
+def _free(session: Session, machine: Host, index: int) -> str:
+    """Return the PCI address of a GPU that nobody uses; a GPU that does not answer is named by its number."""
+    cards = session.each(_use)
+    if not 0 <= index < len(cards):
+        raise VaultCubeError(f"gpu.reset: there is no GPU {index}: the driver lists {len(cards)}")
+    card = cards[index]
+    users = [
+        f"{(host.process(machine, one['pid']) or {'name': 'pid'})['name']} {one['pid']}"
+        for one in card.get("processes", ())
+    ]
+    if users:
+        raise VaultCubeError(f"gpu.reset: GPU {index} is used by {', '.join(users)}: end it first")
+    return str(card.get("bus_id", index))
+
+
+def _run(active: Sequence[str], words: list[str]) -> dict[str, Any]:
+    stopped: list[str] = []
+    try:
+        for unit in active:
+            ran = command(["systemctl", "stop", unit], UNIT_S)
+            if ran.returncode:
+                raise VaultCubeError(f"gpu.reset: {unit} does not stop: {last_line(ran.stderr)}")
+            stopped.append(unit)
+        ran = command(words, RESET_S)
+    finally:
+        failed = [unit for unit in reversed(stopped) if command(["systemctl", "start", unit], UNIT_S).returncode]
+    said = last_line(ran.stdout + ran.stderr)
+    answer: dict[str, Any] = {"reset": ran.returncode == 0, "said": said}
+    if ran.returncode:
+        answer["todo"] = "`fuser -v /dev/nvidia*` shows who holds it (a container, a display); else reboot"
+    return answer | ({"not_started": failed} if failed else {})
+
+
+def _use(device: Device) -> dict[str, Any]:
+    pci = device.ask("nvmlDeviceGetPciInfo")
+    return readings.present(bus_id=None if pci is None else text(pci.busId), processes=readings.processes(device))
