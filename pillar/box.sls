@@ -1,4 +1,4 @@
-# What every box has, whatever its target. Override in local.sls, which git ignores.
+# Values for every box, whatever its target. Override them in local.sls, which git ignores.
 
 image:
   name: vault-cube-demo-box
@@ -6,9 +6,10 @@ image:
   formats: [qcow2, raw.zst]
   keep: 3
   cache_gib: 40
-  # where the builder fetches an archive from, by its name; empty: what this machine's apt uses, else the source's mirror
+  # archive name: mirror that the builder uses. An archive not listed here comes from the mirror that this machine's apt uses, or
+  # else from the source's mirror
   mirrors: {}
-  # keys that sign the distributions' archives: the builder takes them from locks/keyrings/, the box from its own packages
+  # keys that sign the distributions' archives. The builder reads them from locks/keyrings/, the box from its own packages
   keyrings:
     /usr/share/keyrings/debian-archive-keyring.gpg:
       - B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8   # Debian Archive Automatic Signing Key (12/bookworm)
@@ -23,7 +24,7 @@ image:
   salt:
     requirements: [salt==3008.3, nvidia-ml-py==13.615.71, pydantic==2.14.3, pygal==3.1.3, rich==15.0.0, uv==0.13.9]
     overrides: []
-    # timelib is a C source archive that Salt needs for one Jinja filter only
+    # timelib is distributed as C source only, and Salt needs it for a single Jinja filter
     excluded: [timelib]
   tools:
     codename: trixie
@@ -68,7 +69,7 @@ base:
   hostname: vault-cube
   timezone: Etc/UTC
   locale: C.UTF-8
-  # made before any package, so that an id does not depend on the order of packages; 600 and up is where nobody else looks
+  # Created before any package is installed, so that ids do not depend on the order of packages. No package assigns ids from 600 up
   system_groups:
     docker: 995
     systemd-journal: 601
@@ -93,7 +94,7 @@ base:
       gid: 1000
       groups: [sudo, docker]
       shell: /bin/bash
-      ssh_keys: []   # the published image holds nobody's key: cloud-init brings them at first boot
+      ssh_keys: []   # the published image contains no key: cloud-init adds keys at first boot
   ssh:
     port: 22
     service: ssh.service
@@ -182,7 +183,7 @@ runtime:
 frameworks:
   packages: []
   folder: /opt/vault-cube/envs
-  environments: {}   # a target's own: they follow its Python and its accelerator
+  environments: {}   # set per target, because they depend on its Python and its accelerator
   checks: {}
   commands: {}
   kernels: []
@@ -201,7 +202,7 @@ frameworks:
       VLLM_NO_USAGE_STATS: '1'
       DO_NOT_TRACK: '1'
       HF_HUB_OFFLINE: '1'
-      # FlashInfer's sampler is compiled by nvcc when the service starts, and nvcc is not on the service's PATH
+      # off: nvcc would compile FlashInfer's sampler when the service starts, and nvcc is not on the service's PATH
       VLLM_USE_FLASHINFER_SAMPLER: '0'
   gates: {gpus: 0, import_s: 120}
 
@@ -209,9 +210,9 @@ validation:
   packages: [htop, smartmontools, prometheus-node-exporter]
   manifest: /etc/vault-cube/image.json
   monitoring:
-    user: prometheus   # the packages' own; its id is fixed before they come
+    user: prometheus   # the packages' account, created with a fixed id before they are installed
     uid: 971
-    # where others may scrape: an address of the box here, and the port in base:firewall:allow_tcp
+    # to scrape from another machine, set an address of the box here, and add the port to base:firewall:allow_tcp
     address: 127.0.0.1
     port: 9100
     textfiles: /var/lib/prometheus/node-exporter
@@ -219,12 +220,12 @@ validation:
     gpus_every_s: 15
     disks_every_s: 900
     beacon_every_s: 15
-    # NVIDIA's own exporter beside ours, as a container; it then says what both know
+    # image: run NVIDIA's exporter as a container, beside ours; metrics that both have then come from NVIDIA's
     dcgm: {image: null, port: 9400}
-    # a Prometheus on the box itself; on: its package belongs to validation:packages
+    # a Prometheus on the box itself; if enabled, add prometheus to validation:packages
     prometheus: {enabled: false, port: 9090, every_s: 15, retention_days: 30, alertmanagers: []}
     alerts:
-      # 85 and 90 where the cards are known to run hotter
+      # use 85 and 90 for cards that are known to run hotter
       gpu_warm: {above: 75, minutes: 5}
       gpu_hot: {above: 80, minutes: 1}
       gpu_memory: {above: 0.9, minutes: 5}
@@ -241,7 +242,7 @@ validation:
       stale_minutes: 5
 
 gpu:
-  # NVML answers in microseconds; without persistence it initialises each card first, which takes seconds
+  # NVML answers in microseconds. Without persistence mode it initialises each card first, which takes seconds
   answer_s: 5
   model: null
   compute_mode: default
@@ -249,33 +250,33 @@ gpu:
   health:
     window_s: 0.05
     load_s: 4
-    # a card's own limits (nvidia-smi -q -d TEMPERATURE) count where they are lower
-    # margin: cold cards without one give 0 or less (gpud, components/accelerator/nvidia/temperature); an H200 slows down
+    # A card's own limits (nvidia-smi -q -d TEMPERATURE) apply if they are lower.
+    # margin: cold cards that have none return 0 or less (gpud, components/accelerator/nvidia/temperature); an H200 slows down
     # at -2 and shuts down at -8 (nvidia-smi -q, T.Limit thresholds)
     celsius: {warning: 85, fault: 92, fan: 65, margin_from: 75, margin_fault: -5}
-    # every workload that is worth it lives at its power cap
+    # 1.0: a card under full load is always at its power cap, so this reason is normal
     throttle_share: {sw_power_cap: 1.0, board_limit: 1.0, reliability: 1.0, sync_boost: 1.0}
     ecc_corrected: 10
     pcie_replays: 100
-    # links at generation 5 show trouble under load first (github.com/vllm-project/vllm/issues/14628)
+    # faults of generation 5 links first show under load (github.com/vllm-project/vllm/issues/14628)
     pcie_replays_loaded: 10
     pcie_corrected: 100
     # DCGM, DcgmGPUHardwareLimits.h: DCGM_LIMIT_MAX_ROW_REMAP_UNCORRECTABLE
     remapped_rows: 512
     # NVIDIA, "Dynamic Page Retirement", RMA policy; DCGM_LIMIT_MAX_RETIRED_PAGES_SOFT_LIMIT
     retired_pages: {fault: 60, double_bit: 15}
-    # the reading is an average over a second (nvml.h, nvmlDeviceGetPowerUsage): short peaks do not show
+    # NVML's reading is an average over one second (nvml.h, nvmlDeviceGetPowerUsage), so short peaks are not visible
     power_over: 0.1
     held_down_s: {thermal: 60, sw_thermal: 60, hw_thermal: 1, power_brake: 1}
     # three bridges of four links (github.com/Azure/azurehpc-health-checks/issues/162)
     nvlinks: {H100 NVL: 12, H100 PCIe: 12}
     xid_hours: 24
     held_mib: 1024
-    # check: reason, for its warnings; for a fault, some GPUs or some XIDs only:
+    # CHECK: REASON accepts the warnings of a check; to accept faults, or only some GPUs or XIDs:
     # pcie slot: {reason: the slot has 8 lanes, gpus: [3], faults: true, xids: []}
     accepted: {}
   reset:
-    # `nvidia-smi --gpu-reset` refuses while they run (github.com/NVIDIA/NVSentinel/issues/1690)
+    # `nvidia-smi --gpu-reset` refuses while these units run (github.com/NVIDIA/NVSentinel/issues/1690)
     stop: [vault-cube-gpus.timer, vault-cube-gpus.service, nvidia-dcgm.service, salt-minion.service, nvidia-persistenced.service]
 
 benchmark:
@@ -300,7 +301,7 @@ benchmark:
   quiet: {gpu_utilisation: 0.05, load_per_core: 0.5, spread: 0.1}
   thresholds:
     nvidia: {ddp_efficiency: 0.8, vllm_tokens_per_s: 10, vllm_roofline: 0.5, utilisation: 0.9}
-    # two workers on one processor share its caches and its memory; the numbers are shown, and prove nothing of a box
+    # null on a CPU, where two workers share caches and memory: these ratios are shown, but prove nothing about a box with GPUs
     cpu: {ddp_efficiency: null, vllm_tokens_per_s: 10, vllm_roofline: null, utilisation: null}
   ceilings:
     - device: RTX 5090
@@ -321,7 +322,7 @@ benchmark:
     sync_s: 30
     memory: {nvidia: 0.9, cpu: 0.1}
     stop_celsius: 90
-    # a burning GPU lives at its power cap: that is the cap's doing, not the cooler's
+    # a GPU in a burn-in is always at its power cap, which is not a cooling problem
     throttle_share: {sw_power_cap: 1.0}
     clock_drop: 0.05
     silence_s: 120

@@ -1,5 +1,5 @@
-# box.sls holds what every target shares, the target's file what differs, local.sls (not in git) has the last word.
-# ignore_missing counts for a whole entry: local stands in one of its own, so that a missing box or target is an error
+# box.sls has the values that all targets share, the target's file those that differ. local.sls (not in git) overrides both.
+# ignore_missing applies to a whole entry: local has its own entry, so that a missing box or target is still an error
 base:
   '*':
     - box

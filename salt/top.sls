@@ -1,4 +1,4 @@
-# All five layers, in order; each init.sls includes the layer below it.
+# All five layers, in order. Each init.sls includes the layer below.
 base:
   '*':
     - base

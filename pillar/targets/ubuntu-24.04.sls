@@ -1,4 +1,4 @@
-# Production, the demo box: 4x RTX 5090.
+# The production target, for the demo box with 4x RTX 5090.
 target:
   name: ubuntu-24.04
   os: Ubuntu
@@ -26,11 +26,11 @@ archive:
       components: [main, restricted, universe]
       keyring: /usr/share/keyrings/ubuntu-archive-keyring.gpg
 
-# names of the base packages: packages.ubuntu.com, suite noble
+# source of the base packages' names: packages.ubuntu.com, suite noble
 base:
   system_users:
     dhcpcd: {uid: 612, group: nogroup, home: /usr/lib/dhcpcd}
-  ssh: {service: ssh.socket}   # sshd itself starts with the first connection
+  ssh: {service: ssh.socket}   # the socket starts sshd with the first connection
   updates:
     origins: ['origin=Ubuntu,archive=${distro_codename}-security,label=Ubuntu']
   kernel: {package: linux-image-generic}
@@ -83,7 +83,7 @@ driver:
   persistence: true
   load: [nvidia, nvidia_uvm]
   blocked: [nouveau, nova_core]
-  # four cards on 3 kW: 575 W is the 5090's own limit; links were seen to drop with power management on
+  # 575 W is the 5090's own limit; four cards share a 3 kW supply. PCIe links were seen to drop with power management on
   power: {limit_w: 575, pcie_aspm: performance}
   gates: {gpus: 4, memory_mib: 32607, pcie_generation: 5, pcie_width: 16, idle_celsius: 60}
 
@@ -91,7 +91,7 @@ gpu:
   model: RTX 5090
 
 runtime:
-  # the base package alone: with CDI no hook and no libnvidia-container take part
+  # only the base package: CDI needs neither the runtime hook nor libnvidia-container
   packages: [nvidia-container-toolkit-base]
   provider: nvidia
   mode: cdi
@@ -112,7 +112,7 @@ runtime:
   gates: {gpus: 4, together: 2}
 
 frameworks:
-  # Triton compiles the launcher of each kernel on the box, with Python's headers; nvcc needs g++
+  # On the box, Triton compiles a launcher for each kernel, which needs Python's headers; nvcc needs g++
   packages: [gcc, g++, python3-dev]
   environments:
     pytorch:
@@ -124,13 +124,13 @@ frameworks:
       overrides: []
       excluded: []
     vllm:
-      # nvcc and CCCL of the CUDA release that torch brings the runtime of: others do not compile with its headers, and
-      # driver 580 does not read their PTX. Without cuda-python's version uv takes one from before cuda-bindings, and
-      # both bring the same modules
+      # nvcc and CCCL must be of the same CUDA release as torch's runtime: others do not compile with its headers, and driver 580
+      # cannot load their PTX. cuda-python is pinned because uv would otherwise choose a version older than the package
+      # cuda-bindings, and both contain the same modules
       requirements: [vllm==0.32.0, torch==2.13.0, 'cuda-toolkit[nvcc,cccl]==13.0.3', cuda-python==13.0.3]
       overrides: []
       excluded: []
-    # a viewer under the GPL: a program of its own, which nothing here imports
+    # a GPU viewer under the GPL: a separate program that nothing here imports
     nvitop: {requirements: [nvitop==1.7.2], overrides: [], excluded: []}
   checks: {pytorch: pytorch, tensorflow: tensorflow, vllm: vllm}
   commands:
@@ -146,5 +146,5 @@ frameworks:
   gates: {gpus: 4}
 
 validation:
-  # no nvtop: here it lies in multiverse; nvitop of the frameworks shows the same
+  # no nvtop, because noble has it in multiverse; nvitop (layer frameworks) shows the same values
   packages: [htop, smartmontools, prometheus-node-exporter]

@@ -1,4 +1,4 @@
-# files, not timezone.system: that asks a daemon which no chroot has
+# Files, because timezone.system needs a daemon that does not run in a chroot
 the time zone:
   file.symlink:
     - name: /etc/localtime

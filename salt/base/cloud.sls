@@ -1,6 +1,6 @@
-# cloud-init brings ssh keys (and what its user asks for) from a CIDATA stick, disk or partition; it owns nothing that
-# a state owns. The last file wins, in byte order: Ubuntu's package writes 90_dpkg.cfg, its installers write 99-installer.cfg,
-# curtin-*.cfg and subiquity-*.cfg
+# cloud-init reads ssh keys and other user data from a CIDATA stick, disk or partition. Everything that a state manages is
+# switched off in it. Files are read in byte order and the last one wins: Ubuntu's package writes 90_dpkg.cfg, its
+# installers write 99-installer.cfg, curtin-*.cfg and subiquity-*.cfg
 cloud-init looks for a CIDATA medium and nowhere else:
   file.managed:
     - name: /etc/cloud/cloud.cfg.d/zz-vault-cube.cfg
@@ -23,7 +23,7 @@ cloud-init looks for a CIDATA medium and nowhere else:
             name: {{ pillar.base.users | first }}
             lock_passwd: true
             no_create_home: true
-            sudo: null   # /etc/sudoers.d/99-… is salt/base/users.sls'
+            sudo: null   # salt/base/users.sls writes /etc/sudoers.d/99-…
         users: [default]
     - require:
       - sls: base.packages

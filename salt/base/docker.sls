@@ -1,6 +1,6 @@
 {% set docker = pillar.base.docker %}
 
-# merged: the runtime layer and an operator have keys of their own in this file
+# Merged, because the runtime layer and the box's owner also write keys into this file
 Docker keeps logs small, containers alive and ports private:
   file.serialize:
     - name: /etc/docker/daemon.json

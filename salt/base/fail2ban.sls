@@ -1,6 +1,6 @@
 {% set fail2ban = pillar.base.fail2ban %}
 
-# without python3-systemd the server starts, says ready, and watches nothing: it is in base:packages
+# The journal backend needs python3-systemd (in base:packages). Without it the server starts without an error, but bans nobody
 who fails at ssh is shut out:
   file.managed:
     - name: /etc/fail2ban/jail.d/00-vault-cube.local
@@ -15,7 +15,7 @@ who fails at ssh is shut out:
         [sshd]
         enabled = true
         mode = aggressive
-        # since OpenSSH 9.8 it is sshd-session that logs a failure
+        # since OpenSSH 9.8, sshd-session logs failed logins
         journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd + _COMM=sshd-session
         port = {{ pillar.base.ssh.port }}
         maxretry = {{ fail2ban.failures }}
@@ -24,7 +24,7 @@ who fails at ssh is shut out:
     - require:
       - sls: base.packages
 
-fail2ban watches IPv6 where there is some:
+fail2ban watches IPv6 if the box has it:
   file.managed:
     - name: /etc/fail2ban/fail2ban.d/00-vault-cube.local
     - mode: '0644'

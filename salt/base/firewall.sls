@@ -1,4 +1,4 @@
-# ufw's own command would change the running kernel's firewall, in a chroot the building machine's: files instead
+# Files, because the ufw command changes the firewall of the running kernel, which in a chroot is the builder's
 {% set firewall = pillar.base.firewall %}
 
 ufw is on at boot:
@@ -34,7 +34,7 @@ ports that are open, IPv{{ family or '4' }}:
     - require:
       - sls: base.packages
 
-# Docker's own rules come before ufw's for published ports; DOCKER-USER comes before Docker's
+# For published ports the kernel evaluates Docker's rules before ufw's, and the chain DOCKER-USER before Docker's rules
 published container ports obey the firewall, IPv{{ family or '4' }}:
   file.managed:
     - name: /etc/ufw/after{{ family }}.rules

@@ -1,4 +1,4 @@
-# What a machine makes for itself when it first starts: nothing here runs during a build.
+# Settings for the first boot, when a box grows its root and makes its own keys. Nothing here runs during a build.
 the root file system is found by its label and grows:
   file.managed:
     - name: /etc/fstab
@@ -8,8 +8,8 @@ the root file system is found by its label and grows:
       - LABEL=root / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
       - LABEL=ESP /efi vfat umask=0077,nofail,x-systemd.automount,x-systemd.idle-timeout=60 0 0
 
-# without a mode: on a running box this is the mounted partition, whose mode is the mount's
-the boot partition has a place:
+# No mode: on a live box this is the mounted partition, whose mode comes from the mount options
+the boot partition has a mount point:
   file.directory:
     - name: /efi
 
@@ -23,8 +23,8 @@ the root partition takes the whole disk:
         [Partition]
         Type=root-x86-64
 
-# not before ssh.socket, which basic.target waits for and this service waits for basic.target: the socket starts ssh.service
-# with the first connection, and that waits for the keys
+# Ordered before ssh.service only. Before ssh.socket would be a cycle: basic.target waits for the socket, and this service waits
+# for basic.target. The socket starts ssh.service with the first connection, and ssh.service waits for the keys
 each box makes its own ssh host keys:
   file.managed:
     - name: /etc/systemd/system/ssh-host-keys.service

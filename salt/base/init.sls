@@ -1,4 +1,4 @@
-# Layer 1. One concern a file; README.md says what it promises.
+# Layer 1, one concern per file. README.md describes it.
 include:
   - base.users
   - base.packages

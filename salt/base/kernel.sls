@@ -4,8 +4,8 @@ modules that the box always needs are loaded at boot:
     - mode: '0644'
     - contents: {{ (['# written by salt/base/kernel.sls'] + pillar.base.kernel.modules) | json }}
 
-# files, not sysctl.present: in a chroot that would change the building machine's kernel.
-# The last file wins: 99-vault-cube comes after the distribution's 99-protect-links and 99-sysctl
+# A file, because sysctl.present in a chroot would change the builder's kernel.
+# The last file wins: 99-vault-cube sorts after the distribution's 99-protect-links and 99-sysctl
 kernel settings:
   file.managed:
     - name: /etc/sysctl.d/99-vault-cube.conf
@@ -23,8 +23,8 @@ kernel settings take effect at once on a running box:
     - onchanges:
       - file: kernel settings
 
-# it lies in the boot file, which only a new image changes: an upgrade alone would part modules and kernel
-# (pkg.held is True under test=True even where the hold is gone: drift would not be told)
+# The kernel is part of the boot file, which only a new image replaces: after an upgrade, modules and kernel would not match.
+# Not pkg.held: under test=True it returns True even if the hold is gone, so drift.report would miss it
 the kernel is held:
   cmd.run:
     - name: apt-mark hold {{ pillar.base.kernel.package }}
@@ -32,8 +32,8 @@ the kernel is held:
     - require:
       - sls: base.packages
 
-# the hold is on the package that names the newest kernel; a rebuild under the same name would slip through
-# (of two pins for a package the first counts: 00- comes before any other file)
+# The hold covers the metapackage only; a rebuilt kernel package with an unchanged name would still be installed.
+# If two pins match a package, the first one applies: 00- sorts before all other files
 no archive offers another kernel:
   file.managed:
     - name: /etc/apt/preferences.d/00-vault-cube-kernel

@@ -1,6 +1,6 @@
 {% set logs = pillar.base.logs %}
 
-# the last file wins: zz- comes after Debian's syslog.conf
+# The last file wins: zz- sorts after Debian's syslog.conf
 the journal is kept, within limits:
   file.managed:
     - name: /etc/systemd/journald.conf.d/zz-vault-cube.conf

@@ -1,6 +1,6 @@
-# the first file that matches a port wins: 70- comes before the distribution's 80-*, and after files that an owner or netplan
-# names 10- or so
-every wired port asks for an address:
+# The first file that matches a port wins: 70- sorts before the distribution's 80-*, and after files such as 10-*, which
+# the box's owner or netplan writes
+every wired port uses DHCP:
   file.managed:
     - name: /etc/systemd/network/70-vault-cube.network
     - mode: '0644'
@@ -28,7 +28,7 @@ a box boots without waiting for every port:
         # written by salt/base/network.sls
         [Service]
         ExecStart=
-        # no cable is no fault of the box
+        # an unplugged cable is not an error
         ExecStart=-/lib/systemd/systemd-networkd-wait-online --any --timeout=30
 
 names are resolved by systemd:
@@ -52,7 +52,7 @@ the box takes its name at once when it runs:
     - onchanges:
       - file: the box's name
 
-the box knows its own name:
+the box resolves its own name:
   file.managed:
     - name: /etc/hosts
     - mode: '0644'

@@ -16,14 +16,14 @@ the box's apt sources:
 {%- endfor %}
 {%- endfor %}
 
-# the last file wins: 99v comes after Ubuntu's 99update-notifier
+# The last file wins: 99v sorts after Ubuntu's 99update-notifier
 apt installs no recommended packages:
   file.managed:
     - name: /etc/apt/apt.conf.d/99vault-cube
     - mode: '0644'
     - contents: |
-        // written by salt/base/packages.sls: what is installed is what the pillar lists
+        // written by salt/base/packages.sls: only packages that the pillar lists, and their dependencies, are installed
         APT::Install-Recommends "false";
         APT::Install-Suggests "false";
-        // a file that a state has written is no reason to stop a security update and ask
+        // keep configuration files that a state has changed, so that a security update does not stop to ask about them
         Dpkg::Options {"--force-confdef"; "--force-confold";};

@@ -1,6 +1,6 @@
 {% from 'base/paths.jinja' import salt_environment %}
 
-# uv and Salt come with the root tree, in Salt's own environment
+# uv and Salt are installed with the root tree, in Salt's own environment
 {% for command in ('uv', 'salt-call') %}
 {{ command }} is on the path:
   file.symlink:

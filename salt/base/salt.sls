@@ -6,7 +6,7 @@ a box applies its own states:
     - mode: '0644'
     - makedirs: True
     - contents: |
-        # written by salt/base/salt.sls: masterless, from the box's copy of the checkout
+        # written by salt/base/salt.sls: masterless, uses the box's copy of the checkout
         include: {{ checkout }}/conf/common.conf
         vault_cube: {target: {{ pillar.target.name }}, checkout: {{ checkout }}}
         file_roots: {base: [{{ checkout }}/salt]}

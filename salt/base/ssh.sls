@@ -1,6 +1,6 @@
 {% set ssh = pillar.base.ssh %}
 
-# the first value that sshd reads wins: 00- comes before cloud-init's 50-
+# The first value that sshd reads wins: 00- sorts before cloud-init's 50-
 ssh accepts keys only:
   file.managed:
     - name: /etc/ssh/sshd_config.d/00-vault-cube.conf
@@ -33,8 +33,8 @@ ssh accepts keys only:
     - require:
       - sls: base.packages
 
-# a file of its own: /etc/issue.net belongs to a package, whose upgrades would stop and ask about it
-who connects is told the terms:
+# A separate file: /etc/issue.net belongs to a package, whose upgrades would stop to ask about the change
+ssh shows a banner before login:
   file.managed:
     - name: /etc/ssh/vault-cube-banner
     - mode: '0644'
@@ -42,7 +42,7 @@ who connects is told the terms:
     - require:
       - sls: base.packages
 
-# a socket takes its port from sshd's configuration when units are read; open sessions live on (KillMode=process)
+# ssh.socket takes its port from sshd's configuration at daemon-reload. A restart does not end open sessions (KillMode=process)
 sshd reads its configuration again:
   cmd.run:
     {%- if ssh.service.endswith('.socket') %}

@@ -1,7 +1,7 @@
 {% set updates = pillar.base.updates %}
 
-# the package's own 50unattended-upgrades is read first; lists add up in apt, so ours begins by clearing them
-security updates come by themselves, and nothing else:
+# apt reads the package's own 50unattended-upgrades first and appends to lists, so this file clears them first
+only security updates are installed automatically:
   file.managed:
     - name: /etc/apt/apt.conf.d/99vault-cube-updates
     - mode: '0644'
@@ -25,7 +25,7 @@ security updates come by themselves, and nothing else:
     - require:
       - sls: base.packages
 
-they come daily:
+security updates are installed daily:
   file.managed:
     - name: /etc/apt/apt.conf.d/99vault-cube-periodic
     - mode: '0644'

@@ -52,8 +52,8 @@ system user {{ name }} has its fixed id:
 {%- endfor %}
 
 {% if 'sudo' in user.groups %}
-# there is no password that sudo could ask for. The last rule wins: 99- comes after cloud-init's 90-cloud-init-users. The file is
-# checked before it is installed: a broken one would end sudo for everybody
+# NOPASSWD, because no account has a password. The last rule wins: 99- sorts after cloud-init's 90-cloud-init-users. The file is
+# checked before it is installed, because a syntax error would disable sudo for everybody
 {{ name }} may become root:
   file.managed:
     - name: /etc/sudoers.d/99-{{ name }}
@@ -62,7 +62,7 @@ system user {{ name }} has its fixed id:
     - dir_mode: '0750'
     - check_cmd: sh -c 'test ! -x /usr/sbin/visudo || visudo -cqf "$1"' visudo
     - contents: |
-        # written by salt/base/users.sls: there is no password that sudo could ask for
+        # written by salt/base/users.sls: NOPASSWD, because no account has a password
         {{ name }} ALL=(ALL:ALL) NOPASSWD: ALL
 {% else %}
 {{ name }} may not become root:
@@ -70,7 +70,7 @@ system user {{ name }} has its fixed id:
     - name: /etc/sudoers.d/99-{{ name }}
 {% endif %}
 
-# beside authorized_keys, which is cloud-init's; a key that leaves the pillar leaves the box
+# authorized_keys belongs to cloud-init. A key that is removed from the pillar is removed from this file
 {% if user.ssh_keys %}
 {{ name }} has a place for keys:
   file.directory:

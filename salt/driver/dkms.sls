@@ -1,23 +1,23 @@
 {% if pillar.driver.provider == 'debian' %}
-# DKMS would sign with a key that it makes up: no two builds alike, and a key in an image that nobody enrolled.
-# Without signatures these modules load where Secure Boot is off; provider ubuntu is the one for Secure Boot.
-modules are built without a key of their own:
+# DKMS would generate a signing key: every build would differ, and the image would contain a key that nobody enrolled.
+# Unsigned modules load only if Secure Boot is off. For Secure Boot, use provider ubuntu.
+DKMS modules are not signed:
   file.managed:
     - name: /etc/dkms/framework.conf.d/vault-cube.conf
     - makedirs: True
     - mode: '0644'
     - contents:
-      - '# written by salt/driver/dkms.sls: no such file, so nothing is signed'
+      - '# written by salt/driver/dkms.sls: this file does not exist, so DKMS signs nothing'
       - sign_file="/nonexistent/sign-file"
 
-module sources fit the kernel:
+the patch for the module sources is installed:
   file.managed:
     - name: /etc/dkms/vault-cube-mend
     - source: salt://driver/files/dkms-mend
     - makedirs: True
     - mode: '0755'
 
-DKMS mends the sources before it builds:
+DKMS patches the module sources before each build:
   file.managed:
     - name: /etc/dkms/nvidia-current-open.conf
     - makedirs: True
@@ -26,8 +26,8 @@ DKMS mends the sources before it builds:
       - '# written by salt/driver/dkms.sls; the path is relative to the build folder below /var/lib/dkms'
       - PRE_BUILD="../../../../../../etc/dkms/vault-cube-mend"
     - require:
-      - file: module sources fit the kernel
+      - file: the patch for the module sources is installed
 {% else %}
-no module is built here:
+this target builds no modules:
   test.nop: []
 {% endif %}

@@ -1,4 +1,4 @@
-# Layer 2: the accelerator's kernel driver and user space, from one source.
+# Layer 2: the accelerator's kernel driver and user space libraries, from one source.
 include:
   - base
   - driver.repositories

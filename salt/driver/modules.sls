@@ -17,8 +17,8 @@ modules that would take the GPU are blocked:
       - install {{ module }} /bin/false
   {%- endfor %}
 
-# the initial RAM disk has its own copy, and loads modules before the root is there
-initial RAM disk knows the blocked modules:
+# The initial RAM disk contains its own copy of this file and loads modules before the root is mounted
+initial RAM disk blocks the same modules:
   cmd.run:
     - name: update-initramfs -u -k all
     - onlyif: command -v update-initramfs
@@ -35,8 +35,8 @@ driver modules are loaded at boot:
     - require:
       - sls: driver.packages
 
-# the guest that proves an image has no GPU, and a box whose card is out is to be looked into: both boot
-a module that finds no GPU fails no boot:
+# The guest of the boot test has no GPU, and a box without its card must still boot so that somebody can examine it
+the boot succeeds if the driver finds no GPU:
   file.managed:
     - name: /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf
     - makedirs: True
@@ -48,7 +48,7 @@ a module that finds no GPU fails no boot:
 {% endif %}
 
 {% if driver.persistence %}
-the driver is kept loaded where there is a GPU:
+nvidia-persistenced runs if there is a GPU:
   file.managed:
     - name: /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf
     - makedirs: True
@@ -56,7 +56,7 @@ the driver is kept loaded where there is a GPU:
     - contents: |
         # written by salt/driver/modules.sls
         {%- if driver.provider == 'ubuntu' %}
-        # Ubuntu's unit is started by udev only, stops when no unit needs it, and leaves persistence mode off
+        # Ubuntu's unit is started only by udev, stops when no unit needs it, and leaves persistence mode off
         [Unit]
         StopWhenUnneeded=no
         {%- endif %}
@@ -74,17 +74,17 @@ the driver is kept loaded where there is a GPU:
     - name: systemctl daemon-reload && systemctl try-restart nvidia-persistenced.service
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: the driver is kept loaded where there is a GPU
+      - file: nvidia-persistenced runs if there is a GPU
 
-driver stays loaded while nobody uses a GPU:
+the driver stays loaded while no program uses a GPU:
   unit.enabled:
     - name: nvidia-persistenced.service
     - require:
       - sls: driver.packages
-      - cmd: the driver is kept loaded where there is a GPU
+      - cmd: nvidia-persistenced runs if there is a GPU
 {% endif %}
 
 {% if not (driver.blocked or driver.load or driver.persistence) %}
-no kernel module is concerned:
+this target loads and blocks no modules:
   test.nop: []
 {% endif %}

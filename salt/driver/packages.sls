@@ -14,8 +14,8 @@ driver and user space are of one branch:
       - sls: driver.dkms
   {%- if driver.provider == 'debian' %}
 
-# it says when each module was built, so that no two images were alike; a box keeps its own
-the image has no log of DKMS:
+# The logs contain the time of the build, so every image would differ. A live box keeps its logs
+the image has no DKMS logs:
   cmd.run:
     - name: find /var/lib/dkms -name make.log -delete
     - onlyif: find /var/lib/dkms -name make.log | grep -q .
@@ -24,13 +24,13 @@ the image has no log of DKMS:
       - pkg: driver and user space are of one branch
   {%- endif %}
 {% else %}
-no driver is asked for:
+this target has no driver:
   test.nop: []
 {% endif %}
 
 {% if driver.held %}
-# not pkg.held: dpkg names a library with its architecture (libcuda1:amd64), and pkg.held then holds it anew each time
-kernel and driver move together or not at all:
+# Not pkg.held: dpkg lists a library with its architecture (libcuda1:amd64), so pkg.held would set the hold again in every run
+driver packages are held together with the kernel:
   cmd.run:
     - name: apt-mark hold {{ driver.held | join(' ') }}
     - unless: test "$(apt-mark showhold {{ driver.held | join(' ') }} | wc -l)" = {{ driver.held | length }}

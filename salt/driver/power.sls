@@ -2,7 +2,7 @@
 {% set power = pillar.driver.power %}
 
 {% if power.limit_w %}
-GPUs draw no more than the supply gives:
+GPU power is capped:
   file.managed:
     - name: /etc/systemd/system/vault-cube-gpu-power.service
     - mode: '0644'
@@ -12,7 +12,7 @@ GPUs draw no more than the supply gives:
         Description=Power cap of {{ power.limit_w }} W for each GPU
         After=nvidia-persistenced.service
         Wants=nvidia-persistenced.service
-        # a restart of it may unload the driver, and the cap with it
+        # restart together: a restart of nvidia-persistenced may unload the driver, which resets the power cap
         PartOf=nvidia-persistenced.service
 
         [Service]
@@ -28,12 +28,12 @@ power cap is set at boot:
   unit.enabled:
     - name: vault-cube-gpu-power.service
     - require:
-      - file: GPUs draw no more than the supply gives
+      - file: GPU power is capped
 {% endif %}
 
 {% if power.pcie_aspm == 'performance' %}
-# of two lines for a path the first counts
-PCIe links do not sleep:
+# If two files have a line for the same path, the first one applies
+PCIe power management is off:
   file.managed:
     - name: /etc/tmpfiles.d/00-vault-cube-pcie.conf
     - mode: '0644'
@@ -44,10 +44,10 @@ PCIe links do not sleep:
     - name: systemd-tmpfiles --create /etc/tmpfiles.d/00-vault-cube-pcie.conf
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: PCIe links do not sleep
+      - file: PCIe power management is off
 {% endif %}
 
 {% if not power.limit_w and power.pcie_aspm == 'default' %}
-power settings are the hardware's own:
+this target keeps the hardware's power settings:
   test.nop: []
 {% endif %}

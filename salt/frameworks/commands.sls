@@ -10,6 +10,6 @@
         # written by salt/frameworks/commands.sls
         exec {{ frameworks.folder }}/{{ words[0] }}/bin/{{ words[1:] | join(' ') }} "$@"
 {% else %}
-no framework has a command on this target:
+this target has no framework commands:
   test.nop: []
 {% endfor %}

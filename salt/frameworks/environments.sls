@@ -4,7 +4,7 @@ include:
 {% set frameworks = pillar.frameworks %}
 {% set locks = opts.vault_cube.checkout ~ '/locks/' ~ pillar.target.name %}
 
-environments have a home:
+the folder of the environments exists:
   file.directory:
     - name: {{ frameworks.folder }}
     - makedirs: True
@@ -12,25 +12,25 @@ environments have a home:
 
 {% set cache = frameworks.folder ~ '/.unpacked' %}
 {% for name in frameworks.environments %}
-{{ name }} environment is what its lock says:
+{{ name }} environment matches its lock:
   uv.environment:
     - name: {{ frameworks.folder }}/{{ name }}
     - lock: {{ locks }}/python-{{ name }}.lock
     - python: /usr/bin/python{{ pillar.target.python }}
     - cache: {{ cache }}
-    # in order, so that the first one owns a file and the later ones link to it
+    # ordered: the first environment owns a shared file, and later ones link to it
     - share_with: {{ frameworks.environments.keys() | map('regex_replace', '^', frameworks.folder ~ '/') | list | json }}
     - index: {{ pillar.archive.wheel_index | json }}
     - extra_indexes: {{ pillar.archive.extra_wheel_indexes | json }}
     - require:
-      - file: environments have a home
+      - file: the folder of the environments exists
       - sls: frameworks.packages
   {%- if not loop.first %}
-      - uv: {{ loop.previtem }} environment is what its lock says
+      - uv: {{ loop.previtem }} environment matches its lock
   {%- endif %}
 {% endfor %}
 
-# also after an environment that could not be made: it is worth no disk
-nothing that uv unpacked is kept:
+# No requisite, so that the folder is also removed if an environment failed
+uv's unpacked wheels are removed:
   file.absent:
     - name: {{ cache }}

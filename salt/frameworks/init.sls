@@ -1,4 +1,4 @@
-# Layer 4: one Python environment a framework, their commands, and the vLLM service.
+# Layer 4: one Python environment per framework, their commands, and the vLLM service.
 include:
   - runtime
   - frameworks.packages

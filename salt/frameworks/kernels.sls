@@ -12,6 +12,6 @@ Jupyter offers {{ name }}:
     - makedirs: True
     - mode: '0644'
 {% else %}
-no Jupyter kernel is asked for:
+this target has no Jupyter kernels:
   test.nop: []
 {% endfor %}

@@ -23,7 +23,7 @@ models have a folder:
     - name: {{ vllm.models }}
     - makedirs: True
     - user: root
-    # by id: with test=True, Salt warns about a name that an earlier state would create
+    # an id, because under test=True Salt warns about a group name that an earlier state would create
     - group: {{ vllm.uid }}
     - mode: '0755'
     - require:

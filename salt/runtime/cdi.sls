@@ -17,7 +17,7 @@ Docker reads CDI specifications:
     - onchanges:
       - file: Docker reads CDI specifications
 
-# before Docker, which starts containers again that ran before the reboot; at rest where there is no GPU
+# Before Docker, because Docker restarts containers that ran before the reboot. The unit is skipped if there is no GPU
 CDI specification is written at boot:
   file.managed:
     - name: /etc/systemd/system/vault-cube-cdi.service
@@ -29,13 +29,13 @@ CDI specification is written at boot:
         Documentation=file://{{ checkout }}/salt/runtime/README.md
         After=systemd-modules-load.service nvidia-persistenced.service
         Before=docker.service
-        # every run of ldconfig starts it
+        # no limit, because every run of ldconfig starts this unit
         StartLimitIntervalSec=0
 
         [Service]
         Type=oneshot
         {{ needs_card }}
-        # NVML makes the other nodes itself
+        # creates the device nodes that NVML does not create itself
         ExecStartPre=-/usr/bin/nvidia-modprobe -c 0 -u
         ExecStart={{ salt_environment }}/bin/python -m vault_cube.gpu.cdi /run/cdi/nvidia.yaml
         TimeoutStartSec=120
@@ -50,7 +50,7 @@ CDI specification is written at boot:
         [Install]
         WantedBy=multi-user.target
 
-# ldconfig runs whenever a package brings or removes a library, and its cache is what the specification is made from
+# The specification is generated from ldconfig's cache, which changes whenever a package installs or removes a library
 CDI specification follows the installed libraries:
   file.managed:
     - name: /etc/systemd/system/vault-cube-cdi.path
@@ -66,7 +66,7 @@ CDI specification follows the installed libraries:
         [Install]
         WantedBy=multi-user.target
 
-# unit.enabled leaves a oneshot service that has ended alone
+# Needed because unit.enabled does not start a oneshot service that has already ended
 CDI specification is written now:
   cmd.run:
     - name: systemctl daemon-reload && systemctl start vault-cube-cdi.service

@@ -6,8 +6,8 @@ include:
 {% set runtime = pillar.runtime %}
 
 {% if runtime.provider == 'nvidia' %}
-# daemon.json is the base layer's; the toolkit's own tool adds its keys and leaves the others
-Docker gives out GPUs:
+# The base layer writes daemon.json. nvidia-ctk adds the toolkit's keys and keeps the others
+Docker passes GPUs to containers:
   cmd.run:
     {%- if runtime.mode == 'cdi' %}
     - name: nvidia-ctk runtime configure --runtime=docker --cdi.enabled
@@ -31,11 +31,11 @@ containers keep their GPUs when systemd reloads:
     - serializer: json
     - merge_if_exists: True
     - require:
-      - cmd: Docker gives out GPUs
+      - cmd: Docker passes GPUs to containers
 
-# runc asks udev's /dev/char for a device's rule; the driver makes no such links (nvidia-container-toolkit issue 48).
-# 99-: a later rule could clear RUN
-GPU devices are found by number:
+# runc needs the links in /dev/char to write a device rule, and the driver does not create them (nvidia-container-toolkit issue 48).
+# 99-, because a later rule could clear RUN
+GPU devices have links in /dev/char:
   file.managed:
     - name: /etc/udev/rules.d/99-vault-cube-nvidia.rules
     - mode: '0644'
@@ -46,8 +46,8 @@ GPU devices are found by number:
         RUN+="/usr/bin/nvidia-ctk system create-dev-char-symlinks --create-all"
 
 {% if runtime.mode == 'cdi' %}
-# the package enables it; without a card nvidia-smi fails, and so would the unit
-CDI specification is made where there is a GPU:
+# The package enables the unit. Without a card, nvidia-smi fails and the unit would fail with it
+the toolkit writes a CDI specification if there is a GPU:
   file.managed:
     - name: /etc/systemd/system/nvidia-cdi-refresh.service.d/vault-cube.conf
     - makedirs: True
@@ -60,16 +60,16 @@ CDI specification is made where there is a GPU:
     - name: systemctl daemon-reload
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: CDI specification is made where there is a GPU
+      - file: the toolkit writes a CDI specification if there is a GPU
 
-# at boot by the service, after a change of the driver by the path
+# The service runs at boot, and the path unit starts it after a change of the driver
 {% for unit in ('nvidia-cdi-refresh.service', 'nvidia-cdi-refresh.path') %}
 CDI specification follows the driver, {{ unit }}:
   unit.enabled:
     - name: {{ unit }}
     - require:
       - sls: runtime.packages
-      - cmd: CDI specification is made where there is a GPU
+      - cmd: the toolkit writes a CDI specification if there is a GPU
 {% endfor %}
 {% endif %}
 
@@ -78,7 +78,7 @@ Docker reads its configuration again:
     - name: systemctl restart docker.service
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - cmd: Docker gives out GPUs
+      - cmd: Docker passes GPUs to containers
       - file: containers keep their GPUs when systemd reloads
 {% elif runtime.provider == 'none' %}
 containers get no GPU on this target:

@@ -1,4 +1,4 @@
-# Layer 3: containers get the GPUs.
+# Layer 3: containers can use the GPUs.
 include:
   - driver
   - runtime.repositories

@@ -1,4 +1,4 @@
-# the key comes by keyring.present, checked by its fingerprint
+# keyring.present installs the repository's key and checks its fingerprint
 {% from 'driver/repository.jinja' import repository with context %}
 
 {% for repo in pillar.runtime.repositories %}

@@ -1,6 +1,6 @@
 {% set monitoring = pillar.validation.monitoring %}
 
-monitoring has a folder:
+the monitoring folder exists:
   file.directory:
     - name: {{ monitoring.files }}/dashboards
     - makedirs: True
@@ -13,24 +13,24 @@ alerts have the pillar's thresholds:
     - template: jinja
     - mode: '0644'
     - require:
-      - file: monitoring has a folder
+      - file: the monitoring folder exists
 
-a Prometheus knows whom to ask:
+Prometheus has its scrape configuration:
   file.managed:
     - name: {{ monitoring.files }}/prometheus.yml
     - source: salt://validation/files/prometheus.yml
     - template: jinja
     - mode: '0644'
     - require:
-      - file: monitoring has a folder
+      - file: the monitoring folder exists
 
 {% for name in ('availability', 'gpus', 'inference', 'overview', 'system') %}
-Grafana has the board {{ name }}:
+Grafana has the dashboard {{ name }}:
   file.managed:
     - name: {{ monitoring.files }}/dashboards/{{ name }}.json
     - source: salt://validation/files/dashboards/{{ name }}.json
     - template: jinja
     - mode: '0644'
     - require:
-      - file: monitoring has a folder
+      - file: the monitoring folder exists
 {% endfor %}

@@ -1,5 +1,5 @@
-# read by a minion that runs as a service; salt-call --local has no beacons
-a minion tells of XIDs and lost GPUs:
+# Used by a minion that runs as a service; salt-call --local does not run beacons
+a minion sends events for XIDs and lost GPUs:
   file.managed:
     - name: /etc/salt/minion.d/gpu-beacon.conf
     - mode: '0644'

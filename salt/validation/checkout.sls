@@ -1,6 +1,6 @@
 {% from 'base/paths.jinja' import checkout %}
 
-box carries the states that it is made of:
+the box carries its own states:
   checkout.installed:
     - name: {{ checkout }}
     - source: {{ opts.vault_cube.checkout }}

@@ -4,7 +4,7 @@
 {% set unit = 'vault-cube-dcgm-exporter.service' %}
 
 {% if dcgm.image %}
-# the image is named by its digest: whoever brings it (docker pull, docker load), it is this one or none
+# The digest fixes the container image, whether it arrives by docker pull or docker load
 dcgm-exporter is a service:
   file.managed:
     - name: /etc/systemd/system/{{ unit }}

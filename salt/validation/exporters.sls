@@ -4,8 +4,8 @@ include:
 {% set monitoring = pillar.validation.monitoring %}
 {% set address = '[' ~ monitoring.address ~ ']' if ':' in monitoring.address else monitoring.address %}
 
-# before the package: its own unit would start on all addresses
-the node exporter listens where the pillar says:
+# Written before the package is installed, because the package's unit would listen on all addresses
+the node exporter listens on the pillar's address:
   file.managed:
     - name: /etc/systemd/system/prometheus-node-exporter.service.d/vault-cube.conf
     - mode: '0644'
@@ -17,18 +17,18 @@ the node exporter listens where the pillar says:
         ExecStart=/usr/bin/prometheus-node-exporter --web.listen-address={{ address }}:{{ monitoring.port }} \
           --collector.systemd --collector.textfile.directory={{ monitoring.textfiles }}
     - require_in:
-      - pkg: tools to look at a box are installed
+      - pkg: diagnostic tools are installed
 
 readings have a folder:
   file.directory:
     - name: {{ monitoring.textfiles }}
     - makedirs: True
-    # by id: with test=True, Salt warns about a name that an earlier state would create
+    # ids, because under test=True Salt warns about names that an earlier state would create
     - user: {{ monitoring.uid }}
     - group: {{ monitoring.uid }}
     - mode: '0755'
     - require:
-      - pkg: tools to look at a box are installed
+      - pkg: diagnostic tools are installed
 
 {% set readings = {
   'gpus': {'user': monitoring.user, 'every': monitoring.gpus_every_s, 'what': 'GPUs', 'on': pillar.target.accelerator == 'nvidia'},
@@ -74,7 +74,7 @@ the node exporter is on:
   unit.enabled:
     - name: prometheus-node-exporter.service
     - require:
-      - file: the node exporter listens where the pillar says
+      - file: the node exporter listens on the pillar's address
       - file: readings have a folder
 
 exporters read their settings again:
@@ -83,7 +83,7 @@ exporters read their settings again:
             vault-cube-disks.timer
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: the node exporter listens where the pillar says
+      - file: the node exporter listens on the pillar's address
 {%- for reading in readings.values() %}
       - file: {{ reading.what }} are read by a service
       - file: {{ reading.what }} are read every {{ reading.every }} s

@@ -1,4 +1,4 @@
-# Layer 5: the box carries its own states, tools and checks, can prove itself, and tells how it is.
+# Layer 5: the box's own copy of the states, diagnostic tools, checks and monitoring.
 include:
   - frameworks
   - validation.tools

@@ -1,6 +1,6 @@
 {% set manifest = pillar.validation.manifest %}
 
-box knows which image it came from:
+the box records which image it came from:
   file.serialize:
     - name: {{ manifest }}
     - dataset:

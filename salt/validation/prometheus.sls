@@ -5,8 +5,8 @@ include:
 {% set prometheus = pillar.validation.monitoring.prometheus %}
 
 {% if prometheus.enabled %}
-# before the package: its own unit would start on all addresses
-Prometheus keeps to itself:
+# Written before the package is installed, because the package's unit would listen on all addresses
+Prometheus listens on loopback only:
   file.managed:
     - name: /etc/systemd/system/prometheus.service.d/vault-cube.conf
     - mode: '0644'
@@ -19,13 +19,13 @@ Prometheus keeps to itself:
           --storage.tsdb.path=/var/lib/prometheus/metrics2 --storage.tsdb.retention.time={{ prometheus.retention_days }}d \
           --web.listen-address=127.0.0.1:{{ prometheus.port }}
     - require_in:
-      - pkg: tools to look at a box are installed
+      - pkg: diagnostic tools are installed
 
 Prometheus is on:
   unit.enabled:
     - name: prometheus.service
     - require:
-      - pkg: tools to look at a box are installed
+      - pkg: diagnostic tools are installed
       - sls: validation.alerts
 
 Prometheus reads its settings again:
@@ -33,13 +33,13 @@ Prometheus reads its settings again:
     - name: systemctl daemon-reload && systemctl restart prometheus.service
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: Prometheus keeps to itself
-      - file: a Prometheus knows whom to ask
+      - file: Prometheus listens on loopback only
+      - file: Prometheus has its scrape configuration
       - file: alerts have the pillar's thresholds
     - require:
       - unit: Prometheus is on
 {% else %}
-Prometheus runs elsewhere or not at all:
+Prometheus does not run on this box:
   unit.disabled:
     - name: prometheus.service
 {% endif %}

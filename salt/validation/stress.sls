@@ -1,7 +1,7 @@
 {% from 'base/paths.jinja' import checkout %}
 {% set stress = pillar.benchmark.stress %}
 
-a long burn runs as a service:
+a long burn-in runs as a service:
   file.managed:
     - name: /etc/systemd/system/{{ stress.unit }}
     - mode: '0644'
@@ -11,7 +11,7 @@ a long burn runs as a service:
         Description=Burn-in of all GPUs (gpu.stress)
         Documentation=file://{{ checkout }}/salt/validation/README.md
         After=multi-user.target nvidia-persistenced.service
-        # gpu.stress makes this file, and removes it with its verdict: a burn goes on after a reboot, and no longer
+        # gpu.stress creates this file, and removes it when it writes its verdict: an unfinished burn-in continues after a reboot
         ConditionPathExists={{ pillar.benchmark.results }}/unfinished
         StartLimitIntervalSec=600
         StartLimitBurst=5
@@ -27,8 +27,8 @@ a long burn runs as a service:
         [Install]
         WantedBy=multi-user.target
 
-a burn goes on after a reboot:
+a burn-in continues after a reboot:
   unit.enabled:
     - name: {{ stress.unit }}
     - require:
-      - file: a long burn runs as a service
+      - file: a long burn-in runs as a service

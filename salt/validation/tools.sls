@@ -1,4 +1,4 @@
-# the packages would take the next free id; files belong to it, so it is fixed
+# A fixed id, because the packages would take the next free one, and files belong to it
 {% set monitoring = pillar.validation.monitoring %}
 
 exporters run as a user of their own:
@@ -17,7 +17,7 @@ exporters run as a user of their own:
     - require:
       - group: exporters run as a user of their own
 
-tools to look at a box are installed:
+diagnostic tools are installed:
   pkg.installed:
     - pkgs: {{ pillar.validation.packages | json }}
     - install_recommends: False

@@ -13,7 +13,7 @@
   kwargs: {multiline: True}
   assertion: assertTrue
 {% endfor %}
-no source is mixed in:
+NVIDIA's repository is an apt source only with provider nvidia:
   module_and_function: file.find
   args: [/etc/apt/sources.list.d]
   kwargs: {name: '*nvidia*cuda*'}

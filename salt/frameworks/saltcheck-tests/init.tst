@@ -1,5 +1,5 @@
 {% set vllm = pillar.frameworks.vllm %}
-environments have a home:
+the folder of the environments exists:
   module_and_function: file.directory_exists
   args: [{{ pillar.frameworks.folder }}]
   assertion: assertTrue

@@ -23,6 +23,7 @@ WITHOUT_CARD = {
     "nvidia-cdi-refresh.path": "starts a service that has the condition",
     "vault-cube-gpus.service": "without a card it reports 0 GPUs",
     "vault-cube-gpus.timer": "starts vault-cube-gpus.service",
+    "vault-cube-cdi.path": "starts a service that has the condition",
     "vault-cube-stress.service": "starts only while gpu.stress has not finished",
     "vault-cube-vllm@.service": "starts only with a model, which no image has",
 }
