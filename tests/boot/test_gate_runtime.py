@@ -111,7 +111,7 @@ def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
             CDI, f"rm {stand_in_gpu.SPECIFICATION}",
             {"CDI specification": "no device nvidia.com/gpu=all", "GPUs in a container": "nvidia.com/gpu=all"},
         ),
-        (CDI, f"rm {stand_in_gpu.LIBRARY}", {"CDI specification": f"{stand_in_gpu.LIBRARY} is gone"}),
+        (CDI, f"rm {stand_in_gpu.LIBRARY}", {"CDI specification": f"{stand_in_gpu.LIBRARY} does not exist"}),
         (CDI, f"sed -Ei 's/(cdi.: )true/\\1false/' {DAEMON}", {"Docker's configuration": "features.cdi is not true"}),
         (RUNTIME, f"rm {stand_in_gpu.RUNTIME_PATH}", {"GPUs in a container": "nvidia-container-runtime"}),
         (RUNTIME, f"sed -i s/nvidia/other/ {DAEMON}", {"Docker's configuration": "no runtime is named nvidia"}),
