@@ -71,7 +71,7 @@ def sshd(base: dict[str, Any], live: bool) -> Verdict:
         Path("/run/sshd").mkdir(exist_ok=True)  # on the tree's own tmpfs; sshd -T requires it
     ran = command([str(SSHD), "-T"], 30)
     if ran.returncode and "no hostkeys" in ran.stderr:
-        return not_applicable("sshd lets in keys only", "the box has no host keys yet: the first boot makes them")
+        return not_applicable("sshd lets in keys only", "the box has no host keys yet: the first boot creates them")
     settings = dict(line.split(" ", 1) for line in ran.stdout.splitlines() if " " in line)
     ssh = base["ssh"]
     wanted = {

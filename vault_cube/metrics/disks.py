@@ -41,15 +41,15 @@ def families(run: Runner = smartctl) -> list[Family]:
 
     run: function that runs smartctl with given arguments. Raises VaultCubeError if the list of disks cannot be read.
     """
-    disks = Family("vault_cube_disks", "disks that smartctl finds, with SMART data or without")
-    answers = Family("vault_cube_disk_answers", "1 when the disk gave its SMART data, 0 when it should and did not")
-    healthy = Family("vault_cube_disk_healthy", "0 when the disk itself says that it fails (SMART overall health)")
+    disks = Family("vault_cube_disks", "disks that smartctl finds, with or without SMART data")
+    answers = Family("vault_cube_disk_answers", "1 if the disk returned its SMART data, 0 if it did not answer")
+    healthy = Family("vault_cube_disk_healthy", "0 if the disk reports that it is failing (SMART overall health)")
     warning = Family("vault_cube_disk_critical_warning", "bits of the NVMe health log's critical warning")
     warm = Family("vault_cube_disk_temperature_celsius", "temperature of the disk, degrees C")
     worn = Family("vault_cube_disk_endurance_used_ratio", "used share of the rated endurance, may pass 1")
-    spare = Family("vault_cube_disk_spare_ratio", "share of the spare blocks that is left")
+    spare = Family("vault_cube_disk_spare_ratio", "unused share of the spare blocks")
     errors = Family("vault_cube_disk_media_errors_total", "errors that the disk could not correct", "counter")
-    on = Family("vault_cube_disk_power_on_seconds", "time that the disk was on")
+    on = Family("vault_cube_disk_power_on_seconds", "time for which the disk was powered on")
     devices = _devices(run)
     disks.add({}, len(devices))
     for device in devices:
