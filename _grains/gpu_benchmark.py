@@ -1,4 +1,4 @@
-"""The grain `gpu_benchmark`: what the last `gpu.benchmark` found, and how old that is."""
+"""The grain `gpu_benchmark`: the result of the last `gpu.benchmark`, and its age."""
 
 import calendar
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 
 def gpu_benchmark():
     """
-    The last result's summary with `age_s`, its age in seconds; no grain where nothing was measured. Never raises.
+    Return the summary of the last result with `age_s`, its age in seconds; no grain before the first benchmark. Never
+    raises.
 
     CLI Example:
 
@@ -16,10 +17,10 @@ def gpu_benchmark():
 
         salt-call --local grains.item gpu_benchmark
     """
-    # gpu.benchmark leaves it in Salt's cache: grains are made before there is a pillar to ask for a path
+    # gpu.benchmark writes it to Salt's cache: its path cannot be in the pillar, which is compiled after the grains
     try:
-        found = json.loads((Path(__opts__["cachedir"]) / "gpu_benchmark.json").read_text())
-        measured = calendar.timegm(time.strptime(found["started"], "%Y-%m-%dT%H:%M:%SZ"))
+        result = json.loads((Path(__opts__["cachedir"]) / "gpu_benchmark.json").read_text())
+        started = calendar.timegm(time.strptime(result["started"], "%Y-%m-%dT%H:%M:%SZ"))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {"gpu_benchmark": {**found, "age_s": max(0, int(time.time() - measured))}}
+    return {"gpu_benchmark": {**result, "age_s": max(0, int(time.time() - started))}}

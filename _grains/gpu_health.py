@@ -1,4 +1,4 @@
-"""The grain `gpu_health`: what the last `gpu.health` found, and how old that is."""
+"""The grain `gpu_health`: the result of the last `gpu.health`, and its age."""
 
 import calendar
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 
 def gpu_health():
     """
-    The last verdict, counts, what was bad, and `age_s`, its age in seconds; no grain before the first. Never raises.
+    Return the last verdict, counts and problems, with `age_s`, their age in seconds; no grain before the first
+    `gpu.health`. Never raises.
 
     CLI Example:
 
@@ -17,10 +18,10 @@ def gpu_health():
         salt-call --local grains.item gpu_health
         salt -G 'gpu_health:verdict:fault' test.ping
     """
-    # gpu.health leaves it in Salt's cache: grains are made before there is a pillar to ask for a path
+    # gpu.health writes it to Salt's cache: its path cannot be in the pillar, which is compiled after the grains
     try:
-        found = json.loads((Path(__opts__["cachedir"]) / "gpu_health.json").read_text())
-        looked = calendar.timegm(time.strptime(found["started"], "%Y-%m-%dT%H:%M:%SZ"))
+        result = json.loads((Path(__opts__["cachedir"]) / "gpu_health.json").read_text())
+        started = calendar.timegm(time.strptime(result["started"], "%Y-%m-%dT%H:%M:%SZ"))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return {"gpu_health": {**found, "age_s": max(0, int(time.time() - looked))}}
+    return {"gpu_health": {**result, "age_s": max(0, int(time.time() - started))}}

@@ -1,7 +1,7 @@
-"""Keep `salt-call` to its answer: filter one warning of Salt's own, and report an unwritable cache in one line.
+"""Suppress a Python warning that `salt-call` would print, and report an unwritable cache in one line.
 
-Salt loads and runs grains before anything else that can be configured by path, in a checkout and on a box alike.
-This file sets no grain.
+This code is a grain, because Salt loads grains before all other modules of the checkout, in a checkout and on a box. It
+sets no grain.
 """
 
 import os
@@ -11,7 +11,7 @@ from glob import glob
 from pathlib import Path
 
 # Salt 3008 imports crypt, which Python 3.11 and 3.12 deprecate and Python 3.13 no longer has. PYTHONWARNINGS cannot
-# filter it: importing Salt puts a filter of its own in front.
+# suppress the warning, because Salt adds its own filter before it when it is imported.
 warnings.filterwarnings("ignore", "'crypt' is deprecated", DeprecationWarning)
 
 
@@ -20,11 +20,11 @@ def writable_cache():
 
     Returns an empty dictionary. Raises SystemExit.
     """
-    # a minion or a master that loads this file is not stopped
+    # a minion or a master that loads this file must not be stopped
     if Path(sys.argv[0]).name != "salt-call":
         return {}
     cache = Path(__opts__["cachedir"])
-    # os.path and glob, because pathlib raises for a folder that this user may not enter; these take it for absent
+    # os.path and glob treat a folder that this user may not enter as missing; pathlib would raise an error
     nearest = next(folder for folder in (cache, *cache.parents) if os.path.exists(folder))  # noqa: PTH110
     for path in (nearest, *map(Path, glob(f"{cache}/*") + glob(f"{cache}/roots/*"))):  # noqa: PTH207
         if not os.access(path, os.W_OK, effective_ids=True):

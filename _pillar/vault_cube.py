@@ -1,6 +1,6 @@
-"""Check the merged pillar against the schema wherever a pillar is made; it adds no value to it.
+"""Check the merged pillar against the schema whenever Salt compiles a pillar. Adds no value to the pillar.
 
-A pillar that the schema refuses stops `state.apply` before the first state, with one line per problem.
+A pillar that does not match the schema stops `state.apply` before the first state, with one line per problem.
 """
 
 import hashlib
@@ -19,17 +19,18 @@ __virtualname__ = "vault_cube"
 
 
 def ext_pillar(minion_id, pillar, **kwargs):
-    """Refuse a pillar that the schema refuses.
+    """Check a pillar against the schema.
 
-    Returns an empty dict, or `_errors`, one line per problem: file, key, what to do.
+    Returns an empty dict, or `_errors` with one line per problem: file, key, what to do. Raises SaltRenderError if a
+    pillar file cannot be read.
     """
     broken = [line for file in _files() if (line := _unreadable(file))]
     if broken:
-        # Salt has errors of its own then, and keeps of ours what is raised
+        # Salt itself reports errors for such a file, and then shows ours only if they are raised
         raise SaltRenderError("; ".join(broken))
-    # Salt compiles a pillar twice in one call, the second time with what the first returned
+    # Salt compiles a pillar twice per call; the second time, it contains the result of the first
     pillar = {name: section for name, section in pillar.items() if name != "_errors"}
-    # importing pydantic costs 0.1 s: a pillar that was found good is not checked again
+    # importing pydantic takes 0.1 s, so a pillar that has passed once is not checked again
     digest = hashlib.sha256(json.dumps(pillar, sort_keys=True, default=str).encode())
     import vault_cube
 
@@ -49,18 +50,21 @@ def ext_pillar(minion_id, pillar, **kwargs):
     try:
         check(pillar, _files(), target)
     except PillarError as err:
-        # an exception would log a traceback; this key is where Salt itself keeps a pillar's errors
+        # an exception would log a traceback; Salt itself stores errors of a pillar in this key
         return {"_errors": str(err).splitlines()}
     try:
         with salt.utils.files.fopen(verdict, "w") as handle:
             handle.write(digest.hexdigest())
     except OSError as err:
-        log.debug("the pillar's verdict is not kept: %s", err)
+        log.debug("cannot store the result of the pillar's check: %s", err)
     return {}
 
 
 def _unreadable(file):
-    """Why Salt cannot read a pillar file, in one line; Salt's own word on it is a traceback that names no file."""
+    """Return in one line why Salt cannot read a pillar file; None if it can.
+
+    Salt's own message is a traceback without the file's name.
+    """
     text = file.read_text()
     name = f"pillar/{file.parent.name + '/' if file.parent.name == 'targets' else ''}{file.name}"
     try:
@@ -76,7 +80,7 @@ def _unreadable(file):
 
 
 def _files():
-    """The pillar files in the order in which they are merged."""
+    """List the pillar files in the order in which they are merged."""
     target = __opts__.get("vault_cube", {}).get("target", "")
     names = ["box.sls", f"targets/{target}.sls", "local.sls"]
     roots = [Path(root) for root in __opts__["pillar_roots"].get("base", [])]

@@ -1,4 +1,4 @@
-"""The box's own copy of the checkout: the states, pillar and modules that it repairs itself with."""
+"""Install the box's copy of the checkout, with the states, pillar and modules that repair the box."""
 
 import filecmp
 from pathlib import Path
@@ -8,17 +8,17 @@ from vault_cube.carried import carried, mode, sources
 
 def installed(name, source, target):
     """
-    Ensure that a folder holds what a box of this target needs of the checkout, and nothing else.
+    Ensure that a folder contains the part of the checkout that a box of this target needs, and nothing else.
 
-    On a box that runs from that folder there is nothing to copy, and nothing is done. A pillar/local.sls that is
-    there already belongs to the box's owner and stays.
+    Does nothing on a box where Salt runs from that folder. An existing pillar/local.sls belongs to the box's owner and
+    is kept.
 
     name
-        the folder on the box
+        folder on the box
     source
-        the checkout that Salt runs from
+        checkout that Salt runs from
     target
-        other targets' pillar files and locks are left out
+        name of the target; pillar files and locks of other targets are left out
 
     .. code-block:: yaml
 
@@ -28,28 +28,28 @@ def installed(name, source, target):
             - source: /run/vault-cube/checkout
             - target: debian-12
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is the checkout"}
-    here, there = Path(source).resolve(), Path(name)
-    if here == there.resolve():
-        return {**ret, "comment": f"{name} is what Salt runs from"}
-    wanted = {Path(place): file for place, file in carried(here, target).items()}
-    present = {file.relative_to(there) for file in sources(there)}
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is up to date"}
+    origin, copy = Path(source).resolve(), Path(name)
+    if origin == copy.resolve():
+        return {**ret, "comment": f"Salt runs from {name}; nothing to copy"}
+    wanted = {Path(path): file for path, file in carried(origin, target).items()}
+    present = {file.relative_to(copy) for file in sources(copy)}
     keep = {Path("pillar/local.sls")}
-    copied = sorted(str(file) for file, origin in wanted.items() if not _same(origin, there / file))
-    removed = sorted(str(file) for file in present - set(wanted) - keep)
+    copied = sorted(str(path) for path, file in wanted.items() if not _same(file, copy / path))
+    removed = sorted(str(path) for path in present - set(wanted) - keep)
     if not copied and not removed:
         return ret
     ret["changes"] = {key: value for key, value in (("copied", copied), ("removed", removed)) if value}
     if __opts__["test"]:
         return {**ret, "result": None, "comment": f"{len(copied)} file(s) would be copied, {len(removed)} removed"}
     try:
-        for file in removed:
-            (there / file).unlink()
-        for file in copied:
-            place = there / file
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes((here / file).read_bytes())
-            place.chmod(mode(here / file))
+        for path in removed:
+            (copy / path).unlink()
+        for path in copied:
+            file = copy / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes((origin / path).read_bytes())
+            file.chmod(mode(origin / path))
     except OSError as err:
         return {**ret, "result": False, "comment": f"{err.filename}: {err.strerror}"}
     return {**ret, "comment": f"{len(copied)} file(s) copied, {len(removed)} removed"}

@@ -1,4 +1,4 @@
-"""A vendor's apt keyring, known by its fingerprint: the wrong key never reaches apt."""
+"""Install a vendor's apt keyring, and reject a key with another fingerprint."""
 
 import hashlib
 import urllib.error
@@ -7,23 +7,23 @@ from pathlib import Path
 
 from vault_cube import openpgp
 
-LIMIT = 1 << 20  # no signing key is near a megabyte
+LIMIT = 1 << 20  # bytes to read at most; every signing key is much smaller than a megabyte
 
 
 def present(name, url, fingerprint, sha256=None, staged=None):
     """
-    Ensure that a keyring holds the one key with this fingerprint.
+    Ensure that a keyring contains the key with this fingerprint, and no other.
 
     name
-        the keyring file, named by `Signed-By` in a source
+        keyring file, as in `Signed-By` of an apt source
     url
-        where the vendor publishes the key; asked only when the file is not right
+        URL at which the vendor publishes the key; fetched only if the file is missing or wrong
     fingerprint
-        of the primary key, 40 hex digits; a second key in the file is refused too
+        fingerprint of the primary key, 40 hex digits; a file with a second key is rejected, too
     sha256
-        of the published file, where it is known
+        SHA-256 of the published file, if known
     staged
-        a file that a build has fetched beforehand; read instead of the url
+        file that a build has fetched before; read instead of the URL if it exists
 
     .. code-block:: yaml
 
@@ -33,49 +33,49 @@ def present(name, url, fingerprint, sha256=None, staged=None):
             - url: https://vendor.example/key.asc
             - fingerprint: 0123456789ABCDEF0123456789ABCDEF01234567
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} holds the key {fingerprint}"}
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} contains the key {fingerprint}"}
     file = Path(name)
     try:
-        wrong = _wrong(file.read_bytes(), fingerprint, None)
+        problem = _problem(file.read_bytes(), fingerprint, None)
     except OSError:
-        wrong = "the file is not there"
-    if not wrong:
+        problem = "the file does not exist"
+    if not problem:
         return ret
-    changes = {name: {"old": wrong, "new": fingerprint}}
+    changes = {name: {"old": problem, "new": fingerprint}}
     if __opts__["test"]:
         return {**ret, "result": None, "changes": changes, "comment": f"{name} would get the key {fingerprint}"}
     source = staged if staged and Path(staged).is_file() else url
     try:
         data = Path(staged).read_bytes() if source == staged else _fetch(url)
-        refused = _wrong(data, fingerprint, sha256)
-        if refused:
+        problem = _problem(data, fingerprint, sha256)
+        if problem:
             return {
                 **ret,
                 "result": False,
-                "comment": f"{source}: {refused}: not installed; ask the vendor, then the pillar",
+                "comment": f"{source}: {problem}: not installed; ask the vendor for the right key, then fix the pillar",
             }
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         file.chmod(0o644)
     except (OSError, urllib.error.URLError) as err:
         reason = getattr(err, "reason", None) or err
-        return {**ret, "result": False, "comment": f"{source}: {reason}: fetch the key where there is a network"}
-    return {**ret, "changes": changes, "comment": f"{name} got the key {fingerprint}"}
+        return {**ret, "result": False, "comment": f"{source}: {reason}: apply again with a network connection"}
+    return {**ret, "changes": changes, "comment": f"{name} now contains the key {fingerprint}"}
 
 
-def _wrong(data, fingerprint, sha256):
-    """Why these bytes are not the keyring that is asked for; empty when they are."""
+def _problem(data, fingerprint, sha256):
+    """Return why these bytes are not the expected keyring; empty if they are."""
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         return f"its sha256 is {hashlib.sha256(data).hexdigest()}, not {sha256}"
     try:
-        found = openpgp.primary_keys(data)
+        fingerprints = openpgp.primary_keys(data)
     except ValueError as err:
         return str(err)
-    return "" if found == [fingerprint] else f"it holds the key {', '.join(found)}, not {fingerprint}"
+    return "" if fingerprints == [fingerprint] else f"it contains the key {', '.join(fingerprints)}, not {fingerprint}"
 
 
 def _fetch(url):
     if not url.startswith(("https://", "file://")):
-        raise OSError("a key is fetched by https only")
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 the scheme was looked at
+        raise OSError("not an https:// URL: keys are fetched by https only")
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 the scheme is checked above
         return answer.read(LIMIT)

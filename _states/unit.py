@@ -1,4 +1,4 @@
-"""Systemd units that start at boot, do not, or are masked, both in a chroot and on a running machine.
+"""Enable, disable and mask systemd units, both in a chroot and on a running machine.
 
 Salt's own service states return True in a chroot and enable nothing; `systemctl --root=/` edits the links itself.
 """
@@ -6,13 +6,13 @@ Salt's own service states return True in a chroot and enable nothing; `systemctl
 import subprocess
 from pathlib import Path
 
-# the states of `systemctl is-enabled` that `systemctl enable` cannot turn into "enabled"; see systemctl(1)
+# states of `systemctl is-enabled` that `systemctl enable` cannot change to "enabled"; see systemctl(1)
 NOT_ENABLED = {
-    "static": "it has no [Install] section, so nothing starts it at boot: add one by a drop-in",
-    "alias": "it is another name of a unit: use that unit's own name",
+    "static": "it has no [Install] section, so nothing starts it at boot: add one in a drop-in",
+    "alias": "it is an alias of another unit: use that unit's own name",
     "indirect": "only other units of its [Install] section are enabled: use the name of the one that has to start",
-    "generated": "a generator makes it and decides when it starts: change what the generator reads",
-    "transient": "it is gone after a reboot: write a unit file",
+    "generated": "a generator creates it and decides when it starts: change the generator's configuration",
+    "transient": "it does not exist after a reboot: write a unit file",
 }
 
 
@@ -22,12 +22,12 @@ def __virtual__():
 
 def enabled(name):
     """
-    Make a unit start at boot; on a running machine, start it now, too.
+    Ensure that a unit starts at boot. On a running machine, start it now, too.
 
-    A unit that `systemctl enable` cannot enable, such as a static one, fails: it would not start at boot.
+    Fails for a unit that `systemctl enable` cannot enable, such as a static one, because it would not start at boot.
 
     name
-        the unit with its suffix, such as ``docker.service``
+        unit with its suffix, such as ``docker.service``
 
     .. code-block:: yaml
 
@@ -35,13 +35,16 @@ def enabled(name):
           unit.enabled:
             - name: docker.service
     """
-    # not enabled-runtime or linked: these do not start after the next boot
+    # enabled-runtime and linked do not count: such units do not start at the next boot
     return _turn(name, wanted=("enabled",), verb="enable", live="start")
 
 
 def disabled(name):
     """
-    Make sure that a unit does not start at boot; on a running machine, stop it now, too.
+    Ensure that a unit does not start at boot. On a running machine, stop it now, too.
+
+    name
+        unit with its suffix, such as ``docker.service``
 
     .. code-block:: yaml
 
@@ -54,7 +57,10 @@ def disabled(name):
 
 def masked(name):
     """
-    Make sure that nothing can start a unit; on a running machine, stop it now, too.
+    Ensure that nothing can start a unit. On a running machine, stop it now, too.
+
+    name
+        unit with its suffix, such as ``docker.service``
 
     .. code-block:: yaml
 
@@ -71,10 +77,10 @@ def _turn(name, wanted, verb, live):
     changes = {}
     if before not in wanted:
         changes[name] = {"old": before, "new": wanted[0]}
-    is_active = running and _ask("is-active", name) in ("active", "activating", "reloading")
-    # a static unit is not stopped: the unit that needs it has started it
+    is_active = running and _systemctl("is-active", name) in ("active", "activating", "reloading")
+    # do not stop a static unit: it runs because another unit needs it
     wrong_now = (live == "start") != is_active and not (before == "static" and live == "stop")
-    if running and wrong_now and not _at_rest(name):
+    if running and wrong_now and not _need_not_run(name):
         changes[f"{name} now"] = {
             "old": "running" if is_active else "stopped",
             "new": "running" if live == "start" else "stopped",
@@ -97,44 +103,45 @@ def _turn(name, wanted, verb, live):
     for command in commands:
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
-            why = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
-            return {**ret, "changes": {}, "result": False, "comment": f"{' '.join(command)}: {why}"}
+            reason = (ran.stderr.strip().splitlines() or ["no error message"])[-1]
+            return {**ret, "changes": {}, "result": False, "comment": f"{' '.join(command)}: {reason}"}
     after = _state(name)
     if after not in wanted:
-        # a masked unit shows only now what it is
-        why = f": {NOT_ENABLED[after]}" if verb == "enable" and after in NOT_ENABLED else ""
-        return {**ret, "changes": {}, "result": False, "comment": f"{name} is {after} after {verb}{why}"}
+        # a masked unit shows its own state only after it is unmasked
+        reason = f": {NOT_ENABLED[after]}" if verb == "enable" and after in NOT_ENABLED else ""
+        return {**ret, "changes": {}, "result": False, "comment": f"{name} is {after} after {verb}{reason}"}
     return {**ret, "comment": f"{name} is {after}"}
 
 
 def _running():
-    """Does systemd run here? In a chroot it does not."""
+    """Return whether systemd is running, which is not the case in a chroot."""
     return Path("/run/systemd/system").is_dir()
 
 
 def _state(name):
-    """What `systemctl is-enabled` prints, or not-found."""
-    return _ask("is-enabled", name) or "not-found"
+    """Return the output of `systemctl is-enabled`, or not-found."""
+    return _systemctl("is-enabled", name) or "not-found"
 
 
-def _ask(verb, name):
+def _systemctl(verb, name):
+    """Return the output of a query of systemctl."""
     root = [] if _running() else ["--root=/"]
     ran = subprocess.run(["systemctl", *root, verb, name], capture_output=True, text=True, check=False)
     return ran.stdout.strip()
 
 
-def _at_rest(name):
-    """Did the unit do its work and end, or was it skipped by a condition? Then it need not run."""
+def _need_not_run(name):
+    """Return whether the unit need not run: it is a oneshot unit that has finished, or its condition was not met."""
     ran = subprocess.run(
         ["systemctl", "show", "-p", "Type,Result,ConditionResult,ConditionTimestampMonotonic,ActiveState", name],
         capture_output=True,
         text=True,
         check=False,
     )
-    shown = dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
-    if shown.get("ActiveState") == "failed":
+    properties = dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
+    if properties.get("ActiveState") == "failed":
         return False
-    # ConditionResult is "no" also for a unit that was never started; the time stamp is 0 then
-    tried = shown.get("ConditionTimestampMonotonic", "0") != "0"
-    skipped = shown.get("Result") == "exec-condition" or (tried and shown.get("ConditionResult") == "no")
-    return shown.get("Type") == "oneshot" or skipped
+    # ConditionResult is "no" for a unit that was never started, too; its timestamp is 0
+    tried = properties.get("ConditionTimestampMonotonic", "0") != "0"
+    skipped = properties.get("Result") == "exec-condition" or (tried and properties.get("ConditionResult") == "no")
+    return properties.get("Type") == "oneshot" or skipped

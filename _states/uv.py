@@ -1,4 +1,7 @@
-"""Python environments made by uv from a hashed lock; Salt's own pip states know neither uv nor a clean test run."""
+"""Create Python environments with uv from a lock with hashes.
+
+Salt's pip states do not support uv, and their test=True is not reliable.
+"""
 
 from pathlib import Path
 
@@ -8,21 +11,21 @@ from vault_cube.python_env import environments
 
 def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None):  # noqa: PLR0917 Salt binds no keyword-only arguments
     """
-    Ensure that an environment is exactly what its lock says: nothing missing, altered or beside it.
+    Ensure that an environment matches its lock: no missing, altered or additional file or package.
 
     name
-        the environment's folder, at the path where it is used
+        folder of the environment, at the path where it is used
     lock
-        a lock with hashes, `locks/<target>/python-<name>.lock`
+        lock with hashes, `locks/<target>/python-<name>.lock`
     python
-        the system's interpreter that it runs on
+        the system's Python interpreter, on which the environment is based
     share_with
         folders of other environments; identical files become hard links
     index, extra_indexes
-        Python indexes for a box with a network; a build sets UV_OFFLINE and UV_FIND_LINKS and asks none
+        Python indexes for a box with a network; a build sets UV_OFFLINE and UV_FIND_LINKS instead
     cache
-        a folder beside the environment that keeps what uv unpacks, for the next one with the same packages; whoever
-        names it removes it (`file.absent`). Without it nothing is kept
+        folder beside the environment in which uv keeps unpacked wheels for the next environment; remove it afterwards
+        with `file.absent`. Without this argument the wheels are not kept
 
     .. code-block:: yaml
 
@@ -31,40 +34,40 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
             - name: /opt/vault-cube/envs/pytorch
             - lock: /opt/vault-cube/checkout/locks/debian-12/python-pytorch.lock
     """
-    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is what its lock says"}
+    ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} is up to date"}
     folder, lock = Path(name), Path(lock)
-    own = ["--index-url", index] if index else []
-    extra = [part for place in extra_indexes or [] for part in ("--extra-index-url", place)]
-    # a further index that cannot be reached matters only when the first lacks something
-    indexes = [own, [*own, *extra]] if extra else [own]
+    first = ["--index-url", index] if index else []
+    extra = [part for url in extra_indexes or [] for part in ("--extra-index-url", url)]
+    # try the first index alone, so that an unreachable extra index matters only if the first lacks a package
+    indexes = [first, [*first, *extra]] if extra else [first]
     try:
-        found = environments.compare(folder, lock, Path(python))
-        if not found:
+        differences = environments.compare(folder, lock, Path(python))
+        if not differences:
             return ret
-        ret["changes"] = _told(found)
+        ret["changes"] = _changes(differences)
         if __opts__["test"]:
-            return {**ret, "result": None, "comment": f"{name} would be brought to {lock}"}
+            return {**ret, "result": None, "comment": f"{name} would be changed to match {lock}"}
         others = [Path(other) for other in share_with or []]
-        made = environments.make(
+        numbers = environments.make(
             folder, lock, Path(python), share_with=others, indexes=indexes, cache=Path(cache) if cache else None
         )
     except VaultCubeError as err:
         return {**ret, "result": False, "changes": {}, "comment": str(err)}
     except OSError as err:
         return {**ret, "result": False, "changes": {}, "comment": f"{err.filename or name}: {err.strerror}"}
-    ret["changes"]["made"] = made
-    return {**ret, "comment": f"{name} was brought to {lock}"}
+    ret["changes"]["made"] = numbers
+    return {**ret, "comment": f"{name} now matches {lock}"}
 
 
-def _told(found):
-    """Findings as Salt's changes; long lists are cut, their length is told."""
-    changes = {"reason": found.reason} if found.reason else {}
+def _changes(differences):
+    """Convert differences to Salt's changes: of a list of files, its length and its first five."""
+    changes = {"reason": differences.reason} if differences.reason else {}
     for key in ("missing", "altered", "strays"):
-        files = getattr(found, key)
+        files = getattr(differences, key)
         if files:
             changes[key] = {"files": len(files), "first": files[:5]}
-    if found.packages:
+    if differences.packages:
         changes["packages"] = {
-            package: {"old": old or "", "new": new or ""} for package, (old, new) in found.packages.items()
+            package: {"old": old or "", "new": new or ""} for package, (old, new) in differences.packages.items()
         }
     return changes

@@ -1,6 +1,6 @@
-"""A guest of the finished image, booted once for all tests of this folder.
+"""Fixtures for a guest of the finished image, booted once for all tests of this folder.
 
-VAULT_CUBE_IMAGE names the image (default: the newest of dist/), VAULT_CUBE_TARGET its target.
+VAULT_CUBE_IMAGE is the image (default: the newest one in dist/), VAULT_CUBE_TARGET its target.
 """
 
 import os
@@ -27,20 +27,20 @@ TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
 
 @pytest.fixture(scope="session")
 def image():
-    named = os.environ.get("VAULT_CUBE_IMAGE")
-    found = (
-        [Path(named)]
-        if named
+    path = os.environ.get("VAULT_CUBE_IMAGE")
+    images = (
+        [Path(path)]
+        if path
         else sorted((TOP / "dist").glob(f"*-{TARGET}.qcow2"), key=lambda file: file.stat().st_mtime)
     )
-    if not found or not found[-1].is_file():
+    if not images or not images[-1].is_file():
         pytest.fail(f"no image of {TARGET}: run `make image TARGET={TARGET}` or set VAULT_CUBE_IMAGE", pytrace=False)
-    return found[-1]
+    return images[-1]
 
 
 @pytest.fixture(scope="session")
 def space():
-    """The target's workspace; its pillar is rendered by Salt and checked."""
+    """The target's workspace, with a pillar that Salt has rendered and the schema has checked."""
     import salt.config
     import salt.loader
     from salt.pillar import get_pillar
@@ -69,7 +69,7 @@ def expected(settings):
 
 @pytest.fixture(scope="session")
 def qemu(space):
-    """The tools tree's QEMU where there is one, else this machine's."""
+    """The QEMU of the tools tree if there is one, else this machine's."""
     entry = tools.find(space)
     return Qemu.of_tree(entry.tree) if entry else Qemu.of_host()
 
@@ -81,11 +81,11 @@ def hardware():
 
 @pytest.fixture(scope="session")
 def box(image, expected, qemu, hardware, tmp_path_factory):
-    """The running guest, once its first boot is over."""
+    """The running guest after its first boot."""
     console = tmp_path_factory.mktemp("boot") / "console.log"
     with (
-        seed(expected.user, expected.ssh_port) as key,
-        guest(image, key, qemu, hardware, console=console) as running,
+        seed(expected.user, expected.ssh_port) as login,
+        guest(image, login, qemu, hardware, console=console) as running,
     ):
         running.wait_for_ssh(1800)
         running.ssh("cloud-init status --wait; systemctl is-system-running --wait", timeout_s=1800, check=False)
@@ -94,7 +94,7 @@ def box(image, expected, qemu, hardware, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def host(box):
-    """testinfra's view of the guest, as the user; `with host.sudo():` as root."""
+    """testinfra's connection to the guest as the user; use `with host.sudo():` for root."""
     return testinfra.get_host(
         f"ssh://{box.seed.user}@127.0.0.1:{box.run.port}",
         ssh_identity_file=str(box.seed.key),
@@ -104,7 +104,7 @@ def host(box):
 
 @pytest.fixture(scope="module")
 def two_gpus(nvml_library, tmp_path_factory):
-    """What the stand-in driver says of its GPUs: two cards."""
+    """The fake NVML of the stand-in driver, with two GPUs."""
     fake = FakeNvml(tmp_path_factory.mktemp("nvml") / "gpus.state", nvml_library)
     del fake.state["gpus"][len(stand_in_gpu.NODES) :]
     fake.save()
@@ -113,12 +113,12 @@ def two_gpus(nvml_library, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stand_in_library(nvml_library, tmp_path_factory):
-    """stand_in_library(soname) compiles a library that can be loaded, and computes nothing."""
+    """stand_in_library(soname) compiles a library that can be loaded but computes nothing."""
     folder = tmp_path_factory.mktemp("libraries")
 
     def make(soname):
         file = folder / soname
-        # ldconfig links by the soname, not by the file's name
+        # ldconfig names its link after the soname, not after the file
         subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", file, CUDA_SOURCE], check=True)
         return file
 

@@ -1,14 +1,14 @@
 """A stand-in for NVIDIA's driver in a guest without a GPU: nodes, libraries, `nvidia-smi`, CDI specification, runtime.
 
-It is no GPU, and says so by its name. A node counts as a GPU when it opens, which is what a container's device rules
-decide; the nodes are those of devices that Docker gives to nobody (fuse and the loop control).
+It is not a GPU, and its names contain "stand-in". A node that can be opened counts as a GPU; a container's device rules
+decide whether it can. The nodes are devices to which Docker gives no container access (fuse and the loop control).
 """
 
 import base64
 import json
 
 NODES = {"0": (10, 229), "1": (10, 237)}
-# prints the numbers of the nodes that open
+# prints the numbers of the nodes that can be opened
 OPENS = "for n in 0 1; do (: </dev/nvidia$n) 2>/dev/null && echo $n; done; true"
 SMI_PATH = "/usr/local/bin/nvidia-smi"
 LIBRARY = "/opt/stand-in/libnvidia-ml.so.1"
@@ -20,9 +20,9 @@ MOUNTS = {
     SMI_PATH: SMI_PATH,
 }
 
-# what a container asks
+# the program that runs in a container
 SMI = r"""#!/bin/sh
-# stand-in of the tests: a GPU is a node /dev/nvidiaN that opens
+# stand-in of the tests: a GPU is a node /dev/nvidiaN that can be opened
 for n in 0 1; do
   (: </dev/nvidia$n) 2>/dev/null || continue
   found=1
@@ -30,7 +30,7 @@ for n in 0 1; do
 done
 [ "$found" ] || { echo 'No devices were found'; exit 6; }
 """
-# what nvidia-container-runtime does, for Dockers without CDI: the container's own specification gets the devices
+# like nvidia-container-runtime, for Docker without CDI: adds the devices to the container's specification
 RUNTIME = f"""#!/usr/bin/python3
 import json, os, sys
 if "--bundle" in sys.argv:
@@ -41,8 +41,8 @@ if "--bundle" in sys.argv:
     for name, (major, minor) in {NODES!r}.items():
         if wanted in ("all", name):
             node = {{"type": "c", "major": major, "minor": minor}}
-            made = {{**node, "path": "/dev/nvidia" + name, "fileMode": 0o666}}
-            config["linux"].setdefault("devices", []).append(made)
+            device = {{**node, "path": "/dev/nvidia" + name, "fileMode": 0o666}}
+            config["linux"].setdefault("devices", []).append(device)
             config["linux"]["resources"]["devices"].append({{**node, "allow": True, "access": "rw"}})
     if wanted:
         for source, path in {MOUNTS!r}.items():
@@ -53,13 +53,13 @@ os.execvp("runc", ["runc", *sys.argv[1:]])
 """
 RUNTIME_PATH = "/usr/local/bin/nvidia-container-runtime"
 STATE = "/opt/stand-in/gpus.state"
-# a command with these in front finds the fake NVML
+# prefix of a command that uses the fake NVML
 ENVIRONMENT = f"env LD_LIBRARY_PATH=/opt/stand-in FAKE_NVML={STATE}"
 SPECIFICATION = "/etc/cdi/nvidia.yaml"
 
 
 def specification():
-    """The stand-in's CDI specification: each node, and all of them (JSON is YAML)."""
+    """Return the stand-in's CDI specification, with a device per node and one for all of them (JSON is valid YAML)."""
     node = {n: {"path": f"/dev/nvidia{n}", "type": "c", "major": major, "minor": minor, "permissions": "rw"}
             for n, (major, minor) in NODES.items()}  # fmt: skip
     devices = [{"name": n, "containerEdits": {"deviceNodes": [node[n]]}} for n in NODES]
@@ -74,7 +74,7 @@ def specification():
 
 
 def install(box, nvml, cuda):
-    """Put the stand-in into a guest. nvml: a FakeNvml of as many GPUs as there are nodes; cuda: a file for libcuda."""
+    """Install the stand-in in a guest. nvml: a FakeNvml with one GPU per node. cuda: file for libcuda."""
     nodes = " && ".join(
         f"rm -f /dev/nvidia{n} && mknod -m 666 /dev/nvidia{n} c {major} {minor}"
         for n, (major, minor) in NODES.items()
@@ -95,7 +95,7 @@ def copy(box, file, path):
 
 
 def verdicts(box):
-    """layer.check runtime: {case: (status, evidence)} and its exit code."""
+    """Run layer.check runtime. Returns {case: (status, evidence)} and the exit status."""
     call = "salt-call --local --log-level=quiet --out=json layer.check runtime"
     done = box.ssh(f"sudo -n {ENVIRONMENT} {call}", timeout_s=1800, check=False)
     cases = json.loads(done.stdout)["local"]["cases"]
@@ -103,5 +103,5 @@ def verdicts(box):
 
 
 def remove(box):
-    """Take the stand-in out again."""
+    """Remove the stand-in from a guest."""
     box.ssh(f"sudo -n rm -rf /dev/nvidia0 /dev/nvidia1 /opt/stand-in {SMI_PATH} {RUNTIME_PATH} {SPECIFICATION}")

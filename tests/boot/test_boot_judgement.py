@@ -1,4 +1,4 @@
-"""The verdict that `make image` put into the manifest; and Packer's vm, run for real."""
+"""The boot test's verdicts in the manifest of `make image`, and a real run of Packer's vm."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ def digest(path):
 
 
 @pytest.mark.image
-def test_the_image_was_booted_every_promise_was_asked_and_kept_and_the_file_did_not_change(image):
+def test_all_cases_of_the_boot_test_have_passed_and_the_image_has_not_changed(image):
     manifest = json.loads(image.with_suffix(".manifest.json").read_text())
     cases = {case["name"]: case for case in manifest["boot_test"]}
     assert {name: case["evidence"] for name, case in cases.items() if not case["passed"]} == {}
@@ -25,10 +25,8 @@ def test_the_image_was_booted_every_promise_was_asked_and_kept_and_the_file_did_
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not shutil.which("packer"), reason="Packer is not installed: this machine's archive may not have it"
-)
-def test_packers_vm_applies_a_layer_inside(space, qemu, hardware):
+@pytest.mark.skipif(not shutil.which("packer"), reason="Packer is not installed; not every archive has it")
+def test_packers_vm_applies_a_layer_in_a_guest(space, qemu, hardware):
     base = vm.base_image(space)
     before = digest(base)
     changed = vm.apply(space, base, qemu, hardware, ["driver"])

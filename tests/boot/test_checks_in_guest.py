@@ -1,4 +1,4 @@
-"""layer.check on the booted box: every promise that a machine without a GPU can show, the frameworks' included."""
+"""layer.check on the booted box: all checks that can run without a GPU, including those of the frameworks."""
 
 import json
 
@@ -6,14 +6,14 @@ import pytest
 
 LAYERS = [
     *(pytest.param(name, marks=pytest.mark.image) for name in ("base", "driver", "runtime", "validation")),
-    # an emulated processor imports the frameworks in a quarter of an hour
+    # on an emulated processor the imports of the frameworks take a quarter of an hour
     pytest.param("frameworks", marks=pytest.mark.slow),
 ]
 
 
 @pytest.fixture(scope="module")
 def patience(box):
-    """An emulated processor imports a framework in minutes: the gate's seconds are a real box's."""
+    """Raise the pillar's time limit on an emulated processor, where importing a framework takes minutes."""
     if box.accelerator == "kvm":
         yield
         return
@@ -24,7 +24,7 @@ def patience(box):
 
 
 def checked(box, layer, timeout_s):
-    """What layer.check says as JSON, and its exit code."""
+    """Run layer.check. Returns its report and its exit status."""
     done = box.ssh(
         f"sudo -n salt-call --local --log-level=quiet --out=json layer.check {layer}", timeout_s=timeout_s, check=False
     )
@@ -32,12 +32,12 @@ def checked(box, layer, timeout_s):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_layer_keeps_its_promises_on_the_box(box, settings, patience, layer):
-    found, status = checked(box, layer, 5400)
-    assert [case for case in found["cases"] if case["status"] == "failed"] == []
+def test_no_check_of_a_layer_fails_on_the_box(box, settings, patience, layer):
+    report, status = checked(box, layer, 5400)
+    assert [case for case in report["cases"] if case["status"] == "failed"] == []
     assert status == 0
     if layer == "frameworks":
-        cases = {case["case"]: case["status"] for case in found["cases"]}
+        cases = {case["case"]: case["status"] for case in report["cases"]}
         # the guest has no GPU
         wanted = "not applicable here" if settings.frameworks.gates.gpus else "passed"
         assert {cases[f"{name} computes"] for name in settings.frameworks.checks} == {wanted}

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.image
 
 @pytest.fixture(scope="session")
 def sshd(host):
-    """What sshd really does, after all files and defaults."""
+    """The effective configuration of sshd, from all its files and defaults."""
     with host.sudo():
         lines = host.check_output("sshd -T").splitlines()
     return {line.split(" ", 1)[0]: line.partition(" ")[2] for line in lines}
@@ -29,14 +29,14 @@ def test_nobody_has_a_password(host):
     assert {name: value for name, value in hashes.items() if value[:1] not in ("!", "*")} == {}
 
 
-def test_the_only_key_is_the_one_that_the_seed_brought(host, box):
+def test_the_only_key_is_that_of_the_seed(host, box):
     with host.sudo():
-        found = host.check_output("cat /home/*/.ssh/authorized_keys")
-    keys = [line for line in found.splitlines() if line and not line.startswith("#")]
+        content = host.check_output("cat /home/*/.ssh/authorized_keys")
+    keys = [line for line in content.splitlines() if line and not line.startswith("#")]
     assert keys == [box.seed.key.with_suffix(".pub").read_text().strip()]
 
 
-def test_ssh_lets_in_with_keys_only(sshd, settings, expected):
+def test_ssh_accepts_keys_only(sshd, settings, expected):
     wanted = {
         "passwordauthentication": "no",
         "kbdinteractiveauthentication": "no",
@@ -53,7 +53,7 @@ def test_ssh_lets_in_with_keys_only(sshd, settings, expected):
     assert expected.user in sshd["allowusers"].split()
 
 
-def test_ssh_speaks_the_pillars_algorithms_only(sshd, settings):
+def test_ssh_uses_the_pillars_algorithms_only(sshd, settings):
     ssh = settings.base.ssh
     pairs = {
         "ciphers": ssh.ciphers,
@@ -64,29 +64,29 @@ def test_ssh_speaks_the_pillars_algorithms_only(sshd, settings):
     assert {key: sshd[key].split(",") for key in pairs} == pairs
 
 
-def test_who_connects_is_told_the_terms(host, sshd, settings):
+def test_ssh_shows_the_banner(host, sshd, settings):
     assert host.file(sshd["banner"]).content_string.strip() == settings.base.ssh.banner
 
 
-def test_the_firewall_lets_nothing_in_but_what_is_named(host, expected):
+def test_the_firewall_allows_only_the_pillars_ports(host, expected):
     with host.sudo():
-        said = host.check_output("ufw status verbose")
-    assert "Status: active" in said
-    assert "deny (incoming), allow (outgoing)" in said
-    allowed = {line.split()[0] for line in said.splitlines() if "ALLOW IN" in line}
+        output = host.check_output("ufw status verbose")
+    assert "Status: active" in output
+    assert "deny (incoming), allow (outgoing)" in output
+    allowed = {line.split()[0] for line in output.splitlines() if "ALLOW IN" in line}
     assert {int(rule.partition("/")[0]) for rule in allowed} == expected.ports
 
 
-def test_the_jail_is_live_with_the_pillars_numbers(host, settings):
+def test_the_ssh_jail_runs_with_the_pillars_numbers(host, settings):
     wanted = settings.base.fail2ban
     with host.sudo():
-        found = [
+        numbers = [
             int(host.check_output(f"fail2ban-client get sshd {key}")) for key in ("maxretry", "findtime", "bantime")
         ]
-    assert found == [wanted.failures, wanted.within_s, wanted.ban_s]
+    assert numbers == [wanted.failures, wanted.within_s, wanted.ban_s]
 
 
-def test_docker_is_the_users_and_keeps_its_logs_small(host, settings):
+def test_docker_has_the_pillars_settings(host, settings):
     docker = settings.base.docker
     info = json.loads(host.check_output("docker info --format '{{json .}}'"))
     assert info["LiveRestoreEnabled"] is True
@@ -97,9 +97,9 @@ def test_docker_is_the_users_and_keeps_its_logs_small(host, settings):
 
 
 def test_updates_are_for_security_and_never_the_kernel_or_docker(host, settings):
-    said = host.check_output("apt-config dump Unattended-Upgrade")
+    output = host.check_output("apt-config dump Unattended-Upgrade")
     values = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         key, _, value = line.partition(" ")
         values.setdefault(key.rstrip(":"), []).append(value.strip('";'))
     assert [v for v in values["Unattended-Upgrade::Package-Blacklist"] if v] == settings.base.updates.never
@@ -107,7 +107,7 @@ def test_updates_are_for_security_and_never_the_kernel_or_docker(host, settings)
     assert values["Unattended-Upgrade::Automatic-Reboot"] == ["false"]
 
 
-def test_units_are_on_and_running(host, settings):
+def test_units_are_enabled_and_running(host, settings):
     for unit in settings.base.units:
         service = host.service(unit)
         assert service.is_enabled, unit
@@ -120,30 +120,30 @@ def test_no_unit_failed(host):
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
 
 
-def test_name_time_and_place(host, settings):
+def test_host_name_and_time_zone_are_the_pillars(host, settings):
     assert host.check_output("hostname") == settings.base.hostname
     assert host.check_output("timedatectl show -p Timezone --value") == settings.base.timezone
 
 
 def test_the_journal_has_a_limit(host, settings):
-    said = host.check_output("systemd-analyze cat-config systemd/journald.conf")
-    assert f"SystemMaxUse={settings.base.logs.journal_mb}M" in said
+    output = host.check_output("systemd-analyze cat-config systemd/journald.conf")
+    assert f"SystemMaxUse={settings.base.logs.journal_mb}M" in output
 
 
-def test_the_kernel_is_the_images_and_its_settings_are_in_force(host, settings):
+def test_the_running_kernel_is_a_package_and_has_the_pillars_settings(host, settings):
     for key, value in settings.base.kernel.sysctl.items():
         assert str(host.sysctl(key)) == value, key
     running = host.check_output("uname -r")
     assert host.package(f"linux-image-{running}").is_installed
 
 
-def test_python_makes_environments_with_venv_and_uv(host, settings):
+def test_environments_can_be_created_with_venv_and_uv(host, settings):
     assert host.check_output("python3 --version").startswith(f"Python {settings.target.python}.")
     host.check_output("d=$(mktemp -d) && python3 -m venv $d/a && $d/a/bin/python -c 'import ssl' && rm -rf $d")
     host.check_output("d=$(mktemp -d) && uv venv --offline --python /usr/bin/python3 $d/b && rm -rf $d")
 
 
-def test_what_was_made_at_build_time_is_not_on_the_box(host):
+def test_files_of_the_build_are_not_on_the_box(host):
     for path in ("/usr/sbin/policy-rc.d", "/run/vault-cube/checkout", "/etc/salt/minion_id"):
         assert not host.file(path).exists, path
     with host.sudo():

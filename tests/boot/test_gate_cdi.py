@@ -1,7 +1,7 @@
-"""The CDI specification that the box writes itself, read by its Docker, with a stand-in for GPUs and NVML.
+"""The CDI specification that the box writes at boot, used by its Docker, with a stand-in for GPUs and NVML.
 
-The driver's libraries are the image's own if it has a driver (`make test-slow TARGET=debian-13-nvidia`), else stand-ins
-(`TARGET=debian-13`). Needs Docker 25 or newer.
+The driver's libraries are those of the image if it has a driver (`make test-slow TARGET=debian-13-nvidia`), else
+stand-ins (`TARGET=debian-13`). Needs Docker 25 or newer.
 """
 
 import json
@@ -26,7 +26,7 @@ CHOSEN = {
     "provider": "vault-cube", "mode": "cdi", "cgroup_driver": "systemd", "packages": [],
     "gates": {"gpus": 2, "together": 2},
 }  # fmt: skip
-# the condition asks for a PCI card, which the guest has not
+# removes the condition, which requires a PCI card, because the guest has none
 STAND_IN = f"""[Service]
 ExecCondition=
 Environment=LD_LIBRARY_PATH=/opt/stand-in FAKE_NVML={stand_in_gpu.STATE}
@@ -35,8 +35,8 @@ Environment=LD_LIBRARY_PATH=/opt/stand-in FAKE_NVML={stand_in_gpu.STATE}
 
 @pytest.fixture(scope="module")
 def driver_version(box, two_gpus, cuda):
-    """The version of the driver's libraries in the guest; stand-ins are installed where it has none."""
-    # module: the fake NVML gets its state before the guest does
+    """The version of the driver's libraries in the guest; installs stand-ins if it has none."""
+    # scope module, because the fake NVML must get its state before the guest does
     real = box.ssh(f"readlink -f {FOLDER}/libcuda.so.1").stdout.strip().rpartition(".so.")[2]
     if real[0].isdigit() and "." in real:
         yield real
@@ -51,7 +51,7 @@ def driver_version(box, two_gpus, cuda):
 
 @pytest.fixture(scope="module")
 def applied(box):
-    """The box with the states of provider vault-cube, and no card: what `systemctl start` says of the unit."""
+    """Apply the states of provider vault-cube to the box without a card. Yields the result of starting the unit."""
     if int(box.ssh("docker version --format '{{.Server.Version}}'").stdout.split(".")[0]) < 25:
         pytest.skip("this image's Docker has no CDI")
     before = box.ssh(f"cat {DAEMON}").stdout
@@ -70,10 +70,10 @@ def applied(box):
 
 @pytest.fixture(scope="module")
 def written(box, applied, driver_version, two_gpus, cuda):
-    """The box once its unit has written the specification of the stand-in's two GPUs."""
+    """The box after its unit has written the specification for the stand-in's two GPUs."""
     two_gpus.set(driver_version=driver_version)
     stand_in_gpu.install(box, two_gpus, cuda)
-    # two specifications of one device are a conflict
+    # two specifications for the same device would conflict
     box.ssh(f"sudo -n rm {stand_in_gpu.SPECIFICATION}")
     nodes = "mknod -m 666 /dev/nvidiactl c 1 3; mknod -m 666 /dev/nvidia-uvm c 1 5"
     smi = f"[ ! -e {SMI} ] || mv {SMI} {SMI}.real; cp {stand_in_gpu.SMI_PATH} {SMI}"
@@ -89,13 +89,13 @@ def written(box, applied, driver_version, two_gpus, cuda):
 
 
 def opened(box, *names):
-    """The stand-in GPUs that open in a container which the user starts with these CDI devices."""
+    """Return the stand-in GPUs that can be opened in a container which the user starts with these CDI devices."""
     devices = " ".join(f"--device nvidia.com/gpu={name}" for name in names)
     run = f"docker run --rm --network none {devices} {TAG} /bin/sh -c '{OPENS}'"
     return box.ssh(run, timeout_s=900).stdout.split()
 
 
-def test_without_a_card_the_unit_rests_and_the_box_runs(box, applied):
+def test_without_a_card_the_unit_is_skipped_and_no_unit_fails(box, applied):
     assert applied.returncode == 0, applied.stderr
     assert box.ssh(f"systemctl is-failed {UNIT}", check=False).stdout.strip() == "inactive"
     assert box.ssh("systemctl is-active vault-cube-cdi.path").stdout.strip() == "active"
@@ -112,7 +112,7 @@ def test_the_user_s_containers_get_the_gpus_by_index_and_by_uuid(written, two_gp
     assert opened(written, "all") == ["0", "1"]
 
 
-def test_layer_check_passes_with_the_specification_of_the_box_s_own(written):
+def test_layer_check_passes_with_the_box_s_own_specification(written):
     cases, status = verdicts(written)
     wanted = ["Docker's configuration", "CDI specification", "GPUs in a container", "CUDA's library in a container"]
     wanted += ["one GPU each, together"]
@@ -120,7 +120,7 @@ def test_layer_check_passes_with_the_specification_of_the_box_s_own(written):
     assert status == 0
 
 
-def test_a_library_that_is_installed_later_reaches_containers(written, driver_version, stand_in_library):
+def test_a_library_installed_later_is_available_in_containers(written, driver_version, stand_in_library):
     library = stand_in_library("libnvidia-later.so.1")
     stand_in_gpu.copy(written, library, f"{FOLDER}/libnvidia-later.so.{driver_version}")
     try:
@@ -135,7 +135,7 @@ def test_a_library_that_is_installed_later_reaches_containers(written, driver_ve
         written.ssh(f"sudo -n sh -c 'rm -f {FOLDER}/libnvidia-later.so*; ldconfig'", timeout_s=600)
 
 
-def test_a_driver_that_stopped_answering_leaves_no_specification(written, two_gpus):
+def test_without_an_answer_of_the_driver_the_specification_is_removed(written, two_gpus):
     two_gpus.set(error={"nvmlInitWithFlags": 18})
     try:
         written.ssh(f"sudo -n tee {stand_in_gpu.STATE} >/dev/null", stdin=two_gpus.file.read_text())

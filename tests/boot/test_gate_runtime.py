@@ -1,6 +1,6 @@
-"""Gate 3 without a GPU: devices of a stand-in driver in containers of the user, and what layer.check says of them.
+"""Gate 3 without a GPU: devices of a stand-in driver in containers of the user, and the verdicts of layer.check.
 
-By CDI where the image's Docker has it (25 and newer: `make test-slow TARGET=debian-13`), else by a runtime's entry.
+Uses CDI if the image's Docker supports it (25 and newer: `make test-slow TARGET=debian-13`), else a runtime entry.
 """
 
 import json
@@ -32,7 +32,7 @@ def mode(box):
 
 @pytest.fixture(scope="module")
 def gpus(box, mode, two_gpus, cuda):
-    """The box with the stand-in driver, its Docker and its pillar told of it."""
+    """The box with the stand-in driver, and with Docker and the pillar configured for it."""
     before = box.ssh(f"cat {DAEMON}").stdout
     stand_in_gpu.install(box, two_gpus, cuda)
     merged = json.loads(before) | KEYS[mode["mode"]] | {"exec-opts": [f"native.cgroupdriver={mode['cgroup_driver']}"]}
@@ -48,28 +48,28 @@ def gpus(box, mode, two_gpus, cuda):
 
 
 def given(mode, name):
-    """The options of `docker run` that give a container a GPU, by number, or `all`."""
+    """Return the options of `docker run` that give a container a GPU, by number, or `all`."""
     if mode is CDI:
         return f"--device nvidia.com/gpu={name}"
     return f"--runtime nvidia --env NVIDIA_VISIBLE_DEVICES={name}"
 
 
 def seen(box, options=""):
-    """The stand-in GPUs that open in a container which the user starts."""
+    """Return the stand-in GPUs that can be opened in a container which the user starts."""
     run = f"docker run --rm --network none {options} {TAG} /bin/sh -c '{OPENS}'"
     return box.ssh(run, timeout_s=900).stdout.split()
 
 
-def test_the_user_gives_a_container_the_gpus_that_he_asks_for(gpus, mode):
+def test_a_container_of_the_user_gets_the_requested_gpus(gpus, mode):
     assert gpus.ssh("id -u").stdout.strip() != "0"
     assert seen(gpus) == []
     assert seen(gpus, given(mode, "0")) == ["0"]
     assert seen(gpus, given(mode, "all")) == ["0", "1"]
 
 
-def test_a_container_cannot_make_itself_another_gpu(gpus, mode):
+def test_a_container_cannot_create_a_node_for_another_gpu(gpus, mode):
     major, minor = stand_in_gpu.NODES["1"]
-    # not at /usr: there Docker makes the mount points of the driver's files
+    # not at /usr, where Docker creates mount points for the driver's files
     mknod = "LD_LIBRARY_PATH=/box/lib/x86_64-linux-gnu /box/bin/mknod"
     steal = f"{mknod} /dev/nvidia1 c {major} {minor} && : </dev/nvidia1"
     options = f"--volume /usr:/box:ro {given(mode, '0')}"
@@ -105,20 +105,20 @@ def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
 
 
 @pytest.mark.parametrize(
-    ("on", "harm", "tells"),
+    ("on", "harm", "evidence"),
     [
         (
             CDI, f"rm {stand_in_gpu.SPECIFICATION}",
             {"CDI specification": "no device nvidia.com/gpu=all", "GPUs in a container": "nvidia.com/gpu=all"},
         ),
-        (CDI, f"rm {stand_in_gpu.LIBRARY}", {"CDI specification": f"{stand_in_gpu.LIBRARY} is gone"}),
+        (CDI, f"rm {stand_in_gpu.LIBRARY}", {"CDI specification": f"{stand_in_gpu.LIBRARY} does not exist"}),
         (CDI, f"sed -Ei 's/(cdi.: )true/\\1false/' {DAEMON}", {"Docker's configuration": "features.cdi is not true"}),
         (RUNTIME, f"rm {stand_in_gpu.RUNTIME_PATH}", {"GPUs in a container": "nvidia-container-runtime"}),
         (RUNTIME, f"sed -i s/nvidia/other/ {DAEMON}", {"Docker's configuration": "no runtime is named nvidia"}),
     ],
     ids=["no specification", "a stale specification", "CDI is off", "no runtime", "no runtime's entry"],
 )  # fmt: skip
-def test_what_is_broken_is_told(gpus, two_gpus, cuda, mode, on, harm, tells):
+def test_layer_check_reports_a_broken_configuration(gpus, two_gpus, cuda, mode, on, harm, evidence):
     if on is not mode:
         pytest.skip(f"this image's Docker gives GPUs by {mode['mode']}")
     before = gpus.ssh(f"cat {DAEMON}").stdout
@@ -126,9 +126,9 @@ def test_what_is_broken_is_told(gpus, two_gpus, cuda, mode, on, harm, tells):
         gpus.ssh(f"sudo -n {harm}")
         cases, status = verdicts(gpus)
         assert status == 1
-        for case, says in tells.items():
+        for case, text in evidence.items():
             assert cases[case][0] == "failed", cases
-            assert says in cases[case][1]
+            assert text in cases[case][1]
     finally:
         stand_in_gpu.install(gpus, two_gpus, cuda)
         gpus.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=before)

@@ -114,17 +114,17 @@ def test_a_difference_outside_all_files_is_listed(space, image, tmp_path):
     lines = diff.diff(space, one / "disk.raw", tmp_path / "flipped.raw")
     assert len(lines) == 1
     assert lines[0].startswith(f"disk from byte {5 * (1 << 20) + 1024 + 0x78}: ")
-    assert lines[0].endswith("(partition root, in the file system's own tables)")
+    assert lines[0].endswith("(partition root, in the file system's metadata)")
 
 
 def test_a_file_that_is_no_image_is_an_error_of_one_line(space, image, tmp_path):
     one = image("one", BASE)
     (tmp_path / "noise").write_bytes(b"noise" * 1000)
-    with pytest.raises(VaultCubeError, match=r"noise: no disk image: it has no partition table$"):
+    with pytest.raises(VaultCubeError, match=r"noise: not a disk image: it has no partition table$"):
         diff.diff(space, one / "disk.raw", tmp_path / "noise")
     with pytest.raises(VaultCubeError, match="nowhere: no such image or folder"):
         diff.diff(space, one / "disk.raw", tmp_path / "nowhere")
-    with pytest.raises(VaultCubeError, match="name two of a kind"):
+    with pytest.raises(VaultCubeError, match="name two images or two folders"):
         diff.diff(space, one / "disk.raw", one / "tree")
 
 

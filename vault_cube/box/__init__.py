@@ -1,4 +1,4 @@
-"""Checks of the layers: what each layer must show, with thresholds from the pillar.
+"""The checks of each layer, with thresholds from the pillar.
 
 Each layer has a module with `cases(place)`, a generator of verdicts.
 """
@@ -16,23 +16,27 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Place:
-    """Where cases run: a live box, or a tree without a running system."""
+    """The environment in which checks run: a live box, or a tree without a running system."""
 
     pillar: Mapping[str, Any]
     live: bool
 
     @cached_property
     def gpus(self) -> int:
-        """How many GPUs answer; 0 without a driver that does."""
+        """Number of GPUs that answer; 0 without a working driver."""
         from vault_cube.gpu.nvml.session import Session
         from vault_cube.gpu.read.facts import facts
 
         with Session(self.pillar["gpu"]["answer_s"]) as session:
-            return sum("problem" not in one for one in facts(session)["devices"])
+            return sum("problem" not in device for device in facts(session)["devices"])
 
 
 def command(words: Sequence[str], seconds: int, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command for at most so many seconds; what is missing or too slow is a failed command, not an exception."""
+    """Run a command with a time limit, in seconds.
+
+    Returns status and output: status 127 for a missing program and 124 for a timeout, with a message in stderr. Raises
+    neither error.
+    """
     try:
         return subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False, **options)
     except FileNotFoundError:
@@ -42,14 +46,17 @@ def command(words: Sequence[str], seconds: int, **options: Any) -> subprocess.Co
 
 
 def last_line(text: str) -> str:
-    """The last line of what a program printed, shortened in its middle: programs say last what the matter is."""
+    """Return the last line of a program's output, which usually has the cause of an error; shorten a long one.
+
+    At most 300 characters: the beginning and the end of the line.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     return last if len(last) <= 300 else f"{last[:100]} … {last[-197:]}"
 
 
 def read_json(file: Path) -> Any:
-    """A JSON file's content, nothing when there is none or it is broken."""
+    """Return the content of a JSON file; None if the file is missing or malformed."""
     try:
         return json.loads(file.read_text())
     except (OSError, ValueError):

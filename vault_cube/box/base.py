@@ -1,4 +1,4 @@
-"""Gate of layer 1: who gets in, what answers, what is on, and whether nobody's secret is in it."""
+"""Checks of layer 1: logins, open ports, enabled units and Docker, and that the image contains no password."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIVE_CASES = ("the firewall in force", "the ssh jail", "Docker answers", "failed
 
 
 def cases(place: Place) -> Iterator[Verdict]:
-    """All cases of the layer."""
+    """Run all checks of the layer."""
     base = place.pillar["base"]
     yield packages(base["packages"])
     yield passwords(SHADOW.read_text())
@@ -44,35 +44,35 @@ def cases(place: Place) -> Iterator[Verdict]:
 
 
 def packages(wanted: Sequence[str]) -> Verdict:
-    """Every package of the pillar is installed. One question for all: saltcheck starts Salt anew for each case."""
+    """Check that all packages of the pillar are installed, in one query: saltcheck would start Salt for each one."""
     ran = command(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted], 30)
-    have = {line.split()[0] for line in ran.stdout.splitlines() if line.endswith(" installed")}
-    missing = [name for name in wanted if name.partition(":")[0] not in have]
-    said = f"missing: {' '.join(missing)}" if missing else f"all {len(wanted)} are"
-    return verdict("packages are installed", not missing, said, "base:packages")
+    installed = {line.split()[0] for line in ran.stdout.splitlines() if line.endswith(" installed")}
+    missing = [name for name in wanted if name.partition(":")[0] not in installed]
+    evidence = f"missing: {' '.join(missing)}" if missing else f"all {len(wanted)} are"
+    return verdict("packages are installed", not missing, evidence, "base:packages")
 
 
 def passwords(shadow: str) -> Verdict:
-    """No account has a password: the second field of shadow(5) begins with ! or *."""
+    """Check that no account has a password: the second field of shadow(5) begins with ! or *."""
     fields = [line.split(":") for line in shadow.splitlines()]
-    open_ones = [parts[0] for parts in fields if parts[1][:1] not in ("!", "*")]
-    return verdict("nobody has a password", not open_ones, " ".join(open_ones) or f"{len(fields)} accounts, all locked")
+    unlocked = [parts[0] for parts in fields if parts[1][:1] not in ("!", "*")]
+    return verdict("nobody has a password", not unlocked, " ".join(unlocked) or f"{len(fields)} accounts, all locked")
 
 
 def sudo() -> Verdict:
-    """Every sudo rule parses; one that does not ends sudo for everybody."""
+    """Check that all sudo rules parse: after a syntax error sudo refuses to work for every user."""
     ran = command(["/usr/sbin/visudo", "-c"], 30)
     return verdict("sudo's rules", ran.returncode == 0, last_line(ran.stderr or ran.stdout))
 
 
 def sshd(base: dict[str, Any], live: bool) -> Verdict:
-    """What sshd does after all its files and defaults, as `sshd -T` tells."""
+    """Check the effective configuration of sshd, from all its files and defaults, as `sshd -T` prints it."""
     if not live:
-        Path("/run/sshd").mkdir(exist_ok=True)  # below a tree's own tmpfs; sshd -T asks for it
+        Path("/run/sshd").mkdir(exist_ok=True)  # on the tree's own tmpfs; sshd -T requires it
     ran = command([str(SSHD), "-T"], 30)
     if ran.returncode and "no hostkeys" in ran.stderr:
-        return not_applicable("sshd lets in keys only", "the box has no host keys yet: they are made at first boot")
-    said = dict(line.split(" ", 1) for line in ran.stdout.splitlines() if " " in line)
+        return not_applicable("sshd lets in keys only", "the box has no host keys yet: the first boot creates them")
+    settings = dict(line.split(" ", 1) for line in ran.stdout.splitlines() if " " in line)
     ssh = base["ssh"]
     wanted = {
         "passwordauthentication": "no",
@@ -92,45 +92,47 @@ def sshd(base: dict[str, Any], live: bool) -> Verdict:
         "hostkeyalgorithms": ",".join(ssh["host_key_algorithms"]),
     }
     wrong = [
-        f"{key} {said.get(key, 'missing')}, not {value}" for key, value in wanted.items() if said.get(key) != value
+        f"{key} {settings.get(key, 'missing')}, not {value}"
+        for key, value in wanted.items()
+        if settings.get(key) != value
     ]
-    # sshd -T prints a line a user
+    # sshd -T prints one line per user
     allowed = {line.split()[1] for line in ran.stdout.splitlines() if line.startswith("allowusers ")}
     if allowed != set(base["users"]):
-        wrong.append(f"allowusers {' '.join(sorted(allowed)) or 'everybody'}")
-    evidence = "; ".join(wrong) or f"{len(wanted) + 1} settings as chosen"
+        wrong.append(f"allowusers {' '.join(sorted(allowed)) or 'missing'}, not {' '.join(sorted(base['users']))}")
+    evidence = "; ".join(wrong) or f"{len(wanted) + 1} settings as in the pillar"
     return verdict(
         "sshd lets in keys only", not wrong, last_line(ran.stderr) if ran.returncode else evidence, "base:ssh"
     )
 
 
 def docker_settings(docker: dict[str, Any], daemon: Any) -> Verdict:
-    """Docker's configuration has the pillar's values, whoever else writes to it."""
+    """Check that Docker's configuration has the pillar's values, even if other programs write to it."""
     wanted = {
         "ip": docker["publish_address"],
         "live-restore": True,
         "log-opts": {"max-size": f"{docker['log_size_mb']}m", "max-file": str(docker["log_files"])},
     }
-    have = daemon if isinstance(daemon, dict) else {}
-    wrong = [f"{key} is {have.get(key)!r}" for key, value in wanted.items() if have.get(key) != value]
-    return verdict("Docker's settings", not wrong, "; ".join(wrong) or "as chosen", "base:docker")
+    settings = daemon if isinstance(daemon, dict) else {}
+    wrong = [f"{key} is {settings.get(key)!r}" for key, value in wanted.items() if settings.get(key) != value]
+    return verdict("Docker's settings", not wrong, "; ".join(wrong) or "as in the pillar", "base:docker")
 
 
 def jail_settings(base: dict[str, Any]) -> Verdict:
-    """fail2ban reads its files without complaint, and the ssh jail is among them with the pillar's numbers."""
+    """Check that fail2ban can parse its configuration, and that the ssh jail has the pillar's numbers."""
     ran = command(["fail2ban-client", "-d"], 60)
-    found = dict(re.findall(r"\['set', 'sshd', '(maxretry|findtime|bantime)', '?(\d+)'?\]", ran.stdout))
+    settings = dict(re.findall(r"\['set', 'sshd', '(maxretry|findtime|bantime)', '?(\d+)'?\]", ran.stdout))
     numbers = base["fail2ban"]
     wanted = {"maxretry": numbers["failures"], "findtime": numbers["within_s"], "bantime": numbers["ban_s"]}
-    good = found == {key: str(value) for key, value in wanted.items()}
-    said = ", ".join(f"{key} {value}" for key, value in found.items())
+    good = settings == {key: str(value) for key, value in wanted.items()}
+    evidence = ", ".join(f"{key} {value}" for key, value in settings.items())
     return verdict(
-        "fail2ban's settings", good, said or last_line(ran.stderr) or "there is no ssh jail", "base:fail2ban"
+        "fail2ban's settings", good, evidence or last_line(ran.stderr) or "there is no ssh jail", "base:fail2ban"
     )
 
 
 def updates(chosen: dict[str, Any]) -> Verdict:
-    """What apt tells of unattended upgrades: origins, packages left alone, no reboot."""
+    """Check apt's effective settings of unattended upgrades: origins, excluded packages, and no reboot."""
     values: dict[str, list[str]] = {}
     for line in command(["apt-config", "dump", "Unattended-Upgrade"], 30).stdout.splitlines():
         key, _, value = line.partition(" ")
@@ -145,11 +147,11 @@ def updates(chosen: dict[str, Any]) -> Verdict:
         )
         if [value for value in values.get(key, []) if value] != list(wanted)
     ]
-    return verdict("updates are for security only", not wrong, ", ".join(wrong) or "as chosen", "base:updates")
+    return verdict("updates are for security only", not wrong, ", ".join(wrong) or "as in the pillar", "base:updates")
 
 
 def units(base: dict[str, Any]) -> Verdict:
-    """Check that the pillar's units start at boot, and the others do not. A static unit does not start by itself."""
+    """Check that base:units start at boot and base:units_off do not. A static unit does not start by itself."""
     states = {name: command(["systemctl", "is-enabled", name], 30).stdout.strip() for name in base["units"]}
     wrong = [f"{name} is {state or 'missing'}" for name, state in states.items() if state != "enabled"]
     for name in base["units_off"]:
@@ -160,7 +162,7 @@ def units(base: dict[str, Any]) -> Verdict:
 
 
 def held(package: str) -> Verdict:
-    """apt leaves the kernel alone."""
+    """Check that apt's hold keeps the kernel from being upgraded."""
     names = command(["apt-mark", "showhold"], 30).stdout.split()
     return verdict("the kernel is held", package in names, " ".join(names) or "nothing is held", "base:kernel:package")
 
@@ -181,16 +183,16 @@ def microcode(packages: Sequence[str], boot: Path) -> Verdict:
 
 
 def firewall(ports: list[int]) -> Verdict:
-    """ufw is active, denies what comes in, and allows the pillar's ports."""
-    said = command(["ufw", "status", "verbose"], 30).stdout
-    allowed = {int(port) for port in re.findall(r"^(\d+)/tcp(?: \(v6\))?\s+ALLOW IN", said, re.M)}
-    good = "Status: active" in said and "deny (incoming), allow (outgoing)" in said and allowed == set(ports)
+    """Check that ufw is active, denies incoming connections by default, and allows exactly the pillar's ports."""
+    status = command(["ufw", "status", "verbose"], 30).stdout
+    allowed = {int(port) for port in re.findall(r"^(\d+)/tcp(?: \(v6\))?\s+ALLOW IN", status, re.M)}
+    good = "Status: active" in status and "deny (incoming), allow (outgoing)" in status and allowed == set(ports)
     wanted = f"deny in, allow out, ports {sorted(ports)} (base:firewall:allow_tcp)"
-    return verdict("the firewall in force", good, f"ports {sorted(allowed)}; {' '.join(said.split()[:6])}", wanted)
+    return verdict("the firewall in force", good, f"ports {sorted(allowed)}; {' '.join(status.split()[:6])}", wanted)
 
 
 def jail(numbers: dict[str, Any]) -> Verdict:
-    """The ssh jail is live: the server has it, and it watches the journal."""
+    """Check that the ssh jail runs in the fail2ban server and reads the journal."""
     ran = command(["fail2ban-client", "get", "sshd", "maxretry"], 30)
     status = command(["fail2ban-client", "status", "sshd"], 30).stdout
     good = ran.stdout.strip() == str(numbers["failures"]) and "Journal matches" in status

@@ -1,4 +1,4 @@
-"""Gate of layer 2: the GPUs are there, whole, cool, and quiet in the kernel's log."""
+"""Checks of layer 2: kernel modules, held packages, the GPUs, the kernel log and the CUDA compiler."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vault_cube.gpu.nvml.session import Session
 from vault_cube.settings.compatibility import ARCHITECTURE
 from vault_cube.verdicts import Verdict, not_applicable, verdict
 
-# the driver's own error lines; Xid is NVIDIA's code for a GPU error (docs.nvidia.com/deploy/xid-errors)
+# error lines of the driver; XID is NVIDIA's number for a GPU error (docs.nvidia.com/deploy/xid-errors)
 KERNEL_ERROR = re.compile(
     r"NVRM: (Xid|.*(failed|error|mismatch|fallen off the bus|power cables))|nvidia.*(probe .*failed|not supported)",
     re.IGNORECASE,
 )
 
-# Debian keeps several drivers apart by their modules' names
+# names of the driver's module; Debian names the modules of its driver flavours differently
 MODULES = ("nvidia", "nvidia-current-open", "nvidia-current")
 
 PROGRAM = """
@@ -40,7 +40,7 @@ int main() {
 
 
 def cases(place: Place) -> Iterator[Verdict]:
-    """All cases of the layer."""
+    """Run all checks of the layer."""
     driver = place.pillar["driver"]
     if driver["provider"] == "none":
         yield not_applicable("driver", "this target has no GPU driver (pillar driver:provider)")
@@ -62,7 +62,7 @@ def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
     kernels = sorted(path.name for path in Path("/lib/modules").glob("*") if (path / "modules.dep").is_file())
     for kernel in kernels:
         tried = [command(["modinfo", "-k", kernel, "-F", "version", name], 30) for name in MODULES]
-        ran = next((one for one in tried if one.returncode == 0), tried[0])
+        ran = next((attempt for attempt in tried if attempt.returncode == 0), tried[0])
         version = ran.stdout.strip()
         good = ran.returncode == 0 and version.split(".")[0] == driver["branch"]
         yield verdict(
@@ -73,18 +73,18 @@ def in_tree(driver: dict[str, Any]) -> Iterator[Verdict]:
 
 
 def held(driver: dict[str, Any], kernel: str, live: bool) -> Verdict:
-    """Check that the pillar's packages are installed and held, and that an image holds no other.
+    """Check that the pillar's packages are installed and on hold, and that an image has no other package on hold.
 
-    kernel: the name in base:kernel:package. live: on a box the owner may hold more.
+    kernel: the name in base:kernel:package. live: whether this is a box, whose owner may hold further packages.
     """
-    # "hi" is hold, installed (dpkg-query(1)); apt-mark showhold would also list what is not installed
+    # "hi" is hold, installed (dpkg-query(1)); apt-mark showhold would also list packages that are not installed
     ran = command(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n"], 30)
     states = dict(line.split()[:2] for line in ran.stdout.splitlines() if len(line.split()) > 1)
     wanted = {*driver["held"], kernel}
     wrong = [f"{name} is {_hold_state(states.get(name))}" for name in sorted(wanted) if states.get(name) != "hi"]
     if not live:
         others = sorted(name for name, state in states.items() if state.startswith("h") and name not in wanted)
-        wrong += [f"{name} is held, and not in the pillar" for name in others]
+        wrong += [f"{name} is held but not in the pillar" for name in others]
     evidence = "; ".join(wrong) or f"{len(wanted)} packages"
     return verdict("held together", not wrong, evidence, "driver:held, base:kernel:package")
 
@@ -96,6 +96,7 @@ def _hold_state(abbreviation: str | None) -> str:
 
 
 def kernel_log() -> Verdict:
+    """Check that the kernel log of this boot has no error of the driver."""
     ran = command(["journalctl", "--dmesg", "--boot", "--no-pager", "--output=cat"], 60)
     if ran.returncode != 0:
         return verdict("kernel log", False, last_line(ran.stderr))
@@ -111,8 +112,8 @@ def kernel_log() -> Verdict:
 def nvcc(place: Place) -> Verdict:
     """Compile a program with the CUDA compiler of an environment, or of PATH, and run it on a GPU.
 
-    Without a GPU the program is compiled for the target's own (driver:generation): a compiler that cannot work fails
-    anywhere, and one that can is not applicable, since nothing ran.
+    Without a GPU, compile it for the target's GPUs (driver:generation). A broken compiler then fails, and a working one
+    is not applicable, because the program did not run.
     """
     threshold = "compiles and runs"
     folder = Path(place.pillar["frameworks"]["folder"])
@@ -127,12 +128,12 @@ def nvcc(place: Place) -> Verdict:
         source.write_text(PROGRAM)
         # by default nvcc emits machine code for sm_75 and PTX for all newer GPUs
         architecture = "native" if gpus else ARCHITECTURE[generation]
-        # its own settings name lib64, and the wheels have lib
+        # nvcc's own settings name lib64, but the wheels have lib
         libraries = compiler.resolve().parents[1] / "lib"
         words = [str(compiler), f"-arch={architecture}", "-L", str(libraries), "-o", str(program), str(source)]
         compiled = command(words, 300)
         if compiled.returncode:
-            # gcc, which it runs, says last only that it stopped
+            # the last line is gcc's "compilation terminated", without the cause
             return verdict("nvcc", False, first_error(compiled.stderr), threshold)
         if not gpus:
             return not_applicable("nvcc", f"compiles for {architecture} ({generation}); no GPU runs the program")
@@ -142,11 +143,11 @@ def nvcc(place: Place) -> Verdict:
 
 
 def first_error(stderr: str) -> str:
-    """The first line of a compiler's output that names an error, or its last line."""
+    """Return the first line of a compiler's output that contains "error", or else the last line."""
     return next((line.strip()[:300] for line in stderr.splitlines() if "error" in line.lower()), last_line(stderr))
 
 
 def failure(ran: subprocess.CompletedProcess[str]) -> str:
-    """How the compiled program failed, in words."""
+    """Describe how the compiled program failed."""
     step = {2: "no memory on the GPU, or no driver", 3: "the GPU did not run the kernel", 4: "wrong sum"}
     return step.get(ran.returncode) or last_line(ran.stderr) or f"exit code {ran.returncode}"

@@ -1,4 +1,4 @@
-"""Gate of layer 4: each framework imports, sees the GPUs, and computes the right number."""
+"""Checks of layer 4: each framework can be imported, detects the GPUs, and computes a correct result."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.python_env import environments
 from vault_cube.verdicts import Verdict, not_applicable, verdict
 
-# one program a framework, run by that environment's own Python
+# one program per framework, run by the Python of the framework's environment
 PROGRAMS = Path(__file__).parents[2] / "workloads/compute"
 
 
 def cases(place: Place) -> Iterator[Verdict]:
-    """All cases of the layer."""
+    """Run all checks of the layer."""
     frameworks = place.pillar["frameworks"]
     for name in frameworks["environments"]:
         yield intact(place, name)
@@ -37,23 +37,23 @@ def cases(place: Place) -> Iterator[Verdict]:
 
 
 def intact(place: Place, name: str) -> Verdict:
-    """Every file of an environment has the content that its package came with."""
+    """Check that every file of an environment has the content that its package was installed with."""
     folder = Path(place.pillar["frameworks"]["folder"]) / name
     if not (folder / "pyvenv.cfg").is_file():
-        return verdict(f"{name} is intact", False, f"{folder} is missing: state.apply frameworks")
+        return verdict(f"{name} is intact", False, f"{folder} is missing: run state.apply frameworks")
     try:
-        found = environments.damage(folder)
+        damage = environments.damage(folder)
     except VaultCubeError as err:
         return verdict(f"{name} is intact", False, str(err))
-    wrong = [*found.missing, *found.altered, *found.strays]
-    evidence = f"{len(wrong)} file(s) differ, first {wrong[0]}: state.apply frameworks" if wrong else str(folder)
+    wrong = [*damage.missing, *damage.altered, *damage.strays]
+    evidence = f"{len(wrong)} file(s) differ, first {wrong[0]}: run state.apply frameworks" if wrong else str(folder)
     return verdict(f"{name} is intact", not wrong, evidence, "RECORD of each package")
 
 
 def computes(place: Place, name: str, framework: str) -> Iterator[Verdict]:
-    """A program in the environment imports the framework, counts its devices and computes on each.
+    """Run a program that imports the framework, counts its devices and computes on each of them.
 
-    In a tree there is no driver that runs: there it computes on the CPU, which says nothing about the GPUs.
+    A tree has no running driver, so there the program computes on the CPU. That proves nothing about the GPUs.
     """
     case = f"{name} computes"
     frameworks = place.pillar["frameworks"]
@@ -81,12 +81,12 @@ def computes(place: Place, name: str, framework: str) -> Iterator[Verdict]:
         yield verdict(case, False, last_line(ran.stderr) or f"exit code {ran.returncode}", threshold)
         return
     good = ran.returncode == 0 and result["gpus"] == gpus and result["right"] == max(gpus, 1)
-    evidence = f"{result['version']}: right on {result['right']} device(s), {result['gpus']} GPU(s)"
+    evidence = f"{result['version']}: correct on {result['right']} device(s), {result['gpus']} GPU(s)"
     yield verdict(case, good, f"{evidence}; {result['note']}" if "note" in result else evidence, threshold)
 
 
 def service(place: Place) -> Iterator[Verdict]:
-    """The vLLM service answers where it is switched on."""
+    """Check that the vLLM service is installed and, on a live box where it is enabled, that each replica answers."""
     vllm = place.pillar["frameworks"]["vllm"]
     unit = Path("/etc/systemd/system/vault-cube-vllm@.service")
     yield verdict("vLLM service is installed", unit.is_file(), str(unit), "frameworks:vllm")
@@ -95,7 +95,7 @@ def service(place: Place) -> Iterator[Verdict]:
         if not place.live:
             yield not_applicable(case, "needs a running system")
         elif not vllm["enabled"]:
-            yield not_applicable(case, "it is switched off (pillar frameworks:vllm:enabled)")
+            yield not_applicable(case, "the service is disabled (pillar frameworks:vllm:enabled)")
         else:
             address = f"http://{vllm['host']}:{vllm['port'] + n}/health"
             yield verdict(case, _answers(address), address, "HTTP 200")
@@ -103,7 +103,7 @@ def service(place: Place) -> Iterator[Verdict]:
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 loopback, by the schema
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 the schema allows loopback addresses only
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -11,7 +11,7 @@ MICROCODE = {
     "amd64-microcode": "kernel/x86/microcode/AuthenticAMD.bin",
     "intel-microcode": "kernel/x86/microcode/GenuineIntel.bin",
 }
-"""package → the file that its hook adds"""
+"""File that each package's initramfs hook adds."""
 
 
 def early_files(initrd: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Gate of layer 3: containers of the box's user see the GPUs, all of them or one each."""
+"""Checks of layer 3: containers can use the GPUs, all of them or one each."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ IMAGE = "vault-cube-check:2"
 DAEMON = Path("/etc/docker/daemon.json")
 KIND = "nvidia.com/gpu"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# by pillar runtime:provider: what writes the CDI specification again
+# by pillar runtime:provider: the command that writes the CDI specification again
 REFRESH = {"nvidia": "systemctl restart nvidia-cdi-refresh", "vault-cube": "systemctl restart vault-cube-cdi"}
 LINKER = "/lib64/ld-linux-x86-64.so.2"
-# what the check's image has of the box: a shell, `sleep`, and the C library's parts that the driver's files need
+# files of the box in the check's container image: a shell, `sleep`, and the C library's parts that the driver needs
 PROGRAMS = ("/usr/bin/sh", "/usr/bin/sleep")
 LIBRARIES = ("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1")
 
 
 def cases(place: Place) -> Iterator[Verdict]:
-    """All cases of the layer."""
+    """Run all checks of the layer."""
     runtime = place.pillar["runtime"]
     if runtime["provider"] == "none":
         yield not_applicable("containers", "this target gives containers no GPU (pillar runtime:provider)")
@@ -39,9 +39,9 @@ def cases(place: Place) -> Iterator[Verdict]:
     if runtime["mode"] == "cdi":
         needs_gpu.insert(0, "CDI specification")
     if not place.live or not place.gpus:
-        why = "the driver shows no GPU: see layer.check driver" if place.live else "needs a running system"
+        reason = "the driver reports no GPU: see layer.check driver" if place.live else "needs a running system"
         for case in needs_gpu:
-            yield not_applicable(case, why)
+            yield not_applicable(case, reason)
         return
     if runtime["mode"] == "cdi":
         yield specification(cdi_folders(), gates["gpus"], runtime["provider"])
@@ -59,9 +59,9 @@ def cases(place: Place) -> Iterator[Verdict]:
 
 
 def configured(runtime: dict[str, Any], daemon: Any) -> Verdict:
-    """Docker's configuration has what the pillar says, whoever else writes to it."""
+    """Check that Docker's configuration has the pillar's values, even if other programs write to it."""
     if not isinstance(daemon, dict):
-        return verdict("Docker's configuration", False, f"{DAEMON} is missing or no JSON", "runtime:mode")
+        return verdict("Docker's configuration", False, f"{DAEMON} is missing or not JSON", "runtime:mode")
     wrong = []
     if runtime["mode"] == "cdi" and daemon.get("features", {}).get("cdi") is not True:
         wrong.append("features.cdi is not true")
@@ -69,59 +69,61 @@ def configured(runtime: dict[str, Any], daemon: Any) -> Verdict:
         wrong.append("no runtime is named nvidia")
     if f"native.cgroupdriver={runtime['cgroup_driver']}" not in daemon.get("exec-opts", []):
         wrong.append(f"the cgroup driver is not {runtime['cgroup_driver']}")
-    return verdict(
-        "Docker's configuration", not wrong, "; ".join(wrong) or "as chosen", "runtime:mode, runtime:cgroup_driver"
-    )
+    evidence = "; ".join(wrong) or "as in the pillar"
+    return verdict("Docker's configuration", not wrong, evidence, "runtime:mode, runtime:cgroup_driver")
 
 
 def cdi_folders() -> list[Path] | str:
-    """Where Docker looks for CDI specifications; what it says instead when it does not look at all."""
+    """Return the folders in which Docker looks for CDI specifications; a message if it does not use CDI."""
     ran = command(["docker", "info", "--format", "{{json .CDISpecDirs}}"], 60)
     if ran.returncode != 0:
-        return f"Docker does not say where it looks for them: {last_line(ran.stderr)}"
-    # Docker 25 to 27 have CDI off unless features.cdi is true
+        return f"docker info does not list the CDI folders: {last_line(ran.stderr)}"
+    # Docker 25 to 27 do not use CDI unless features.cdi is true
     folders = json.loads(ran.stdout or "null")
-    return [Path(folder) for folder in folders] if folders else "Docker looks for none: features.cdi is not on"
+    return [Path(folder) for folder in folders] if folders else "Docker does not use CDI: features.cdi is not true"
 
 
 def specification(folders: list[Path] | str, gpus: int, provider: str) -> Verdict:
     """Check that the CDI specification has a device for every GPU, and that each path in it still exists.
 
-    After a driver update an old specification may list files that have been removed. provider: pillar runtime:provider,
-    which decides how the specification is written again.
+    After a driver update an old specification may list files that have been removed.
+
+    folders: result of cdi_folders(). gpus: expected number of GPUs. provider: pillar runtime:provider, which decides
+    how the specification is written again.
     """
-    case, threshold = "CDI specification", f"all and each of {gpus} (runtime:gates:gpus), nothing of them missing"
+    case, threshold = "CDI specification", f"all and each of {gpus} (runtime:gates:gpus), no path missing"
     if isinstance(folders, str):
         return verdict(case, False, folders, threshold)
-    found: dict[str, list[str]] = {}
+    devices: dict[str, list[str]] = {}
     for file in sorted(file for folder in folders for file in folder.glob("*") if file.suffix in (".json", ".yaml")):
         try:
-            spec = yaml.load(file.read_text(), Loader=LOADER)  # noqa: S506 the safe one, in C
+            spec = yaml.load(file.read_text(), Loader=LOADER)  # noqa: S506 a safe loader, in C
             if spec["kind"] == KIND:
                 shared = paths(spec.get("containerEdits"))
-                found |= {str(one["name"]): shared + paths(one["containerEdits"]) for one in spec["devices"]}
+                devices |= {str(entry["name"]): shared + paths(entry["containerEdits"]) for entry in spec["devices"]}
         except (OSError, yaml.YAMLError, TypeError, KeyError):
-            return verdict(case, False, f"{file} is no CDI specification: {REFRESH[provider]}", threshold)
-    missing = [name for name in ("all", *map(str, range(gpus))) if name not in found]
+            return verdict(case, False, f"{file} is not a CDI specification: run {REFRESH[provider]}", threshold)
+    missing = [name for name in ("all", *map(str, range(gpus))) if name not in devices]
     if missing:
         where = ", ".join(map(str, folders))
-        return verdict(case, False, f"no device {KIND}={missing[0]} in {where}: {REFRESH[provider]}", threshold)
-    gone = sorted({path for needed in found.values() for path in needed if not Path(path).exists()})
-    evidence = f"{gone[0]} is gone: {REFRESH[provider]}" if gone else f"{KIND}: {', '.join(sorted(found))}"
-    return verdict(case, not gone, evidence, threshold)
+        return verdict(case, False, f"no device {KIND}={missing[0]} in {where}: run {REFRESH[provider]}", threshold)
+    removed = sorted({path for needed in devices.values() for path in needed if not Path(path).exists()})
+    refresh = f"run {REFRESH[provider]}"
+    evidence = f"{removed[0]} does not exist: {refresh}" if removed else f"{KIND}: {', '.join(sorted(devices))}"
+    return verdict(case, not removed, evidence, threshold)
 
 
 def paths(edits: dict[str, Any] | None) -> list[str]:
-    """The paths of the box that a specification's edits hand into a container."""
+    """List the paths of the box that a specification's edits make available in a container."""
     edits = edits or {}
     nodes = [node.get("hostPath") or node["path"] for node in edits.get("deviceNodes") or []]
     return nodes + [mount["hostPath"] for mount in edits.get("mounts") or []]
 
 
 def image() -> None:
-    """Import a container image of the box's own shell and C library, so that no registry is needed.
+    """Import a container image with the box's own shell and C library, so that no registry is needed.
 
-    It has nothing of the driver: what a container shows of the GPUs came in through Docker's `--device` or runtime.
+    It contains no part of the driver, so a container can use a GPU only through Docker's `--device` or runtime.
     """
     if command(["docker", "image", "inspect", IMAGE], 30).returncode == 0:
         return
@@ -140,7 +142,7 @@ def image() -> None:
 
 
 def cuda_library(runtime: dict[str, Any]) -> Verdict:
-    """Check that the dynamic linker of a container with the GPUs finds libcuda.so.1 and all that it needs."""
+    """Check that the dynamic linker of a container with the GPUs finds libcuda.so.1 and all libraries that it needs."""
     ran = command(run_words(runtime, "all", f"{LINKER} --preload libcuda.so.1 --list /bin/sh"), 120)
     lines = [line.split() for line in ran.stdout.splitlines()]
     paths = [words[2] for words in lines if words[:2] == ["libcuda.so.1", "=>"]]
@@ -152,7 +154,7 @@ def cuda_library(runtime: dict[str, Any]) -> Verdict:
 
 
 def run_words(runtime: dict[str, Any], gpu: str, words: str) -> list[str]:
-    """The command that runs a shell line in a container with a GPU, by number, or `all`."""
+    """Return the command that runs a shell command in a container. gpu: number of a GPU, or `all`."""
     if runtime["mode"] == "cdi":
         devices = ["--device", f"nvidia.com/gpu={gpu}"]
     else:
@@ -172,19 +174,19 @@ def run_words(runtime: dict[str, Any], gpu: str, words: str) -> list[str]:
 
 
 def together(runtime: dict[str, Any], number: int) -> Verdict:
-    """Containers with one GPU each at the same time see one GPU each, and not the same."""
+    """Run containers with one GPU each at the same time, and check that each has one GPU, and each a different one."""
     running = [
         subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for words in (run_words(runtime, str(n), "nvidia-smi -L; sleep 5") for n in range(number))
     ]
-    seen = []
+    outputs = []
     for process in running:
         try:
-            seen.append(process.communicate(timeout=120)[0])
+            outputs.append(process.communicate(timeout=120)[0])
         except subprocess.TimeoutExpired:
             process.kill()
-            seen.append("")
-    cards = [line for text in seen for line in text.splitlines() if "UUID:" in line]
+            outputs.append("")
+    cards = [line for text in outputs for line in text.splitlines() if "UUID:" in line]
     identities = {line.rpartition("UUID:")[2] for line in cards}
     good = len(cards) == number == len(identities)
     evidence = f"{len(identities)} different GPUs in {number} containers"

@@ -1,6 +1,7 @@
-"""What a Prometheus reads of the box beside the node exporter's own: files in its textfile folder, by timers.
+"""Metrics of the box for Prometheus: timers write files to the node exporter's textfile folder.
 
-exposition  the text format and its files
-disks       SMART data by smartctl
-__main__    what the timers run; the GPUs' part is `vault_cube.metrics.gpus`
+exposition  Prometheus' text format and its files
+disks       SMART data from smartctl
+gpus        readings of the GPUs from NVML
+__main__    the program that the timers run
 """

@@ -1,4 +1,4 @@
-"""What the timers run: `python -m vault_cube.metrics gpus|disks FOLDER` writes one file of readings."""
+"""The program that the timers run: `python -m vault_cube.metrics gpus|disks FOLDER` writes one file of readings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vault_cube.metrics import disks, exposition
 
 
 def main(arguments: list[str]) -> int:
-    """Read and write. Returns the exit status; an error is one line."""
+    """Read the metrics and write them to a file. Returns the exit status; prints an error in one line."""
     parser = argparse.ArgumentParser(prog="vault_cube.metrics", description="write readings for the node exporter")
     parser.add_argument("what", choices=["gpus", "disks"])
     parser.add_argument("folder", type=Path, help="the node exporter's textfile folder")
     parser.add_argument("--answer-s", type=float, help="gpus: time limit for an answer of the driver, seconds")
-    parser.add_argument("--beside-dcgm", action="store_true", help="leave out what dcgm-exporter says")
+    parser.add_argument("--beside-dcgm", action="store_true", help="leave out metrics that dcgm-exporter has")
     chosen = parser.parse_args(arguments)
     if chosen.what == "gpus" and chosen.answer_s is None:
         parser.error("gpus needs --answer-s, the pillar's gpu:answer_s")
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
         if chosen.what == "disks":
             families = disks.families()
         else:
-            # the disks' timer has no use for NVML
+            # imported here, because the timer of the disks does not need NVML
             from vault_cube.gpu.nvml.session import Session
             from vault_cube.metrics import gpus
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         print(err, file=sys.stderr)
         return 1
     except OSError as err:
-        print(f"{err.filename or chosen.folder}: {err.strerror}: the service needs to write there", file=sys.stderr)
+        print(f"{err.filename or chosen.folder}: {err.strerror}: make it writable for the service", file=sys.stderr)
         return 1
     return 0
 

@@ -1,7 +1,7 @@
-"""SMART data of the disks, as smartctl's JSON has it: health, temperature, wear.
+"""SMART data of the disks, from smartctl's JSON: health, temperature and wear.
 
-Source of the fields: smartctl(8), option --json; NVMe's are the health log of the NVM Express Base Specification 1.4,
-figure 194 (`percentage_used` may pass 100).
+Source of the fields: smartctl(8), option --json; those of NVMe are from the health log of the NVM Express Base
+Specification 1.4, figure 194 (`percentage_used` may exceed 100).
 """
 
 from __future__ import annotations
@@ -16,67 +16,70 @@ from vault_cube.metrics.exposition import Family
 
 SMARTCTL = "/usr/sbin/smartctl"
 SECONDS = 20
-"""a disk that answers does so in well under a second; one that does not is what we want to know"""
+"""Time limit of smartctl, in seconds. A working disk answers in well under a second."""
 
 Runner = Callable[[Sequence[str]], Mapping[str, Any]]
 
 
 def smartctl(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """Run smartctl; its answer. Raises VaultCubeError when it is not there or gives none."""
+    """Run smartctl. Returns its JSON. Raises VaultCubeError if smartctl is missing or prints no JSON in time."""
     command = [SMARTCTL, "--json=c", *arguments]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         answer = json.loads(ran.stdout)
     except FileNotFoundError:
-        raise VaultCubeError("smartctl is not installed: `salt-call --local state.apply validation`") from None
+        raise VaultCubeError("smartctl is not installed: run `salt-call --local state.apply validation`") from None
     except subprocess.TimeoutExpired:
         raise VaultCubeError(f"smartctl {' '.join(arguments)}: no answer within {SECONDS} s") from None
     except ValueError:
-        raise VaultCubeError(f"smartctl {' '.join(arguments)}: exit status {ran.returncode}, no answer") from None
+        raise VaultCubeError(f"smartctl {' '.join(arguments)}: exit status {ran.returncode}, no JSON") from None
     return answer if isinstance(answer, dict) else {}
 
 
 def families(run: Runner = smartctl) -> list[Family]:
-    """The disks' metrics; a disk without SMART, such as a virtual one, has none. Raises VaultCubeError."""
-    disks = Family("vault_cube_disks", "disks that smartctl finds, with SMART data or without")
-    answers = Family("vault_cube_disk_answers", "1 when the disk gave its SMART data, 0 when it should and did not")
-    healthy = Family("vault_cube_disk_healthy", "0 when the disk itself says that it fails (SMART overall health)")
+    """Read the metrics of all disks. A disk without SMART data, such as a virtual one, has none.
+
+    run: function that runs smartctl with given arguments. Raises VaultCubeError if the list of disks cannot be read.
+    """
+    disks = Family("vault_cube_disks", "disks that smartctl finds, with or without SMART data")
+    answers = Family("vault_cube_disk_answers", "1 if the disk returned its SMART data, 0 if it did not answer")
+    healthy = Family("vault_cube_disk_healthy", "0 if the disk reports that it is failing (SMART overall health)")
     warning = Family("vault_cube_disk_critical_warning", "bits of the NVMe health log's critical warning")
     warm = Family("vault_cube_disk_temperature_celsius", "temperature of the disk, degrees C")
     worn = Family("vault_cube_disk_endurance_used_ratio", "used share of the rated endurance, may pass 1")
-    spare = Family("vault_cube_disk_spare_ratio", "share of the spare blocks that is left")
+    spare = Family("vault_cube_disk_spare_ratio", "unused share of the spare blocks")
     errors = Family("vault_cube_disk_media_errors_total", "errors that the disk could not correct", "counter")
-    on = Family("vault_cube_disk_power_on_seconds", "time that the disk was on")
+    on = Family("vault_cube_disk_power_on_seconds", "time for which the disk was powered on")
     devices = _devices(run)
     disks.add({}, len(devices))
     for device in devices:
         labels = {"device": device.removeprefix("/dev/")}
         try:
-            said = run(["--all", "--nocheck=standby", device])
+            data = run(["--all", "--nocheck=standby", device])
         except VaultCubeError:
             answers.add(labels, 0)
             continue
-        status = said.get("smart_status", {}).get("passed")
-        log = said.get("nvme_smart_health_information_log", {})
+        status = data.get("smart_status", {}).get("passed")
+        log = data.get("nvme_smart_health_information_log", {})
         if status is None and not log:
             continue
         # nvme, ata or scsi
-        labels |= {"kind": str(said.get("device", {}).get("protocol", "")).lower()}
-        labels |= {"model": str(said.get("model_name", "")), "serial": str(said.get("serial_number", ""))}
+        labels |= {"kind": str(data.get("device", {}).get("protocol", "")).lower()}
+        labels |= {"model": str(data.get("model_name", "")), "serial": str(data.get("serial_number", ""))}
         answers.add(labels, 1)
         healthy.add(labels, None if status is None else int(status))
         warning.add(labels, log.get("critical_warning"))
-        warm.add(labels, said.get("temperature", {}).get("current"))
+        warm.add(labels, data.get("temperature", {}).get("current"))
         worn.add(labels, _share(log.get("percentage_used")))
         spare.add(labels, _share(log.get("available_spare")))
         errors.add(labels, log.get("media_errors"))
-        hours = said.get("power_on_time", {}).get("hours")
+        hours = data.get("power_on_time", {}).get("hours")
         on.add(labels, None if hours is None else hours * 3600)
     return [disks, answers, healthy, warning, warm, worn, spare, errors, on]
 
 
 def _devices(run: Runner) -> list[str]:
-    """Every disk that smartctl finds, such as `/dev/nvme0`."""
+    """List the disks that smartctl finds, such as `/dev/nvme0`."""
     return [device["name"] for device in run(["--scan"]).get("devices") or []]
 
 

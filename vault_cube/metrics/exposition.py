@@ -1,4 +1,4 @@
-"""Prometheus' text format, and files of it that a reader never finds half written.
+"""Prometheus' text format, and its files, which are replaced atomically.
 
 Source: prometheus.io/docs/instrumenting/exposition_formats, "Text-based format", version 0.0.4.
 """
@@ -14,7 +14,7 @@ from typing import Literal
 
 @dataclass
 class Family:
-    """One metric: name, what it says and its unit, and a value for each set of labels."""
+    """One metric: name, help text with the unit, and one value per set of labels."""
 
     name: str
     help: str
@@ -22,34 +22,34 @@ class Family:
     samples: list[tuple[Mapping[str, str], float]] = field(default_factory=list)
 
     def add(self, labels: Mapping[str, str], value: float | None) -> None:
-        """A value; None, which a device that lacks the field gives, is left out."""
+        """Add a value. None, the reading of a device without this field, is left out."""
         if value is not None:
             self.samples.append((labels, value))
 
 
 def text(families: Iterable[Family]) -> str:
-    """The families that have values, in the text format."""
+    """Format the families that have values in the text format."""
     lines = []
     for family in families:
         if not family.samples:
             continue
-        said = family.help.replace("\\", r"\\").replace("\n", r"\n")
-        lines += [f"# HELP {family.name} {said}", f"# TYPE {family.name} {family.kind}"]
+        help_text = family.help.replace("\\", r"\\").replace("\n", r"\n")
+        lines += [f"# HELP {family.name} {help_text}", f"# TYPE {family.name} {family.kind}"]
         lines += [f"{family.name}{_braces(labels)} {value:.17g}" for labels, value in family.samples]
     return "\n".join(lines) + "\n" if lines else ""
 
 
 def write(folder: Path, name: str, families: Iterable[Family]) -> Path:
-    """Write `<folder>/<name>.prom` in one rename, readable by the node exporter. Raises OSError."""
+    """Write `<folder>/<name>.prom` atomically, readable by the node exporter. Returns the file. Raises OSError."""
     file = folder / f"{name}.prom"
-    # the node exporter reads what ends in .prom
-    spare = folder / f".{name}.{os.getpid()}.new"
+    # the node exporter reads only files whose names end in .prom
+    temporary = folder / f".{name}.{os.getpid()}.new"
     try:
-        spare.write_text(text(families))
-        spare.chmod(0o644)
-        spare.replace(file)
+        temporary.write_text(text(families))
+        temporary.chmod(0o644)
+        temporary.replace(file)
     finally:
-        spare.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return file
 
 
@@ -60,6 +60,6 @@ def _braces(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    # a driver may give bytes that are no text; a file with them is refused as a whole
-    sound = str(value).encode("utf-8", "replace").decode()
-    return sound.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    # a driver may return bytes that are not UTF-8, and the node exporter rejects a whole file with one of them
+    valid = str(value).encode("utf-8", "replace").decode()
+    return valid.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,1 +1,1 @@
-"""Python environments of frameworks, made exactly as their lock says."""
+"""Python environments of the frameworks, created from their locks."""

@@ -1,7 +1,7 @@
-"""Python environments made by uv from a hashed lock: make, compare, repair, share.
+"""Create, compare, repair and deduplicate Python environments, with uv and a lock with hashes.
 
-An environment is the same bytes wherever it is made: every file has one fixed modification time, so that byte code
-with the ordinary time stamp check is reproducible too, still notices an edited source, and costs no hashing on import.
+An environment is reproducible: all files have one fixed modification time. So byte code with Python's default timestamp
+check is reproducible, is still invalidated by an edited source, and needs no hashing on import.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 from vault_cube.errors import VaultCubeError
 from vault_cube.python_env import bytecode
 
-# 1980-01-02: a zip archive can hold no older date in any time zone, and no build's SOURCE_DATE_EPOCH is older
+# 1980-01-02: the oldest date that a zip archive can store in any time zone; no build has an older SOURCE_DATE_EPOCH
 EPOCH = 315619200
 STAMP = "vault-cube.json"
-# what `uv venv` makes; everything else in an environment belongs to a package's RECORD or is its byte code
+# files that `uv venv` creates; all others in an environment are listed in a package's RECORD, or are their byte code
 SKELETON = re.compile(
     r"pyvenv\.cfg|CACHEDIR\.TAG|\.gitignore|\.lock|lib64|bin/(python[\d.]*|activate.*|deactivate.*|pydoc\.bat)"
     r"|lib/python[\d.]+/site-packages/_virtualenv\.(py|pth)"
@@ -37,25 +37,31 @@ SKELETON = re.compile(
 
 @dataclass(frozen=True)
 class Findings:
-    """How an environment differs from its lock; all empty means that it is as it should be."""
+    """The differences between an environment and its lock; all fields are empty if there is none."""
 
     reason: str = ""
+    """A difference that concerns the environment as a whole."""
     absent: bool = False
+    """Whether the environment must be created."""
     missing: list[str] = field(default_factory=list)
+    """Files of packages that do not exist."""
     altered: list[str] = field(default_factory=list)
+    """Files whose content differs from their package's."""
     strays: list[str] = field(default_factory=list)
+    """Files that belong to no package."""
     packages: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    """Installed and locked version of packages for which they differ."""
 
     def __bool__(self) -> bool:
         return bool(self.reason or self.missing or self.altered or self.strays or self.packages)
 
 
 def read_lock(lock: Path) -> dict[str, str]:
-    """Read a lock: package name -> version. Raises VaultCubeError for a missing file or a line without a hash."""
+    """Read a lock: package name → version. Raises VaultCubeError for a missing file or a line without a hash."""
     try:
         lines = lock.read_text().splitlines()
     except OSError as err:
-        raise VaultCubeError(f"{lock}: {err.strerror}: make it with `make lock`, or restore it") from None
+        raise VaultCubeError(f"{lock}: {err.strerror}: run `make lock`, or restore the file") from None
     wanted = {}
     for number, line in enumerate(lines, 1):
         text = line.partition(" #")[0].strip().rstrip("\\").strip()
@@ -71,29 +77,29 @@ def read_lock(lock: Path) -> dict[str, str]:
 
 
 def compare(folder: Path, lock: Path, python: Path) -> Findings:
-    """Tell quickly whether an environment is the one that its stamp describes, else in detail how it differs.
+    """Compare an environment with its stamp and, if they differ, with its packages.
 
     folder: the environment. lock: its lock. python: the system's interpreter.
-    The quick way reads names, sizes, modes and times, not contents (0.3 s for 40,000 files): an edit that keeps size
-    and time is found by `damage`, which reads everything.
+    Returns the differences. The comparison with the stamp reads names, sizes, modes and times, not contents (0.3 s for
+    40,000 files). It misses an edit that keeps size and time; `damage`, which reads all files, finds it.
     """
     wanted = read_lock(lock)
     if not (folder / "pyvenv.cfg").is_file():
-        return Findings(reason="there is no such environment", absent=True)
+        return Findings(reason="the environment does not exist", absent=True)
     if Path(os.path.realpath(folder / "bin" / "python")) != Path(os.path.realpath(python)):
         return Findings(reason=f"it does not run on {python}", absent=True)
     stamp = _stamp(folder)
     if stamp.get("lock") == _lock_digest(lock) and stamp.get("tree") == tree_digest(folder):
         return Findings()
-    found = damage(folder)
+    files = damage(folder)
     packages = _package_changes(folder, wanted)
-    if found or packages:
-        return Findings(missing=found.missing, altered=found.altered, strays=found.strays, packages=packages)
-    return Findings(reason="its files' times, modes or byte code are not the ones that it was made with")
+    if files or packages:
+        return Findings(missing=files.missing, altered=files.altered, strays=files.strays, packages=packages)
+    return Findings(reason="times, modes or byte code of its files have changed since it was created")
 
 
 def tree_digest(folder: Path) -> str:
-    """One sha256 over the names, types, modes, sizes, times and link targets below a folder, without its stamp."""
+    """Return a SHA-256 of the names, types, modes, sizes, times and link targets below a folder, without its stamp."""
     digest = hashlib.sha256()
     for path, status in _walk(folder):
         if path == STAMP:
@@ -105,17 +111,18 @@ def tree_digest(folder: Path) -> str:
 
 
 def damage(folder: Path, *, contents: bool = True) -> Findings:
-    """Read every file of an environment and compare it with what the packages' RECORDs say.
+    """Compare the files of an environment with the packages' RECORDs.
 
-    contents: False compares the names only. Returns missing, altered and stray files, relative to the folder.
+    contents: whether to read and compare the contents, too. Returns missing, altered and stray files, relative to the
+    folder.
     """
     missing, altered = [], []
-    # of a file that several packages bring, the last package's content counts: see _to_reinstall
+    # a file that several packages contain must have the content of the last one: see _to_reinstall
     known = {path: digest for record in _records(folder) for path, digest in _recorded(folder, record)}
     for path, digest in known.items():
         file = folder / path
         if _source_of(path):
-            continue  # byte code that a wheel brings is compiled again with the rest
+            continue  # byte code from a wheel is replaced by our own
         if not file.exists():
             missing.append(path)
         elif contents and digest and _sha256(file) != digest:
@@ -139,24 +146,25 @@ def make(
     indexes: Sequence[Sequence[str]],
     cache: Path | None = None,
 ) -> dict[str, int]:
-    """Bring an environment to its lock: create, add, remove, repair, compile, share, stamp.
+    """Create an environment, or change it until it matches its lock; then compile, deduplicate and stamp it.
 
-    folder: the environment, at the path where it will be used. lock: the hashed lock. python: the system's interpreter.
-    share_with: environments whose identical files become hard links. indexes: uv's index options, each tried in turn,
-    unless a build has set UV_OFFLINE and UV_FIND_LINKS. cache: keeps what uv unpacked for the next environment, on the
-    environments' file system; None: nothing is kept.
-    Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError with uv's reason.
+    folder: the environment, at the path where it will be used. lock: a lock with hashes. python: the system's
+    interpreter. share_with: environments whose identical files become hard links. indexes: alternative index options of
+    uv, tried in this order; ignored in a build, which sets UV_OFFLINE and UV_FIND_LINKS. cache: folder on the same file
+    system in which uv keeps unpacked wheels for the next environment; None: they are removed.
+    Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError, with uv's error message if uv
+    failed.
     """
     wanted = read_lock(lock)
-    found = compare(folder, lock, python)
-    if found.absent:
+    differences = compare(folder, lock, python)
+    if differences.absent:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         _uv(["venv", "--quiet", "--no-project", "--no-config", "--python", str(python), str(folder)], folder, cache)
     _restore_modes(folder, _stamp(folder).get("executable"))
     (folder / STAMP).unlink(missing_ok=True)
-    _drop_broken(folder, {*found.missing, *found.altered})
-    _drop(folder, found.strays)
+    _drop_broken(folder, {*differences.missing, *differences.altered})
+    _drop(folder, differences.strays)
     sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
     sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
     sync += ["--python", str(folder / "bin" / "python"), str(lock)]
@@ -165,20 +173,21 @@ def make(
     for package in _to_reinstall(folder):
         _uv([*sync, "--reinstall-package", package], folder, cache, places)
     _drop_install_times(folder)
-    _drop(folder, damage(folder, contents=False).strays)  # what removed packages or an earlier Python left
+    _drop(folder, damage(folder, contents=False).strays)  # files of removed packages or of an earlier Python
     _drop_byte_code(folder)
     _fix(folder)
     shared = _share(folder, share_with)
     _compile(folder)
     _fix(folder)
-    differs = _package_changes(folder, wanted)
-    if differs:
-        raise VaultCubeError(f"{folder}: uv left {', '.join(sorted(differs))} other than {lock} says: run it again")
-    if not found.absent:
-        left = damage(folder)
-        if left.missing or left.altered:
-            first = (left.missing + left.altered)[0]
-            raise VaultCubeError(f"{folder}: {first} differs from its package even after a repair: look at its wheel")
+    mismatches = _package_changes(folder, wanted)
+    if mismatches:
+        names = ", ".join(sorted(mismatches))
+        raise VaultCubeError(f"{folder}: uv did not install the versions of {lock} for {names}: run it again")
+    if not differences.absent:
+        remaining = damage(folder)
+        if remaining.missing or remaining.altered:
+            first = (remaining.missing + remaining.altered)[0]
+            raise VaultCubeError(f"{folder}: {first} differs from its package even after a repair: check its wheel")
     files = {path: status for path, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
     executable = [path for path, status in files.items() if status.st_mode & 0o100]
     stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": executable}
@@ -188,16 +197,18 @@ def make(
     return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
 
 
-def _uv(arguments: Sequence[str], folder: Path, kept: Path | None, attempts: Sequence[Sequence[str]] = ((),)) -> None:
-    """Run uv with a cache on the environment's file system, so that it links: the one that is kept, or one of its own.
+def _uv(
+    arguments: Sequence[str], folder: Path, shared_cache: Path | None, attempts: Sequence[Sequence[str]] = ((),)
+) -> None:
+    """Run uv with a cache on the environment's file system, so that uv can make hard links.
 
-    attempts: options to try one after the other, until uv is content.
+    shared_cache: the cache to use; None: a temporary one. attempts: alternative options, tried until uv succeeds.
     """
     beside = Path(sys.executable).parent / "uv"
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if not uv:
-        raise VaultCubeError(f"{folder}: uv is not installed beside {sys.executable} nor on PATH")
-    cache = kept or folder.parent / f".{folder.name}.uv"
+        raise VaultCubeError(f"{folder}: uv is neither beside {sys.executable} nor on PATH: install it")
+    cache = shared_cache or folder.parent / f".{folder.name}.uv"
     environ = {**os.environ, "UV_CACHE_DIR": str(cache)}
     try:
         for options in attempts:
@@ -205,14 +216,14 @@ def _uv(arguments: Sequence[str], folder: Path, kept: Path | None, attempts: Seq
             if ran.returncode == 0:
                 return
     finally:
-        if not kept:
+        if not shared_cache:
             shutil.rmtree(cache, ignore_errors=True)
     reason = " ".join(ran.stderr.split()).removeprefix("error: ")
     raise VaultCubeError(f"{folder}: uv {arguments[0]}: {reason[:500] or f'exit code {ran.returncode}'}")
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below a folder in a fixed order: (path relative to it, lstat)."""
+    """List everything below a folder in a fixed order: (path relative to the folder, lstat)."""
     pending = [(str(folder), "")]
     while pending:
         place, prefix = pending.pop()
@@ -227,7 +238,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 def _site(folder: Path) -> Path:
     sites = sorted(folder.glob("lib/python3.*/site-packages"))
     if not sites:
-        raise VaultCubeError(f"{folder}: it has no site-packages: remove the folder and apply again")
+        raise VaultCubeError(f"{folder}: no site-packages folder in it: remove {folder} and apply the states again")
     return sites[0]
 
 
@@ -236,7 +247,7 @@ def _records(folder: Path) -> list[Path]:
 
 
 def _recorded(folder: Path, record: Path) -> Iterator[tuple[str, str]]:
-    """A RECORD's files: (path relative to the environment, sha256 or nothing)."""
+    """List a RECORD's files: (path relative to the environment, SHA-256 or "")."""
     site = _site(folder).relative_to(folder)
     with record.open(newline="", encoding="utf-8") as handle:
         for row in csv.reader(handle):
@@ -247,10 +258,10 @@ def _recorded(folder: Path, record: Path) -> Iterator[tuple[str, str]]:
 
 
 def _to_reinstall(folder: Path) -> list[str]:
-    """Packages to install once more, in this order, because they share files with others.
+    """List the packages to install again, in this order, because other packages contain the same files.
 
-    uv installs packages at the same time, so that chance decides whose content a file gets that two of them bring: the
-    last by name gets it. A package that uv removed took the files with it that it shared.
+    uv installs packages in parallel, so a file of two packages gets the content of either. Installing the last one by
+    name again decides which. When uv removes a package, it also removes the files that others share with it.
     """
     seen: dict[str, str] = {}
     packages = []
@@ -269,13 +280,13 @@ def _sha256(file: Path) -> str:
 
 
 def _source_of(path: str) -> str | None:
-    """The source of a byte code file: `a/__pycache__/b.cpython-311.pyc` -> `a/b.py`."""
+    """Return the source of a byte code file: `a/__pycache__/b.cpython-311.pyc` → `a/b.py`. None for other files."""
     match = re.fullmatch(r"(.*/)__pycache__/(.+)\.cpython-\d+\.pyc", path)
     return f"{match[1]}{match[2]}.py" if match else None
 
 
 def _drop_broken(folder: Path, broken: set[str]) -> None:
-    """Take the packages of broken files out by hand, so that uv installs them anew whatever is left of them."""
+    """Remove the packages of broken files directly, so that uv installs them again even if they are incomplete."""
     for record in _records(folder):
         paths = [path for path, _ in _recorded(folder, record)]
         if broken.intersection(paths):
@@ -287,7 +298,7 @@ def _drop_broken(folder: Path, broken: set[str]) -> None:
 
 
 def _drop(folder: Path, paths: Sequence[str]) -> None:
-    """Remove files, and folders that this empties."""
+    """Remove files, and folders that become empty."""
     for path in paths:
         file = folder / path
         file.unlink(missing_ok=True)
@@ -298,11 +309,11 @@ def _drop(folder: Path, paths: Sequence[str]) -> None:
 
 
 def _drop_install_times(folder: Path) -> None:
-    """uv notes when it installed a wheel; that note differs from machine to machine and serves nobody later."""
+    """Remove uv's records of installation times, which differ between machines and are not needed."""
     for note in _site(folder).glob("*.dist-info/uv_cache.json"):
         record = note.parent / "RECORD"
         lines = record.read_text().splitlines(keepends=True)
-        record.unlink()  # it may be a hard link into uv's cache
+        record.unlink()  # the file may be a hard link into uv's cache
         record.write_text("".join(line for line in lines if not line.startswith(f"{note.parent.name}/uv_cache.json,")))
         note.unlink()
 
@@ -323,7 +334,7 @@ def _drop_byte_code(folder: Path) -> None:
 
 
 def _restore_modes(folder: Path, executable: Sequence[str] | None) -> None:
-    """Give every file of an environment that was made before the mode that its stamp knows."""
+    """Restore the mode of every file of an existing environment. executable: executable files, from its stamp."""
     if executable is None:
         return
     known = set(executable)
@@ -333,7 +344,7 @@ def _restore_modes(folder: Path, executable: Sequence[str] | None) -> None:
 
 
 def _fix(folder: Path) -> None:
-    """Give everything the one time, and 0755 or 0644."""
+    """Set the fixed modification time, and mode 0755 or 0644, everywhere in an environment."""
     for path, status in _walk(folder):
         full = f"{folder}/{path}"
         if not stat.S_ISLNK(status.st_mode):
@@ -345,8 +356,8 @@ def _fix(folder: Path) -> None:
 
 
 def _compile(folder: Path) -> None:
-    """Compile the sources that have no byte code yet; paths in it are relative, so that environments can share it."""
-    # sources that no Python 3 can compile (templates, old tests) are left alone, as their packages leave them
+    """Compile the sources that have no byte code yet, with relative paths in it, so that environments can share it."""
+    # sources that no Python 3 can compile (templates, old tests) are skipped
     program: list[str | Path] = [folder / "bin" / "python", *bytecode.FLAGS, Path(bytecode.__file__)]
     subprocess.run(
         [*program, "TIMESTAMP", str(folder), _site(folder)], env=bytecode.ENVIRONMENT, capture_output=True, check=False
@@ -354,9 +365,10 @@ def _compile(folder: Path) -> None:
 
 
 def _share(folder: Path, others: Sequence[Path]) -> dict[str, int]:
-    """Hard-link what is identical in other environments (name, size, mode, content), and borrow its byte code.
+    """Replace files by hard links to identical ones (name, size, mode, content) in other environments.
 
-    Only environments that are as they were made are borrowed from: a forged file must not spread.
+    Byte code of these files is linked, too. Only environments that still match their stamps are used, so that a
+    manipulated file does not spread. Returns the number of shared files and their bytes.
     """
     shared = {"shared_files": 0, "shared_bytes": 0}
     base = _site(folder)
@@ -391,7 +403,7 @@ def _same(mine: str, status: os.stat_result, theirs: str) -> bool:
 
 
 def _byte_code(site: Path, path: str) -> list[str]:
-    """The byte code of a source, where there is some."""
+    """Return the path of a source's byte code, if there is any."""
     above, slash, name = path.rpartition("/")
     tag = site.parent.name.replace("python", "cpython-").replace(".", "")
     code = f"{above}{slash}__pycache__/{name.removesuffix('.py')}.{tag}.pyc"
@@ -399,9 +411,9 @@ def _byte_code(site: Path, path: str) -> list[str]:
 
 
 def _link(theirs: Path, mine: Path) -> int:
-    """Make a file a further name of another environment's. Returns its size, bytes."""
+    """Make a file a hard link to another environment's file. Returns its size in bytes."""
     size = theirs.stat().st_size
-    if mine.exists() and mine.samefile(theirs):  # both came out of one cache
+    if mine.exists() and mine.samefile(theirs):  # both are links into the same cache
         return size
     mine.parent.mkdir(exist_ok=True)
     spare = mine.with_name(f".{mine.name}.link")
@@ -411,7 +423,7 @@ def _link(theirs: Path, mine: Path) -> int:
 
 
 def _package_changes(folder: Path, wanted: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """Packages whose version is not the lock's: name -> (installed, wanted)."""
+    """Return the packages whose version differs from the lock: name → (installed, locked)."""
     installed = {}
     for record in _records(folder):
         name, _, version = record.parent.name.removesuffix(".dist-info").rpartition("-")

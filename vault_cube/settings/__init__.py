@@ -1,6 +1,6 @@
-"""The pillar's schema: one model a section, checked before anything runs.
+"""The pillar's schema: one model per section, checked before anything runs.
 
-`check` is all that Salt's side needs; the image builder works on the `Settings` that it returns.
+`check` validates a pillar and returns `Settings`, which the image builder uses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["PillarError", "Settings", "check"]
 
 
 class Settings(Section):
-    """Everything a box is made of, in the pillar's own shape."""
+    """All sections of the pillar."""
 
     target: Target
     archive: Archive
@@ -51,17 +51,17 @@ class Settings(Section):
             listeners["validation:monitoring:dcgm:port"] = monitoring.dcgm.port
         taken: dict[int, str] = {}
         if vllm.environment:
-            own = "vLLM's (frameworks:vllm:port, a port a replica)"
-            taken = dict.fromkeys(range(vllm.port, vllm.port + vllm.replicas), own)
+            replicas = "a port of vLLM (frameworks:vllm:port, one port per replica)"
+            taken = dict.fromkeys(range(vllm.port, vllm.port + vllm.replicas), replicas)
         for key, port in listeners.items():
             if port in taken:
-                raise ValueError(f"{key} {port} is also {taken[port]}: move one")
+                raise ValueError(f"{key} {port} is also {taken[port]}: change one of them")
             taken[port] = key
         return self
 
     @model_validator(mode="after")
     def _held_packages_are_installed(self) -> Settings:
-        # apt-mark hold fails with status 100 for a name that the build's local repository does not have
+        # apt-mark hold fails with status 100 for a package that is not in the build's local repository
         installed = {*self.base.packages, *self.driver.packages}
         if missing := [name for name in self.driver.held if name not in installed]:
             raise ValueError(
@@ -72,15 +72,15 @@ class Settings(Section):
 
 
 class PillarError(ValueError):
-    """The pillar is not what the schema asks for; the message has one line per problem: file, key, what to do."""
+    """The pillar does not match the schema. The message has one line per problem: file, key, what to do."""
 
 
 def check(pillar: Mapping[str, Any], files: Sequence[Path] = (), target: str | None = None) -> Settings:
     """Check a merged pillar against the schema.
 
     pillar: the merged pillar, without Salt's own keys.
-    files: the files it came from, in the order in which they are merged; errors name the one that sets the value.
-    target: the target that was asked for, which is the name of its file; None: not compared with target:name.
+    files: the files it was merged from, in merge order; errors name the file that sets the value.
+    target: the requested target, which is the name of its file; None: target:name is not compared with it.
     Returns the settings. Raises PillarError.
     """
     try:
@@ -89,9 +89,9 @@ def check(pillar: Mapping[str, Any], files: Sequence[Path] = (), target: str | N
         lines = []
         for problem in err.errors(include_url=False):
             key = [str(part) for part in (*problem["loc"], *problem.get("ctx", {}).get("below", ()))]
-            # a missing key is missing from the file that sets the rest of its section
+            # for a missing key, name the file that sets the rest of its section
             where = _origin(key[:-1] if problem["type"] == "missing" else key, files)
-            # a rule over several sections has no key of its own, and names theirs
+            # a rule about several sections has no key of its own; its message names theirs
             lines.append(": ".join(filter(None, (where, ":".join(key), _sentence(problem, key)))))
         raise PillarError("\n".join(lines)) from None
     if target is not None and settings.target.name != target:
@@ -108,43 +108,43 @@ shortened.maxstring = shortened.maxother = 80
 
 def _sentence(problem: Any, key: list[str]) -> str:
     if problem["type"] == "extra_forbidden":
-        meant = suggestion(Settings, key)
-        return f"no such key; did you mean {meant}?" if meant else "no such key; docs/pillar.md lists them all"
+        similar = suggestion(Settings, key)
+        return f"no such key; did you mean {similar}?" if similar else "no such key; docs/pillar.md lists all keys"
     if problem["type"] == "missing":
-        return "this key is missing"
+        return "this key is missing: set it"
     text = str(problem["msg"]).removeprefix("Value error, ")
-    # a rule over several keys has no one value to show, and a secret must not be shown
+    # a rule about several keys has no single value to show, and a secret must not be shown
     if isinstance(problem["input"], Mapping) or problem["type"] == "secret":
         return text
     return f"{text[0].lower()}{text[1:]}, found {shortened.repr(problem['input'])}"
 
 
 def _origin(key: list[str], files: Sequence[Path]) -> str:
-    """The file that sets a key, or the deepest part of it; the last in the merge order wins."""
+    """Return the file that sets a key, or the longest part of its path; the last one in merge order wins."""
     best, depth = (_shown(files[0]) if files else "pillar"), 0
     for file in files:
         try:
             node = yaml.safe_load(file.read_text())
         except (OSError, yaml.YAMLError):
             continue
-        found = _depth(node, key)
-        if found and found >= depth:
-            best, depth = _shown(file), found
+        parts = _depth(node, key)
+        if parts and parts >= depth:
+            best, depth = _shown(file), parts
     return best
 
 
 def _depth(node: Any, key: list[str]) -> int:
-    """How many parts of a key path exist below a node."""
-    for found, part in enumerate(key):
+    """Return the number of parts of a key's path that exist below a node."""
+    for depth, part in enumerate(key):
         if isinstance(node, Mapping) and part in node:
             node = node[part]
         elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]
         else:
-            return found
+            return depth
     return len(key)
 
 
 def _shown(file: Path) -> str:
-    """A pillar file's name as a person types it: `pillar/targets/debian-12.sls`."""
+    """Return a pillar file's path below the checkout, such as `pillar/targets/debian-12.sls`."""
     return "/".join(file.parts[file.parts.index("pillar") :]) if "pillar" in file.parts else str(file)

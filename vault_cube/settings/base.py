@@ -18,24 +18,24 @@ SystemId = Annotated[int, Field(ge=100, lt=1000)]
 PersonId = Annotated[int, Field(ge=1000, lt=60000)]
 OneLine = Annotated[str, Field(pattern=r'^[^\n"]+$')]
 
-# without these the states have nothing to write for; without python3-systemd fail2ban starts and watches nothing
+# packages that the states configure; without python3-systemd fail2ban starts but cannot read the journal
 NEEDED = ("openssh-server", "sudo", "ufw", "iptables", "fail2ban", "python3-systemd", "docker.io", "apparmor",
           "cloud-init", "systemd-resolved", "systemd-timesyncd", "unattended-upgrades")  # fmt: skip
-# what must never change under a running box: kernel and modules, driver, CUDA, Docker
+# packages that must not be upgraded on a running box: kernel and modules, driver, CUDA, Docker
 UNTOUCHED = ("linux-image-amd64", "linux-modules-nvidia-580-open-generic", "nvidia-utils-580", "libnvidia-compute-580",
              "cuda-toolkit", "libcuda1", "docker.io", "containerd", "runc")  # fmt: skip
 
 
 def _modern(name: str) -> str:
     if re.search(r"sha1(?!\d)|md5|cbc|arcfour|3des|ssh-dss|group1-|group14-sha1|umac-64|^ssh-rsa$|^none$", name):
-        raise ValueError(f"{name} is broken or outdated: leave it out")
+        raise ValueError(f"{name} is insecure or outdated: remove it")
     return name
 
 
 def _known_timezone(name: str) -> str:
-    # a machine without time zone data cannot tell
+    # the set is empty on a machine without time zone data
     if (known := zoneinfo.available_timezones()) and name not in known:
-        raise ValueError("no such time zone: take a name such as Etc/UTC or Europe/Berlin")
+        raise ValueError("no such time zone: use a name such as Etc/UTC or Europe/Berlin")
     return name
 
 
@@ -48,7 +48,7 @@ def _regular_expression(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    IPv4Address(text)  # its error says what is wrong
+    IPv4Address(text)  # raises a descriptive ValueError
     return text
 
 
@@ -132,11 +132,11 @@ class Updates(Section):
 
     @model_validator(mode="after")
     def _what_runs_is_left_alone(self) -> "Updates":
-        open_to_change = [name for name in UNTOUCHED if not any(re.match(one, name) for one in self.never)]
-        if open_to_change:
-            raise ValueError(f"never lets {', '.join(open_to_change)} be upgraded under a running box: name them there")
+        upgradable = [name for name in UNTOUCHED if not any(re.match(pattern, name) for pattern in self.never)]
+        if upgradable:
+            raise ValueError(f"never must match {', '.join(upgradable)}: they must not change on a running box")
         if not all("security" in origin.lower() for origin in self.origins):
-            raise ValueError("origins names more than security updates")
+            raise ValueError("origins has a pattern without 'security': only security updates are allowed, remove it")
         return self
 
 
@@ -151,7 +151,7 @@ class Kernel(Section):
     def _containers_keep_their_network(self) -> "Kernel":
         for key, value in self.sysctl.items():
             if value == "0" and re.fullmatch(r"net\.ipv4\.(ip_forward|conf\.(all|default)\.forwarding)", key):
-                raise ValueError(f"sysctl turns {key} off: containers would lose their network")
+                raise ValueError(f"sysctl sets {key} to 0, so containers would have no network: remove it")
         return self
 
 
@@ -188,42 +188,44 @@ class Base(Section):
     @model_validator(mode="after")
     def _users_are_themselves(self) -> "Base":
         if taken := sorted({"root", *self.system_users} & self.users.keys()):
-            raise ValueError(f"users: {taken[0]} is the system's own name: a person needs another")
+            raise ValueError(f"users: {taken[0]} is the name of a system account: use another name")
         uids = [*(user.uid for user in self.users.values()), *(user.uid for user in self.system_users.values())]
         gids = [*(user.gid for user in self.users.values()), *self.system_groups.values()]
-        for what, ids in (("uid", uids), ("gid", gids)):
+        for kind, ids in (("uid", uids), ("gid", gids)):
             if twice := _twice(ids):
-                raise ValueError(f"{what} {twice[0]} is given to two: every {what} in users and system_… is its own")
+                raise ValueError(
+                    f"{kind} {twice[0]} is used twice: use each {kind} once in users, system_users and system_groups"
+                )
         for name, account in self.system_users.items():
             if account.group not in {*self.system_groups, "nogroup"}:
-                raise ValueError(f"system_users:{name}:group: {account.group} is not in system_groups")
+                raise ValueError(f"system_users:{name}:group: {account.group} is not in system_groups: add it there")
         first = next(iter(self.users))
         if "sudo" not in self.users[first].groups:
             raise ValueError(
-                f"users: {first}, the first, gets cloud-init's key: without group sudo nobody runs the box"
+                f"users: {first}, the first user, gets cloud-init's key and must be in group sudo to administer the box"
             )
         return self
 
     @model_validator(mode="after")
     def _box_is_reachable(self) -> "Base":
         if self.ssh.port not in self.firewall.allow_tcp:
-            raise ValueError(f"firewall:allow_tcp leaves out ssh's port {self.ssh.port}: the box would be shut to you")
+            raise ValueError(f"firewall:allow_tcp lacks ssh's port {self.ssh.port}: add it, or nobody can log in")
         if twice := _twice(self.firewall.allow_tcp):
-            raise ValueError(f"firewall:allow_tcp names port {twice[0]} twice")
+            raise ValueError(f"firewall:allow_tcp has port {twice[0]} twice: remove one")
         if self.ssh.service not in self.units:
-            raise ValueError(f"units leaves out {self.ssh.service}, which ssh:service says listens")
+            raise ValueError(f"units lacks {self.ssh.service}, the value of ssh:service: add it")
         return self
 
     @model_validator(mode="after")
     def _parts_belong_together(self) -> "Base":
         if missing := [name for name in (self.kernel.package, *NEEDED) if name not in self.packages]:
-            raise ValueError(f"packages leaves out {', '.join(missing)}")
+            raise ValueError(f"packages lacks {', '.join(missing)}: add them")
         if twice := _twice(self.packages):
-            raise ValueError(f"packages names {twice[0]} twice")
+            raise ValueError(f"packages has {twice[0]} twice: remove one")
         if both := sorted(set(self.units) & set(self.units_off)):
-            raise ValueError(f"{both[0]} is in units and in units_off")
+            raise ValueError(f"{both[0]} is in units and in units_off: remove it from one")
         if self.locale not in ("C", "POSIX", "C.UTF-8") and "locales-all" not in self.packages:
-            raise ValueError(f"locale {self.locale} needs the package locales-all in packages")
+            raise ValueError(f"locale {self.locale} needs the package locales-all: add it to packages")
         return self
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from vault_cube.settings.strict import AbsolutePath, Fraction, Section
 
 LEAST = 5
-"""Fewer samples give no interval: between the least and the most of 4 a median lies in 87 % of cases only."""
+"""Fewest samples that give an interval: the range of 4 samples contains the median in only 87 % of cases."""
 
 Suite = Literal["matmul", "ddp", "tensorflow", "vllm"]
 Seconds = Annotated[float, Field(gt=0, strict=False)]
@@ -28,7 +28,7 @@ class Effort(Section):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.rounds * self.repeats < LEAST:
-            raise ValueError(f"rounds x repeats: fewer than {LEAST} samples give no interval")
+            raise ValueError(f"rounds x repeats is below {LEAST}, too few samples for an interval: raise one of them")
         return self
 
 

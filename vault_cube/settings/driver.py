@@ -78,15 +78,15 @@ class Driver(Section):
         if self.branch is None or self.modules is None or self.generation is None:
             raise ValueError(f"provider {self.provider} needs branch, modules and generation")
         if (self.provider == "nvidia") != bool(self.repositories):
-            raise ValueError("NVIDIA's repository belongs to provider nvidia and to no other: two sources never mix")
+            raise ValueError("repositories must be set for provider nvidia and empty for others: do not mix sources")
         for name in self.packages:
             source = _only_from(name)
             if source and source != self.provider:
-                raise ValueError(
-                    f"{name} comes from provider {source}, not from {self.provider}: two sources never mix"
-                )
-        if loose := [name for name in self.packages if name not in self.held]:
-            raise ValueError(f"held leaves out {', '.join(loose)}: an upgrade would part it from the other packages")
+                raise ValueError(f"{name} comes from provider {source}, not from {self.provider}: do not mix sources")
+        if missing := [name for name in self.packages if name not in self.held]:
+            raise ValueError(
+                f"held lacks {', '.join(missing)}: add it, or an upgrade could change it without the other packages"
+            )
         return self
 
     @model_validator(mode="after")
@@ -99,19 +99,19 @@ class Driver(Section):
             major = int(self.cuda.toolkit.split(".")[0])
             need = CUDA_NEEDS.get(major)
             if need is None:
-                raise ValueError(f"CUDA {self.cuda.toolkit} is not in the table of known toolkits ({CUDA_NEEDS})")
+                raise ValueError(f"CUDA {self.cuda.toolkit} is not in the table of toolkits and drivers ({CUDA_NEEDS})")
             if int(self.branch) < need:
                 raise ValueError(f"CUDA {self.cuda.toolkit} needs driver {need} or newer, not {self.branch}")
             cudnn = tuple(int(part) for part in self.cuda.cudnn.split("."))
             if major >= 13 and cudnn < CUDNN_FOR_CUDA_13:
                 raise ValueError(f"CUDA {self.cuda.toolkit} needs cuDNN 9.12 or newer, not {self.cuda.cudnn}")
         if self.generation in OPEN_ONLY and self.modules != "open":
-            raise ValueError(f"{self.generation} GPUs run on the open kernel modules only")
+            raise ValueError(f"{self.generation} GPUs need the open kernel modules: set modules to open")
         return self
 
 
 def _only_from(package: str) -> str | None:
-    """The one provider that has a package, where the name says it."""
+    """Return the only provider that has a package; None if its name does not show the provider."""
     if package.startswith(("linux-modules-nvidia-", "nvidia-headless-", "nvidia-utils-", "nvidia-compute-utils-")):
         return "ubuntu"
     if package in ("nvidia-open", "cuda-drivers", "nvidia-driver-assistant") or package.startswith("nvidia-open-5"):

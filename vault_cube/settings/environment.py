@@ -1,4 +1,4 @@
-"""A Python environment that uv makes from a hashed lock, `locks/<target>/python-<name>.lock`."""
+"""A Python environment, which uv creates from a lock with hashes, `locks/<target>/python-<name>.lock`."""
 
 from pydantic import Field
 

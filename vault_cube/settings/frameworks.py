@@ -63,13 +63,13 @@ class Frameworks(Section):
             named.add(self.vllm.environment)
         unknown = sorted(named - set(self.environments))
         if unknown:
-            raise ValueError(f"no such environment: {', '.join(unknown)}")
+            raise ValueError(f"no such environment: {', '.join(unknown)}: add it to environments")
         for command, words in self.commands.items():
             if len(words) < 2:
                 raise ValueError(f"command {command} needs an environment and a program")
         for kernel in self.kernels:
             if not any(wanted.startswith("ipykernel") for wanted in self.environments[kernel].requirements):
-                raise ValueError(f"Jupyter kernel {kernel}: its environment does not require ipykernel")
+                raise ValueError(f"Jupyter kernel {kernel}: its environment does not require ipykernel: add it")
         if self.vllm.enabled and not self.vllm.environment:
-            raise ValueError("the vLLM service is enabled, and no environment is named for it")
+            raise ValueError("vllm:enabled is true and vllm:environment is null: name an environment")
         return self

@@ -95,7 +95,7 @@ class Health(Section):
 
         unknown = sorted(set(accepted) - set(names()))
         if unknown:
-            raise ValueError(f"{unknown[0]} is no check of gpu.health: {', '.join(names())}")
+            raise ValueError(f"{unknown[0]} is not a check of gpu.health, whose checks are {', '.join(names())}")
         return accepted
 
 

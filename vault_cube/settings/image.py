@@ -1,4 +1,4 @@
-"""Pillar sections `target`, `archive` and `image`: what is built, from which archives, into which files."""
+"""Pillar sections `target`, `archive` and `image`: the kind of box, its archives, and the image's files."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -104,5 +104,5 @@ class Image(Section):
     @classmethod
     def _boots(cls, formats: list[str]) -> list[str]:
         if "qcow2" not in formats:
-            raise ValueError("qcow2 must be among them: it is the format that is booted and verified")
+            raise ValueError("qcow2 is missing: add it, because the boot test and `image.verify` use it")
         return formats

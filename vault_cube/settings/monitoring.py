@@ -1,4 +1,4 @@
-"""Pillar section `validation:monitoring`: exporters, who may read them, and the thresholds of alerts."""
+"""Pillar section `validation:monitoring`: exporters, their addresses, and the thresholds of alerts."""
 
 from typing import Annotated
 

@@ -38,5 +38,5 @@ class Repository(Section):
     @model_validator(mode="after")
     def _flat_or_not(self) -> "Repository":
         if self.suite.endswith("/") == bool(self.components):
-            raise ValueError("a flat repository (suite ends in a slash) has no components, any other has some")
+            raise ValueError("components must be empty for a flat repository (suite ends in a slash), else not empty")
         return self

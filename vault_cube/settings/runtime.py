@@ -44,5 +44,5 @@ class Runtime(Section):
         if self.provider == "vault-cube" and (self.mode != "cdi" or self.cgroup_driver is None or self.repositories):
             raise ValueError("provider vault-cube needs mode cdi and cgroup_driver, and no repositories")
         if self.mode == "runtime" and self.cgroup_driver == "systemd":
-            raise ValueError("mode runtime loses its GPUs on daemon-reload under cgroup_driver systemd: use cgroupfs")
+            raise ValueError("in mode runtime, cgroup_driver systemd loses GPUs on daemon-reload: use cgroupfs")
         return self

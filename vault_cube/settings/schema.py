@@ -1,4 +1,4 @@
-"""The keys of the pillar, derived from the models: for error messages and for docs/pillar.md."""
+"""The keys of the pillar, derived from the models, for error messages and for docs/pillar.md."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pydantic.fields import FieldInfo
 from vault_cube.settings.strict import Section, Unit
 
 ANY_NAME, EACH = "<name>", "<n>"
-"""Parts of a path: any key of a mapping, and any number of a list."""
+"""Placeholders in a path: for any key of a mapping, and for any index of a list."""
 
 SUFFIX_UNITS = {
     "_gb_s": "GB/s", "tokens_per_s": "tokens/s", "_s": "s", "seconds": "s", "minutes": "min",
     "_hours": "h", "_days": "d",
     "_mb": "MB", "_mib": "MiB", "_gib": "GiB", "_w": "W", "celsius": "°C", "_tflops": "TFLOP/s",
 }  # fmt: skip
-"""Units by the end of a key's name."""
+"""Units by the suffix of a key's name."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Key:
 
 
 def keys(model: type[Section], path: tuple[str, ...] = (), unit: str = "") -> Iterator[Key]:
-    """List all keys below a model, sections before their keys.
+    """List all keys below a model, each section before its keys.
 
-    unit: unit of those fields that have none of their own.
+    path: path of the model. unit: unit of the fields that have none of their own.
     """
     for name, field in model.model_fields.items():
         here = (*path, name)
@@ -61,7 +61,7 @@ def keys(model: type[Section], path: tuple[str, ...] = (), unit: str = "") -> It
 
 
 def suggestion(model: type[Section], path: Sequence[str]) -> str | None:
-    """Find the key that an unknown one was probably meant to be: a similar name in its section, or its name elsewhere.
+    """Suggest a key for an unknown one: a similar name in the same section, or the same name in another section.
 
     path: the unknown key. Returns a path such as `base:ssh:port`; None if no key is similar.
     """
@@ -69,7 +69,7 @@ def suggestion(model: type[Section], path: Sequence[str]) -> str | None:
 
     known = list(keys(model))
     siblings = {key.path[-1] for key in known if _same_section(key.path[:-1], path[:-1])}
-    # names such as window and window_s differ in little but are too short for the ratio
+    # names such as window and window_s are similar, but too short for the ratio
     near = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.7) or sorted(
         name for name in siblings if name.startswith(f"{path[-1]}_")
     )
@@ -87,7 +87,7 @@ def _same_section(pattern: Sequence[str], path: Sequence[str]) -> bool:
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """An annotation without `Annotated`, and its metadata, flat."""
+    """Remove `Annotated` from an annotation. Returns the annotation and its metadata, flattened."""
     metadata: tuple[Any, ...] = ()
     while get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
@@ -99,7 +99,7 @@ def _unwrapped(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _arms(annotation: Any) -> list[Any]:
-    """The alternatives of a union without None; else the annotation itself."""
+    """Return the alternatives of a union without None, or the annotation itself if it is no union."""
     annotation, _ = _unwrapped(annotation)
     if get_origin(annotation) in (Union, UnionType):
         return [arm for arm in get_args(annotation) if arm is not NoneType]
@@ -107,7 +107,7 @@ def _arms(annotation: Any) -> list[Any]:
 
 
 def _sections(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
-    """The models inside an annotation, each with the parts of the path that lead to it."""
+    """List the models in an annotation, each with its path relative to the field."""
     for arm in _arms(annotation):
         plain, _ = _unwrapped(arm)
         if isinstance(plain, type) and issubclass(plain, Section):
@@ -122,7 +122,7 @@ SIMPLE = {str: "text", int: "integer", float: "number", bool: "true or false", U
 
 
 def _type(annotation: Any) -> str:
-    """An annotation in words: `list of text`, `integer or null`."""
+    """Describe an annotation, such as `list of text` or `integer or null`."""
     plain, _ = _unwrapped(annotation)
     origin, arguments = get_origin(plain), get_args(plain)
     if origin in (Union, UnionType):
@@ -140,22 +140,22 @@ def _type(annotation: Any) -> str:
 
 
 def _metadata(field: FieldInfo) -> list[Any]:
-    """What constrains a field: its own metadata, and that of the type below `| None`, `list` or `dict`."""
-    found = list(field.metadata)
+    """List the constraints of a field: its own metadata, and that of the types in `| None`, `list` or `dict`."""
+    constraints = list(field.metadata)
     todo = [field.annotation]
     while todo:
         annotation = todo.pop()
         plain, metadata = _unwrapped(annotation)
-        found += metadata
+        constraints += metadata
         if get_origin(plain) in (Union, UnionType, list):
             todo += get_args(plain)
         elif get_origin(plain) is dict:
             todo.append(get_args(plain)[1])
-    return found
+    return constraints
 
 
 def _limits(field: FieldInfo) -> str:
-    """The allowed range or pattern of a field's values."""
+    """Describe the allowed range or pattern of a field's values."""
     least, most, rest = "", "", []
     for item in _metadata(field):
         for attribute, value in _constraints(item).items():
@@ -187,12 +187,12 @@ def _unit(name: str, field: FieldInfo) -> str:
 
 
 def _shown_unit(field: FieldInfo, unit: str) -> str:
-    """Only a number has a unit; a section hands its own on."""
+    """Return the unit of a numeric field, "" for others; the unit of a section applies to its fields."""
     return unit if re.search(r"\b(integer|number)\b", _type(field.annotation)) else ""
 
 
 def _description(field: FieldInfo) -> str:
-    """A field's own description; else the first line of its model's docstring."""
+    """Return a field's description, or else the first line of its model's docstring."""
     if field.description:
         return field.description
     sections = [section for _, section in _sections(field.annotation)]

@@ -1,4 +1,4 @@
-"""What a pillar never holds: passwords, their hashes, private keys. A refused secret is not repeated in the message."""
+"""Reject passwords, password hashes and private keys in a pillar, with messages that do not contain the secret."""
 
 import base64
 import binascii
@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
              "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com")  # fmt: skip
-# the least since 2014: NIST SP 800-131A, table 2
+# minimum since 2014: NIST SP 800-131A, table 2
 RSA_BITS = 2048
 SECRET_KEY = re.compile(r"passw(or)?d|passphrase|pw_?hash|secret|private_?key", re.I)
 # crypt(5): $id$…, with the ids of md5, bcrypt, sha256, sha512, yescrypt, scrypt, gost
@@ -19,54 +19,54 @@ CRYPT_HASH = re.compile(r"^\$(1|2[abxy]|5|6|y|7|gy)\$")
 
 
 def secret(message: str, below: tuple[str, ...] = ()) -> PydanticCustomError:
-    """The error for a value that must not be shown; the schema's sentences leave its input out.
+    """Return an error for a value that must not be shown: messages about it do not contain the value.
 
-    below: the rest of the key's path, where the whole section is looked at.
+    below: the rest of the key's path, if the validator checks a whole section.
     """
     return PydanticCustomError("secret", "{what}", {"what": message, "below": below})
 
 
 def no_secrets(given: Any, path: tuple[str, ...] = ()) -> None:
-    """Refuse a mapping with a key that is named like a password, or a value that is a hash or a private key.
+    """Reject keys that are named like a password, and values that are a password hash or a private key.
 
-    given: any pillar value. Raises an error that names the key and hides the value.
+    given: any pillar value. path: its path. Raises an error that names the key and not the value.
     """
     if isinstance(given, Mapping):
         for key, value in given.items():
             if SECRET_KEY.search(str(key)):
-                raise secret("a pillar holds no password and no secret; use ssh keys", (*path, str(key)))
+                raise secret("a pillar must not contain passwords or secrets: use ssh keys", (*path, str(key)))
             no_secrets(value, (*path, str(key)))
     elif isinstance(given, list):
         for number, value in enumerate(given):
             no_secrets(value, (*path, str(number)))
     elif isinstance(given, str):
         if CRYPT_HASH.match(given):
-            raise secret("this is the hash of a password: accounts have none; use ssh keys", path)
+            raise secret("this is a password hash, but accounts have no passwords: use ssh keys", path)
         if "PRIVATE KEY" in given:
-            raise secret("this is a private key: give the public half, the file that ends in .pub", path)
+            raise secret("this is a private key: use the public key, from the file that ends in .pub", path)
 
 
 def public_key(line: str) -> str:
-    """Read an OpenSSH public key: type, base64 whose first field repeats the type (RFC 4253, 6.6), comment.
+    """Check an OpenSSH public key: type, base64 whose first field repeats the type (RFC 4253, 6.6), comment.
 
-    Returns the line. Raises ValueError, saying what is wrong with it.
+    Returns the line. Raises ValueError with the problem.
     """
     kind, _, rest = line.partition(" ")
     if kind not in KEY_TYPES:
-        raise secret(f"an ssh public key begins with one of {', '.join(KEY_TYPES[:3])} …")
+        raise secret(f"an ssh public key begins with its type, such as {', '.join(KEY_TYPES[:3])} …")
     if "\n" in line:
-        raise secret("an ssh public key is one line: was it wrapped?")
+        raise secret("an ssh public key must be one line: was it wrapped?")
     try:
         blob = base64.b64decode(rest.split(" ")[0], validate=True)
     except (binascii.Error, ValueError):
-        raise secret("the key's second word is not base64: was it cut off or wrapped?") from None
+        raise secret("the key's second word is not base64: was the key cut off or wrapped?") from None
     fields = _fields(blob)
     if not fields or fields[0] != kind.encode():
-        raise secret(f"the key is not whole, or is not of the type {kind} that it says")
+        raise secret(f"the key is incomplete, or its type is not {kind} as in its first word: copy it again")
     if not _sound(kind, fields):
-        raise secret(f"the key is not whole: its parts are not those of {kind}")
+        raise secret(f"the key is incomplete: its fields are not those of {kind}: copy it again")
     if kind == "ssh-rsa" and int.from_bytes(fields[2], "big").bit_length() < RSA_BITS:
-        raise secret(f"an RSA key needs {RSA_BITS} bits or more; better, make an ssh-ed25519 key")
+        raise secret(f"an RSA key needs at least {RSA_BITS} bits: use a longer one, or better an ssh-ed25519 key")
     return line
 
 
@@ -74,7 +74,7 @@ PublicKey = Annotated[str, AfterValidator(public_key)]
 
 
 def _fields(blob: bytes) -> list[bytes]:
-    """The length-prefixed fields of a key (RFC 4251, 5: string); nothing when they do not add up to the blob."""
+    """Split a key into its length-prefixed fields (RFC 4251, 5: string). Returns [] if the key is cut off."""
     fields = []
     while blob:
         end = 4 + int.from_bytes(blob[:4], "big")
@@ -86,7 +86,7 @@ def _fields(blob: bytes) -> list[bytes]:
 
 
 def _sound(kind: str, fields: list[bytes]) -> bool:
-    """Whether the fields are those of the type (RFC 4253 6.6, RFC 5656 3.1, RFC 8709 4, OpenSSH's PROTOCOL.u2f)."""
+    """Return whether the fields match the key type (RFC 4253 6.6, RFC 5656 3.1, RFC 8709 4, OpenSSH's PROTOCOL.u2f)."""
     sizes = [len(field) for field in fields]
     if kind == "ssh-rsa":
         return len(sizes) == 3 and min(sizes) > 0

@@ -1,4 +1,4 @@
-"""The base of every pillar model: unknown keys and wrong types are errors, and there are no defaults in code."""
+"""The base class of all pillar models: unknown keys and wrong types are errors, and fields have no defaults."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """A mapping in the pillar. What is chosen stands in the pillar: fields carry types and meaning, not values."""
+    """A mapping in the pillar. Fields have types and descriptions but no defaults: all values are in the pillar."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of a number, for docs/pillar.md; needed where the key's name does not end in it."""
+    """The unit of a number, for docs/pillar.md. Needed if the key's name does not end in the unit."""
 
     name: str
 

@@ -21,5 +21,5 @@ class Validation(Section):
         needed += ["prometheus"] if self.monitoring.prometheus.enabled else []
         missing = [name for name in needed if name not in self.packages]
         if missing:
-            raise ValueError(f"monitoring needs {', '.join(missing)} in validation:packages")
+            raise ValueError(f"monitoring needs {', '.join(missing)}: add them to validation:packages")
         return self

@@ -1,4 +1,4 @@
-"""Layer base as Salt renders it for each target: its release's names, one owner a file, no state that lies offline."""
+"""Layer base as Salt renders it for each target: its release's names, and only states that work in a chroot."""
 
 from pathlib import Path
 
@@ -7,19 +7,19 @@ import pytest
 TOP = Path(__file__).parents[3]
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
 
-# On record: packages.ubuntu.com, suite noble; socket activation: Ubuntu's announcement "SSHd now uses socket-based
-# activation (Ubuntu 22.10 and later)". Not held against the archive itself from here.
+# Sources: packages.ubuntu.com, suite noble; for socket activation, Ubuntu's announcement "SSHd now uses socket-based
+# activation (Ubuntu 22.10 and later)". These tests do not query the archive itself.
 NOBLE = {"linux-image-generic", "openssh-server", "docker.io", "systemd-resolved", "systemd-timesyncd", "ufw",
          "fail2ban", "python3-systemd", "cloud-init", "unattended-upgrades", "apparmor"}  # fmt: skip
 
-# what Salt would do to the building machine, or only say that it did
+# states that would change the building machine, or report success in a chroot without doing anything
 NEVER = {"service.running", "service.enabled", "service.dead", "sysctl.present", "kmod.present", "timezone.system",
          "pkg.held", "locale.system", "network.system", "pkgrepo.managed", "mount.mounted", "host.present"}  # fmt: skip
 
 
 @pytest.fixture
 def low(salt_of):
-    """low(target) is the layer as low chunks."""
+    """low(target) returns the layer as low chunks."""
 
     def render(target):
         chunks = salt_of(target).modules.state.show_low_sls("base")
@@ -34,20 +34,20 @@ def named(chunks, name):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_concern_is_there(low, target):
+def test_every_file_of_the_layer_is_included(low, target):
     concerns = {file.stem for file in (TOP / "salt/base").glob("*.sls")} - {"init"}
     assert {chunk["__sls__"] for chunk in low(target)} == {f"base.{name}" for name in concerns}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_state_lies_in_a_chroot(low, target):
+def test_only_states_that_work_in_a_chroot_are_used(low, target):
     used = {f"{chunk['state']}.{chunk['fun']}" for chunk in low(target)}
     assert not used & NEVER
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_commands_run_only_on_a_live_box(low, target):
-    # these change files of the tree only
+    # these commands change only files of the tree
     in_tree = ("apt-mark hold ", "update-initramfs ")
     commands = [chunk for chunk in low(target) if chunk["state"] == "cmd" and not chunk["name"].startswith(in_tree)]
     assert commands
@@ -57,30 +57,30 @@ def test_commands_run_only_on_a_live_box(low, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_file_has_one_owner(low, target):
+def test_no_file_is_managed_by_two_states(low, target):
     files = [chunk["name"] for chunk in low(target) if chunk["state"] == "file"]
     assert sorted(files) == sorted(set(files))
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_key_and_no_password_is_baked_in(low, target):
+def test_the_image_has_no_key_and_no_password(low, target):
     text = str(low(target))
     assert "ssh-ed25519 AAAA" not in text
     assert not [chunk for chunk in low(target) if chunk["state"] == "user" and "password" in chunk]
 
 
-def test_ubuntu_has_its_own_names(low):
+def test_ubuntu_uses_its_own_names(low):
     chunks = low("ubuntu-24.04")
     packages = set(next(chunk["pkgs"] for chunk in chunks if chunk["fun"] == "installed"))
     assert packages >= NOBLE
     # Debian's names, which noble does not have
     assert not packages & {"linux-image-amd64", "linux-image-cloud-amd64", "docker-cli"}
     assert named(chunks, "apt-mark hold linux-image-generic")["unless"].endswith("grep -qx linux-image-generic")
-    on = {chunk["name"] for chunk in chunks if chunk["state"] == "unit"}
-    assert "ssh.socket" in on
-    assert "ssh.service" not in on
-    again = next(chunk["name"] for chunk in chunks if chunk["__id__"] == "sshd reads its configuration again")
-    assert again == "sshd -t && systemctl daemon-reload && systemctl restart ssh.socket ssh.service"
+    units = {chunk["name"] for chunk in chunks if chunk["state"] == "unit"}
+    assert "ssh.socket" in units
+    assert "ssh.service" not in units
+    restart = next(chunk["name"] for chunk in chunks if chunk["__id__"] == "sshd reads its configuration again")
+    assert restart == "sshd -t && systemctl daemon-reload && systemctl restart ssh.socket ssh.service"
     updates = named(chunks, "/etc/apt/apt.conf.d/99vault-cube-updates")["contents"]
     assert '"origin=Ubuntu,archive=${distro_codename}-security,label=Ubuntu"' in updates
     assert "Debian" not in updates
@@ -91,8 +91,8 @@ def test_ubuntu_has_its_own_names(low):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_unit_is_a_state_of_salt_s(salt_of, target):
-    # the real systemctl, asked and not told; there is no such unit on any machine
+def test_salt_loads_the_unit_states(salt_of, target):
+    # uses the real systemctl, but no machine has this unit, so nothing changes
     states = salt_of(target).states
     assert states.unit.disabled("vault-cube-no-such.service").changes == {}
     assert {"enabled", "disabled", "masked"} <= {name.partition(".")[2] for name in states if name.startswith("unit.")}
@@ -109,15 +109,15 @@ def test_microcode_does_not_depend_on_the_builder_s_processor(low, target):
     chunks = sorted(low(target), key=lambda chunk: chunk["order"])
     places = {chunk["name"]: place for place, chunk in enumerate(chunks)}
     packages = next(chunk["pkgs"] for chunk in chunks if chunk["fun"] == "installed")
-    made = named(chunks, "update-initramfs -u -k all")
+    update = named(chunks, "update-initramfs -u -k all")
     for file, lines in MICROCODE.items():
         assert file.rpartition("/")[2] in packages
         assert named(chunks, file)["contents"][1:] == lines
         assert places[file] < places["update-initramfs -u -k all"]
-        assert {"file": named(chunks, file)["__id__"]} in made["onchanges"]
+        assert {"file": named(chunks, file)["__id__"]} in update["onchanges"]
 
 
-def test_a_target_without_microcode_makes_its_initial_ram_disk_once(low):
+def test_a_target_without_microcode_builds_its_initial_ram_disk_once(low):
     names = {chunk["name"] for chunk in low("debian-12")}
     assert not names & {*MICROCODE, "update-initramfs -u -k all"}
 
@@ -127,31 +127,31 @@ def test_the_initial_ram_disk_takes_nothing_from_the_builder(low, target):
     chunks = low(target)
     settings = named(chunks, "/etc/initramfs-tools/conf.d/zz-vault-cube")
     assert settings["contents"][1:] == ["MODULES=most", "RESUME=none"]
-    # the kernel's package makes the disk
+    # the kernel's package builds the initial RAM disk
     installed = next(chunk for chunk in chunks if chunk["fun"] == "installed")
     assert settings["require_in"] == [{"pkg": installed["__id__"]}]
 
 
 @pytest.mark.parametrize(
-    ("line", "kept"),
+    ("line", "unchanged"),
     [
         ("sshd:x:104:65534::/run/sshd:/usr/sbin/nologin", True),
         ("sshd:x:6100:65534::/run/sshd:/usr/sbin/nologin", True),
         ("sshd:x:61:65534::/run/sshd:/usr/sbin/nologin", True),
-        ("sshd:x:610:65534::/run/sshd:/bin/bash", False),  # its own id: the rest is repaired
+        ("sshd:x:610:65534::/run/sshd:/bin/bash", False),  # it has the right id, so the rest is repaired
         ("sshd2:x:104:65534::/run/sshd:/usr/sbin/nologin", False),
         ("root:x:0:0:root:/root:/bin/bash", False),  # the account does not exist
     ],
 )
-def test_an_account_that_has_another_id_is_left_alone(low, salt_of, tmp_path, line, kept):
+def test_an_account_with_another_id_is_not_changed(low, salt_of, tmp_path, line, unchanged):
     (condition,) = named([chunk for chunk in low("debian-12") if chunk["state"] == "user"], "sshd")["unless"]
     assert (condition["fun"], condition["args"][0]) == ("file.search", "/etc/passwd")
     (tmp_path / "passwd").write_text(f"daemon:x:1:1::/:/bin/sh\n{line}\n")
-    assert salt_of("debian-12").modules.file.search(str(tmp_path / "passwd"), condition["args"][1]) is kept
+    assert salt_of("debian-12").modules.file.search(str(tmp_path / "passwd"), condition["args"][1]) is unchanged
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_condition_runs_under_a_shell_that_is_no_shell(low, target):
+def test_conditions_do_not_run_under_an_account_s_login_shell(low, target):
     """Salt runs a command in `unless` and `onlyif` with the state's own `shell`."""
     for chunk in low(target):
         if "shell" in chunk:

@@ -1,4 +1,4 @@
-"""State modules as Salt's loader would give them."""
+"""A fixture that loads state modules as Salt would."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,7 @@ TOP = Path(__file__).parents[3]
 
 @pytest.fixture
 def load_state():
-    """load_state("uv") gives a state module with __opts__, as Salt's loader would."""
+    """load_state("uv") returns a state module with __opts__, as Salt's loader would."""
 
     def load(name, test=False):
         spec = importlib.util.spec_from_file_location(f"state_{name}", TOP / "_states" / f"{name}.py")

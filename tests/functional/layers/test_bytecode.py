@@ -1,4 +1,4 @@
-"""Byte code is the same bytes whatever else is compiled, by how many processes, and what they met before."""
+"""Byte code does not depend on other compiled files, on the number of processes, or on what they compiled before."""
 
 import py_compile
 import subprocess
@@ -9,13 +9,13 @@ import pytest
 
 from vault_cube.python_env import bytecode
 
-# seen in a real package: constants that hold a string which another module has interned
+# from a real package: constants that contain a string which another module has interned
 WORDS = 'import sys\ndef f(x):\n    return x in {"linux", "android"}\ndef g(x):\n    return x in {"linux", "android"}\n'
 
 
 @pytest.fixture
 def package(tmp_path):
-    """package(name) is a fresh copy of a small package, always at the same path relative to its top."""
+    """package(name) creates a small package in a new folder and returns the folder."""
 
     def make(name):
         top = tmp_path / name
@@ -30,7 +30,7 @@ def package(tmp_path):
 
 
 def run(top, workers):
-    """Compile as the program does, with so many processes: byte code by path, without its head (a time)."""
+    """Compile like the program, with a number of processes. Returns byte code by path, without the header (a time)."""
     call = [sys.executable, *bytecode.FLAGS, "-c"]
     call.append(
         f"import sys; sys.path.insert(0, {str(Path(bytecode.__file__).parent)!r})\n"
@@ -57,18 +57,18 @@ def test_a_folder_s_byte_code_does_not_depend_on_its_neighbours(package):
     assert run(alone, 2) == {path: code for path, code in before.items() if path.startswith("p5/")}
 
 
-def test_the_program_writes_what_python_loads_and_leaves_templates_alone(package):
+def test_the_program_writes_valid_byte_code_and_skips_templates(package):
     top = package("box")
     call = [sys.executable, *bytecode.FLAGS, bytecode.__file__, "CHECKED_HASH", str(top), str(top)]
     subprocess.run(call, env=bytecode.ENVIRONMENT, check=True, capture_output=True)
     code = next((top / "p3/__pycache__").glob("m1.*.pyc")).read_bytes()
-    assert int.from_bytes(code[4:8], "little") == 0b11  # by the source's hash, and checked
+    assert int.from_bytes(code[4:8], "little") == 0b11  # checked hash of the source
     assert b"p3/m1.py" in code
     assert str(top).encode() not in code
     assert not list((top / "p0/__pycache__").glob("template.*"))
 
 
-def test_byte_code_that_is_there_is_not_made_again(package):
+def test_existing_byte_code_is_not_compiled_again(package):
     top = package("box")
     file = py_compile.compile(str(top / "p1/m1.py"))
     before = Path(file).stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""The box's copy of the checkout: what its target needs, nothing else, and its owner's file kept."""
+"""The box's copy of the checkout has the files that its target needs, and keeps its owner's pillar/local.sls."""
 
 from pathlib import Path
 
@@ -21,15 +21,15 @@ def checkout(tmp_path):
     return {"name": str(tmp_path / "box"), "source": str(source), "target": "one"}
 
 
-def held(checkout):
+def files_of(checkout):
     top = Path(checkout["name"])
     return {str(file.relative_to(top)) for file in top.rglob("*") if file.is_file()}
 
 
-def test_what_a_box_needs_and_no_more(checkout, load_state):
+def test_only_files_that_a_box_needs_are_copied(checkout, load_state):
     done = load_state("checkout").installed(**checkout)
     assert done["result"] is True
-    assert held(checkout) == {
+    assert files_of(checkout) == {
         "conf/common.conf", "salt/top.sls", "pillar/box.sls", "pillar/targets/one.sls", "locks/one/python-a.lock",
         "_states/unit.py", "vault_cube/__init__.py", "workloads/ddp.py", "docs/runbooks/A.md", "Saltfile",
         "pyproject.toml",
@@ -37,24 +37,27 @@ def test_what_a_box_needs_and_no_more(checkout, load_state):
     assert load_state("checkout").installed(**checkout)["changes"] == {}
 
 
-def test_drift_is_told_then_repaired_and_the_owner_s_file_stays(checkout, load_state):
+def test_drift_is_reported_and_repaired_and_the_owner_s_file_is_kept(checkout, load_state):
     load_state("checkout").installed(**checkout)
     box = Path(checkout["name"])
     (box / "salt/top.sls").write_text("changed")
     (box / "_states/evil.py").write_text("")
     (box / "pillar/local.sls").write_text("mine")
-    would = load_state("checkout", test=True).installed(**checkout)
-    assert (would["result"], would["changes"]) == (None, {"copied": ["salt/top.sls"], "removed": ["_states/evil.py"]})
+    planned = load_state("checkout", test=True).installed(**checkout)
+    assert (planned["result"], planned["changes"]) == (
+        None,
+        {"copied": ["salt/top.sls"], "removed": ["_states/evil.py"]},
+    )
     assert load_state("checkout").installed(**checkout)["result"] is True
     assert (box / "salt/top.sls").read_text() == "salt/top.sls"
     assert not (box / "_states/evil.py").exists()
     assert (box / "pillar/local.sls").read_text() == "mine"
 
 
-def test_a_target_brings_the_one_that_it_builds_upon(checkout, load_state):
+def test_a_target_that_is_included_is_copied_too(checkout, load_state):
     (Path(checkout["source"]) / "pillar/targets/one.sls").write_text("include:\n  - targets.two\n")
     load_state("checkout").installed(**checkout)
-    assert "pillar/targets/two.sls" in held(checkout)
+    assert "pillar/targets/two.sls" in files_of(checkout)
 
 
 def test_on_the_box_itself_nothing_is_copied(checkout, load_state):
@@ -62,7 +65,7 @@ def test_on_the_box_itself_nothing_is_copied(checkout, load_state):
     assert load_state("checkout").installed(**own)["changes"] == {}
 
 
-def test_a_local_pillar_is_for_root_only(checkout, load_state):
+def test_only_root_can_read_a_local_pillar(checkout, load_state):
     (Path(checkout["source"]) / "pillar/local.sls").write_text("x: y")
     load_state("checkout").installed(**checkout)
     assert (Path(checkout["name"]) / "pillar/local.sls").stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""Every file that the states write into a `*.d` folder counts more than the distribution's own files there."""
+"""Every file that the states write into a `*.d` folder takes precedence over the distribution's files there."""
 
 from pathlib import PurePosixPath
 
@@ -7,7 +7,7 @@ from distribution_files import FOLDERS, is_drop_in_folder, known, losing
 from rendered import TARGETS, files
 
 BEFORE_THE_FIX = {
-    # what lost, or would have lost, under its old name
+    # former names of our files, and the file of the distribution that took, or would have taken, precedence
     "/etc/cloud/cloud.cfg.d/90-vault-cube.cfg": "90_dpkg.cfg",
     "/etc/cloud/cloud.cfg.d/99-vault-cube.cfg": "subiquity-disable-cloudinit-networking.cfg",
     "/etc/systemd/journald.conf.d/60-vault-cube.conf": "syslog.conf",
@@ -31,7 +31,7 @@ def drop_ins(salt_of, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_file_of_ours_loses(salt_of, target):
+def test_all_files_of_ours_take_precedence(salt_of, target):
     ours = drop_ins(salt_of, target)
     assert len(ours) > 10
     unknown = {folder for folder, _ in ours} - FOLDERS.keys()
@@ -41,6 +41,6 @@ def test_no_file_of_ours_loses(salt_of, target):
 
 
 @pytest.mark.parametrize("path", BEFORE_THE_FIX)
-def test_a_file_that_loses_is_found(path):
+def test_a_file_without_precedence_is_reported(path):
     folder, _, name = path.rpartition("/")
     assert BEFORE_THE_FIX[path] in losing(folder, name, known(folder))

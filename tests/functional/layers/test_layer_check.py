@@ -1,4 +1,4 @@
-"""layer.check through Salt's own loader: a layer's saltcheck files, and what is said of those that cannot run."""
+"""layer.check through Salt's loader: verdicts of a layer's saltcheck files, and errors for files that do not render."""
 
 import json
 import subprocess
@@ -14,16 +14,16 @@ the file is there:
   module_and_function: file.file_exists
   args: [/etc/passwd]
   assertion: assertTrue
-it holds {{ pillar.layer.name }}:
+it contains {{ pillar.layer.name }}:
   module_and_function: file.search
   args: [/etc/passwd, '^root:']
   assertion: assertFalse
-it is not asked in a tree:
+it cannot run in a tree:
   module_and_function: file.file_exists
   args: [/nowhere]
   assertion: assertTrue
   skip: True
-what is not there is asked for:
+the file does not exist:
   module_and_function: file.search
   args: [/nowhere, x]
   assertion: assertTrue
@@ -32,7 +32,7 @@ what is not there is asked for:
 
 @pytest.fixture
 def checked(tmp_path):
-    """checked(text) is what layer.check says of a layer with that saltcheck file: verdicts, status."""
+    """checked(text) runs layer.check on a layer with that saltcheck file. Returns (verdicts by case, exit status)."""
     (tmp_path / "salt/runtime/saltcheck-tests").mkdir(parents=True)
     (tmp_path / "pillar").mkdir()
     (tmp_path / "pillar/top.sls").write_text("base: {'*': [box]}\n")
@@ -57,17 +57,17 @@ def checked(tmp_path):
     return run
 
 
-def test_each_case_has_its_verdict_and_its_pillar(checked):
-    found, status = checked(CASES)
-    assert found["the file is there"] == ("passed", "")
-    assert found["it holds root"] == ("failed", "Fail: True not False")
-    assert found["it is not asked in a tree"] == ("not applicable here", "needs a running system")
-    assert found["what is not there is asked for"] == ("failed", "File not found: /nowhere")
+def test_each_case_is_rendered_with_the_pillar_and_has_a_verdict(checked):
+    verdicts, status = checked(CASES)
+    assert verdicts["the file is there"] == ("passed", "")
+    assert verdicts["it contains root"] == ("failed", "Fail: True not False")
+    assert verdicts["it cannot run in a tree"] == ("not applicable here", "needs a running system")
+    assert verdicts["the file does not exist"] == ("failed", "File not found: /nowhere")
     assert status != 0
 
 
 def test_a_file_that_does_not_render_is_named(checked):
-    found, status = checked("{{ pillar.layer.nothing.at.all }}\n")
-    assert found["saltcheck"][0] == "failed"
-    assert "init.tst does not render: " in found["saltcheck"][1]
+    verdicts, status = checked("{{ pillar.layer.nothing.at.all }}\n")
+    assert verdicts["saltcheck"][0] == "failed"
+    assert "init.tst does not render: " in verdicts["saltcheck"][1]
     assert status != 0

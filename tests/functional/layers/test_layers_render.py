@@ -1,4 +1,4 @@
-"""Every layer of every target renders under the target's own grains, and what it asks for are the names on record."""
+"""Every layer of every target renders with the target's grains, and uses the recorded names of packages and keys."""
 
 import json
 import subprocess
@@ -11,8 +11,8 @@ TOP = Path(__file__).parents[3]
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 
-# On record: names, packages.ubuntu.com (noble, sources nvidia-graphics-drivers-580 and linux-restricted-modules);
-# repository and key, NVIDIA's Container Toolkit install guide. Not held against the archives themselves from here.
+# Source of the names: packages.ubuntu.com (noble, sources nvidia-graphics-drivers-580 and linux-restricted-modules); of
+# repository and key: NVIDIA's Container Toolkit install guide. These tests do not query the archives themselves.
 UBUNTU_DRIVER = {"linux-modules-nvidia-580-open-generic", "nvidia-headless-no-dkms-580-open", "nvidia-utils-580"}
 TOOLKIT_URI = "URIs: https://nvidia.github.io/libnvidia-container/stable/deb/amd64"
 TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
@@ -20,12 +20,12 @@ TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 
 @pytest.fixture(scope="module")
 def low(tmp_path_factory):
-    """low(target) is the whole highstate of a target as low chunks, in order."""
-    made = {}
+    """low(target) returns the highstate of a target as low chunks, in order."""
+    by_target = {}
 
     def render(target):
-        if target in made:
-            return made[target]
+        if target in by_target:
+            return by_target[target]
         folder = tmp_path_factory.mktemp("render")
         chosen = yaml.safe_load((TOP / "pillar/targets" / f"{target}.sls").read_text())["target"]
         own = {name: str(folder / name) for name in ("cachedir", "pki_dir", "sock_dir")}
@@ -39,9 +39,9 @@ def low(tmp_path_factory):
         own["grains"] |= {"osfinger": f"{chosen['os']}-{release}", "os_family": "Debian"}
         (folder / "minion").write_text(yaml.safe_dump(own))
         call = [TOP / ".venv/bin/salt-call", "--local", "-c", folder, "--out=json", "--log-level=quiet"]
-        said = subprocess.run([*call, "state.show_lowstate"], capture_output=True, text=True, check=False, cwd=TOP)
-        made[target] = json.loads(said.stdout)["local"]
-        return made[target]
+        ran = subprocess.run([*call, "state.show_lowstate"], capture_output=True, text=True, check=False, cwd=TOP)
+        by_target[target] = json.loads(ran.stdout)["local"]
+        return by_target[target]
 
     return render
 
@@ -54,7 +54,7 @@ def test_every_layer_renders(low, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_two_states_own_a_file(low, target):
+def test_no_file_is_managed_by_two_states(low, target):
     files = [chunk["name"] for chunk in low(target) if chunk["state"] == "file" and chunk["fun"] == "managed"]
     assert len(files) == len(set(files)), sorted(name for name in files if files.count(name) > 1)
 
@@ -63,7 +63,7 @@ def by_id(chunks):
     return {f"{chunk['state']} {chunk['name']}": chunk for chunk in chunks}
 
 
-def test_the_demo_box_asks_for_the_names_on_record(low):
+def test_the_demo_box_uses_the_recorded_names(low):
     chunks = low("ubuntu-24.04")
     packages = {str(name) for chunk in chunks if chunk["fun"] == "installed" for name in chunk.get("pkgs", [])}
     assert packages >= UBUNTU_DRIVER
@@ -78,21 +78,21 @@ def test_the_demo_box_asks_for_the_names_on_record(low):
 
 
 @pytest.mark.parametrize("target", ["ubuntu-24.04", "debian-13-nvidia"])
-def test_without_its_gpu_a_box_still_boots_sound(low, target):
+def test_without_its_gpu_a_box_boots_without_failed_units(low, target):
     states = by_id(low(target))
-    kept = states["file /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf"]["contents"]
-    assert "0x10de /sys/bus/pci/devices/*/vendor" in kept
-    loaded = states["file /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf"]["contents"]
-    assert "SuccessExitStatus=1" in loaded
+    persistence = states["file /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf"]["contents"]
+    assert "0x10de /sys/bus/pci/devices/*/vendor" in persistence
+    modules_load = states["file /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf"]["contents"]
+    assert "SuccessExitStatus=1" in modules_load
 
 
-def test_a_cpu_box_has_nothing_of_a_vendor(low):
+def test_a_cpu_box_has_nothing_from_nvidia(low):
     for target in ("debian-12", "debian-13"):
         text = json.dumps([chunk for chunk in low(target) if chunk["__sls__"].startswith(("driver", "runtime"))])
         assert "nvidia" not in text
 
 
-def test_debian_s_own_driver_brings_no_vendor_repository(low):
+def test_debian_s_own_driver_needs_no_vendor_repository(low):
     chunks = low("debian-13-nvidia")
     assert not [chunk for chunk in chunks if chunk["state"] == "keyring"]
     names = {str(name) for chunk in chunks if chunk["fun"] == "installed" for name in chunk.get("pkgs", [])}

@@ -1,6 +1,6 @@
-"""The units of every target, written into a root of their own and read by the real systemd tools.
+"""The units of every target, written below a temporary root and checked with the real systemd tools.
 
-Units of packages are stand-ins with the facts in package_units.yaml; no manager runs.
+Stand-ins from package_units.yaml replace the units of packages; systemd itself does not run.
 """
 
 import re
@@ -18,7 +18,7 @@ OWN = "etc/systemd/system"
 PACKAGED = "usr/lib/systemd/system"
 ABOUT_GPUS = re.compile(r"nvidia|cuda|\bgpus?\b", re.IGNORECASE)
 CARD = "ExecCondition=/bin/sh -c 'grep -qsx 0x10de /sys/bus/pci/devices/*/vendor'"
-# the only units about GPUs that may go without the condition of salt/driver/card.jinja, and why
+# the only units for GPUs that may lack the condition of salt/driver/card.jinja, with the reason
 WITHOUT_CARD = {
     "nvidia-cdi-refresh.path": "starts a service that has the condition",
     "vault-cube-gpus.service": "without a card it reports 0 GPUs",
@@ -30,7 +30,7 @@ WITHOUT_CARD = {
 
 
 class Root:
-    """A folder with a target's units, as they are in its image."""
+    """A folder with the units of a target's image."""
 
     def __init__(self, folder, salt, target):
         self.folder, self.salt = folder, salt
@@ -66,7 +66,7 @@ class Root:
         return ran.stdout.strip()
 
     def enable(self):
-        """Enable what packages and states enable, in that order."""
+        """Enable the units that packages enable, then those that states enable."""
         by_package = [name for name, unit in self.packaged.items() if unit.get("enabled")]
         self.systemctl("enable", *by_package)
         for name in units(self.salt):
@@ -79,8 +79,8 @@ class Root:
 
     def names(self):
         """All services, sockets, timers and paths of the root."""
-        found = {file.name for place in (OWN, PACKAGED) for file in (self.folder / place).iterdir() if file.is_file()}
-        return sorted(name for name in found if not name.endswith(".target"))
+        names = {file.name for place in (OWN, PACKAGED) for file in (self.folder / place).iterdir() if file.is_file()}
+        return sorted(name for name in names if not name.endswith(".target"))
 
     def merged(self, name):
         """A unit's text with its drop-ins."""
@@ -100,7 +100,7 @@ class Root:
 
 @pytest.fixture
 def root_of(salt_of, tmp_path):
-    """root_of(target, local) has the target's units, enabled as in the image; local is a pillar on top."""
+    """root_of(target, local) returns the target's units, enabled as in the image. local: a local pillar."""
 
     def make(target, local=None):
         root = Root(tmp_path / target, salt_of(target, local), target)
@@ -111,7 +111,7 @@ def root_of(salt_of, tmp_path):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_has_to_start_at_boot_is_enabled(root_of, target):
+def test_units_that_must_start_at_boot_are_enabled(root_of, target):
     root = root_of(target)
     states = {name: root.systemctl("is-enabled", name) for name in units(root.salt)}
     assert len(states) > 10
@@ -121,9 +121,9 @@ def test_what_has_to_start_at_boot_is_enabled(root_of, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_unit_waits_for_itself(root_of, target):
     root = root_of(target)
-    said = root.verify()
-    assert not [line for line in said if "ordering cycle" in line or "to break" in line], said
-    ours = [line for line in said if "vault-cube" in line or "ssh-host-keys" in line]
+    messages = root.verify()
+    assert not [line for line in messages if "ordering cycle" in line or "to break" in line], messages
+    ours = [line for line in messages if "vault-cube" in line or "ssh-host-keys" in line]
     assert not ours
 
 
@@ -165,11 +165,11 @@ def test_other_cycles_are_reported(root_of, line, unit):
     root = root_of("debian-12")
     file = root.folder / OWN / unit
     file.write_text(file.read_text().replace("[Unit]", f"[Unit]\n{line}"))
-    assert [said for said in root.verify() if "ordering cycle" in said]
+    assert [message for message in root.verify() if "ordering cycle" in message]
 
 
 def lacking_condition(root):
-    """Units about GPUs that would start, and fail, without a card."""
+    """List the units for GPUs that would start, and fail, without a card."""
     return [
         name for name in root.names()
         if name not in WITHOUT_CARD and ABOUT_GPUS.search(root.merged(name)) and CARD not in root.merged(name)
@@ -177,14 +177,14 @@ def lacking_condition(root):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_without_a_card_a_unit_about_gpus_is_skipped(root_of, target):
+def test_without_a_card_units_for_gpus_are_skipped(root_of, target):
     assert lacking_condition(root_of(target)) == []
 
 
 DCGM = {"validation": {"monitoring": {"dcgm": {"image": f"nvcr.io/nvidia/k8s/dcgm-exporter@sha256:{'0' * 64}"}}}}
 
 
-def test_so_is_dcgm_exporter(root_of):
+def test_without_a_card_dcgm_exporter_is_skipped(root_of):
     root = root_of("ubuntu-24.04", DCGM)
     assert CARD in root.merged("vault-cube-dcgm-exporter.service")
     assert lacking_condition(root) == []
@@ -197,20 +197,20 @@ def test_a_packaged_unit_without_our_drop_in_is_reported(root_of, name):
     assert lacking_condition(root) == [name]
 
 
-def test_a_new_unit_about_gpus_is_reported(root_of):
+def test_a_new_unit_for_gpus_without_the_condition_is_reported(root_of):
     root = root_of("debian-13-nvidia")
     (root.folder / OWN / "new.service").write_text("[Service]\nExecStart=/usr/bin/nvidia-smi --query\n")
     assert lacking_condition(root) == ["new.service"]
 
 
 @pytest.mark.parametrize(("vendors", "skipped"), [(["0x8086", "0x10de"], False), (["0x8086"], True), ([], True)])
-def test_the_condition_asks_the_pci_bus(tmp_path, vendors, skipped):
+def test_the_condition_checks_the_pci_bus(tmp_path, vendors, skipped):
     for number, vendor in enumerate(vendors):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "vendor").write_text(f"{vendor}\n")
     command = re.fullmatch(r"ExecCondition=/bin/sh -c '(.*)'", CARD)[1].replace("/sys/bus/pci/devices", str(tmp_path))
     status = subprocess.run(["/bin/sh", "-c", command], check=False).returncode
-    # systemd.service(5): 0 goes on, 1 to 254 skip the unit, 255 fails it
+    # systemd.service(5): status 0 starts the unit, 1 to 254 skip it, 255 fails it
     assert (status != 0) == skipped
     assert status < 255
 

@@ -1,4 +1,4 @@
-"""uv.environment with the real uv on the system's Python, offline: make, repeat, repair, change, share."""
+"""uv.environment with the real uv and the system's Python, offline: create, repeat, repair, change, share."""
 
 import json
 import os
@@ -15,7 +15,7 @@ TOP = Path(__file__).parents[3]
 
 @pytest.fixture
 def box(tmp_path, wheels, monkeypatch):
-    """Two packages, one of them in two versions, and a lock."""
+    """Arguments of the state, with a lock of two packages; one of them exists in two versions."""
     monkeypatch.setenv("UV_FIND_LINKS", str(wheels.folder))
     monkeypatch.setenv("UV_NO_INDEX", "1")
     monkeypatch.setenv("UV_OFFLINE", "1")
@@ -27,7 +27,7 @@ def box(tmp_path, wheels, monkeypatch):
     return {"name": str(tmp_path / "envs/one"), "lock": str(lock), "python": PYTHON}
 
 
-def says(box, command="alpha-hello"):
+def output_of(box, command="alpha-hello"):
     return subprocess.run([f"{box['name']}/bin/{command}"], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -42,21 +42,21 @@ def tree(box):
     }
 
 
-def test_made_then_at_rest(box, load_state):
+def test_the_first_run_creates_an_environment_and_the_second_changes_nothing(box, load_state):
     uv = load_state("uv")
-    would = load_state("uv", test=True).environment(**box)
-    assert would["result"] is None
+    planned = load_state("uv", test=True).environment(**box)
+    assert planned["result"] is None
     assert not Path(box["name"]).exists()
-    made = uv.environment(**box)
-    assert made["result"] is True, made["comment"]
-    assert made["changes"]
-    assert says(box) == "alpha 1.0"
+    first = uv.environment(**box)
+    assert first["result"] is True, first["comment"]
+    assert first["changes"]
+    assert output_of(box) == "alpha 1.0"
     for again in (uv.environment(**box), load_state("uv", test=True).environment(**box)):
         assert again["result"] is True
         assert again["changes"] == {}
 
 
-def test_nothing_of_the_install_remains(box, load_state):
+def test_no_file_or_time_of_the_installation_remains(box, load_state):
     load_state("uv").environment(**box)
     assert [file.name for file in Path(box["name"]).parent.iterdir()] == ["one"]
     assert not list(Path(box["name"]).rglob("uv_cache.json"))
@@ -65,7 +65,7 @@ def test_nothing_of_the_install_remains(box, load_state):
     assert all(time == environments.EPOCH for _, time in tree(box).values())
 
 
-def test_the_same_bytes_every_time(box, load_state):
+def test_two_environments_from_one_lock_are_identical(box, load_state):
     load_state("uv").environment(**box)
     first = tree(box)
     subprocess.run(["rm", "-rf", box["name"]], check=True)
@@ -134,20 +134,20 @@ def lose_stamp(box):
         lose_stamp,
     ],
 )
-def test_damage_is_told_and_repaired(box, load_state, harm):
+def test_damage_is_reported_and_repaired(box, load_state, harm):
     load_state("uv").environment(**box)
     before = tree(box)
     harm(box)
-    would = load_state("uv", test=True).environment(**box)
-    assert would["result"] is None
-    assert would["changes"]
+    planned = load_state("uv", test=True).environment(**box)
+    assert planned["result"] is None
+    assert planned["changes"]
     repaired = load_state("uv").environment(**box)
     assert repaired["result"] is True, repaired["comment"]
     assert tree(box) == before
     assert load_state("uv").environment(**box)["changes"] == {}
 
 
-def test_an_edit_that_keeps_size_and_time_is_found_by_reading(box, load_state):
+def test_an_edit_that_keeps_size_and_time_is_found_by_damage_only(box, load_state):
     load_state("uv").environment(**box)
     file = site(box) / "alpha/__init__.py"
     file.write_text(file.read_text().replace("1.0", "6.6"))
@@ -156,18 +156,18 @@ def test_an_edit_that_keeps_size_and_time_is_found_by_reading(box, load_state):
     assert environments.damage(Path(box["name"])).altered == [str(file.relative_to(box["name"]))]
 
 
-def test_another_lock_changes_and_removes(box, load_state, wheels):
+def test_another_lock_changes_and_removes_packages(box, load_state, wheels):
     load_state("uv").environment(**box)
     wheels.lock(Path(box["lock"]), ("alpha", "2.0"))
-    would = load_state("uv", test=True).environment(**box)
-    assert would["changes"]["packages"] == {"alpha": {"old": "1.0", "new": "2.0"}, "beta": {"old": "1.0", "new": ""}}
+    planned = load_state("uv", test=True).environment(**box)
+    assert planned["changes"]["packages"] == {"alpha": {"old": "1.0", "new": "2.0"}, "beta": {"old": "1.0", "new": ""}}
     load_state("uv").environment(**box)
-    assert says(box) == "alpha 2.0"
+    assert output_of(box) == "alpha 2.0"
     assert not (site(box) / "beta").exists()
     assert not (Path(box["name"]) / "bin/beta-hello").exists()
 
 
-def test_identical_files_are_one_file(box, load_state, wheels, tmp_path):
+def test_identical_files_are_hard_links(box, load_state, wheels, tmp_path):
     uv = load_state("uv")
     uv.environment(**box)
     other = {
@@ -175,8 +175,8 @@ def test_identical_files_are_one_file(box, load_state, wheels, tmp_path):
         "name": str(tmp_path / "envs/two"),
         "lock": str(wheels.lock(tmp_path / "two.lock", ("alpha", "2.0"))),
     }
-    made = uv.environment(**other, share_with=[box["name"], other["name"]])
-    assert made["changes"]["made"]["shared_files"] >= 2  # data.py and its byte code
+    done = uv.environment(**other, share_with=[box["name"], other["name"]])
+    assert done["changes"]["made"]["shared_files"] >= 2  # data.py and its byte code
     assert (site(box) / "alpha/data.py").samefile(site(other) / "alpha/data.py")
     assert not (site(box) / "alpha/__init__.py").samefile(site(other) / "alpha/__init__.py")
     for each in (box, other):
@@ -184,12 +184,12 @@ def test_identical_files_are_one_file(box, load_state, wheels, tmp_path):
     cut(other)
     uv.environment(**other, share_with=[box["name"]])
     assert uv.environment(**box)["changes"] == {}
-    assert says(box) == "alpha 1.0"
-    assert says(other) == "alpha 2.0"
+    assert output_of(box) == "alpha 1.0"
+    assert output_of(other) == "alpha 2.0"
 
 
 @pytest.mark.parametrize(
-    ("content", "says_so"),
+    ("content", "message"),
     [
         ("alpha==1.0\n", "alpha has no hash"),
         ("alpha>=1.0 --hash=sha256:" + "0" * 64 + "\n", "line 1: not a pinned requirement"),
@@ -198,19 +198,19 @@ def test_identical_files_are_one_file(box, load_state, wheels, tmp_path):
         (None, "make lock"),
     ],
 )
-def test_a_bad_lock_is_one_clear_line(box, load_state, content, says_so):
+def test_an_invalid_lock_is_reported_in_one_line(box, load_state, content, message):
     if content is None:
         Path(box["lock"]).unlink()
     else:
         Path(box["lock"]).write_text(content)
     refused = load_state("uv").environment(**box)
     assert refused["result"] is False
-    assert says_so.lower() in refused["comment"].lower()
+    assert message.lower() in refused["comment"].lower()
     assert "\n" not in refused["comment"]
     assert "Traceback" not in refused["comment"]
 
 
-def test_through_salt_itself(box, tmp_path):
+def test_salt_call_applies_the_state(box, tmp_path):
     conf = tmp_path / "conf"
     conf.mkdir()
     own = {name: str(tmp_path / "salt" / name) for name in ("cachedir", "pki_dir", "sock_dir")}
@@ -228,8 +228,8 @@ def test_through_salt_itself(box, tmp_path):
         "uv.environment",
     ]
     call += [f"{key}={value}" for key, value in box.items()]
-    made = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert made.returncode == 0, made.stdout + made.stderr
+    first = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
     again = json.loads(
         subprocess.run([*call, "test=True"], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     )
@@ -237,16 +237,16 @@ def test_through_salt_itself(box, tmp_path):
     assert (state["result"], state["changes"]) == (True, {})
 
 
-def test_a_kept_cache_unpacks_a_package_once(box, load_state, wheels, tmp_path):
-    uv, kept = load_state("uv"), tmp_path / "envs/.unpacked"
-    uv.environment(**box, cache=str(kept))
+def test_with_a_cache_a_package_is_unpacked_once(box, load_state, wheels, tmp_path):
+    uv, cache = load_state("uv"), tmp_path / "envs/.unpacked"
+    uv.environment(**box, cache=str(cache))
     other = {**box, "name": str(tmp_path / "envs/two")}
-    uv.environment(**other, cache=str(kept), share_with=[box["name"]])
-    assert kept.is_dir()
-    inodes = {file.stat().st_ino for file in kept.rglob("data.py")}
+    uv.environment(**other, cache=str(cache), share_with=[box["name"]])
+    assert cache.is_dir()
+    inodes = {file.stat().st_ino for file in cache.rglob("data.py")}
     assert inodes == {(site(each) / "alpha/data.py").stat().st_ino for each in (box, other)}
-    subprocess.run(["rm", "-rf", kept], check=True)
-    assert says(other) == "alpha 1.0"
+    subprocess.run(["rm", "-rf", cache], check=True)
+    assert output_of(other) == "alpha 1.0"
     first = tree(other)
     subprocess.run(["rm", "-rf", other["name"]], check=True)
     uv.environment(**other, share_with=[box["name"]])

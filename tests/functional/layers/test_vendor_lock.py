@@ -1,4 +1,4 @@
-"""`make lock` with a vendor's repository: real apt, real signatures, stand-in packages; and the vendor's key."""
+"""`make lock` with a vendor's repository and key: real apt and signatures, and stand-in packages."""
 
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,28 +19,28 @@ from vault_cube.settings.repository import Repository
 
 @pytest.fixture
 def distribution(tmp_path, gpg):
-    """What stands for Debian's archive: an essential package, and one that the vendor has, too."""
+    """A stand-in for Debian's archive, with an essential package, and a package that the vendor has, too."""
     (tmp_path / "distribution").mkdir()
-    made = Vendor(tmp_path / "distribution", gpg, "distribution")
-    made.package("base-files", "1", "Essential: yes\n")
-    made.package("openssh-server", "1.0")
-    made.publish()
-    return made
+    archive = Vendor(tmp_path / "distribution", gpg, "distribution")
+    archive.package("base-files", "1", "Essential: yes\n")
+    archive.package("openssh-server", "1.0")
+    archive.publish()
+    return archive
 
 
 @pytest.fixture
 def vendor(tmp_path, gpg):
     (tmp_path / "vendor").mkdir()
-    made = Vendor(tmp_path / "vendor", gpg)
+    archive = Vendor(tmp_path / "vendor", gpg)
     for name, version in (("toolkit", "1.0"), ("toolkit", "2.0"), ("openssh-server", "99")):
-        made.package(name, version)
-    made.publish()
-    return made
+        archive.package(name, version)
+    archive.publish()
+    return archive
 
 
 @pytest.fixture
 def address(vendor):
-    """The vendor's repository over HTTP: apt's pins tell archives apart by their host."""
+    """Address of the vendor's repository over HTTP, because apt's pins distinguish archives by host."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=vendor.repo)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -49,7 +49,7 @@ def address(vendor):
 
 @pytest.fixture
 def space(tmp_path, vendor, address):
-    """space(version, fingerprint) gives as much of a workspace as a vendor's lock reads."""
+    """space(version, fingerprint) returns the parts of a workspace that a vendor's lock reads."""
 
     def make(version=None, fingerprint=None):
         repository = Repository.model_validate({
@@ -82,37 +82,37 @@ def resolved(space, distribution, folder, packages):
     return {deb.name: (deb.version, deb.archive, deb.layer) for deb in lock.debs}
 
 
-def test_a_vendor_gives_what_is_named_and_the_distribution_the_rest(space, distribution, tmp_path):
-    found = resolved(space(), distribution, tmp_path / "keys", ["toolkit", "openssh-server"])
-    assert found == {
+def test_only_pinned_packages_come_from_the_vendor(space, distribution, tmp_path):
+    packages = resolved(space(), distribution, tmp_path / "keys", ["toolkit", "openssh-server"])
+    assert packages == {
         "base-files": ("1", "distribution", "root"),
         "toolkit": ("2.0", "vendor", "runtime"),
         "openssh-server": ("1.0", "distribution", "runtime"),
     }
 
 
-def test_a_pinned_version_is_locked_while_a_newer_one_is_there(space, distribution, tmp_path):
+def test_a_pinned_version_is_locked_although_a_newer_one_exists(space, distribution, tmp_path):
     assert resolved(space("1.0"), distribution, tmp_path / "keys", ["toolkit"])["toolkit"][0] == "1.0"
 
 
-def test_what_a_vendor_may_not_give_is_not_to_be_had(space, distribution, tmp_path):
+def test_an_unpinned_package_of_the_vendor_is_not_used(space, distribution, tmp_path):
     (distribution.repo / "openssh-server_1.0_amd64.deb").unlink()
     distribution.publish()
     with pytest.raises(VaultCubeError, match="openssh-server"):
         resolved(space(), distribution, tmp_path / "keys", ["openssh-server"])
 
 
-def test_another_key_than_the_pillars_is_not_locked(space, vendor):
+def test_a_key_with_another_fingerprint_is_not_locked(space, vendor):
     other = vendor.gpg.key("impostor")[1]
     with pytest.raises(VaultCubeError, match=f"contains the key {vendor.fingerprint}, but the pillar has {other}"):
         vendors.lock(space(fingerprint=other))
 
 
-def test_a_key_that_nobody_serves_is_one_line(space, vendor):
+def test_an_unavailable_key_is_reported_in_one_line(space, vendor):
     vendor.key.unlink()
-    with pytest.raises(VaultCubeError, match="cannot be fetched") as told:
+    with pytest.raises(VaultCubeError, match="cannot be fetched") as error:
         vendors.lock(space())
-    assert len(str(told.value).splitlines()) == 1
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_locked_key_is_found_in_the_store_and_a_damaged_lock_is_named(space, tmp_path, vendor):
@@ -139,8 +139,8 @@ def deb(name, archive):
     (["toolkit-extra"], "vendor", "toolkit-extra 99"),
     (["openssh-server"], "distribution", None),
 ])  # fmt: skip
-def test_a_mirror_gives_no_more_than_the_vendor_may(space, names, archive, refused):
-    """apt's pins name the vendor's host, and a mirror has another."""
+def test_only_pinned_packages_come_from_a_vendor_s_mirror(space, names, archive, refused):
+    """apt's pins do not apply to a mirror, because they name the vendor's host."""
     repositories = vendors.repositories(space())
     debs = [deb(name, archive) for name in names]
     if refused is None:
@@ -150,7 +150,7 @@ def test_a_mirror_gives_no_more_than_the_vendor_may(space, names, archive, refus
             vendors.check_pins(repositories, debs)
 
 
-def test_a_mirror_s_package_that_no_pin_names_is_no_lock(space, distribution, address, tmp_path):
+def test_an_unpinned_package_of_a_mirror_is_not_locked(space, distribution, address, tmp_path):
     elsewhere = space()
     (repository,) = elsewhere.settings.runtime.repositories
     pin = repository.pin.model_copy(update={"origin": "vendor.example"})

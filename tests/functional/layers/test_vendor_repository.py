@@ -1,7 +1,7 @@
-"""A vendor's repository as the states write it, held against the real apt and real signatures.
+"""The states' configuration of a vendor's repository, with the real apt and real signatures.
 
-A local repository with stand-in packages takes the vendor's place; the source, key and pin files are the ones that
-salt/driver/repository.jinja renders.
+A local repository with stand-in packages replaces the vendor's; salt/driver/repository.jinja renders the source, key
+and pin files.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ def vendor(tmp_path, gpg):
 
 
 class Vendor:
-    """A signed flat repository, and a small apt of its own that reads nothing else."""
+    """A signed flat repository, and a configuration of apt that reads no other."""
 
     def __init__(self, folder, gpg, name="vendor"):
         self.folder, self.gpg = folder, gpg
@@ -35,7 +35,7 @@ class Vendor:
         self.key, self.fingerprint = gpg.key(name)
 
     def package(self, name, version, more=""):
-        """A real deb that holds nothing. more: further lines of its control file."""
+        """Build a real, empty deb. more: further lines of its control file."""
         tree = self.folder / f"{name}-{version}"
         (tree / "DEBIAN").mkdir(parents=True)
         (tree / "DEBIAN/control").write_text(
@@ -49,7 +49,7 @@ class Vendor:
         )
 
     def publish(self, signer=None, days=7, born=None):
-        """Write Packages and a Release that is valid for some days, signed by a key."""
+        """Write Packages and a signed Release. signer: fingerprint or nobody. days: validity. born: time of signing."""
         stanzas = []
         for deb in sorted(self.repo.glob("*.deb")):
             control = subprocess.run(["dpkg-deb", "-f", deb], capture_output=True, text=True, check=True).stdout
@@ -80,7 +80,7 @@ class Vendor:
             (self.repo / "InRelease").write_bytes(signed)
 
     def configure(self, packages, version=None, key=None):
-        """Put the files that the states render where this apt reads them. key: the keyring, else the vendor's."""
+        """Write the files that the states render where this apt reads them. key: keyring; None: the vendor's."""
         repository = {
             "name": "vendor", "uri": f"file://{self.repo}", "suite": "./", "components": [],
             "keyring": {"url": "https://vendor.example/key.asc", "sha256": None, "fingerprint": self.fingerprint},
@@ -115,12 +115,12 @@ class Vendor:
         return self.apt("apt-get", "update", "--error-on=any")
 
     def candidate(self, package):
-        said = self.apt("apt-cache", "policy", package)[1]
-        return next((line.split()[1] for line in said.splitlines() if line.strip().startswith("Candidate:")), None)
+        output = self.apt("apt-cache", "policy", package)[1]
+        return next((line.split()[1] for line in output.splitlines() if line.strip().startswith("Candidate:")), None)
 
 
 def rendered(folder, repository):
-    """The files that salt/runtime/repositories.sls would write for a repository: path -> text."""
+    """Return the files that salt/runtime/repositories.sls would write for a repository: path → text."""
     conf = folder / "conf"
     conf.mkdir()
     own = {name: str(folder / "salt" / name) for name in ("cachedir", "pki_dir", "sock_dir")}
@@ -134,11 +134,11 @@ def rendered(folder, repository):
     (conf / "minion").write_text(json.dumps(own))
     pillar = {"target": {"architecture": "amd64"}, "runtime": {"repositories": [repository]}}
     call = [TOP / ".venv/bin/salt-call", "--local", "-c", conf, "--out=json", "state.show_sls", "runtime.repositories"]
-    said = subprocess.run(
+    ran = subprocess.run(
         [*call, f"pillar={json.dumps(pillar)}"], capture_output=True, text=True, check=True, cwd=folder
     )
     files = {}
-    for state in json.loads(said.stdout)["local"].values():
+    for state in json.loads(ran.stdout)["local"].values():
         values = {key: value for part in state.get("file", []) if isinstance(part, dict) for key, value in part.items()}
         if values:
             files[values["name"]] = values["contents"]
@@ -146,20 +146,20 @@ def rendered(folder, repository):
     return files
 
 
-def test_a_good_signature_gives_the_named_packages_and_no_other(vendor):
+def test_with_a_good_signature_only_the_pinned_packages_are_available(vendor):
     vendor.package("toolkit", "1.0")
     vendor.package("libtoolkit1", "1.0")
     vendor.package("openssh-server", "99:99")
     vendor.publish()
     vendor.configure(["toolkit", "libtoolkit*"])
-    status, said = vendor.update()
-    assert status == 0, said
+    status, output = vendor.update()
+    assert status == 0, output
     assert vendor.candidate("toolkit") == "1.0"
     assert vendor.candidate("libtoolkit1") == "1.0"
     assert vendor.candidate("openssh-server") == "(none)"
 
 
-def test_a_pinned_version_stays_while_a_newer_one_is_there(vendor):
+def test_a_pinned_version_stays_although_a_newer_one_exists(vendor):
     for version in ("1.0", "2.0"):
         vendor.package("toolkit", version)
     vendor.publish()
@@ -168,7 +168,7 @@ def test_a_pinned_version_stays_while_a_newer_one_is_there(vendor):
     assert vendor.candidate("toolkit") == "1.0"
 
 
-def test_without_a_pin_the_newer_one_comes(vendor):
+def test_without_a_pinned_version_the_newest_is_used(vendor):
     for version in ("1.0", "2.0"):
         vendor.package("toolkit", version)
     vendor.publish()
@@ -177,55 +177,55 @@ def test_without_a_pin_the_newer_one_comes(vendor):
     assert vendor.candidate("toolkit") == "2.0"
 
 
-def test_the_wrong_key_is_refused(vendor):
+def test_the_wrong_key_is_rejected(vendor):
     vendor.package("toolkit", "1.0")
     vendor.publish(signer=vendor.gpg.key("impostor")[1])
     vendor.configure(["toolkit"])
-    status, said = vendor.update()
+    status, output = vendor.update()
     assert status != 0
-    assert "NO_PUBKEY" in said
+    assert "NO_PUBKEY" in output
     assert vendor.candidate("toolkit") is None
 
 
-def test_a_missing_key_is_refused(vendor):
+def test_a_missing_key_is_rejected(vendor):
     vendor.package("toolkit", "1.0")
     vendor.publish()
     vendor.configure(["toolkit"], key=b"")
-    status, said = vendor.update()
+    status, output = vendor.update()
     assert status != 0
-    assert "not signed" in said or "NO_PUBKEY" in said
+    assert "not signed" in output or "NO_PUBKEY" in output
     assert vendor.candidate("toolkit") is None
 
 
-def test_an_expired_key_is_refused(vendor):
+def test_an_expired_key_is_rejected(vendor):
     key, fingerprint = vendor.gpg.key("past", expires="seconds=86400", born="20200101T000000")
     vendor.package("toolkit", "1.0")
     vendor.publish(signer=fingerprint, born="20200101T010000")
     vendor.configure(["toolkit"], key=key.read_bytes())
-    status, said = vendor.update()
+    status, output = vendor.update()
     assert status != 0
-    assert "EXPKEYSIG" in said or "expired" in said.lower()
+    assert "EXPKEYSIG" in output or "expired" in output.lower()
 
 
-def test_an_expired_release_is_refused(vendor):
+def test_an_expired_release_is_rejected(vendor):
     vendor.package("toolkit", "1.0")
     vendor.publish(days=-1)
     vendor.configure(["toolkit"])
-    status, said = vendor.update()
+    status, output = vendor.update()
     assert status != 0
-    assert "expired" in said
+    assert "expired" in output
 
 
-def test_an_unsigned_release_is_refused(vendor):
+def test_an_unsigned_release_is_rejected(vendor):
     vendor.package("toolkit", "1.0")
     vendor.publish(signer="nobody")
     vendor.configure(["toolkit"])
-    status, said = vendor.update()
+    status, output = vendor.update()
     assert status != 0
-    assert "not signed" in said
+    assert "not signed" in output
 
 
-def test_a_changed_index_is_refused(vendor):
+def test_a_changed_index_is_rejected(vendor):
     vendor.package("toolkit", "1.0")
     vendor.publish()
     (vendor.repo / "Packages").write_text((vendor.repo / "Packages").read_text().replace("stand-in", "not this"))

@@ -1,4 +1,4 @@
-"""Debian's own Prometheus, its programs run from where `make test` unpacked them."""
+"""Fixtures for the programs of Debian's Prometheus, which `make test` unpacks, and for rendered files."""
 
 import subprocess
 from pathlib import Path
@@ -13,18 +13,18 @@ FILES = "salt://validation/files"
 
 @pytest.fixture(scope="session")
 def program():
-    """program(name) is the path of promtool, prometheus or prometheus-node-exporter."""
+    """program(name) returns the path of promtool, prometheus or prometheus-node-exporter."""
 
     def find(name):
         file = PROGRAMS / name
-        return file if file.is_file() else pytest.skip(f"{file} is missing: make test unpacks it")
+        return file if file.is_file() else pytest.skip(f"{file} is missing: run `make test`, which unpacks it")
 
     return find
 
 
 @pytest.fixture(scope="session")
 def promtool(program):
-    """promtool(*words, cwd, given) runs it on a standard input: (exit status, what it printed)."""
+    """promtool(*words, cwd, given) runs promtool with given as standard input. Returns (exit status, output)."""
 
     def run(*words, cwd=None, given=None):
         command = [program("promtool"), *words]
@@ -36,21 +36,21 @@ def promtool(program):
 
 @pytest.fixture(scope="session")
 def rendered(salt_of):
-    """rendered(target, file) is a file of salt/validation/files as a box of the target gets it."""
-    made = {}
+    """rendered(target, file) returns a file of salt/validation/files as rendered for a box of the target."""
+    texts = {}
 
     def render(target, name):
-        if (target, name) not in made:
+        if (target, name) not in texts:
             source = f"{FILES}/{name}"
-            made[target, name] = salt_of(target).modules.slsutil.renderer(source, default_renderer="jinja")
-        return made[target, name]
+            texts[target, name] = salt_of(target).modules.slsutil.renderer(source, default_renderer="jinja")
+        return texts[target, name]
 
     return render
 
 
 @pytest.fixture(scope="session")
 def alerts(rendered):
-    """alerts(target) is the target's rules by name."""
+    """alerts(target) returns the target's rules by name."""
 
     def read(target):
         groups = yaml.safe_load(rendered(target, "alerts.yml"))["groups"]

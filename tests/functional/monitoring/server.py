@@ -1,4 +1,4 @@
-"""A real Prometheus and node exporter on loopback, with the box's own rules, scraping once a second."""
+"""A real Prometheus and node exporter on loopback, with the box's alert rules and one scrape per second."""
 
 import json
 import socket
@@ -14,7 +14,7 @@ PATIENCE_S = 60
 
 
 class Box:
-    """A box as Prometheus sees it: its textfile folder, the fake GPUs, and a kernel's log."""
+    """The parts of a box that Prometheus reads: the textfile folder, fake GPUs, and a kernel log."""
 
     def __init__(self, folder, nvml):
         self.folder, self.nvml = folder, nvml
@@ -22,14 +22,14 @@ class Box:
         self.readings.mkdir()
         self.log = folder / "kernel.log"
         self.log.touch()
-        # the kernel's log of a machine that has a GPU: journalctl's own options are not looked at here
+        # a fake journalctl, which ignores its options and prints the kernel log
         self.programs = folder / "programs"
         self.programs.mkdir()
         (self.programs / "journalctl").write_text(f"#!/bin/sh\nexec cat {self.log}\n")
         (self.programs / "journalctl").chmod(0o755)
 
     def read_gpus(self, *options):
-        """What the timer runs; returns the file it wrote."""
+        """Run the timer's command. Returns the content of the file that it writes."""
         environment = {**self.nvml.environment, "PATH": f"{self.programs}:/usr/bin:/bin", "PYTHONPATH": str(TOP)}
         command = [sys.executable, "-m", "vault_cube.metrics", "gpus", self.readings, "--answer-s=10", *options]
         ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -38,7 +38,7 @@ class Box:
 
 
 class Server:
-    """The two programs, started and stopped; `ask` is PromQL over the HTTP API."""
+    """The two programs as a context manager; `ask` sends PromQL to the HTTP API."""
 
     def __init__(self, folder, program, readings, configuration, rules):
         self.folder = folder
@@ -79,15 +79,15 @@ class Server:
             return json.load(answer)["data"]
 
     def ask(self, query):
-        """The query's result: [(labels, value)]."""
-        return [(one["metric"], float(one["value"][1])) for one in self.get("query", query=query)["result"]]
+        """Return the result of a query: [(labels, value)]."""
+        return [(sample["metric"], float(sample["value"][1])) for sample in self.get("query", query=query)["result"]]
 
     def until(self, query, wanted=bool):
-        """Ask until the result is as wanted; returns it."""
+        """Repeat a query until wanted(result) is true. Returns the result. Raises AssertionError after PATIENCE_S."""
         end, result = time.monotonic() + PATIENCE_S, "no answer"
         while time.monotonic() < end:
             dead = [process.args[0] for process in self.processes if process.poll() is not None]
-            assert not dead, f"{dead} ended: {self.said()}"
+            assert not dead, f"{dead} ended: {self.logs()}"
             try:
                 result = self.ask(query)
             except OSError:
@@ -96,16 +96,16 @@ class Server:
                 if wanted(result):
                     return result
             time.sleep(0.2)
-        raise AssertionError(f"{query}: {result}; {self.said()}")
+        raise AssertionError(f"{query}: {result}; {self.logs()}")
 
-    def said(self):
+    def logs(self):
         return "".join(file.read_text()[-2000:] for file in self.folder.glob("*.log"))
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def replaced(text, words):

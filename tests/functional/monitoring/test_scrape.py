@@ -1,4 +1,4 @@
-"""The whole way: fake NVML, our exporter, Debian's node exporter, Debian's Prometheus, its API."""
+"""The whole path of readings: fake NVML, our exporter, Debian's node exporter, Debian's Prometheus, its API."""
 
 import json
 import re
@@ -14,9 +14,9 @@ from vault_cube.metrics import disks, exposition
 TOP = Path(__file__).parents[3]
 DEMO_BOX = "ubuntu-24.04"
 BOARDS = sorted(file.stem for file in (TOP / "salt/validation/files/dashboards").glob("*.json"))
-# what a machine may lack: sensors in a virtual one, systemd in a container
+# metrics that a machine may lack: sensors in a virtual machine, systemd in a container
 MAY_LACK = ("node_hwmon_", "node_systemd_")
-# vLLM does not run here; its names are held against a running one in tests/integration/test_layers_in_tree.py
+# vLLM does not run here; tests/integration/test_layers_in_tree.py compares its names with those of a running vLLM
 ELSEWHERE = ("vllm:",)
 
 NVME = {
@@ -30,16 +30,18 @@ NVME = {
 
 @pytest.fixture(scope="module")
 def box(nvml_library, tmp_path_factory):
-    """Eight GPUs of three kinds, so that between them they have every reading."""
+    """A box with eight GPUs of three models, which together have every reading."""
     folder = tmp_path_factory.mktemp("box")
     fake = FakeNvml(folder / "gpus.state", nvml_library)
     fake.profile("8 mixed")
-    made = Box(folder, fake)
-    made.log.write_text(f"{time.time():.6f} box kernel: NVRM: Xid (PCI:0000:31:00): 79, pid=1, GPU has fallen off\n")
-    made.read_gpus()
+    simulated = Box(folder, fake)
+    simulated.log.write_text(
+        f"{time.time():.6f} box kernel: NVRM: Xid (PCI:0000:31:00): 79, pid=1, GPU has fallen off\n"
+    )
+    simulated.read_gpus()
     smartctl = lambda words: {"devices": [{"name": "/dev/nvme0"}]} if words == ["--scan"] else NVME  # noqa: E731
-    exposition.write(made.readings, "vault-cube-disks", disks.families(smartctl))
-    return made
+    exposition.write(simulated.readings, "vault-cube-disks", disks.families(smartctl))
+    return simulated
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,11 @@ def boards(rendered):
 
 
 def test_readings_arrive_with_dcgm_s_names_and_labels(server, box):
-    arrived = {one["gpu"]: (one, value) for one, value in server.until("DCGM_FI_DEV_GPU_TEMP")}
-    assert {gpu: value for gpu, (_, value) in arrived.items()} == {
-        str(index): one["temperature"][0] for index, one in enumerate(box.nvml.state["gpus"])
+    samples = {labels["gpu"]: (labels, value) for labels, value in server.until("DCGM_FI_DEV_GPU_TEMP")}
+    assert {gpu: value for gpu, (_, value) in samples.items()} == {
+        str(index): gpu["temperature"][0] for index, gpu in enumerate(box.nvml.state["gpus"])
     }
-    labels = arrived["4"][0]
+    labels = samples["4"][0]
     assert labels["modelName"] == "NVIDIA H200"
     assert labels["UUID"] == "GPU-5eed0000-0000-4000-8000-000000000004"
     assert (labels["device"], labels["pci_bus_id"]) == ("nvidia4", "00000000:91:00.0")
@@ -68,39 +70,41 @@ def test_readings_arrive_with_dcgm_s_names_and_labels(server, box):
     assert server.ask("vault_cube_gpu_simulated")[0][1] == 1
 
 
-def test_prometheus_finds_nothing_wrong_with_the_readings(promtool, box):
+def test_promtool_accepts_the_readings(promtool, box):
     for file in box.readings.glob("*.prom"):
-        said = promtool("check", "metrics", given=file.read_text())[1]
-        # dcgm-exporter's own names are upper case, and its label modelName is not
-        assert [line for line in said.splitlines() if "DCGM_FI_DEV" not in line and "camelCase" not in line] == []
+        output = promtool("check", "metrics", given=file.read_text())[1]
+        # promtool warns about dcgm-exporter's own names: upper-case metrics, and the label modelName
+        assert [line for line in output.splitlines() if "DCGM_FI_DEV" not in line and "camelCase" not in line] == []
 
 
 def test_a_change_arrives_and_its_alert_is_pending(server, box):
     box.nvml.gpu(2, temperature={0: 86}, throttle=0x24)
     box.read_gpus()
-    server.until('DCGM_FI_DEV_GPU_TEMP{gpu="2"}', lambda found: found[0][1] == 86)
-    slowed = {one["reason"] for one, value in server.ask('vault_cube_gpu_throttled{gpu="2"} == 1')}
-    assert slowed == {"sw_power_cap", "sw_thermal_slowdown"}
-    pending = server.until('ALERTS{alertname=~"GpuWarm|GpuHot"}', lambda found: len(found) == 2)
-    assert {(one["alertname"], one["gpu"], one["alertstate"]) for one, _ in pending} == {
+    server.until('DCGM_FI_DEV_GPU_TEMP{gpu="2"}', lambda result: result[0][1] == 86)
+    reasons = {labels["reason"] for labels, value in server.ask('vault_cube_gpu_throttled{gpu="2"} == 1')}
+    assert reasons == {"sw_power_cap", "sw_thermal_slowdown"}
+    pending = server.until('ALERTS{alertname=~"GpuWarm|GpuHot"}', lambda result: len(result) == 2)
+    assert {(labels["alertname"], labels["gpu"], labels["alertstate"]) for labels, _ in pending} == {
         ("GpuWarm", "2", "pending"), ("GpuHot", "2", "pending"),
     }  # fmt: skip
 
 
 def test_an_xid_fires_at_once(server):
-    fired = server.until('ALERTS{alertname="GpuXid",alertstate="firing"}')
-    assert [(one["gpu"], one["xid"], one["modelName"]) for one, _ in fired] == [("1", "79", "NVIDIA GeForce RTX 5090")]
+    firing = [labels for labels, _ in server.until('ALERTS{alertname="GpuXid",alertstate="firing"}')]
+    assert [(labels["gpu"], labels["xid"], labels["modelName"]) for labels in firing] == [
+        ("1", "79", "NVIDIA GeForce RTX 5090")
+    ]
 
 
-def test_a_lost_gpu_is_told_and_the_others_are_read(server, box):
+def test_a_lost_gpu_is_reported_and_the_others_are_read(server, box):
     box.nvml.gpu(6, error={"nvmlDeviceGetTemperature": 15})
     box.read_gpus()
     silent = server.until("vault_cube_gpu_answers == 0")
-    assert [one["gpu"] for one, _ in silent] == ["6"]
+    assert [labels["gpu"] for labels, _ in silent] == ["6"]
     assert server.until("vault_cube_gpus")[0][1] == 7
     box.nvml.gpu(6, error={"nvmlDeviceGetTemperature": 0})
     box.read_gpus()
-    server.until("vault_cube_gpus", lambda found: found[0][1] == 8)
+    server.until("vault_cube_gpus", lambda result: result[0][1] == 8)
 
 
 def test_every_rule_is_evaluated_without_an_error(server, alerts):
@@ -111,21 +115,21 @@ def test_every_rule_is_evaluated_without_an_error(server, alerts):
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_every_query_of_a_board_is_answered(server, boards, name):
-    server.until("count_over_time(up[1m])", lambda found: found[0][1] > 3)
+def test_every_query_of_a_dashboard_has_a_result(server, boards, name):
+    server.until("count_over_time(up[1m])", lambda result: result[0][1] > 3)
     empty = []
     for panel in boards[name]["panels"]:
         for target in panel["targets"]:
             query = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$gpu", ".*")
             if any(part in query for part in ELSEWHERE):
-                server.ask(query)  # raises where it does not parse
+                server.ask(query)  # raises an error if the query does not parse
             elif not server.ask(query) and not any(part in query for part in MAY_LACK):
                 empty.append((panel["title"], query))
-    assert [one for one in empty if one[0] not in ("Failed units",)] == []
+    assert [(title, query) for title, query in empty if title != "Failed units"] == []
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_a_board_is_whole(boards, name):
+def test_a_dashboard_is_consistent(boards, name):
     board = boards[name]
     assert board["uid"] == f"vault-cube-{name}"
     assert [panel["id"] for panel in board["panels"]] == list(range(1, len(board["panels"]) + 1))
@@ -144,13 +148,13 @@ def test_a_board_is_whole(boards, name):
     assert ("$gpu" in text) == ("gpu" in known)
 
 
-def test_the_boards_colours_are_the_alerts_thresholds(boards, salt_of):
+def test_the_dashboards_colours_change_at_the_alerts_thresholds(boards, salt_of):
     limits = salt_of(DEMO_BOX).opts["pillar"]["validation"]["monitoring"]["alerts"]
-    heat = next(panel for panel in boards["gpus"]["panels"] if panel["title"] == "Temperature")
-    steps = [step["value"] for step in heat["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+    temperature = next(panel for panel in boards["gpus"]["panels"] if panel["title"] == "Temperature")
+    steps = [step["value"] for step in temperature["fieldConfig"]["defaults"]["thresholds"]["steps"]]
     assert steps == [None, limits["gpu_warm"]["above"], limits["gpu_hot"]["above"]]
 
 
-def test_the_state_installs_every_board():
+def test_the_state_installs_every_dashboard():
     named = re.search(r"for name in \((.+)\)", (TOP / "salt/validation/alerts.sls").read_text())[1]
     assert re.findall(r"'(\w+)'", named) == BOARDS

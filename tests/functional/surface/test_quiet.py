@@ -1,4 +1,4 @@
-"""`salt-call` prints its answer and nothing else, and an unwritable cache is one line."""
+"""`salt-call` prints only its answer, and reports an unwritable cache in one line."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def salt_call(tmp_path):
-    """salt_call(*words) runs salt-call in a checkout's configuration whose cache is the test's own."""
+    """salt_call(*words) runs salt-call with a checkout's configuration and a temporary cache."""
     conf = yaml.safe_load((TOP / "conf/minion").read_text())
     conf |= {"include": str(TOP / "conf/common.conf"), "vault_cube": {"target": "debian-12", "checkout": str(TOP)}}
     conf |= {"root_dir": str(tmp_path)} | {
@@ -39,7 +39,7 @@ def salt_call(tmp_path):
     ("words", "answer"),
     [
         (("test.ping",), "local:\n    True\n"),
-        (("user.info", "no_such_user"), "local:\n    ----------\n"),  # shadow, which it loads, imports crypt
+        (("user.info", "no_such_user"), "local:\n    ----------\n"),  # loads the module shadow, which imports crypt
         (("shadow.info", "no_such_user", "--out=txt"), "local: {"),
         (("grains.get", "no_such_grain"), "local:\n"),
         (("config.get", "id"), "local:\n    checkout\n"),
@@ -56,7 +56,7 @@ def test_a_call_prints_only_its_answer(salt_call, words, answer):
 @pytest.mark.chroot
 @pytest.mark.parametrize("states", ["base.users", "frameworks.vllm", "validation.exporters"])
 def test_a_dry_run_prints_no_warning(salt_call, states):
-    """Salt warned about a shell that is nologin, a group in two lists, and a name that is not yet created."""
+    """Salt used to warn about the shell nologin, a group in two lists, and a user that does not exist yet."""
     ran = salt_call("state.apply", states, "test=True")
     assert ran.stderr == ""
     assert "Total states run" in ran.stdout
@@ -93,7 +93,7 @@ def writable_cache(cache):
 
 
 @pytest.mark.parametrize("path", ["", "roots", "roots/mtime_map"])
-def test_a_cache_of_roots_is_one_line_for_another_user(cache, nobody, path):
+def test_a_cache_of_root_is_reported_in_one_line_to_another_user(cache, nobody, path):
     os.seteuid(0)
     os.chown(cache / path, 0, 0)
     os.seteuid(NOBODY)
@@ -106,7 +106,7 @@ def test_a_cache_of_roots_is_one_line_for_another_user(cache, nobody, path):
     )
 
 
-def test_a_cache_in_a_folder_that_may_not_be_entered_is_one_line(cache, nobody):
+def test_a_cache_in_a_folder_without_access_is_reported_in_one_line(cache, nobody):
     os.seteuid(0)
     folder = cache.parent
     os.chown(folder, 0, 0)
@@ -124,6 +124,6 @@ def test_a_minion_is_not_stopped(cache, nobody, monkeypatch):
     assert writable_cache(cache) == {}
 
 
-def test_an_own_cache_and_one_that_is_not_there_yet_are_well(cache, nobody):
+def test_an_own_and_a_missing_cache_are_accepted(cache, nobody):
     assert writable_cache(cache) == {}
     assert writable_cache(cache / "new/deeper") == {}

@@ -1,4 +1,4 @@
-"""The merged pillar of a target, as Salt would merge it."""
+"""A fixture for the merged pillar of a target."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ TOP = Path(__file__).parents[3]
 
 @pytest.fixture
 def pillar():
-    """pillar(target, {section: {key: value}}) gives a target's pillar with changes."""
+    """pillar(target, {section: {key: value}}) returns a target's pillar with changes."""
 
     def make(target, changes=None):
         return merged(*chosen(target), changes or {})

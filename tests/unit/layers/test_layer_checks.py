@@ -1,4 +1,4 @@
-"""layer.check: verdicts held against the pillar's gates, on machines that answer as told."""
+"""layer.check: verdicts against the pillar's thresholds, on machines whose answers each test sets."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from vault_cube.box import base, driver, frameworks, runtime, validation
 
 
 class Box(boxes.Place):
-    """A live box with so many GPUs."""
+    """A box with a given number of GPUs."""
 
     cards = 0
 
@@ -25,12 +25,12 @@ class Box(boxes.Place):
 
 @pytest.fixture
 def box(pillar, monkeypatch):
-    """box(cards) is the demo box with so many GPUs; every command succeeds and says nothing."""
+    """box(cards) is the demo box with that number of GPUs. Commands print nothing unless a test sets answers."""
     answers = {}
 
     def command(words, seconds, **options):
-        status, said = answers.get(words[0], (0, ""))
-        return subprocess.CompletedProcess(words, status, said, said)
+        status, output = answers.get(words[0], (0, ""))
+        return subprocess.CompletedProcess(words, status, output, output)
 
     for module in (boxes, driver, runtime, frameworks):
         monkeypatch.setattr(module, "command", command)
@@ -45,7 +45,7 @@ def box(pillar, monkeypatch):
 
 
 def with_nvcc(folder):
-    """Put an nvcc, which only has to be there, where CUDA 13's wheel has it. Returns its path."""
+    """Create an empty nvcc where CUDA 13's wheel has it. Returns its path."""
     compiler = folder / "vllm/lib/python3.12/site-packages/nvidia/cu13/bin/nvcc"
     compiler.parent.mkdir(parents=True)
     compiler.touch()
@@ -53,10 +53,10 @@ def with_nvcc(folder):
 
 
 def by_case(verdicts):
-    return {one.case: one for one in verdicts}
+    return {each.case: each for each in verdicts}
 
 
-# gates 3 and 4 of the box's acceptance: the case that tries each, and what it is held against (gate 2: gpu.validate's)
+# gates 3 and 4 of the box's acceptance: the case that checks each, and its threshold (gpu.validate checks gate 2)
 GATES = [
     (driver, "kernel log", "0 errors"),
     (driver, "nvcc", "compiles and runs"),
@@ -77,31 +77,31 @@ def test_every_gate_is_a_case_with_its_threshold(box, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "image", lambda: None)
     monkeypatch.setattr(runtime, "run_words", lambda _, gpu, words: ["echo", f"GPU 0: (UUID: GPU-{gpu})"])
     box.answers["docker"] = (0, "null")
-    said = {module: by_case(module.cases(place)) for module in (driver, runtime, frameworks)}
+    verdicts = {module: by_case(module.cases(place)) for module in (driver, runtime, frameworks)}
     for module, case, threshold in GATES:
-        assert said[module][case].status != checks.NOT_APPLICABLE
-        assert said[module][case].threshold.startswith(threshold)
-    assert said[runtime]["one GPU each, together"].status == checks.PASSED
+        assert verdicts[module][case].status != checks.NOT_APPLICABLE
+        assert verdicts[module][case].threshold.startswith(threshold)
+    assert verdicts[runtime]["one GPU each, together"].status == checks.PASSED
 
 
-def test_an_xid_in_the_kernel_s_log_fails(box):
+def test_an_xid_in_the_kernel_log_fails(box):
     box.answers["journalctl"] = (0, "usb 1-1: new device\nNVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus\n")
     assert driver.kernel_log().status == checks.FAILED
 
 
-def test_in_a_tree_what_needs_a_system_is_not_applicable(box):
-    said = by_case(driver.cases(box(0, live=False)))
+def test_in_a_tree_checks_of_a_running_system_are_not_applicable(box):
+    verdicts = by_case(driver.cases(box(0, live=False)))
     for case in ("GPUs as expected", "kernel log", "nvcc"):
-        assert said[case].status == checks.NOT_APPLICABLE
+        assert verdicts[case].status == checks.NOT_APPLICABLE
 
 
 @pytest.mark.parametrize(
-    ("cards", "live", "compiled", "ran", "status", "says"),
+    ("cards", "live", "compiled", "ran", "status", "evidence"),
     [
         (4, True, (0, ""), (0, "496"), checks.PASSED, "sum 496"),
         (4, True, (0, ""), (3, ""), checks.FAILED, "the GPU did not run the kernel"),
         (4, True, (0, ""), (0, "495"), checks.FAILED, "exit code 0"),
-        # without a GPU a compiler that cannot work fails all the same, and one that can proves nothing about GPUs
+        # without a GPU a broken compiler still fails, and a working one proves nothing about GPUs
         (0, True, (0, ""), None, checks.NOT_APPLICABLE, "compiles for sm_120 (blackwell)"),
         (0, False, (0, ""), None, checks.NOT_APPLICABLE, "compiles for sm_120 (blackwell)"),
         (0, False, (1, "nvcc fatal: error: no g++\ncompilation terminated."), None, checks.FAILED, "error: no g++"),
@@ -109,7 +109,7 @@ def test_in_a_tree_what_needs_a_system_is_not_applicable(box):
         (4, True, (1, "gcc: No such file or directory"), None, checks.FAILED, "gcc: No such file"),
     ],
 )
-def test_nvcc(box, tmp_path, monkeypatch, cards, live, compiled, ran, status, says):
+def test_nvcc_compiles_and_runs_a_program(box, tmp_path, monkeypatch, cards, live, compiled, ran, status, evidence):
     place = box(cards, live)
     place.pillar["frameworks"]["folder"] = str(tmp_path)
     compiler = with_nvcc(tmp_path)
@@ -121,27 +121,27 @@ def test_nvcc(box, tmp_path, monkeypatch, cards, live, compiled, ran, status, sa
         return subprocess.CompletedProcess(called, code, text, text if code else "")
 
     monkeypatch.setattr(driver, "command", command)
-    found = driver.nvcc(place)
-    assert (found.status, says in found.evidence) == (status, True), found
-    # machine code for the GPU that is there: the driver may be too old for this compiler's PTX
+    verdict = driver.nvcc(place)
+    assert (verdict.status, evidence in verdict.evidence) == (status, True), verdict
+    # machine code for the installed GPU: the driver may be too old for this compiler's PTX
     assert words[0][1] == ("-arch=native" if cards else "-arch=sm_120")
     assert words[0][2:4] == ["-L", str(compiler.parents[1] / "lib")]
     assert len(words) == (2 if ran else 1)
 
 
-def test_no_nvcc_is_not_applicable(box, tmp_path, monkeypatch):
+def test_a_missing_nvcc_is_not_applicable(box, tmp_path, monkeypatch):
     place = box(4)
     place.pillar["frameworks"]["folder"] = str(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = driver.nvcc(place)
-    assert (found.status, "no CUDA compiler" in found.evidence) == (checks.NOT_APPLICABLE, True)
+    verdict = driver.nvcc(place)
+    assert (verdict.status, "no CUDA compiler" in verdict.evidence) == (checks.NOT_APPLICABLE, True)
 
 
-def test_a_target_without_gpus_never_passes_what_it_did_not_try(pillar):
+def test_on_a_target_without_gpus_no_gpu_check_passes(pillar):
     for module, layer in ((driver, "driver"), (runtime, "runtime")):
-        found = checks.summary(layer, list(module.cases(boxes.Place(pillar("debian-12"), live=False))))
-        assert found["verdict"] == checks.NOT_APPLICABLE
-        assert found["counts"][checks.PASSED] == 0
+        report = checks.summary(layer, list(module.cases(boxes.Place(pillar("debian-12"), live=False))))
+        assert report["verdict"] == checks.NOT_APPLICABLE
+        assert report["counts"][checks.PASSED] == 0
 
 
 @pytest.mark.parametrize(
@@ -153,22 +153,22 @@ def test_a_target_without_gpus_never_passes_what_it_did_not_try(pillar):
         (None, checks.FAILED),
     ],
 )
-def test_docker_s_configuration(pillar, daemon, status):
+def test_docker_s_configuration_must_match_the_pillar(pillar, daemon, status):
     assert runtime.configured(pillar("ubuntu-24.04")["runtime"], daemon).status == status
 
 
 @pytest.mark.parametrize("place", [{"cards": 0}, {"cards": 4, "live": False}], ids=["no card", "a tree"])
 @pytest.mark.parametrize("target", ["ubuntu-24.04", "debian-13-nvidia"])
-def test_without_a_gpu_its_way_into_containers_is_not_tried(box, pillar, place, target):
+def test_without_a_gpu_checks_in_containers_are_not_applicable(box, pillar, place, target):
     place = box(**place)
     place.pillar["runtime"].update(pillar(target)["runtime"])
-    said = by_case(runtime.cases(place))
-    del said["Docker's configuration"]
-    assert {"CDI specification", "GPUs in a container", "one GPU each, together"} < set(said)
-    assert {one.status for one in said.values()} == {checks.NOT_APPLICABLE}
+    verdicts = by_case(runtime.cases(place))
+    del verdicts["Docker's configuration"]
+    assert {"CDI specification", "GPUs in a container", "one GPU each, together"} < set(verdicts)
+    assert {each.status for each in verdicts.values()} == {checks.NOT_APPLICABLE}
 
 
-def test_a_runtime_entry_is_asked_for_where_docker_has_no_cdi(pillar):
+def test_mode_runtime_needs_a_runtime_entry_in_dockers_configuration(pillar):
     chosen = {**pillar("ubuntu-24.04")["runtime"], "mode": "runtime", "cgroup_driver": "cgroupfs"}
     daemon = {
         "runtimes": {"nvidia": {"path": "nvidia-container-runtime"}},
@@ -187,40 +187,40 @@ def cdi(library, names=("all", "0", "1")):
 
 
 @pytest.mark.parametrize(
-    ("spec", "status", "says"),
+    ("spec", "status", "evidence"),
     [
         (cdi, checks.PASSED, "nvidia.com/gpu: 0, 1, all"),
         (lambda library: cdi(library, ["all", "0"]), checks.FAILED, "no device nvidia.com/gpu=1"),
         (lambda library: {**cdi(library), "kind": "example.com/gpu"}, checks.FAILED, "no device nvidia.com/gpu=all"),
-        (lambda library: cdi(f"{library}.550"), checks.FAILED, "libcuda.so.550 is gone"),
-        (lambda library: {"devices": None}, checks.FAILED, "no CDI specification"),
-        (lambda library: [], checks.FAILED, "no CDI specification"),
+        (lambda library: cdi(f"{library}.550"), checks.FAILED, "libcuda.so.550 does not exist"),
+        (lambda library: {"devices": None}, checks.FAILED, "not a CDI specification"),
+        (lambda library: [], checks.FAILED, "not a CDI specification"),
         (None, checks.FAILED, "no device nvidia.com/gpu=all"),
     ],
 )
-def test_a_cdi_specification_names_what_is_there(tmp_path, spec, status, says):
+def test_a_cdi_specification_needs_all_devices_and_existing_paths(tmp_path, spec, status, evidence):
     (tmp_path / "libcuda.so").touch()
     (tmp_path / "cdi").mkdir()
     if spec:
         (tmp_path / "cdi/nvidia.yaml").write_text(json.dumps(spec(tmp_path / "libcuda.so")))
     for provider, unit in (("nvidia", "nvidia-cdi-refresh"), ("vault-cube", "vault-cube-cdi")):
-        said = runtime.specification([tmp_path / "cdi", tmp_path / "nowhere"], 2, provider)
-        assert (said.status, says in said.evidence) == (status, True), said
-        assert (unit in said.evidence) is (status == checks.FAILED)
+        verdict = runtime.specification([tmp_path / "cdi", tmp_path / "nowhere"], 2, provider)
+        assert (verdict.status, evidence in verdict.evidence) == (status, True), verdict
+        assert (unit in verdict.evidence) is (status == checks.FAILED)
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("answer", "expected"),
     [
         ((0, '["/etc/cdi","/var/run/cdi"]'), [Path("/etc/cdi"), Path("/var/run/cdi")]),
-        ((0, "null"), "Docker looks for none: features.cdi is not on"),
-        ((1, "can't evaluate field CDISpecDirs"), "Docker does not say where it looks for them: can't evaluate field"),
+        ((0, "null"), "Docker does not use CDI: features.cdi is not true"),
+        ((1, "can't evaluate field CDISpecDirs"), "docker info does not list the CDI folders: can't evaluate field"),
     ],
 )
-def test_where_docker_looks_for_cdi(box, answer, found):
+def test_dockers_cdi_folders_are_read(box, answer, expected):
     box.answers["docker"] = answer
-    said = runtime.cdi_folders()
-    assert said == found or str(said).startswith(str(found))
+    folders = runtime.cdi_folders()
+    assert folders == expected or str(folders).startswith(str(expected))
 
 
 @pytest.mark.parametrize(
@@ -232,15 +232,15 @@ def test_where_docker_looks_for_cdi(box, answer, found):
         ((0, ""), checks.FAILED, "not found"),
         ((125, "docker: unresolvable CDI devices nvidia.com/gpu=all"), checks.FAILED, "unresolvable"),
     ],
-    ids=["loads", "needs something else", "is not there", "nothing is said", "no such device"],
+    ids=["loads", "a library is missing", "libcuda is missing", "no output", "no such device"],
 )
 def test_cuda_s_library_loads_in_a_container(box, answer, status, evidence):
     box.answers["docker"] = answer
-    said = runtime.cuda_library(box(4).pillar["runtime"])
-    assert (said.status, evidence in said.evidence) == (status, True), said
+    verdict = runtime.cuda_library(box(4).pillar["runtime"])
+    assert (verdict.status, evidence in verdict.evidence) == (status, True), verdict
 
 
-def test_the_check_s_image_has_a_shell_and_nothing_of_a_driver(box, monkeypatch):
+def test_the_check_s_image_has_a_shell_and_no_part_of_a_driver(box, monkeypatch):
     archives = []
     box.answers["docker"] = (1, "no such image")
     monkeypatch.setattr(runtime.subprocess, "run", lambda *_, input, **__: archives.append(input))
@@ -253,7 +253,7 @@ def test_the_check_s_image_has_a_shell_and_nothing_of_a_driver(box, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("result", "status"),
     [
         ({"version": "2.13.0", "gpus": 4, "right": 4}, checks.PASSED),
         ({"version": "2.13.0", "gpus": 3, "right": 3}, checks.FAILED),
@@ -261,16 +261,16 @@ def test_the_check_s_image_has_a_shell_and_nothing_of_a_driver(box, monkeypatch)
         (None, checks.FAILED),
     ],
 )
-def test_a_framework_computes_on_every_gpu(box, said, status):
+def test_a_framework_computes_on_every_gpu(box, result, status):
     place = box(4)
     python = f"{place.pillar['frameworks']['folder']}/pytorch/bin/python"
-    box.answers[python] = (0, json.dumps(said)) if said else (1, "ImportError: no torch")
-    (found,) = frameworks.computes(place, "pytorch", "pytorch")
-    assert found.status == status
+    box.answers[python] = (0, json.dumps(result)) if result else (1, "ImportError: no torch")
+    (verdict,) = frameworks.computes(place, "pytorch", "pytorch")
+    assert verdict.status == status
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("result", "status"),
     [
         ({"version": "2.13.0", "gpus": 0, "right": 1}, checks.PASSED),
         ({"version": "2.13.0", "gpus": 0, "right": 0}, checks.FAILED),
@@ -279,37 +279,37 @@ def test_a_framework_computes_on_every_gpu(box, said, status):
         (None, checks.FAILED),
     ],
 )
-def test_in_a_tree_a_framework_computes_on_the_cpu_and_proves_nothing_about_gpus(box, said, status):
+def test_in_a_tree_a_framework_computes_on_the_cpu_only(box, result, status):
     place = box(0, live=False)
     python = f"{place.pillar['frameworks']['folder']}/pytorch/bin/python"
-    box.answers[python] = (0, json.dumps(said)) if said else (1, "ImportError: libcuda.so.1: no such file")
-    found = by_case(frameworks.computes(place, "pytorch", "pytorch"))
-    assert found["pytorch computes"].status == checks.NOT_APPLICABLE
-    assert found["pytorch computes on the CPU"].status == status
-    assert found["pytorch computes on the CPU"].evidence.endswith((said or {}).get("note", ""))
+    box.answers[python] = (0, json.dumps(result)) if result else (1, "ImportError: libcuda.so.1: no such file")
+    verdicts = by_case(frameworks.computes(place, "pytorch", "pytorch"))
+    assert verdicts["pytorch computes"].status == checks.NOT_APPLICABLE
+    assert verdicts["pytorch computes on the CPU"].status == status
+    assert verdicts["pytorch computes on the CPU"].evidence.endswith((result or {}).get("note", ""))
 
 
-def test_a_live_box_whose_driver_shows_no_gpu_computes_nothing(box):
-    (found,) = frameworks.computes(box(0), "pytorch", "pytorch")
-    assert (found.status, found.case) == (checks.NOT_APPLICABLE, "pytorch computes")
+def test_on_a_live_box_without_a_visible_gpu_computing_is_not_applicable(box):
+    (verdict,) = frameworks.computes(box(0), "pytorch", "pytorch")
+    assert (verdict.status, verdict.case) == (checks.NOT_APPLICABLE, "pytorch computes")
 
 
-def test_a_missing_environment_says_what_to_do(pillar):
+def test_the_verdict_on_a_missing_environment_names_the_command_to_run(pillar):
     changed = pillar("debian-12", {"frameworks": {"folder": "/nonexistent"}})
-    said = frameworks.intact(boxes.Place(changed, live=False), "pytorch")
-    assert said.status == checks.FAILED
-    assert "state.apply frameworks" in said.evidence
+    verdict = frameworks.intact(boxes.Place(changed, live=False), "pytorch")
+    assert verdict.status == checks.FAILED
+    assert "run state.apply frameworks" in verdict.evidence
 
 
-def test_a_box_that_does_not_know_what_it_is_fails(pillar, tmp_path):
+def test_a_missing_or_a_wrong_manifest_of_the_image_fails(pillar, tmp_path):
     changed = pillar("debian-12", {"validation": {"manifest": str(tmp_path / "m.json")}})
     place = boxes.Place(changed, live=False)
-    assert checks.PASSED not in {one.status for one in validation.cases(place)}
+    assert checks.PASSED not in {each.status for each in validation.cases(place)}
     (tmp_path / "m.json").write_text(
         json.dumps({"name": "vault-cube-demo-box", "version": "0.0.9", "target": "debian-12"})
     )
-    said = by_case(validation.cases(place))["manifest"]
-    assert "version is 0.0.9" in said.evidence
+    verdict = by_case(validation.cases(place))["manifest"]
+    assert "version is 0.0.9" in verdict.evidence
 
 
 def test_one_failed_case_fails_the_layer():
@@ -320,7 +320,7 @@ def test_one_failed_case_fails_the_layer():
     assert "failed" in checks.table(checks.summary("x", [bad]))
 
 
-def test_every_framework_that_a_target_checks_has_its_program(pillar):
+def test_every_framework_that_a_target_checks_has_a_program(pillar):
     for target in ("debian-12", "debian-13", "debian-13-nvidia", "ubuntu-24.04"):
         for framework in pillar(target)["frameworks"]["checks"].values():
             assert (frameworks.PROGRAMS / f"{framework}.py").is_file()
@@ -328,26 +328,26 @@ def test_every_framework_that_a_target_checks_has_its_program(pillar):
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "evidence"),
+    ("stdout", "status", "evidence"),
     [
         ("curl installed\nlibc6 installed\n", checks.PASSED, "all 2 are"),
         ("curl config-files\nlibc6 installed\n", checks.FAILED, "missing: curl"),
         ("", checks.FAILED, "missing: curl libc6:amd64"),
     ],
 )
-def test_a_package_that_is_missing_is_named(monkeypatch, said, status, evidence):
-    answer = subprocess.CompletedProcess([], 1 if evidence.startswith("missing") else 0, said, "")
+def test_a_missing_package_is_named(monkeypatch, stdout, status, evidence):
+    answer = subprocess.CompletedProcess([], 1 if evidence.startswith("missing") else 0, stdout, "")
     monkeypatch.setattr(base, "command", lambda *_, **__: answer)
-    found = base.packages(["curl", "libc6:amd64"])
-    assert (found.status, found.evidence, found.threshold) == (status, evidence, "base:packages")
+    verdict = base.packages(["curl", "libc6:amd64"])
+    assert (verdict.status, verdict.evidence, verdict.threshold) == (status, evidence, "base:packages")
 
 
-def test_a_long_last_line_keeps_its_end_for_there_stands_the_cause():
+def test_a_long_last_line_keeps_its_end_which_has_the_cause():
     path = "/run/containerd/" + "5" * 400
-    said = boxes.last_line(f"a warning\ndocker: {path}: fork/exec /usr/bin/nvidia-container-runtime: no such file\n\n")
-    assert said.startswith("docker: /run/containerd/5")
-    assert said.endswith(" fork/exec /usr/bin/nvidia-container-runtime: no such file")
-    assert len(said) == 300
+    line = boxes.last_line(f"a warning\ndocker: {path}: fork/exec /usr/bin/nvidia-container-runtime: no such file\n\n")
+    assert line.startswith("docker: /run/containerd/5")
+    assert line.endswith(" fork/exec /usr/bin/nvidia-container-runtime: no such file")
+    assert len(line) == 300
     assert boxes.last_line("one\n two \n") == "two"
     assert boxes.last_line("\n") == ""
 
@@ -364,12 +364,12 @@ BOTH = "linux-image-generic hi \nnvidia-utils-580 hi \nlibc6 ii \n"
         ("linux-image-generic hi \n", False, "nvidia-utils-580 is not installed"),
         (BOTH.replace("580 hi", "580 hn"), False, "nvidia-utils-580 is not installed"),
         (BOTH.replace("580 hi", "580 rc"), False, "nvidia-utils-580 is not installed"),
-        (BOTH + "docker.io hi \n", False, "docker.io is held, and not in the pillar"),
+        (BOTH + "docker.io hi \n", False, "docker.io is held but not in the pillar"),
         (BOTH + "docker.io hi \n", True, None),
         ("", True, "linux-image-generic is not installed; nvidia-utils-580 is not installed"),
     ],
 )
-def test_what_the_pillar_holds_is_installed_and_held(box, listed, live, wrong):
+def test_the_pillar_s_held_packages_must_be_installed_and_held(box, listed, live, wrong):
     box.answers["dpkg-query"] = (0, listed)
     verdict = driver.held(HELD, "linux-image-generic", live)
     assert (verdict.status, verdict.evidence) == (checks.FAILED, wrong) if wrong else (checks.PASSED, "2 packages")
@@ -383,7 +383,7 @@ def test_the_kernel_is_held_even_if_driver_held_leaves_it_out(box):
 
 
 def cpio(*names, padding=0):
-    """A newc archive as an initramfs hook makes it, each file with some bytes, and zeros after it."""
+    """A newc archive as an initramfs hook writes it, with a few bytes per file, and zeros at its end."""
     archive = b""
     for name in (*names, "TRAILER!!!"):
         data = b"" if name == "TRAILER!!!" else b"070701 microcode"
@@ -403,7 +403,7 @@ BOTH_PACKAGES = ["amd64-microcode", "intel-microcode", "zstd"]
         (BOTH_PACKAGES, cpio(AMD, padding=380) + cpio(INTEL) + b"\x28\xb5\x2f\xfd", checks.PASSED, "1 initial"),
         (BOTH_PACKAGES, cpio(INTEL, "kernel", AMD) + cpio("main"), checks.PASSED, "1 initial"),
         (["intel-microcode"], cpio(INTEL), checks.PASSED, "1 initial"),
-        # what amd64-microcode's hook makes on a builder from Intel, and intel-microcode's on one from AMD
+        # the results of amd64-microcode's hook on an Intel builder, and of intel-microcode's on an AMD builder
         (BOTH_PACKAGES, cpio(INTEL, padding=8), checks.FAILED, f"initrd.img-6 lacks {AMD}"),
         (BOTH_PACKAGES, cpio(AMD), checks.FAILED, f"initrd.img-6 lacks {INTEL}"),
         (BOTH_PACKAGES, b"\x28\xb5\x2f\xfd" + cpio(AMD, INTEL), checks.FAILED, AMD),
@@ -413,7 +413,7 @@ BOTH_PACKAGES = ["amd64-microcode", "intel-microcode", "zstd"]
         (["zstd"], b"", checks.NOT_APPLICABLE, "no microcode"),
     ],
 )
-def test_microcode_is_there_for_any_processor(tmp_path, packages, initrd, status, evidence):
+def test_the_initrd_must_have_microcode_for_any_processor(tmp_path, packages, initrd, status, evidence):
     if initrd is not None:
         (tmp_path / "initrd.img-6").write_bytes(initrd)
     verdict = base.microcode(packages, tmp_path)

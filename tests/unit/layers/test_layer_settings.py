@@ -1,4 +1,4 @@
-"""The schema's cross-checks of layers 2 to 4: what does not belong together is refused before the build."""
+"""The schema's cross-checks of layers 2 to 4: inconsistent values are rejected before the build."""
 
 from pathlib import Path
 
@@ -30,25 +30,25 @@ def test_every_target_is_valid(pillar, target):
 
 
 @pytest.mark.parametrize(
-    ("target", "section", "changes", "says"),
+    ("target", "section", "changes", "message"),
     [
         ("ubuntu-24.04", "driver", {"branch": "570"}, "CUDA 13.0 needs driver 580 or newer, not 570"),
         ("ubuntu-24.04", "driver", {"fallbacks": []}, "driver:fallbacks: no such key"),
         ("ubuntu-24.04", "driver", {"branch": "550", "cuda": None}, "blackwell GPUs need driver 570 or newer, not 550"),
-        ("ubuntu-24.04", "driver", {"modules": "proprietary"}, "open kernel modules only"),
+        ("ubuntu-24.04", "driver", {"modules": "proprietary"}, "need the open kernel modules"),
         ("ubuntu-24.04", "driver", {"cuda": {"toolkit": "13.0", "cudnn": "9.8"}}, "needs cuDNN 9.12 or newer, not 9.8"),
         ("ubuntu-24.04", "driver", {"cuda": {"toolkit": "14.0", "cudnn": "9.20"}}, "not in the table"),
-        ("ubuntu-24.04", "driver", {"repositories": [CUDA_REPOSITORY]}, "two sources never mix"),
+        ("ubuntu-24.04", "driver", {"repositories": [CUDA_REPOSITORY]}, "do not mix sources"),
         ("ubuntu-24.04", "driver", {"packages": ["nvidia-utils-580", "nvidia-open"]}, "comes from provider nvidia"),
-        ("ubuntu-24.04", "driver", {"provider": "nvidia", "packages": ["nvidia-open"]}, "two sources never mix"),
+        ("ubuntu-24.04", "driver", {"provider": "nvidia", "packages": ["nvidia-open"]}, "do not mix sources"),
         (
             "ubuntu-24.04", "driver", {"held": [*HELD, "linux-headers-generic"]},
             "driver:held names linux-headers-generic, which is in neither driver:packages nor base:packages",
         ),
         ("ubuntu-24.04", "driver", {"held": ["linux-image-amd64", *HELD, "nvidia-settings"]},
          "driver:held names linux-image-amd64, nvidia-settings, which"),
-        ("ubuntu-24.04", "driver", {"held": HELD[:-1]}, "driver: held leaves out nvidia-utils-580"),
-        ("debian-13-nvidia", "driver", {"held": ["linux-image-amd64"]}, "held leaves out linux-headers-amd64, "),
+        ("ubuntu-24.04", "driver", {"held": HELD[:-1]}, "driver: held lacks nvidia-utils-580"),
+        ("debian-13-nvidia", "driver", {"held": ["linux-image-amd64"]}, "held lacks linux-headers-amd64, "),
         ("debian-13-nvidia", "driver", {"packages": ["nvidia-smi"]}, "driver:held names linux-headers-amd64, "),
         ("debian-13-nvidia", "driver", {"packages": ["nvidia-utils-580"]}, "comes from provider ubuntu"),
         ("debian-12", "driver", {"packages": ["nvidia-smi"]}, "provider none installs no driver: leave packages empty"),
@@ -62,19 +62,19 @@ def test_every_target_is_valid(pillar, target):
         ("debian-12", "frameworks", {"checks": {"jax": "jax"}}, "no such environment: jax"),
         ("debian-12", "frameworks", {"kernels": ["pytorch"]}, "does not require ipykernel"),
         ("debian-12", "frameworks", {"vllm": {"host": "0.0.0.0"}}, "frameworks:vllm:host"),
-        ("debian-13", "frameworks", {"vllm": {"enabled": True}}, "no environment is named for it"),
+        ("debian-13", "frameworks", {"vllm": {"enabled": True}}, "vllm:environment is null"),
         ("debian-12", "frameworks", {"commands": {"torchrun": ["pytorch"]}}, "needs an environment and a program"),
     ],
 )  # fmt: skip
-def test_what_does_not_belong_together_is_refused(pillar, target, section, changes, says):
-    with pytest.raises(PillarError) as refused:
+def test_inconsistent_values_are_rejected(pillar, target, section, changes, message):
+    with pytest.raises(PillarError) as error:
         check(pillar(target, {section: changes}))
-    lines = str(refused.value).splitlines()
-    assert any(says in line for line in lines), lines
+    lines = str(error.value).splitlines()
+    assert any(message in line for line in lines), lines
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_what_is_held_is_installed_and_what_the_driver_installs_is_held(pillar, target):
+def test_held_packages_are_installed_and_the_driver_s_packages_are_held(pillar, target):
     chosen = pillar(target)
     installed = {*chosen["base"]["packages"], *chosen["driver"]["packages"]}
     assert {*chosen["driver"]["packages"]} <= {*chosen["driver"]["held"]} <= installed

@@ -1,4 +1,4 @@
-"""What the vLLM service must be told, because of what its environment is made of."""
+"""Settings of the vLLM service that packages of its environment require."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ TARGETS = sorted(file.stem for file in (TOP / "pillar/targets").glob("*.sls"))
 
 
 def compiles_its_sampler(target, vllm):
-    """Whether vLLM's locked environment has FlashInfer: its sampler is compiled by an nvcc on PATH when vLLM starts."""
+    """Return whether vLLM's environment has FlashInfer, whose sampler is compiled at start by an nvcc on PATH."""
     if vllm["environment"] is None:
         return False
     locked = pylock.read(TOP / f"locks/{target}/python-{vllm['environment']}.lock")
@@ -29,5 +29,5 @@ def test_vllm_samples_without_a_compiler_on_path(pillar, target):
 
 
 def test_the_production_target_has_flashinfer(pillar):
-    """Else the test above would try nothing."""
+    """Otherwise the test above would check nothing."""
     assert compiles_its_sampler("ubuntu-24.04", pillar("ubuntu-24.04")["frameworks"]["vllm"])

@@ -1,4 +1,4 @@
-"""The text format as prometheus.io has it, and a file that is whole at every moment."""
+"""The text format of prometheus.io, and the atomic replacement of its files."""
 
 import os
 
@@ -8,26 +8,26 @@ from vault_cube.metrics.exposition import Family, text, write
 
 
 def family(*samples, kind="gauge"):
-    made = Family("box_temperature", "how warm it is", kind)
+    temperature = Family("box_temperature", "temperature of the box", kind)
     for labels, value in samples:
-        made.add(labels, value)
-    return made
+        temperature.add(labels, value)
+    return temperature
 
 
-def test_a_family_is_help_type_and_values():
+def test_a_family_has_help_type_and_values():
     assert text([family(({"gpu": "0"}, 41), ({"gpu": "1"}, 41.5), kind="counter")]) == (
-        "# HELP box_temperature how warm it is\n"
+        "# HELP box_temperature temperature of the box\n"
         "# TYPE box_temperature counter\n"
         'box_temperature{gpu="0"} 41\n'
         'box_temperature{gpu="1"} 41.5\n'
     )
 
 
-def test_no_label_no_braces():
+def test_a_value_without_labels_has_no_braces():
     assert text([family(({}, 0))]).endswith("box_temperature 0\n")
 
 
-def test_what_is_lacking_is_absent_and_so_is_a_family_of_nothing():
+def test_missing_values_and_empty_families_are_left_out():
     assert text([family(({}, None))]) == ""
     assert text([]) == ""
 
@@ -49,7 +49,7 @@ def test_numbers_keep_every_digit(value):
     assert float(text([family(({}, value))]).split()[-1]) == value
 
 
-def test_a_file_appears_whole_and_readable(tmp_path):
+def test_a_file_is_complete_and_readable_for_all_users(tmp_path):
     before = os.umask(0o077)
     try:
         file = write(tmp_path, "gpus", [family(({}, 1))])
@@ -57,7 +57,7 @@ def test_a_file_appears_whole_and_readable(tmp_path):
         os.umask(before)
     assert file == tmp_path / "gpus.prom"
     assert file.stat().st_mode & 0o777 == 0o644
-    assert [one.name for one in tmp_path.iterdir()] == ["gpus.prom"]
+    assert [path.name for path in tmp_path.iterdir()] == ["gpus.prom"]
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -70,4 +70,4 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
     with pytest.raises(OSError, match="no space"):
         write(tmp_path, "gpus", broken())
-    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"gpus.prom": before}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"gpus.prom": before}

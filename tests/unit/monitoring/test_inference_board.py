@@ -1,4 +1,4 @@
-"""The board of inference asks for metrics that every vLLM of the targets has, by the names in its own source."""
+"""The inference dashboard uses only metrics that vLLM has in all targets, by the names in vLLM's source."""
 
 import json
 import re
@@ -12,7 +12,7 @@ BOARD = (TOP / "salt/validation/files/dashboards/inference.json").read_text()
 
 
 def versions():
-    """vLLM's version in each target that has it, as the pillar requires it."""
+    """Return the version of vLLM that the pillar requires, for each target that has vLLM."""
     pins = {}
     for file in sorted((TOP / "pillar/targets").glob("*.sls")):
         frameworks = merged(*chosen(file.stem))["frameworks"]
@@ -29,7 +29,7 @@ def test_the_metrics_of_every_required_vllm_are_recorded():
 
 
 @pytest.mark.parametrize("version", KNOWN)
-def test_the_board_asks_for_metrics_that_this_vllm_has(version):
-    asked = {name.removesuffix("_total") for name in re.findall(r"vllm:\w+", BOARD)}
-    assert len(asked) > 10
-    assert asked <= {name.removesuffix("_total") for name in KNOWN[version]}
+def test_the_dashboard_uses_only_metrics_of_this_vllm(version):
+    used = {name.removesuffix("_total") for name in re.findall(r"vllm:\w+", BOARD)}
+    assert len(used) > 10
+    assert used <= {name.removesuffix("_total") for name in KNOWN[version]}

@@ -1,4 +1,4 @@
-"""A pillar as Salt merges it, with a local.sls of the test's own, and the files that it came from."""
+"""Fixtures for a merged pillar with a test's own local.sls."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ TOP = Path(__file__).parents[3]
 
 @pytest.fixture
 def pillar_root(tmp_path):
-    """A copy of the checkout's pillar that a test may break."""
+    """A copy of the checkout's pillar that a test may change."""
     shutil.copytree(TOP / "pillar", tmp_path / "pillar", ignore=shutil.ignore_patterns("local.sls"))
     return tmp_path / "pillar"
 
@@ -23,7 +23,7 @@ def pillar_root(tmp_path):
 def checked(pillar_root):
     """checked(target, local) checks a target's pillar with a local.sls; returns the settings or raises PillarError.
 
-    asked_for: the target's name as the caller gave it, which is the name of its file.
+    asked_for: the requested target, which is the name of its file.
     """
 
     def make(target, local=None, asked_for=None):

@@ -1,4 +1,4 @@
-"""Section base of the pillar: what is refused, in which words; what is let through; and that salt-call obeys."""
+"""Section base of the pillar: rejected and accepted values, error messages, and their effect on salt-call."""
 
 import base64
 import subprocess
@@ -16,33 +16,33 @@ TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targe
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_target_is_whole(checked, target):
+def test_every_target_is_valid_and_has_no_ssh_key(checked, target):
     base = checked(target).base
     assert base.kernel.package in base.packages
-    assert not [key for user in base.users.values() for key in user.ssh_keys], "the published image holds nobody's key"
+    assert not [key for user in base.users.values() for key in user.ssh_keys], "the image must contain no key"
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_pillar_is_one_line_with_file_and_key(checked, name):
+def test_the_error_for_an_invalid_pillar_is_one_line_with_file_and_key(checked, name):
     local, key, words = BROKEN[name]
-    with pytest.raises(PillarError) as refused:
+    with pytest.raises(PillarError) as error:
         checked("debian-12", local)
-    lines = str(refused.value).splitlines()
+    lines = str(error.value).splitlines()
     assert len(lines) == 1, lines
-    # a rule over several sections stands in no file alone
+    # a rule about several sections has no file of its own
     assert lines[0].startswith(f"pillar/local.sls: {key}: " if key else "pillar/"), lines[0]
     assert words in lines[0]
     assert not [secret for secret in SECRETS if secret in lines[0]]
 
 
-def test_there_are_twenty_and_more():
+def test_at_least_twenty_invalid_pillars_are_tested():
     assert len(BROKEN) >= 20
 
 
-def test_each_problem_has_its_line(checked):
-    with pytest.raises(PillarError) as refused:
+def test_each_problem_has_its_own_line(checked):
+    with pytest.raises(PillarError) as error:
         checked("debian-12", {"base": {"colour": "red", "ssh": {"port": 0}}})
-    assert len(str(refused.value).splitlines()) == 2
+    assert len(str(error.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_each_problem_has_its_line(checked):
         ),
     ],
 )
-def test_a_target_is_named_like_its_file(checked, local, asked_for, line):
-    with pytest.raises(PillarError) as refused:
+def test_a_target_must_be_named_like_its_file(checked, local, asked_for, line):
+    with pytest.raises(PillarError) as error:
         checked("debian-12", local, asked_for)
-    assert str(refused.value).startswith(line)
-    assert len(str(refused.value).splitlines()) == 1
+    assert str(error.value).startswith(line)
+    assert len(str(error.value).splitlines()) == 1
 
 
-def test_salt_call_refuses_a_copied_target_that_kept_its_name(salt_call, pillar_root):
-    """Its values are those of the original, which the cached verdict has accepted before."""
+def test_salt_call_rejects_a_copied_target_with_an_unchanged_name(salt_call, pillar_root):
+    """Its values equal those of the original, whose check has passed and is cached."""
     assert salt_call()[0] == 0
     salt_call.canary.unlink()
     (pillar_root / "targets/debian-12.sls").rename(pillar_root / "targets/mybox.sls")
@@ -83,27 +83,27 @@ def test_salt_call_refuses_a_copied_target_that_kept_its_name(salt_call, pillar_
     ("debian-13-nvidia", "linux-image-amd64", "ssh.service"),
     ("debian-12", "linux-image-cloud-amd64", "ssh.service"),
 ])  # fmt: skip
-def test_a_target_has_its_own_names(checked, target, kernel, ssh):
+def test_a_target_has_its_distribution_s_names(checked, target, kernel, ssh):
     settings = checked(target)
     assert (settings.base.kernel.package, settings.base.ssh.service) == (kernel, ssh)
-    # Debian 13 has split Docker's command from its engine; the others have no such package
+    # Debian 13 has a separate package for Docker's command; the other releases have not
     assert ("docker-cli" in settings.base.packages) == (settings.target.codename == "trixie")
     assert all(settings.target.os in origin or "distro_id" in origin for origin in settings.base.updates.origins)
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """Real keys, made by ssh-keygen: what → public line."""
+    """Real keys, created by ssh-keygen: type and size → public key."""
     folder = tmp_path_factory.mktemp("keys")
-    made = {}
+    lines = {}
     for kind, bits in (("ed25519", 256), ("rsa", 3072), ("rsa", 1024), ("ecdsa", 256), ("ecdsa", 384), ("ecdsa", 521)):
         file = folder / f"{kind}{bits}"
         subprocess.run(["ssh-keygen", "-q", "-t", kind, "-b", str(bits), "-N", "", "-f", file], check=True)
-        made[f"{kind}{bits}"] = file.with_suffix(".pub").read_text().strip()
-    return made
+        lines[f"{kind}{bits}"] = file.with_suffix(".pub").read_text().strip()
+    return lines
 
 
-def test_real_keys_are_let_through(checked, keys):
+def test_real_keys_are_accepted(checked, keys):
     good = [line for name, line in keys.items() if name != "rsa1024"]
     assert len(good) == 5
     account = checked("debian-12", {"base": {"users": {"vaultadmin": {"ssh_keys": good}}}}).base.users["vaultadmin"]
@@ -116,18 +116,18 @@ def test_a_short_rsa_key_is_refused(keys):
 
 
 @pytest.mark.parametrize("name", ["ed25519256", "rsa3072", "ecdsa256", "ecdsa521"])
-def test_a_key_is_whole_or_refused_wherever_it_is_cut(keys, name):
+def test_a_key_cut_off_anywhere_is_rejected(keys, name):
     kind, blob, *_ = keys[name].split(" ")
     raw = base64.b64decode(blob)
     for length in range(0, len(raw), 3):
-        with pytest.raises(ValueError, match="not whole"):
+        with pytest.raises(ValueError, match="incomplete"):
             public_key(f"{kind} {base64.b64encode(raw[:length]).decode()} me")
     for length in range(1, len(blob) - 1, 7):
-        with pytest.raises(ValueError, match=r"not whole|not base64"):
+        with pytest.raises(ValueError, match=r"incomplete|not base64"):
             public_key(f"{kind} {blob[:length]} me")
 
 
-def test_security_keys_are_let_through():
+def test_security_keys_are_accepted():
     def field(text):
         return len(text).to_bytes(4, "big") + text
 
@@ -138,7 +138,7 @@ def test_security_keys_are_let_through():
 
 @pytest.fixture
 def salt_call(pillar_root, tmp_path):
-    """salt_call() applies a state that writes `canary`, under the test's pillar: (exit status, what was printed)."""
+    """salt_call() applies a state that writes `canary`, with the test's pillar. Returns (exit status, output)."""
     (tmp_path / "salt").mkdir()
     canary = tmp_path / "canary"
     state = {"canary": {"file.managed": [{"name": str(canary)}, {"contents_pillar": "base:hostname"}]}}
@@ -161,41 +161,41 @@ def salt_call(pillar_root, tmp_path):
     return call
 
 
-def test_a_local_pillar_has_the_last_word(salt_call, pillar_root):
+def test_the_local_pillar_overrides_all_others(salt_call, pillar_root):
     (pillar_root / "local.sls").write_text("base: {hostname: mine}")
-    status, said = salt_call()
-    assert status == 0, said
+    status, output = salt_call()
+    assert status == 0, output
     assert salt_call.canary.read_text().strip() == "mine"
 
 
-def test_it_is_optional(salt_call):
+def test_the_local_pillar_is_optional(salt_call):
     assert salt_call()[0] == 0
     assert salt_call.canary.read_text().strip() == "vault-cube"
 
 
 @pytest.mark.parametrize(
-    "name", ["an unknown key", "a text for a number", "a password in clear", "a private key", "a key that was cut off",
+    "name", ["an unknown key", "a string for a number", "a password", "a private key", "a key that was cut off",
              "two listeners on a port", "a list for a section"],
 )  # fmt: skip
-def test_salt_call_refuses_a_broken_pillar_before_it_writes(salt_call, pillar_root, name):
+def test_salt_call_rejects_an_invalid_pillar_before_the_first_change(salt_call, pillar_root, name):
     local, key, words = BROKEN[name]
     (pillar_root / "local.sls").write_text(yaml.safe_dump(local))
-    status, said = salt_call()
+    status, output = salt_call()
     assert status != 0
-    lines = [line.strip() for line in said.splitlines() if line.strip().startswith("pillar/")]
-    assert len(lines) == 1, said
+    lines = [line.strip() for line in output.splitlines() if line.strip().startswith("pillar/")]
+    assert len(lines) == 1, output
     assert key in lines[0]
     assert words in lines[0]
-    assert "Traceback" not in said
-    assert not [secret for secret in SECRETS if secret in said]
+    assert "Traceback" not in output
+    assert not [secret for secret in SECRETS if secret in output]
     assert not salt_call.canary.exists()
 
 
-def test_a_missing_box_is_no_empty_box(salt_call, pillar_root):
+def test_a_missing_box_sls_is_an_error(salt_call, pillar_root):
     (pillar_root / "box.sls").unlink()
-    status, said = salt_call()
+    status, output = salt_call()
     assert status != 0
-    assert "box" in said
+    assert "box" in output
     assert not salt_call.canary.exists()
 
 
@@ -204,10 +204,10 @@ def test_a_missing_box_is_no_empty_box(salt_call, pillar_root):
     ("base: hostname: mine", "line 1: mapping values are not allowed"),
     ("base:\n  hostname: {{ mine", "line 2: unexpected end of template"),
 ])  # fmt: skip
-def test_a_pillar_that_cannot_be_read_is_one_line_and_no_traceback(salt_call, pillar_root, text, words):
+def test_a_syntax_error_in_the_pillar_is_reported_in_one_line_without_a_traceback(salt_call, pillar_root, text, words):
     (pillar_root / "local.sls").write_text(text)
-    status, said = salt_call()
+    status, output = salt_call()
     assert status != 0
-    assert [line for line in said.splitlines() if f"pillar/local.sls: {words}" in line], said
-    assert "Traceback" not in said
+    assert [line for line in output.splitlines() if f"pillar/local.sls: {words}" in line], output
+    assert "Traceback" not in output
     assert not salt_call.canary.exists()

@@ -1,4 +1,4 @@
-"""An unknown key is answered with the file, the key, and the key that was probably meant."""
+"""The error for an unknown key names the file, the key, and a similar key."""
 
 import pytest
 
@@ -10,35 +10,35 @@ MISTYPED = {
     "bases": "base",
     "firmware": None,
     "frameworks:vllm:replica": "frameworks:vllm:replicas",
-    "base:users:vaultadmin:ssh_key": "base:users:vaultadmin:ssh_keys",  # below a name that the pillar chooses
+    "base:users:vaultadmin:ssh_key": "base:users:vaultadmin:ssh_keys",  # below a name that the pillar defines
     "gpu:health:celsius:warn": "gpu:health:celsius:warning",
-    "gpu:health:window": "gpu:health:window_s",  # the unit was left out
+    "gpu:health:window": "gpu:health:window_s",  # without its unit
     "gpu:health:xid": "gpu:health:xid_hours",
     "gpu:health:answer_s": "gpu:answer_s",  # in the wrong section
     "driver:kernel_cmdline": "image:disk:kernel_cmdline",
     "benchmark:thresholds:cpu:vllm_tokens_s": "benchmark:thresholds:cpu:vllm_tokens_per_s",
-    "base:colour": None,  # nothing is like it
+    "base:colour": None,  # no key is similar
     "driver:description": None,
 }
 
 
-@pytest.mark.parametrize(("key", "meant"), MISTYPED.items(), ids=MISTYPED)
-def test_an_unknown_key_suggests_the_nearest(checked, key, meant):
+@pytest.mark.parametrize(("key", "similar"), MISTYPED.items(), ids=MISTYPED)
+def test_the_error_for_an_unknown_key_suggests_a_similar_one(checked, key, similar):
     local = 1
     for part in reversed(key.split(":")):
         local = {part: local}
-    with pytest.raises(PillarError) as refused:
+    with pytest.raises(PillarError) as error:
         checked("debian-12", local)
-    end = f"did you mean {meant}?" if meant else "docs/pillar.md lists them all"
-    assert str(refused.value) == f"pillar/local.sls: {key}: no such key; {end}"
+    end = f"did you mean {similar}?" if similar else "docs/pillar.md lists all keys"
+    assert str(error.value) == f"pillar/local.sls: {key}: no such key; {end}"
 
 
 def test_a_key_in_a_list_is_suggested_with_its_number(checked):
     source = {"archive": "debian", "miror": "http://deb.debian.org", "snapshot": None, "suites": ["x"]}
     source |= {"components": ["main"], "keyring": "/k.gpg"}
-    with pytest.raises(PillarError) as refused:
+    with pytest.raises(PillarError) as error:
         checked("debian-12", {"archive": {"sources": [source]}})
-    assert sorted(str(refused.value).splitlines()) == [
+    assert sorted(str(error.value).splitlines()) == [
         "pillar/local.sls: archive:sources:0:miror: no such key; did you mean archive:sources:0:mirror?",
-        "pillar/local.sls: archive:sources:0:mirror: this key is missing",
+        "pillar/local.sls: archive:sources:0:mirror: this key is missing: set it",
     ]

@@ -1,4 +1,4 @@
-"""A systemctl that keeps its units in a JSON file: the state runs it as it would run the real one."""
+"""A fake systemctl, which stores its units in a JSON file. The state runs it in place of the real program."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ if unit is None:
     sys.stderr.write(f"Failed to {{verb}} unit: Unit file {{name}} does not exist.\\n")
     end("", 1)
 if root and verb in ("start", "stop", "is-active", "show"):
-    sys.stderr.write("there is no manager to ask\\n")
+    sys.stderr.write("systemd is not running\\n")
     end("", 1)
 if verb == "is-enabled":
     end(unit["enabled"], 0 if unit["enabled"] == "enabled" else 1)
@@ -54,7 +54,7 @@ end()
 
 
 class Systemd:
-    """What systemctl sees: units and all commands that changed something."""
+    """The units of the fake systemctl, and the commands that changed a unit."""
 
     def __init__(self, file):
         self.file = file
@@ -70,8 +70,8 @@ class Systemd:
         self.write(world)
 
     def unit(self, name):
-        found = json.loads(self.file.read_text())["units"][name]
-        return found["enabled"], found["active"]
+        unit = json.loads(self.file.read_text())["units"][name]
+        return unit["enabled"], unit["active"]
 
     @property
     def did(self):
@@ -91,7 +91,7 @@ def systemd(tmp_path, monkeypatch):
 
 @pytest.fixture
 def unit(monkeypatch):
-    """unit(live=…, test=…) is the state module, as Salt's loader gives it, on a box or in a chroot."""
+    """unit(live=…, test=…) loads the state module as Salt would, on a box or in a chroot."""
 
     def load(live=True, test=False):
         spec = importlib.util.spec_from_file_location("state_unit", TOP / "_states/unit.py")

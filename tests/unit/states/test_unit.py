@@ -1,4 +1,4 @@
-"""unit.enabled, disabled and masked: on a box and in a chroot, once and again, tried and told."""
+"""unit.enabled, disabled and masked on a box and in a chroot: first run, second run, and test=True."""
 
 import os
 import shutil
@@ -15,14 +15,14 @@ NAME = "docker.service"
      ("enabled", "masked", "enabled"), ("enabled", "enabled-runtime", "enabled"),
      ("masked", "masked-runtime", "masked")],
 )  # fmt: skip
-def test_once_changes_and_again_does_not(unit, systemd, live, state, before, after):
+def test_the_first_run_changes_the_unit_and_the_second_nothing(unit, systemd, live, state, before, after):
     systemd.add(NAME, before, "active" if state != "enabled" else "inactive")
-    told = getattr(unit(live, test=True), state)(NAME)
-    assert (told["result"], systemd.did) == (None, [])
-    assert told["changes"][NAME] == {"old": before, "new": after}
+    planned = getattr(unit(live, test=True), state)(NAME)
+    assert (planned["result"], systemd.did) == (None, [])
+    assert planned["changes"][NAME] == {"old": before, "new": after}
     done = getattr(unit(live), state)(NAME)
     assert done["result"] is True, done["comment"]
-    assert done["changes"] == told["changes"]
+    assert done["changes"] == planned["changes"]
     assert systemd.unit(NAME)[0] == after
     did = systemd.did
     for test in (False, True):
@@ -31,7 +31,7 @@ def test_once_changes_and_again_does_not(unit, systemd, live, state, before, aft
     assert systemd.did == did
 
 
-def test_a_chroot_is_edited_and_nothing_is_started(unit, systemd):
+def test_in_a_chroot_the_unit_is_enabled_and_not_started(unit, systemd):
     systemd.add(NAME)
     unit(live=False).enabled(NAME)
     assert systemd.did == [f"--root=/ enable {NAME}"]
@@ -39,7 +39,7 @@ def test_a_chroot_is_edited_and_nothing_is_started(unit, systemd):
 
 
 @pytest.mark.parametrize(("state", "active"), [("enabled", "active"), ("disabled", "inactive"), ("masked", "inactive")])
-def test_a_running_box_follows_at_once(unit, systemd, state, active):
+def test_on_a_running_box_the_unit_is_started_or_stopped_too(unit, systemd, state, active):
     systemd.add(NAME, "enabled" if state != "enabled" else "disabled", "active" if state != "enabled" else "inactive")
     assert getattr(unit(), state)(NAME)["changes"].keys() == {NAME, f"{NAME} now"}
     assert systemd.unit(NAME)[1] == active
@@ -59,14 +59,14 @@ def test_a_stopped_service_is_drift_and_is_started(unit, systemd):
         {"Type": "simple", "ConditionResult": "no", "ConditionTimestampMonotonic": "7"},
         {"Type": "forking", "Result": "exec-condition", "ConditionResult": "yes", "ConditionTimestampMonotonic": "7"},
     ],
-    ids=["did its work", "its condition did not hold", "its program said that it is not needed"],
+    ids=["finished", "its condition was not met", "its ExecCondition was not met"],
 )
-def test_what_need_not_run_is_at_rest(unit, systemd, shown):
+def test_a_unit_that_need_not_run_is_not_started(unit, systemd, shown):
     systemd.add(NAME, "enabled", "inactive", shown=shown)
     assert unit().enabled(NAME)["changes"] == {}
 
 
-def test_a_failed_oneshot_is_not_at_rest(unit, systemd):
+def test_a_failed_oneshot_unit_is_started(unit, systemd):
     systemd.add(NAME, "enabled", "failed", shown={"Type": "oneshot", "ConditionTimestampMonotonic": "7"})
     assert unit().enabled(NAME)["changes"].keys() == {f"{NAME} now"}
 
@@ -79,26 +79,26 @@ def test_a_unit_that_does_not_start_fails_with_its_reason(unit, systemd):
 
 
 @pytest.mark.parametrize("state", ["enabled", "masked"])
-def test_a_unit_that_is_not_there_fails_in_one_line(unit, systemd, state):
+def test_a_missing_unit_fails_with_one_line(unit, systemd, state):
     failed = getattr(unit(), state)("nothing.service")
     assert failed["result"] is False
     assert "does not exist" in failed["comment"]
     assert "\n" not in failed["comment"]
 
 
-def test_what_is_not_there_is_off(unit, systemd):
+def test_a_missing_unit_counts_as_disabled(unit, systemd):
     assert unit().disabled("nothing.service")["changes"] == {}
     assert systemd.did == []
 
 
-# ---- what `systemctl enable` cannot enable
+# ---- units that `systemctl enable` cannot enable
 
 
 @pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize(
     ("state", "words"),
     [("static", "no [Install] section"), ("alias", "that unit's own name"), ("indirect", "the one that has to start"),
-     ("generated", "a generator makes it"), ("transient", "gone after a reboot")],
+     ("generated", "a generator creates it"), ("transient", "does not exist after a reboot")],
 )  # fmt: skip
 def test_a_unit_that_would_not_start_at_boot_is_not_enabled(unit, systemd, live, state, words):
     systemd.add(NAME, state, "active")
@@ -112,14 +112,14 @@ def test_a_unit_that_would_not_start_at_boot_is_not_enabled(unit, systemd, live,
 
 
 @pytest.mark.parametrize("state", ["linked", "linked-runtime", "enabled-runtime"])
-def test_what_is_enabled_until_the_next_boot_only_is_enabled_for_good(unit, systemd, state):
+def test_a_unit_enabled_until_the_next_boot_is_enabled_permanently(unit, systemd, state):
     systemd.add(NAME, state)
     assert unit().enabled(NAME)["changes"][NAME] == {"old": state, "new": "enabled"}
     assert systemd.unit(NAME)[0] == "enabled"
 
 
 @pytest.mark.parametrize("active", ["active", "inactive"])
-def test_a_static_unit_is_off_and_left_alone(unit, systemd, active):
+def test_a_static_unit_counts_as_disabled_and_is_not_stopped(unit, systemd, active):
     systemd.add(NAME, "static", active)
     assert unit().disabled(NAME)["changes"] == {}
     assert systemd.did == []
@@ -130,12 +130,12 @@ INSTALL = "[Install]\nWantedBy=multi-user.target\n"
 
 @pytest.fixture
 def real(tmp_path, monkeypatch):
-    """real(name, text, drop_in) writes a unit into a root of its own, which the real systemctl then edits."""
+    """real(name, text, drop_in) writes a unit below a temporary root, on which the real systemctl then works."""
     systemctl = shutil.which("systemctl") or pytest.skip("needs systemd's systemctl")
     root = tmp_path / "root"
     program = tmp_path / "bin/systemctl"
     program.parent.mkdir()
-    # the state says --root=/
+    # replaces the state's --root=/
     program.write_text(f'#!/bin/sh\nshift\nexec {systemctl} --root={root} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -160,7 +160,7 @@ def test_systemctl_enables_a_unit_in_a_tree(unit, real):
     assert unit(live=False).enabled(NAME)["changes"] == {}
 
 
-def test_systemctl_calls_a_unit_without_an_install_section_static(unit, real):
+def test_a_unit_without_an_install_section_is_static(unit, real):
     root = real("nvidia-persistenced.service", "[Service]\nExecStart=/bin/true\n")
     failed = unit(live=False).enabled("nvidia-persistenced.service")
     assert failed["result"] is False
@@ -176,12 +176,12 @@ def test_a_drop_in_gives_a_static_unit_its_install_section(unit, real):
     assert unit(live=False).enabled("nvidia-persistenced.service")["changes"] == {}
 
 
-def test_another_name_of_a_unit_is_an_alias_or_not_there(unit, real):
+def test_an_alias_of_a_unit_cannot_be_enabled(unit, real):
     real(NAME, f"[Service]\nExecStart=/bin/true\n{INSTALL}Alias=moby.service\n")
     assert unit(live=False).enabled(NAME)["result"] is True
     failed = unit(live=False).enabled("moby.service")
     assert failed["result"] is False
-    assert "moby.service is alias: it is another name" in failed["comment"]
+    assert "moby.service is alias: it is an alias of another unit" in failed["comment"]
 
 
 def test_a_masked_static_unit_fails_too(unit, real):

@@ -1,1 +1,1 @@
-"""Boot an image in QEMU and judge the guest."""
+"""Boot an image in QEMU and check the guest."""

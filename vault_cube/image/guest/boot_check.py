@@ -1,4 +1,4 @@
-"""The boot test: a guest of the finished image is asked, mostly from outside, whether it is what its states say."""
+"""The boot test: boot the finished image and check the running guest, mostly from outside."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vault_cube.image.workspace import Workspace
 
 @dataclass(frozen=True)
 class Case:
-    """The verdict on one promise."""
+    """The verdict of one check of the boot test."""
 
     name: str
     passed: bool
@@ -34,7 +34,7 @@ class Case:
 
 
 def judge(trial: Trial, cases: Iterable[Callable[[Trial], str]] = CASES) -> list[Case]:
-    """Ask each case; one that fails does not keep the others from being asked."""
+    """Run all cases, even if some fail, and print each verdict. Returns the verdicts in the order of the cases."""
     verdicts = []
     for case in cases:
         name, started = case.__name__.replace("_", " "), time.monotonic()
@@ -43,7 +43,7 @@ def judge(trial: Trial, cases: Iterable[Callable[[Trial], str]] = CASES) -> list
         except (Wrong, VaultCubeError) as err:
             passed, evidence = False, str(err)
         except (OSError, ValueError, KeyError, IndexError, StopIteration, subprocess.SubprocessError) as err:
-            # an answer that is no answer is a failure of the guest
+            # output of the guest that cannot be parsed counts as a failure of the guest
             passed, evidence = False, f"unreadable answer: {type(err).__name__}: {err}"
         verdicts.append(Case(name, passed, evidence, round(time.monotonic() - started, 1)))
         mark = "[green]✓[/]" if passed else "[red]✗[/]"
@@ -53,16 +53,17 @@ def judge(trial: Trial, cases: Iterable[Callable[[Trial], str]] = CASES) -> list
 
 
 def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, console_log: Path) -> list[Case]:
-    """Boot an image once and judge it. Returns the verdicts; the caller decides what a failed one means.
+    """Boot an image once and check it.
 
-    console_log: where the serial console's log is kept.
-    Raises VaultCubeError when the test cannot be run at all: no root, no QEMU, no image.
+    console_log: file for the log of the serial console.
+    Returns the verdicts, failed ones included. Raises VaultCubeError if the test cannot run at all: no root, no QEMU,
+    no image.
     """
     if os.geteuid():
-        raise VaultCubeError("the boot test needs root: it puts the guest into a network of its own")
+        raise VaultCubeError("the boot test needs root, to give the guest its own network namespace: run it as root")
     with (
-        seed(expected.user, expected.ssh_port) as key,
-        guest(image, key, qemu, hardware, console=console_log, own_network=True) as box,
+        seed(expected.user, expected.ssh_port) as login,
+        guest(image, login, qemu, hardware, console=console_log, own_network=True) as box,
     ):
         started = time.monotonic()
         try:
@@ -74,34 +75,34 @@ def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, c
         verdicts = [first, *judge(Trial(box, expected))]
         started = time.monotonic()
         off = box.shut_down(180)
-        said = "the power button ends it" if off else "still running 180 s after the power button"
-        return [*verdicts, Case("shut down", off, said, round(time.monotonic() - started, 1))]
+        evidence = "powered off by the power button" if off else "still running 180 s after the power button"
+        return [*verdicts, Case("shut down", off, evidence, round(time.monotonic() - started, 1))]
 
 
 def prove(space: Workspace, image: Path) -> list[Case]:
-    """Judge an image of a target with the tools tree's QEMU; the verdicts are kept in build/<target>/boot-test.json.
+    """Boot-test an image with the QEMU of the tools tree, and write the verdicts to build/<target>/boot-test.json.
 
-    Raises VaultCubeError when a case failed, naming all that did.
+    Returns the verdicts. Raises VaultCubeError, naming all failed cases, if a case failed.
     """
     qemu = Qemu.of_tree(tools.tree(space))
-    log, kept = space.logs / "console.log", space.build / "boot-test.json"
+    log, results = space.logs / "console.log", space.build / "boot-test.json"
     cases = boot_test(image, Expected.of(space.settings), qemu, Hardware.of_this_machine(), log)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(as_json(cases), indent=1) + "\n")
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(as_json(cases), indent=1) + "\n")
     failed = [f"{case.name} ({case.evidence})" for case in cases if not case.passed]
     if failed:
-        raise VaultCubeError(f"{image.name} failed its boot test: {'; '.join(failed)}; the serial console: {log}")
+        raise VaultCubeError(f"{image.name} failed its boot test: {'; '.join(failed)}; see the serial console: {log}")
     return cases
 
 
 def as_json(cases: Iterable[Case]) -> list[dict[str, Any]]:
-    """The verdicts as plain data."""
+    """Convert the verdicts to plain data."""
     return [asdict(case) for case in cases]
 
 
 def table(cases: Iterable[Case]) -> Table:
-    """The verdicts for a person."""
-    shown = Table("", "case", "seconds", "evidence")
+    """Show the verdicts as a table."""
+    rows = Table("", "case", "seconds", "evidence")
     for case in cases:
-        shown.add_row("✓" if case.passed else "✗", case.name, f"{case.seconds:.1f}", case.evidence)
-    return shown
+        rows.add_row("✓" if case.passed else "✗", case.name, f"{case.seconds:.1f}", case.evidence)
+    return rows

@@ -1,9 +1,9 @@
-"""A guest started from a finished image, which does not change: a throw-away overlay takes all that is written.
+"""Start a guest from a finished image. The image does not change: all writes go to a temporary overlay.
 
-    with seed("vaultadmin", 22) as key, guest(Path("box.qcow2"), key, qemu, hardware) as box:
+    with seed("vaultadmin", 22) as login, guest(Path("box.qcow2"), login, qemu, hardware) as box:
         box.ssh("uptime")
 
-QEMU dies with the process that started it, however that ends.
+QEMU is killed when the process that started it exits, for whatever reason.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from vault_cube.image.progress import log_tail, note, step
 
 ALIVE = b"Linux version"
 SILENCE_S = 8.0
-"""OVMF writes to the serial console within 2 s under KVM; a guest that says nothing for this long does not live"""
+"""Seconds without console output after which KVM counts as broken; OVMF prints within 2 s under KVM."""
 KERNEL_S = 30.0
-"""OVMF and the kernel's first line take 3 s under KVM"""
+"""Time limit for the kernel's first line, in seconds; OVMF and the kernel need 3 s for it under KVM."""
 SSH_TRIES_S = 5.0
 
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 OUTSIDE = "10.0.2.100"
-"""the first of OUTSIDES addresses that look at the guest from outside"""
+"""First of the addresses from which cases connect to the guest."""
 OUTSIDES = 16
+"""Number of those addresses."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,17 @@ class Guest:
     run: Run
     seed: Seed
     accelerator: str
-    """kvm or tcg"""
+    """Accelerator of QEMU: kvm or tcg."""
     work: Path
-    """scratch, gone with the guest"""
+    """Scratch folder, removed when the guest ends."""
 
     @property
     def outside(self) -> list[str]:
-        """The prefix that runs a command in the guest's network, when it has one of its own."""
+        """Command prefix that enters the guest's network namespace; empty if the guest has none."""
         return ["nsenter", "--target", str(self.process.pid), "--net"] if self.run.own_network else []
 
     def ssh_command(self, *options: str, user: str | None = None) -> list[str]:
-        """The ssh command line to the guest, ready for a remote command to be appended."""
+        """Return the ssh command line for the guest, to which a remote command can be appended."""
         return [
             "ssh",
             *("-F", "none", "-i", str(self.seed.key), "-p", str(self.run.port)),
@@ -70,10 +71,10 @@ class Guest:
     def ssh(
         self, remote: str, *, timeout_s: float = 120, check: bool = True, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command in the guest as the seed's user; one connection carries them all.
+        """Run a shell command in the guest as the seed's user. All calls share one connection.
 
-        timeout_s: of the whole call, s. Raises VaultCubeError when it runs out of time, and, with `check`, when the
-        command's status is not 0.
+        timeout_s: time limit of the whole call, in seconds. check: raise an error if the command's status is not 0.
+        Returns status and output. Raises VaultCubeError.
         """
         shared = ("-o", "ControlMaster=auto", "-o", f"ControlPath={self.work}/ssh", "-o", "ControlPersist=60")
         call = [*self.outside, *self.ssh_command(*shared, "-o", "ConnectTimeout=20"), remote]
@@ -88,35 +89,41 @@ class Guest:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise VaultCubeError(f"in the guest: `{remote}` did not end within {timeout_s:.0f} s") from None
+            raise VaultCubeError(f"in the guest: `{remote}` did not finish within {timeout_s:.0f} s") from None
         if check and done.returncode:
-            said = (done.stderr or done.stdout).strip() or "nothing said"
-            raise VaultCubeError(f"in the guest: `{remote}` failed with status {done.returncode}: {said[-400:]}")
+            output = (done.stderr or done.stdout).strip() or "no output"
+            raise VaultCubeError(f"in the guest: `{remote}` failed with status {done.returncode}: {output[-400:]}")
         return done
 
     def wait_for_ssh(self, timeout_s: float) -> float:
-        """Wait until ssh lets the key in. Returns the seconds it took. Raises VaultCubeError."""
+        """Wait until the seed's key can log in by ssh.
+
+        Returns the time that it took, in seconds. Raises VaultCubeError if QEMU ends or timeout_s seconds pass.
+        """
         started = time.monotonic()
         while (waited := time.monotonic() - started) < timeout_s:
             if self.process.poll() is not None:
-                raise VaultCubeError(f"QEMU ended with status {self.process.returncode}: {self._said()}")
+                raise VaultCubeError(f"QEMU ended with status {self.process.returncode}: {self._last_output()}")
             with suppress(VaultCubeError):
                 self.ssh("true", timeout_s=SSH_TRIES_S * 6)
                 return time.monotonic() - started
             time.sleep(1)
         raise VaultCubeError(
-            f"no ssh within {waited:.0f} s; the end of the serial console ({self.run.console}):\n"
+            f"no ssh login within {waited:.0f} s; the end of the serial console ({self.run.console}):\n"
             + log_tail(self.run.console)
         )
 
-    def _said(self) -> str:
+    def _last_output(self) -> str:
         return log_tail(self.work / "qemu.log", 3) or log_tail(self.run.console, 3)
 
     def shut_down(self, timeout_s: float = 60) -> bool:
-        """Press the power button and wait; after that time, s, pull the plug. Returns whether it went by itself."""
+        """Press the power button, and kill the guest if it still runs after timeout_s seconds.
+
+        Returns whether the guest powered off by itself.
+        """
         clean = False
         if self.process.poll() is None:
-            # a monitor that does not answer has no button to press
+            # without an answer of QEMU's monitor the guest can only be killed
             with suppress(OSError, ValueError, subprocess.TimeoutExpired):
                 qmp(self.run.qmp, "system_powerdown")
                 self.process.wait(timeout_s)
@@ -125,14 +132,17 @@ class Guest:
         return clean
 
     def kill(self) -> None:
-        """Pull the plug. What was written is thrown away in any case."""
+        """Kill QEMU. The overlay with all writes is discarded in any case."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
 
 
 def qmp(path: Path, execute: str) -> Any:
-    """Send one command to QEMU's monitor; returns its answer. Raises OSError, ValueError."""
+    """Send one command to QEMU's monitor.
+
+    Returns its answer; None if the monitor closes the connection. Raises OSError, and ValueError with an error of QEMU.
+    """
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.settimeout(10)
         monitor.connect(str(path))
@@ -143,7 +153,7 @@ def qmp(path: Path, execute: str) -> Any:
             stream.write(json.dumps({"execute": name}) + "\n")
             stream.flush()
             answer = {}
-            # events may come in between
+            # events may precede the answer
             while "return" not in answer and "error" not in answer:
                 line = stream.readline()
                 if not line:
@@ -165,17 +175,17 @@ def guest(
     own_network: bool = False,
     accelerator: str | None = None,
 ) -> Iterator[Guest]:
-    """Start a guest from an image (qcow2 or raw), and stop it at the end of the block.
+    """Start a guest from an image (qcow2 or raw), and kill it at the end of the block.
 
-    console: where the serial console's log is kept; without it the log goes with the guest. own_network: put it into a
-    network namespace of its own, where addresses OUTSIDE and up look at it from outside; needs root. accelerator: kvm
-    or tcg; None: kvm where a guest lives under it.
-    Start it from a thread that outlives it: QEMU dies with that thread.
+    key: the seed whose key can log in. console: file for the log of the serial console; None: the log is removed with
+    the guest. own_network: run the guest in its own network namespace, where cases can connect to it from OUTSIDE and
+    the addresses that follow; needs root. accelerator: kvm or tcg; None: kvm if a guest boots under it.
+    Start the guest from a thread that lives at least as long: QEMU is killed when that thread ends.
     Raises VaultCubeError.
     """
     Disk.of(image)
     if own_network and os.geteuid():
-        raise VaultCubeError("a guest with a network of its own needs root")
+        raise VaultCubeError("a guest with its own network namespace needs root: run this as root")
     with vanishing("guest") as work:
         chosen = accelerator or choose_accelerator(
             Path("/dev/kvm"), lambda: lives_under_kvm(image, key, qemu, hardware, work)
@@ -198,14 +208,17 @@ def prepare(
     console: Path | None = None,
     own_network: bool = False,
 ) -> Run:
-    """The overlay, the firmware's variables and an empty console for one start, in a scratch folder."""
+    """Create the overlay, the firmware's variables and an empty console log for one start, in a scratch folder.
+
+    Returns the files and ports of that start. Raises VaultCubeError if qemu-img fails.
+    """
     disk, variables = work / "disk.qcow2", work / "variables.fd"
     console = console or work / "console.log"
     console.parent.mkdir(parents=True, exist_ok=True)
     console.write_bytes(b"")
     shutil.copyfile(qemu.variables, variables)
-    found = Disk.of(image)
-    made = subprocess.run(
+    backing = Disk.of(image)
+    created = subprocess.run(
         [
             *qemu.image,
             "create",
@@ -213,27 +226,27 @@ def prepare(
             "-f",
             "qcow2",
             "-F",
-            found.form,
+            backing.form,
             "-b",
             str(image.resolve()),
             str(disk),
-            str(found.grown(hardware)),
+            str(backing.grown(hardware)),
         ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode:
-        raise VaultCubeError(f"{image}: qemu-img cannot lay an overlay over it: {made.stderr.strip()}")
+    if created.returncode:
+        raise VaultCubeError(f"{image}: qemu-img cannot create an overlay for it: {created.stderr.strip()}")
     return Run(disk, variables, console, work / "qmp", free_port(), key, own_network)
 
 
 def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path) -> subprocess.Popen[bytes]:
-    """Start QEMU so that it dies with this process."""
+    """Start QEMU so that it is killed when this process exits. Returns the process."""
     line = command(qemu, hardware, run, accelerator)
     if run.own_network:
-        # the namespace and all in it live as long as QEMU does
+        # the kernel removes the namespace and its devices when QEMU exits
         taps = (GUEST_TAP, USER_TAP)
         script = [
             f"ip link add {BRIDGE} type bridge",
@@ -249,15 +262,16 @@ def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path
             stdout=log,
             stderr=log,
             env={**os.environ, **qemu.environment},
-            # Ctrl-C is for us: QEMU is then told to shut down
+            # Ctrl-C must reach only this process, which then shuts the guest down
             start_new_session=True,
         )
 
 
 def choose_accelerator(device: Path, lives: Callable[[], bool]) -> str:
-    """kvm where its device can be opened and a guest lives under it; else tcg, which works everywhere.
+    """Return kvm if its device can be opened and a guest boots under it; else tcg, which works everywhere.
 
-    lives: starts a guest; asked only when the device opens, for an ioctl says yes on machines whose guests hang.
+    lives: boots a guest and returns whether its kernel started. Needed because KVM's ioctls succeed on some machines
+    whose guests hang; called only if the device can be opened.
     """
     if not os.access(device, os.R_OK | os.W_OK):
         return "tcg"
@@ -265,7 +279,7 @@ def choose_accelerator(device: Path, lives: Callable[[], bool]) -> str:
 
 
 def lives_under_kvm(image: Path, key: Seed, qemu: Qemu, hardware: Hardware, work: Path) -> bool:
-    """Boot the image under KVM, with the machine and processor of the real run, until its kernel speaks."""
+    """Boot the image under KVM, with the machine and processor of the real run. Returns whether its kernel starts."""
     folder = work / "probe"
     folder.mkdir()
     run = prepare(image, key, qemu, hardware, folder)
@@ -281,38 +295,45 @@ def lives_under_kvm(image: Path, key: Seed, qemu: Qemu, hardware: Hardware, work
 def kernel_speaks(
     process: subprocess.Popen[bytes], console: Path, silence_s: float = SILENCE_S, kernel_s: float = KERNEL_S
 ) -> bool:
-    """Whether a guest's kernel writes its first line to the serial console; times in s."""
+    """Return whether a guest's kernel prints its first line on the serial console.
+
+    console: the console's log. silence_s: give up after this many seconds without any output. kernel_s: give up after
+    this many seconds in all.
+    """
     started = time.monotonic()
     while (waited := time.monotonic() - started) < kernel_s and process.poll() is None:
-        said = console.read_bytes()
-        if ALIVE in said:
+        output = console.read_bytes()
+        if ALIVE in output:
             return True
-        if not said and waited > silence_s:
+        if not output and waited > silence_s:
             return False
         time.sleep(0.1)
     return False
 
 
 def boot(image: Path, qemu: Qemu, hardware: Hardware, *, user: str, port: int, console: Path) -> None:
-    """Boot an image for a person: print the way in, wait until the guest goes off or Ctrl-C ends it."""
+    """Boot an image for interactive use: print the ssh command, and wait until the guest powers off or Ctrl-C stops it.
+
+    user: account to log in to. port: port of the guest's sshd. console: file for the log of the serial console.
+    """
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    # `kill` ends the guest as Ctrl-C does
+    # SIGTERM shuts the guest down as Ctrl-C does
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        with seed(user, port) as key, guest(image, key, qemu, hardware, console=console) as box:
+        with seed(user, port) as login, guest(image, login, qemu, hardware, console=console) as box:
             try:
                 note(f"{image.name}: {hardware.cpus} processors, {hardware.memory_mib} MiB, {box.accelerator}")
                 note(f"serial console: tail -f {console}")
                 with step("boot: wait for ssh"):
                     box.wait_for_ssh(600)
                 note(" ".join(person_ssh(box)))
-                note("Ctrl-C stops the guest; the image does not change")
+                note("press Ctrl-C to stop the guest; the image does not change")
                 box.process.wait()
             except KeyboardInterrupt:
-                note("stopping the guest; Ctrl-C again pulls its plug")
+                note("stopping the guest; press Ctrl-C again to kill it")
                 box.shut_down()
     except KeyboardInterrupt:
         note("stopped")
@@ -321,7 +342,7 @@ def boot(image: Path, qemu: Qemu, hardware: Hardware, *, user: str, port: int, c
 
 
 def person_ssh(box: Guest) -> Sequence[str]:
-    """The ssh command that a person pastes."""
+    """Return the ssh command to print for interactive use."""
     return (
         *("ssh", "-i", str(box.seed.key), "-p", str(box.run.port)),
         *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),

@@ -1,4 +1,4 @@
-"""QEMU's programs and command line: this machine's own, or those of the tools tree run where they lie."""
+"""QEMU's programs and command line: those of this machine, or those of the tools tree, run in place."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
 @dataclass(frozen=True)
 class Qemu:
-    """Where QEMU is and how it is called."""
+    """How to run QEMU's programs, and where its firmware is."""
 
     system: Sequence[str]
+    """Command words that run qemu-system-x86_64."""
     image: Sequence[str]
+    """Command words that run qemu-img."""
     code: Path
-    """OVMF's code"""
+    """OVMF's code."""
     variables: Path
-    """OVMF's empty variables, to be copied"""
+    """OVMF's empty variables; each guest gets a copy."""
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_host(cls) -> Qemu:
-        """This machine's QEMU. Raises VaultCubeError when it or OVMF is missing."""
+        """Use this machine's QEMU. Raises VaultCubeError if QEMU or OVMF is missing."""
         for program in ("qemu-system-x86_64", "qemu-img"):
             if not shutil.which(program):
                 raise VaultCubeError(f"{program} is missing: install qemu-system-x86 and qemu-utils")
@@ -38,16 +40,16 @@ class Qemu:
 
     @classmethod
     def of_tree(cls, tree: Path) -> Qemu:
-        """The pinned QEMU of a tools tree.
+        """Use the locked QEMU of a tools tree. Raises VaultCubeError if QEMU or OVMF is missing.
 
-        It is started by the tree's own loader with the tree's libraries, not in a chroot: paths, /dev/kvm, the network
-        and signals are this machine's, with nothing to mount and so nothing to unmount.
+        The tree's own dynamic loader starts it with the tree's libraries, not in a chroot. So it uses the paths,
+        /dev/kvm and network of this machine, receives signals, and needs no mounts.
         """
         libraries = tree / LIBRARIES
         loader = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
         for program in ("qemu-system-x86_64", "qemu-img"):
             if not (tree / "usr/bin" / program).exists():
-                raise VaultCubeError(f"{tree}: no {program}; add its package to image:tools:packages")
+                raise VaultCubeError(f"{tree}: no {program}: add its package to image:tools:packages")
         return cls(
             (*loader, str(tree / "usr/bin/qemu-system-x86_64"), "-L", str(tree / "usr/share/qemu")),
             (*loader, str(tree / "usr/bin/qemu-img")),
@@ -59,51 +61,53 @@ class Qemu:
 def _firmware(root: Path) -> tuple[Path, Path]:
     code, variables = root / OVMF / "OVMF_CODE_4M.fd", root / OVMF / "OVMF_VARS_4M.fd"
     if not code.exists() or not variables.exists():
-        raise VaultCubeError(f"{code}: no UEFI firmware there: install ovmf")
+        raise VaultCubeError(f"{code}: the UEFI firmware or its variables file is missing: install ovmf")
     return code, variables
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a guest is given."""
+    """The virtual hardware of a guest."""
 
     memory_mib: int
     cpus: int
     growth_gib: int
-    """how much larger than the image the guest's disk is; the root file system grows into it"""
+    """Difference between the sizes of the guest's disk and of the image; the root file system grows into it."""
 
     @classmethod
     def of_this_machine(cls) -> Hardware:
-        """What this machine can spare: up to 4 processors, up to 4 GiB, never more than half of its memory."""
+        """Choose hardware for this machine: up to 4 processors and 4 GiB, at most half of the machine's memory."""
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
         return cls(memory_mib=min(4096, physical // 2), cpus=min(4, os.cpu_count() or 1), growth_gib=8)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One start of a guest: its files and its way in."""
+    """The files and ports of one start of a guest."""
 
     disk: Path
     variables: Path
     console: Path
-    """the serial console's log"""
+    """Log of the serial console."""
     qmp: Path
+    """Socket of QEMU's monitor."""
     port: int
-    """of 127.0.0.1, leads to the guest's ssh"""
+    """Port of 127.0.0.1 that is forwarded to the guest's sshd."""
     seed: Seed
     own_network: bool = False
-    """join BRIDGE of the network namespace that QEMU is started in, and reach nothing but it"""
+    """Connect the guest to BRIDGE in QEMU's network namespace, and to nothing else."""
 
 
 NETWORK = "10.0.2.0/24"
-"""QEMU's user network; it gives the guest GUEST by DHCP"""
+"""QEMU's user network."""
 GUEST = "10.0.2.15"
+"""The guest's address, assigned by the DHCP server of the user network."""
 BRIDGE, GUEST_TAP, USER_TAP = "outside", "tap-guest", "tap-user"
 
 
 def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[str]:
-    """The command line of a guest. accelerator: kvm or tcg."""
-    # "max" is all that TCG can emulate; under KVM the processor itself
+    """Build the command line of a guest. accelerator: kvm or tcg."""
+    # "max" has all features that TCG can emulate; "host" is this machine's processor
     cpu, accel = ("host", "kvm") if accelerator == "kvm" else ("max", "tcg,thread=multi")
     line = [
         *qemu.system,
@@ -119,14 +123,14 @@ def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[
         *("-qmp", f"unix:{run.qmp},server=on,wait=off"),
     ]
     if accelerator == "tcg":
-        # an emulated timer on a busy machine comes too late for Linux's check, which then panics; the boot file's stub
-        # takes this from the firmware's tables, and the image stays as it is
+        # on a busy machine the emulated timer fires too late for Linux's timer check, and the kernel panics; the boot
+        # file's stub reads this extra command line from the firmware's tables, so the image needs no change
         line += ["-smbios", "type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check"]
     forward = f"user,id=user,net={NETWORK},hostfwd=tcp:127.0.0.1:{run.port}-{GUEST}:{run.seed.port}"
     if not run.own_network:
         return [*line, "-netdev", forward, "-device", "virtio-net-pci,netdev=user,romfile="]
-    # The bridge lets any address of the subnet look at all ports of the guest. The user network is on it, too: it
-    # answers DHCP and carries our own ssh. On a hub with the guest it would answer in the guest's place.
+    # From the bridge any address of the subnet can reach all ports of the guest. The user network is on the bridge too:
+    # it answers DHCP and forwards our ssh. On the same hub as the guest it would answer in place of the guest.
     return [
         *line,
         *("-netdev", f"{forward},restrict=on", "-netdev", "hubport,id=port0,hubid=0,netdev=user"),
@@ -138,24 +142,24 @@ def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[
 
 
 def _escaped(path: Path) -> str:
-    """A path as a value in one of QEMU's comma lists."""
+    """Escape a path for one of QEMU's comma-separated options."""
     return str(path).replace(",", ",,")
 
 
 @dataclass(frozen=True)
 class Disk:
-    """What an image says of itself."""
+    """Format and size of an image, from its header."""
 
     form: str
-    """qcow2 or raw"""
+    """Format of the image: qcow2 or raw."""
     size: int
-    """as a guest sees it, bytes"""
+    """Size of the virtual disk, in bytes."""
 
     @classmethod
     def of(cls, image: Path) -> Disk:
-        """Read an image's header. Raises VaultCubeError when there is no such file."""
+        """Read an image's header. Raises VaultCubeError if the file does not exist."""
         if not image.is_file():
-            raise VaultCubeError(f"{image}: no such image; `make image` makes one")
+            raise VaultCubeError(f"{image}: no such image: run `make image` to build one")
         with image.open("rb") as opened:
             header = opened.read(32)
         # magic, and the virtual size as a big-endian 64-bit number at byte 24: QEMU's docs/interop/qcow2.txt
@@ -164,12 +168,12 @@ class Disk:
         return cls("raw", image.stat().st_size)
 
     def grown(self, hardware: Hardware) -> int:
-        """The size of a guest's disk, bytes."""
+        """Return the size of a guest's disk, in bytes."""
         return self.size + (hardware.growth_gib << 30)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    """Return a TCP port of 127.0.0.1 on which no program listens at this time."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

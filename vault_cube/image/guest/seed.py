@@ -1,6 +1,6 @@
-"""The NoCloud seed that lets one throw-away key into a guest, for as long as the guest runs.
+"""The NoCloud seed that adds a temporary ssh key to a guest.
 
-A seed is a folder. QEMU shows it to the guest as a FAT disk labelled CIDATA, so that no image file of it is ever made.
+A seed is a folder. QEMU presents it to the guest as a FAT disk with the label CIDATA, so no image file is needed.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ LABEL = "CIDATA"
 
 @dataclass(frozen=True)
 class Seed:
-    """A seed's folder, and the way into the guest that it opens."""
+    """A seed's folder, and the login that it enables."""
 
     folder: Path
-    """meta-data and user-data, what the guest sees"""
+    """Folder with meta-data and user-data, which the guest can read."""
     key: Path
-    """the private key; it lies outside the folder"""
+    """Private key, outside the folder."""
     user: str
     port: int
-    """where the guest's sshd listens"""
+    """Port of the guest's sshd."""
 
 
 @contextmanager
 def vanishing(kind: str) -> Iterator[Path]:
-    """A private folder that is gone afterwards; what a killed process left of this kind goes first.
+    """Create a private folder and remove it at the end of the block; remove those of killed processes first.
 
-    It lies in the system's temporary folder, for the sockets in it need a short path.
+    kind: part of the folder's name; only folders of the same kind are removed.
+    The folder is in the system's temporary folder, because the sockets in it need a short path.
     """
     prefix = f"vault-cube-{kind}-"
     for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         owner = old.name.removeprefix(prefix).partition("-")[0]
-        with suppress(FileNotFoundError):  # another one sweeps, too
+        with suppress(FileNotFoundError):  # another process may remove it at the same time
             if old.stat().st_uid == os.getuid() and not Path("/proc", owner).exists():
                 shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-") as folder:
@@ -52,11 +53,10 @@ def vanishing(kind: str) -> Iterator[Path]:
 
 @contextmanager
 def seed(user: str, port: int) -> Iterator[Seed]:
-    """A seed with a new ed25519 key for one user; key and folder are gone afterwards.
+    """Create a seed with a new ed25519 key for one user, and remove both at the end of the block.
 
-    user: the pillar's. port: of the guest's sshd.
-
-    Raises VaultCubeError when there is no ssh-keygen.
+    user: an account of the image. port: port of the guest's sshd.
+    Raises VaultCubeError if ssh-keygen is missing.
     """
     if not shutil.which("ssh-keygen"):
         raise VaultCubeError("ssh-keygen is missing: install openssh-client")
@@ -74,13 +74,13 @@ def seed(user: str, port: int) -> Iterator[Seed]:
 
 
 def files(user: str, public_key: str) -> dict[str, str]:
-    """What a NoCloud seed holds, by file name.
+    """Return the files of a NoCloud seed: name to content.
 
-    No host name and no network stand in it: those are the image's own, and a guest that was given others had drifted
-    before anybody looked. The user is there already, cloud-init only adds the key.
+    The seed sets no host name and no network: the states set both, so other values would be drift from the start. The
+    user exists in the image; cloud-init only adds the key.
     https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
     """
-    # YAML reads JSON
+    # JSON is valid YAML
     data = {"users": [{"name": user, "ssh_authorized_keys": [public_key]}]}
     return {
         "meta-data": json.dumps({"instance-id": f"vault-cube-{uuid.uuid4()}"}) + "\n",

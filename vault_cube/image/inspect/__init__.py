@@ -1,1 +1,1 @@
-"""Questions about an image that exists: contents, differences, soundness, vulnerabilities."""
+"""Inspect a finished image: contents, differences, signatures and vulnerabilities."""

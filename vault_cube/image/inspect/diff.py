@@ -1,4 +1,4 @@
-"""What differs between two images, or two trees, in words: packages, configuration, files, and the first bytes."""
+"""List the differences of two images or trees: packages, configuration, files, and the first bytes that differ."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from vault_cube.image.progress import step
 from vault_cube.image.workspace import Workspace
 
 LISTED = 200
-"""lines of one kind at most: beyond it a person needs a tool, not a longer list"""
+"""Largest number of lines about files; a longer list is of no use to a reader."""
 CONFIG_BYTES = 1 << 18
+"""Size up to which the changed lines of a configuration file are shown, in bytes."""
 CHUNK = 1 << 20
 CLOSER_LOOKS = 5
-"""files that diffoscope is asked about"""
+"""Largest number of files that diffoscope compares."""
 FIELDS = ("type", "mode", "owner", "size", "mtime", "content", "xattrs")
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: a tree, its manifest and, of an image, the raw disk."""
+    """One side of a comparison: a tree, its manifest and, for an image, the raw disk."""
 
     tree: Path
     lines: list[str]
@@ -38,7 +39,11 @@ class Side:
 
 
 def diff(space: Workspace, one: Path, two: Path) -> list[str]:
-    """What differs between two images (raw, raw.zst, qcow2), two cached layers or two folders; [] when nothing does."""
+    """Compare two images (raw, raw.zst, qcow2), two cached layers or two folders.
+
+    Returns one line per difference, none if the two are equal. Raises VaultCubeError if either cannot be read, or if
+    one is an image and the other a folder.
+    """
     with space.scratch("diff") as work:
         sides = []
         for name, path in (("one", one), ("two", two)):
@@ -46,12 +51,12 @@ def diff(space: Workspace, one: Path, two: Path) -> list[str]:
             with step(f"reading {path}"):
                 sides.append(_side(space, path, work / name))
         if (sides[0].disk is None) != (sides[1].disk is None):
-            raise VaultCubeError(f"{one} and {two}: one is an image and one is a folder: name two of a kind")
+            raise VaultCubeError(f"{one} and {two}: an image and a folder: name two images or two folders")
         return [*trees(sides[0], sides[1]), *_disks(space, sides[0], sides[1], work)]
 
 
 def layers(one: Path, two: Path) -> list[str]:
-    """What differs between two entries of the layer cache."""
+    """Compare two entries of the layer cache. Returns one line per difference."""
     return trees(*(Side(entry / "tree", (entry / "manifest").read_text().split("\n")) for entry in (one, two)))
 
 
@@ -60,7 +65,7 @@ def _side(space: Workspace, path: Path, folder: Path) -> Side:
         tree = path / "tree" if (path / "meta.json").is_file() and (path / "tree").is_dir() else path
         return Side(tree, tree_manifest.entries(tree))
     if not path.is_file():
-        raise VaultCubeError(f"{path}: no such image or folder")
+        raise VaultCubeError(f"{path}: no such image or folder: check the path")
     disk = unpack.raw(space, path, folder)
     partitions = unpack.partitions(space, disk, folder)
     tree = unpack.files(space, disk, partitions, folder)
@@ -68,31 +73,31 @@ def _side(space: Workspace, path: Path, folder: Path) -> Side:
 
 
 def trees(one: Side, two: Side) -> list[str]:
-    """What differs between two trees: packages first; the files of changed packages are counted, not listed."""
+    """Compare two trees. Returns one line per difference, packages first; the files of changed packages are counted."""
     old, new = (_by_path(side.lines) for side in (one, two))
     changed = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
     if not changed:
         return []
     before, after = installed(one.tree), installed(two.tree)
-    moved = [
+    updated = [
         key
         for key in sorted(before.versions.keys() | after.versions.keys())
         if before.versions.get(key) != after.versions.get(key)
     ]
-    said = [f"{key} {before.versions.get(key, 'none')} → {after.versions.get(key, 'none')}" for key in moved]
-    theirs = {path for key in moved for side in (before, after) for path in side.files.get(key, ())}
-    if any(key.startswith("package ") for key in moved):
-        theirs |= {path for path in changed if path.startswith("var/lib/dpkg/")}
-    own = [path for path in changed if unquote(path) not in theirs]
-    if len(own) < len(changed):
-        said.append(f"{len(changed) - len(own)} files of these packages")
-    lines = [line for path in own for line in _entry(one, two, path, old.get(path), new.get(path))]
-    said += lines[:LISTED]
+    report = [f"{key} {before.versions.get(key, 'none')} → {after.versions.get(key, 'none')}" for key in updated]
+    packaged = {path for key in updated for side in (before, after) for path in side.files.get(key, ())}
+    if any(key.startswith("package ") for key in updated):
+        packaged |= {path for path in changed if path.startswith("var/lib/dpkg/")}
+    others = [path for path in changed if unquote(path) not in packaged]
+    if len(others) < len(changed):
+        report.append(f"{len(changed) - len(others)} files of these packages")
+    lines = [line for path in others for line in _entry(one, two, path, old.get(path), new.get(path))]
+    report += lines[:LISTED]
     if len(lines) > LISTED:
-        said.append(f"… and {len(lines) - LISTED} lines more")
-    both = [path for path in own if path in old and path in new and old[path][0] == new[path][0] == "f"]
+        report.append(f"… and {len(lines) - LISTED} more lines")
+    both = [path for path in others if path in old and path in new and old[path][0] == new[path][0] == "f"]
     closer = [path for path in both if old[path][5] != new[path][5] and not _private(old[path]) | _private(new[path])]
-    return said + list(_diffoscope(one.tree, two.tree, closer))
+    return report + list(_diffoscope(one.tree, two.tree, closer))
 
 
 def _by_path(lines: Sequence[str]) -> dict[str, list[str]]:
@@ -100,12 +105,12 @@ def _by_path(lines: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _entry(one: Side, two: Side, path: str, old: list[str] | None, new: list[str] | None) -> Iterator[str]:
-    """The lines on one path."""
+    """Describe the difference at one path, in zero or more lines."""
     name = unquote(path)
     if old is None or new is None:
         yield f"{'+' if old is None else '-'} {name}"
         return
-    said = [
+    differences = [
         f"{field} {_shown(field, a)} → {_shown(field, b)}"
         for field, a, b in zip(FIELDS, old, new, strict=True)
         if a != b and not (field == "content" and old[0] == new[0] == "f")
@@ -113,20 +118,21 @@ def _entry(one: Side, two: Side, path: str, old: list[str] | None, new: list[str
     files = [side.tree / name for side in (one, two)]
     text: list[str] = []
     if old[0] == new[0] == "f" and old[5] != new[5]:
-        found = first_difference(*files)
-        if found is not None:
+        difference = first_difference(*files)
+        if difference is not None:
+            at, left, right = difference
             if _private(old) or _private(new):
-                said.append(f"content from byte {found[0]}, not shown: only its owner may read it")
+                differences.append(f"content from byte {at}, not shown: not readable by all users")
             else:
-                said.append(f"content from byte {found[0]}: {found[1] or 'the end'}, {found[2] or 'the end'}")
+                differences.append(f"content from byte {at}: {left or 'end of file'}, {right or 'end of file'}")
                 text = _text(*files) if name.startswith("etc/") else []
-    if said:
-        yield f"~ {name}: {'; '.join(said)}"
+    if differences:
+        yield f"~ {name}: {'; '.join(differences)}"
     yield from (f"    {line}" for line in text)
 
 
 def _private(entry: Sequence[str]) -> bool:
-    """Whether a file's mode keeps it from everybody else: a host key, the shadow file."""
+    """Return whether a file's mode gives other users no access, such as a host key or the shadow file."""
     return int(entry[1], 8) & 0o007 == 0
 
 
@@ -137,7 +143,10 @@ def _shown(field: str, value: str) -> str:
 
 
 def first_difference(one: Path, two: Path) -> tuple[int, str, str] | None:
-    """Where two files first differ, byte offset from 0, and the next bytes of each in hexadecimal; None: nowhere."""
+    """Find the first byte at which two files differ.
+
+    Returns its offset in bytes, and up to 8 bytes of each file from there in hexadecimal; None if the files are equal.
+    """
     at = 0
     with one.open("rb") as a, two.open("rb") as b:
         while True:
@@ -152,7 +161,7 @@ def first_difference(one: Path, two: Path) -> tuple[int, str, str] | None:
 
 
 def _text(one: Path, two: Path) -> list[str]:
-    """The changed lines of a configuration file; none for what is no text."""
+    """Return the changed lines of a configuration file; none for a large or a binary one."""
     if max(file.stat().st_size for file in (one, two)) > CONFIG_BYTES:
         return []
     try:
@@ -163,7 +172,7 @@ def _text(one: Path, two: Path) -> list[str]:
 
 
 def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
-    """What diffoscope says of some files, when it is installed."""
+    """Compare up to CLOSER_LOOKS files with diffoscope, if it is installed, and return its report."""
     if not shutil.which("diffoscope"):
         return
     for path in paths[:CLOSER_LOOKS]:
@@ -174,20 +183,20 @@ def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
                 [*command, one / name, two / name], capture_output=True, text=True, check=False, timeout=300
             )
         except subprocess.TimeoutExpired:
-            yield f"diffoscope {name}: not done after 300 s"
+            yield f"diffoscope {name}: stopped after 300 s"
             continue
         yield f"diffoscope {name}:"
         yield from (f"    {line}" for line in (ran.stdout or ran.stderr).splitlines())
 
 
 def _disks(space: Workspace, one: Side, two: Side, work: Path) -> list[str]:
-    """Where the raw disks first differ, partition by partition."""
+    """Describe the first byte at which the raw disks differ: its partition and its file."""
     if one.disk is None or two.disk is None:
         return []
-    found = first_difference(one.disk, two.disk)
-    if found is None:
+    difference = first_difference(one.disk, two.disk)
+    if difference is None:
         return []
-    at, left, right = found
+    at, left, right = difference
     where, inside = "outside all partitions", ""
     for partition in one.partitions:
         if partition.start <= at < partition.start + partition.size:
@@ -195,4 +204,4 @@ def _disks(space: Workspace, one: Side, two: Side, work: Path) -> list[str]:
             if partition.kind == unpack.ROOT_TYPE:
                 owner = unpack.owner_of_block(space, one.disk, partition, at - partition.start, work)
                 inside = f", in {owner}"
-    return [f"disk from byte {at}: {left or 'the end'}, {right or 'the end'} ({where}{inside})"]
+    return [f"disk from byte {at}: {left or 'end of disk'}, {right or 'end of disk'} ({where}{inside})"]

@@ -1,4 +1,4 @@
-"""Which packages and Python distributions a tree holds, and which files belong to them; read from the tree's files."""
+"""List the packages and Python distributions of a tree with their files, by reading the tree."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ DPKG = "var/lib/dpkg"
 
 @dataclass(frozen=True)
 class Installed:
-    """What a tree holds. Keys: `package bash` → version, or `python opt/vault-cube/envs/pytorch: torch` → version."""
+    """Packages and Python distributions by key: `package bash`, or `python opt/vault-cube/envs/pytorch: torch`."""
 
     versions: dict[str, str]
+    """Version of each key."""
     files: dict[str, frozenset[str]]
-    """the same keys → paths within the tree"""
+    """Paths of each key's files, relative to the tree."""
 
 
 def installed(tree: Path) -> Installed:
-    """Read dpkg's database and every dist-info of a tree; a layer's folder gives what the layer wrote."""
+    """Read dpkg's database and every dist-info folder of a tree, or of a layer's overlay folder."""
     versions: dict[str, str] = {}
     files: dict[str, frozenset[str]] = {}
     for name, architecture, version in _dpkg(tree):
@@ -44,26 +45,26 @@ def _dpkg(tree: Path) -> list[tuple[str, str, str]]:
     status = tree / DPKG / "status"
     if not status.is_file():
         return []
-    found = []
+    packages = []
     for stanza in status.read_text(errors="replace").split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
         if fields.get("Status", "").endswith(" installed"):
-            found.append((fields["Package"], fields.get("Architecture", ""), fields.get("Version", "")))
-    return found
+            packages.append((fields["Package"], fields.get("Architecture", ""), fields.get("Version", "")))
+    return packages
 
 
 def _record(tree: Path, info: Path) -> frozenset[str]:
-    """The files that a distribution's RECORD lists, and their byte code."""
+    """Return a distribution's dist-info folder and the files that its RECORD lists."""
     record = info / "RECORD"
     if not record.is_file():
         return frozenset()
     site = PurePosixPath(info.parent.relative_to(tree))
-    found = {str(info.relative_to(tree))}
+    paths = {str(info.relative_to(tree))}
     with record.open(newline="") as lines:
         for row in csv.reader(lines):
             if row:
-                found.add(_normal(site / row[0]))
-    return frozenset(found)
+                paths.add(_normal(site / row[0]))
+    return frozenset(paths)
 
 
 def _normal(path: PurePosixPath) -> str:

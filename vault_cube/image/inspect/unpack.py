@@ -1,7 +1,7 @@
-"""Out of a finished image: its raw disk, its partitions, and its files as a folder, without a mount or a loop device.
+"""Extract the raw disk, the partitions and the files of a finished image, without a mount or a loop device.
 
-debugfs reads the ext4 root and mtools the EFI partition, both from the tools tree. What debugfs does not bring out are
-extended attributes, device nodes and the times of symbolic links; hard links come as copies.
+debugfs reads the ext4 root and mtools the EFI partition, both from the tools tree. debugfs does not extract extended
+attributes, device nodes and the times of symbolic links; it copies hard links.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 
 @dataclass(frozen=True)
 class Partition:
-    """Where a partition lies, bytes."""
+    """A partition of a disk."""
 
     name: str
     kind: str
+    """Partition type, as an upper-case UUID."""
     start: int
+    """Offset on the disk, in bytes."""
     size: int
+    """Size in bytes."""
 
 
 def raw(space: Workspace, image: Path, folder: Path) -> Path:
-    """The raw disk of an image (qcow2, raw.zst or raw), in a folder; a raw one is used where it lies."""
+    """Unpack the raw disk of an image (qcow2, raw.zst or raw) into a folder.
+
+    Returns the path of the raw disk; for a raw image, the image itself.
+    """
     with image.open("rb") as handle:
         magic = handle.read(4)
     command = {
@@ -47,12 +53,12 @@ def raw(space: Workspace, image: Path, folder: Path) -> Path:
 
 
 def partitions(space: Workspace, disk: Path, folder: Path) -> list[Partition]:
-    """The partitions of a raw disk. Raises VaultCubeError when it has no partition table."""
+    """List the partitions of a raw disk. Raises VaultCubeError if it has no partition table."""
     command = ["sh", "-c", "sfdisk --json /run/image > /run/work/table.json"]
     try:
         _in_tools(space, command, disk, folder, "sfdisk")
     except chroot.CommandFailed:
-        raise VaultCubeError(f"{disk}: no disk image: it has no partition table") from None
+        raise VaultCubeError(f"{disk}: not a disk image: it has no partition table") from None
     table: dict[str, Any] = json.loads((folder / "table.json").read_text())["partitiontable"]
     return [
         Partition(entry.get("name", "-"), entry["type"].upper(), entry["start"] * SECTOR, entry["size"] * SECTOR)
@@ -61,10 +67,14 @@ def partitions(space: Workspace, disk: Path, folder: Path) -> list[Partition]:
 
 
 def files(space: Workspace, disk: Path, found: list[Partition], folder: Path) -> Path:
-    """The files of a raw disk: the root partition's, with those of the EFI partition below `efi`. Returns the tree."""
+    """Extract the files of a raw disk: those of the root partition, and below `efi` those of the EFI partition.
+
+    found: the disk's partitions. Returns the tree, below folder. Raises VaultCubeError if the disk has no readable root
+    partition.
+    """
     at = {partition.kind: partition for partition in found}
     if ROOT_TYPE not in at:
-        raise VaultCubeError(f"{disk}: no root partition of type {ROOT_TYPE} in it")
+        raise VaultCubeError(f"{disk}: it has no root partition of type {ROOT_TYPE}")
     tree = folder / "tree"
     tree.mkdir()
     script = f"debugfs -R 'rdump / /run/work/tree' '/run/image?offset={at[ROOT_TYPE].start}'\n"
@@ -74,9 +84,9 @@ def files(space: Workspace, disk: Path, found: list[Partition], folder: Path) ->
     _in_tools(space, ["sh", "-euc", script], disk, folder, f"reading the files of {disk.name}")
     if not any(tree.iterdir()):
         raise VaultCubeError(f"{disk}: its root partition cannot be read; see {space.logs}/unpack.log")
-    for own in (tree, tree / "efi"):
-        if own.is_dir():
-            os.utime(own, (0, 0))  # made here: their times tell nothing
+    for created in (tree, tree / "efi"):
+        if created.is_dir():
+            os.utime(created, (0, 0))  # this function created them: their times are not from the image
     for above, folders, names in os.walk(tree):
         for path in (Path(above, name) for name in (*folders, *names)):
             if path.is_symlink():
@@ -85,7 +95,10 @@ def files(space: Workspace, disk: Path, found: list[Partition], folder: Path) ->
 
 
 def owner_of_block(space: Workspace, disk: Path, root: Partition, offset: int, folder: Path) -> str:
-    """What lies at an offset of the root partition, bytes from its start: a file's path, or the file system itself."""
+    """Find the file at an offset of the root partition.
+
+    offset: bytes from the start of the partition. Returns the file's path, or a description of a block without a file.
+    """
     block = offset // 4096
     where = f"/run/image?offset={root.start}"
     script = (
@@ -98,7 +111,7 @@ def owner_of_block(space: Workspace, disk: Path, root: Partition, offset: int, f
     try:
         return (folder / "owner").read_text().strip() or "no file"
     except FileNotFoundError:
-        return "the file system's own tables"
+        return "the file system's metadata"
 
 
 def _in_tools(space: Workspace, command: list[str], image: Path, folder: Path, what: str) -> None:

@@ -1,7 +1,8 @@
-"""A target's packages held against vulnerability data that a person brings: Debian's security tracker, or OSV.
+"""Compare a target's packages with a file of vulnerability data, from Debian's security tracker or from OSV.
 
-A report, not a verdict: nothing is fetched, nothing stops a build. Sources of the formats: security-tracker.debian.org
-(`/tracker/data/json`), and the OSV schema 1.x (`PyPI/all.zip`, `Debian/all.zip` as osv.dev publishes them).
+The result is a report, not a verdict: it fetches nothing and stops no build. Sources of the formats:
+security-tracker.debian.org (`/tracker/data/json`), and the OSV schema 1.x (`PyPI/all.zip`, `Debian/all.zip` as osv.dev
+publishes them).
 """
 
 from __future__ import annotations
@@ -31,21 +32,23 @@ Older = Callable[[str, str], bool]
 
 @dataclass(frozen=True)
 class Thing:
-    """What an advisory can be about: a source package with its packages, or a Python distribution."""
+    """The subject of an advisory: a source package, or a Python distribution."""
 
     name: str
     version: str
     holds: tuple[str, ...]
-    """packages made of the source, or environments that hold the distribution"""
+    """Packages built from the source, or environments that contain the distribution."""
 
 
 def report(space: Workspace, data: Path | None) -> list[str]:
-    """The advisories that apply to a target's locked packages and wheels, a line each, a sum last.
+    """List the advisories that apply to a target's locked packages and wheels.
 
-    data: the tracker's JSON, an OSV zip, or one OSV JSON; None: there is none, and that is said.
+    data: the security tracker's JSON, a zip of OSV entries, or one OSV entry as JSON; None: no data.
+    Returns one line per advisory and a line with their number; without data, a line that asks for it.
+    Raises VaultCubeError if the data cannot be read, or if a locked package is not in the store.
     """
     if data is None:
-        return ["no data: name data=FILE, the JSON of Debian's security tracker or a zip of OSV"]
+        return ["no data: pass data=FILE, the JSON of Debian's security tracker or a zip of OSV"]
     target = space.settings.target
     debs = sources(Store(space.store), AptLock.read(space.locks / "apt.lock").debs)
     wheels = distributions(space)
@@ -53,29 +56,29 @@ def report(space: Workspace, data: Path | None) -> list[str]:
     kind, entries = _read(data)
     if kind == "tracker":
         lines = tracker(entries, debs, target.codename)
-        looked = f"{len(debs)} source packages"
+        scope = f"{len(debs)} source packages"
     else:
         ecosystem = f"{target.os}:{target.release}"
         lines = osv(entries, {ecosystem: debs, "PyPI": wheels})
-        looked = f"{len(debs)} source packages and {len(wheels)} wheels"
-    return [*sorted(set(lines)), f"{len(set(lines))} advisories for {looked} by {data.name}"]
+        scope = f"{len(debs)} source packages and {len(wheels)} wheels"
+    return [*sorted(set(lines)), f"{len(set(lines))} advisories for {scope} in {data.name}"]
 
 
 def _read(data: Path) -> tuple[str, Any]:
-    """What a data file is, and its entries. Raises VaultCubeError for anything else."""
+    """Read a data file. Returns its kind, `osv` or `tracker`, and its entries. Raises VaultCubeError."""
     try:
         if zipfile.is_zipfile(data):
             return "osv", _zipped(data)
-        found = json.loads(data.read_bytes())
+        content = json.loads(data.read_bytes())
     except OSError as err:
-        raise VaultCubeError(f"{data}: no data: {err.strerror}") from None
+        raise VaultCubeError(f"{data}: cannot be read: {err.strerror}") from None
     except ValueError:
-        found = None
-    if isinstance(found, dict) and "affected" in found:
-        return "osv", [found]
-    if isinstance(found, dict) and all(isinstance(one, dict) for one in found.values()):
-        return "tracker", found
-    raise VaultCubeError(f"{data}: no data: neither the JSON of Debian's security tracker nor OSV's")
+        content = None
+    if isinstance(content, dict) and "affected" in content:
+        return "osv", [content]
+    if isinstance(content, dict) and all(isinstance(entry, dict) for entry in content.values()):
+        return "tracker", content
+    raise VaultCubeError(f"{data}: unknown format: pass the JSON of Debian's security tracker, or a zip or JSON of OSV")
 
 
 def _zipped(data: Path) -> Iterator[dict[str, Any]]:
@@ -88,9 +91,12 @@ def _zipped(data: Path) -> Iterator[dict[str, Any]]:
 
 
 def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
-    """The source packages of locked packages, as their own control files say; those must be in the store."""
+    """Read the source packages of locked packages from their control files. Returns them by name.
 
-    def one(deb: Deb) -> tuple[str, str, str]:
+    Raises VaultCubeError if a package is not in the store.
+    """
+
+    def source_of(deb: Deb) -> tuple[str, str, str]:
         if not store.has(deb.sha256):
             raise VaultCubeError(f"{deb.filename}: not in the store: run `salt-call image.fetch`")
         ran = subprocess.run(
@@ -98,19 +104,19 @@ def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
         )
         match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", ran.stdout.strip())
         name, version = match.groups() if match else (deb.name, None)
-        # +b7: built again, of the same source
+        # +b7 marks a rebuild of the same source
         return name, version or re.sub(r"\+b\d+$", "", deb.version), deb.name
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = sorted(set(pool.map(one, debs)))
+        packages = sorted(set(pool.map(source_of, debs)))
     things: dict[str, Thing] = {}
-    for name, version, package in found:
+    for name, version, package in packages:
         things[name] = Thing(name, version, (*(things[name].holds if name in things else ()), package))
     return things
 
 
 def distributions(space: Workspace) -> dict[str, Thing]:
-    """The Python distributions of all environments, by normalized name and version."""
+    """Read the Python distributions of all environments. Returns them by normalized name and version."""
     holders: dict[tuple[str, str], list[str]] = {}
     for environment in ("salt", *space.settings.frameworks.environments):
         for wheel in pylock.read(space.locks / f"python-{environment}.lock"):
@@ -119,11 +125,14 @@ def distributions(space: Workspace) -> dict[str, Thing]:
 
 
 def tracker(data: Mapping[str, Any], things: Mapping[str, Thing], codename: str) -> list[str]:
-    """What the security tracker says of a release's source packages: open ones, and fixes newer than what is locked."""
+    """List the security tracker's entries that apply to source packages: open ones, and those fixed in a later version.
+
+    data: the tracker's JSON: source package → advisory → details. codename: release whose status counts.
+    """
     lines = []
     for name, thing in things.items():
-        for advisory, said in data.get(name, {}).items():
-            release = said.get("releases", {}).get(codename, {})
+        for advisory, details in data.get(name, {}).items():
+            release = details.get("releases", {}).get(codename, {})
             fixed = release.get("fixed_version")
             if release.get("status") == "open":
                 lines.append(_line(thing, advisory, f"open, urgency {release.get('urgency', 'unknown')}"))
@@ -133,7 +142,7 @@ def tracker(data: Mapping[str, Any], things: Mapping[str, Thing], codename: str)
 
 
 def osv(entries: Iterable[Mapping[str, Any]], ecosystems: Mapping[str, Mapping[str, Thing]]) -> list[str]:
-    """What OSV entries say of packages; ecosystems: `Debian:12` or `PyPI` → things."""
+    """List the OSV entries that apply to packages. ecosystems: `Debian:12` or `PyPI` → packages by name."""
     named: dict[tuple[str, str], list[Thing]] = {}
     for ecosystem, things in ecosystems.items():
         for thing in things.values():
@@ -154,9 +163,10 @@ def osv(entries: Iterable[Mapping[str, Any]], ecosystems: Mapping[str, Mapping[s
 
 
 def _hit(affected: Mapping[str, Any], version: str, older: Older) -> str | None:
-    """None: the version is not affected; else the version that mends it, "" where none is named."""
+    """Return the version that fixes an advisory, "" if none is named; None if this version is not affected."""
     listed = version in affected.get("versions", ())
-    for events in (one.get("events", []) for one in affected.get("ranges", ()) if one.get("type") == "ECOSYSTEM"):
+    ranges = (entry for entry in affected.get("ranges", ()) if entry.get("type") == "ECOSYSTEM")
+    for events in (entry.get("events", []) for entry in ranges):
         inside = False
         for event in events:
             if "introduced" in event:
@@ -178,12 +188,12 @@ def _line(thing: Thing, advisory: str, state: str) -> str:
 
 
 def dpkg_older(one: str, two: str) -> bool:
-    """Is a Debian version older than another, as dpkg sorts them."""
+    """Return whether a Debian version is older than another, in dpkg's order."""
     return subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False).returncode == 0
 
 
 def pypi_older(one: str, two: str) -> bool:
-    """Is a Python version older than another; the part after `+` names a build, not a version."""
+    """Return whether a Python version is older than another, without the local part after `+`."""
     try:
         return Version(Version(one).public) < Version(Version(two).public)
     except InvalidVersion:

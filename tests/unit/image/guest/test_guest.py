@@ -1,5 +1,7 @@
-"""Starting and ending a guest: the KVM probe's decision, and that nothing survives. A shell script stands for QEMU
-where no machine is needed: it takes QEMU's place in the command, and nothing else."""
+"""Starting and stopping a guest: the result of the KVM probe, and that no process and no file is left.
+
+Tests that need no virtual machine run a shell script in place of QEMU.
+"""
 
 import os
 import signal
@@ -21,22 +23,22 @@ from vault_cube.image.guest.seed import Seed
 HARDWARE = Hardware(memory_mib=64, cpus=1, growth_gib=1)
 
 
-def asked():
+def unexpected_probe():
     raise AssertionError("the probe was run")
 
 
-def test_no_device_is_tcg_without_a_probe(tmp_path):
-    assert machine.choose_accelerator(tmp_path / "kvm", asked) == "tcg"
+def test_without_a_kvm_device_tcg_is_chosen_without_a_probe(tmp_path):
+    assert machine.choose_accelerator(tmp_path / "kvm", unexpected_probe) == "tcg"
 
 
 @pytest.mark.parametrize(("lives", "chosen"), [(True, "kvm"), (False, "tcg")])
-def test_a_device_that_opens_is_not_believed_before_a_guest_lives(tmp_path, lives, chosen):
+def test_kvm_is_chosen_only_if_a_guest_boots_under_it(tmp_path, lives, chosen):
     device = tmp_path / "kvm"
     device.touch()
     assert machine.choose_accelerator(device, lambda: lives) == chosen
 
 
-def speaker(script, tmp_path):
+def kernel_speaks(script, tmp_path):
     console = tmp_path / "console"
     console.touch()
     process = subprocess.Popen(["sh", "-c", script, "sh", str(console)], start_new_session=True)
@@ -48,32 +50,32 @@ def speaker(script, tmp_path):
         process.wait()
 
 
-def test_a_kernel_that_speaks_lives(tmp_path):
-    assert speaker('echo BdsDxe >"$1"; sleep 1.5; echo "[ 0.0] Linux version 6.1" >>"$1"; sleep 60', tmp_path)
+def test_a_guest_whose_kernel_prints_is_accepted(tmp_path):
+    assert kernel_speaks('echo BdsDxe >"$1"; sleep 1.5; echo "[ 0.0] Linux version 6.1" >>"$1"; sleep 60', tmp_path)
 
 
-def test_a_guest_that_says_nothing_is_given_up_early(tmp_path):
+def test_a_guest_without_output_is_rejected_early(tmp_path):
     started = time.monotonic()
-    assert not speaker("sleep 60", tmp_path)
+    assert not kernel_speaks("sleep 60", tmp_path)
     assert time.monotonic() - started < 2.5
 
 
-def test_a_guest_that_hangs_in_its_firmware_is_given_up(tmp_path):
-    assert not speaker('echo BdsDxe >"$1"; sleep 60', tmp_path)
+def test_a_guest_that_hangs_in_its_firmware_is_rejected(tmp_path):
+    assert not kernel_speaks('echo BdsDxe >"$1"; sleep 60', tmp_path)
 
 
-def test_a_qemu_that_dies_does_not_live(tmp_path):
+def test_a_qemu_that_exits_is_rejected_at_once(tmp_path):
     started = time.monotonic()
-    assert not speaker('echo "Could not access KVM" >"$1"; exit 1', tmp_path)
+    assert not kernel_speaks('echo "Could not access KVM" >"$1"; exit 1', tmp_path)
     assert time.monotonic() - started < 2
 
 
 @pytest.fixture
 def fake(tmp_path):
-    """A Qemu whose programs are scripts: qemu-img writes nothing, the machine sleeps and notes its process id."""
+    """A Qemu whose programs are scripts: qemu-img writes its arguments, the machine its process ID, and then sleeps."""
     machine, image = tmp_path / "machine", tmp_path / "qemu-img"
     machine.write_text(f'#!/bin/sh\necho $$ >>{tmp_path}/pids\necho "qemu: going nowhere" >&2\nexec sleep 300\n')
-    image.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/qemu-img.said\n')
+    image.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/qemu-img.arguments\n')
     for script in (machine, image):
         script.chmod(0o755)
     (tmp_path / "vars.fd").touch()
@@ -105,11 +107,11 @@ def gone(pid, timeout_s=5):
     return False
 
 
-def test_the_image_is_only_a_backing_file(fake, tmp_path):
+def test_the_image_is_a_backing_file_and_does_not_change(fake, tmp_path):
     before = (tmp_path / "box.qcow2").read_bytes()
     with machine.guest(tmp_path / "box.qcow2", key_of(tmp_path), fake, HARDWARE, accelerator="tcg") as box:
-        said = (tmp_path / "qemu-img.said").read_text()
-        assert f"-F qcow2 -b {tmp_path / 'box.qcow2'} {box.work / 'disk.qcow2'} {3 << 30}" in said
+        arguments = (tmp_path / "qemu-img.arguments").read_text()
+        assert f"-F qcow2 -b {tmp_path / 'box.qcow2'} {box.work / 'disk.qcow2'} {3 << 30}" in arguments
         assert str(box.run.disk) != str(tmp_path / "box.qcow2")
         pid = pid_of(tmp_path)
         work = box.work
@@ -118,15 +120,15 @@ def test_the_image_is_only_a_backing_file(fake, tmp_path):
     assert (tmp_path / "box.qcow2").read_bytes() == before
 
 
-def test_a_raw_image_is_backed_as_raw(fake, tmp_path):
+def test_a_raw_image_is_a_raw_backing_file(fake, tmp_path):
     (tmp_path / "box.raw").write_bytes(bytes(1024))
     with machine.guest(tmp_path / "box.raw", key_of(tmp_path), fake, HARDWARE, accelerator="tcg"):
-        said = (tmp_path / "qemu-img.said").read_text()
-        assert "-F raw -b" in said
-        assert said.endswith(f" {1024 + (1 << 30)}\n")
+        arguments = (tmp_path / "qemu-img.arguments").read_text()
+        assert "-F raw -b" in arguments
+        assert arguments.endswith(f" {1024 + (1 << 30)}\n")
 
 
-def test_an_error_in_the_block_ends_the_guest(fake, tmp_path):
+def test_an_error_in_the_block_kills_the_guest(fake, tmp_path):
     pids = []
 
     def fail():
@@ -139,15 +141,15 @@ def test_an_error_in_the_block_ends_the_guest(fake, tmp_path):
     assert gone(pids[0])
 
 
-def test_no_image_is_said_in_one_line(fake, tmp_path):
+def test_a_missing_image_is_reported_in_one_line(fake, tmp_path):
     with (
-        pytest.raises(VaultCubeError, match=r"absent\.qcow2: no such image; `make image` makes one"),
+        pytest.raises(VaultCubeError, match=r"absent\.qcow2: no such image: run `make image` to build one"),
         machine.guest(tmp_path / "absent.qcow2", key_of(tmp_path), fake, HARDWARE),
     ):
         pass
 
 
-def test_a_qemu_that_ends_is_told_with_what_it_said(fake, tmp_path):
+def test_the_error_for_an_exited_qemu_has_its_output(fake, tmp_path):
     Path(fake.system[0]).write_text("#!/bin/sh\necho 'qemu: no such machine' >&2\nexit 3\n")
     with (
         machine.guest(tmp_path / "box.qcow2", key_of(tmp_path), fake, HARDWARE, accelerator="tcg") as box,
@@ -172,7 +174,7 @@ with machine.guest(top / "box.qcow2", key, fake, Hardware(64, 1, 1), accelerator
 
 
 @pytest.mark.parametrize("network", ["shared", pytest.param("own", marks=pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/dev/net/tun").exists(), reason="a network of its own needs root and /dev/net/tun"
+    os.geteuid() != 0 or not Path("/dev/net/tun").exists(), reason="a network namespace needs root and /dev/net/tun"
 ))])  # fmt: skip
 def test_qemu_does_not_outlive_a_killed_parent(fake, tmp_path, network):
     words = [sys.executable, "-c", CHILD, str(tmp_path), *(["own"] if network == "own" else [])]
@@ -186,7 +188,7 @@ def test_qemu_does_not_outlive_a_killed_parent(fake, tmp_path, network):
     assert gone(pid)
 
 
-PERSON = """
+INTERACTIVE = """
 import sys
 from pathlib import Path
 from vault_cube.image.guest import machine
@@ -198,29 +200,29 @@ machine.boot(top / "box.qcow2", fake, Hardware(64, 1, 1), user="operator", port=
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_person_stops_a_guest_and_nothing_is_left(fake, tmp_path, how):
-    rest = tmp_path / "tmp"
-    rest.mkdir()
-    words = [sys.executable, "-c", PERSON, str(tmp_path)]
-    person = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(rest)}, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_an_interactive_guest_and_nothing_is_left(fake, tmp_path, stop):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    words = [sys.executable, "-c", INTERACTIVE, str(tmp_path)]
+    process = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(temporary)}, stderr=subprocess.PIPE, text=True)
     try:
         pid = pid_of(tmp_path)
-        person.send_signal(how)
-        _, said = person.communicate(timeout=30)
+        process.send_signal(stop)
+        _, stderr = process.communicate(timeout=30)
     finally:
-        person.kill()
-        person.wait()
-    assert person.returncode == 0, said
-    assert "stop" in said.splitlines()[-1]
-    assert "Traceback" not in said
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, stderr
+    assert "stop" in stderr.splitlines()[-1]
+    assert "Traceback" not in stderr
     assert gone(pid)
-    assert list(rest.iterdir()) == []
+    assert list(temporary.iterdir()) == []
     assert (tmp_path / "logs/console.log").exists()
 
 
 def monitor(path, ready, lines):
-    """A QMP server that greets, sends an event before each answer, and notes what it was asked."""
+    """A QMP server that sends a greeting, and an event before each answer, and appends each request to lines."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -238,7 +240,7 @@ def monitor(path, ready, lines):
 
 
 @pytest.mark.parametrize("command", ["query-status", "no_such"])
-def test_the_monitor_is_asked_past_its_events(tmp_path, command):
+def test_events_before_an_answer_of_the_monitor_are_skipped(tmp_path, command):
     lines, ready = [], threading.Event()
     thread = threading.Thread(target=monitor, args=(tmp_path / "qmp", ready, lines), daemon=True)
     thread.start()

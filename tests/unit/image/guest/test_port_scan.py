@@ -1,4 +1,4 @@
-"""The port scan finds what listens, and nothing else."""
+"""The port scan finds listening ports, and no others."""
 
 import json
 import socket
@@ -11,20 +11,20 @@ from vault_cube.image.guest import port_scan
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
-def test_it_finds_what_listens(family, address):
-    with socket.socket(family) as one, socket.socket(family) as two, socket.socket(family) as closed:
-        for each in (one, two, closed):
+def test_listening_ports_are_found(family, address):
+    with socket.socket(family) as first, socket.socket(family) as second, socket.socket(family) as closed:
+        for each in (first, second, closed):
             try:
                 each.bind((address, 0))
             except OSError:
-                pytest.skip(f"{address} is not here")
-        one.listen()
-        two.listen()
-        ports = [each.getsockname()[1] for each in (one, two, closed)]
+                pytest.skip(f"this machine has no address {address}")
+        first.listen()
+        second.listen()
+        ports = [each.getsockname()[1] for each in (first, second, closed)]
         assert port_scan.open_ports(address, ports, wait_s=1) == sorted(ports[:2])
 
 
-def test_it_works_in_batches():
+def test_a_scan_in_batches_finds_the_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -33,11 +33,11 @@ def test_it_works_in_batches():
         assert port in port_scan.open_ports("127.0.0.1", around, at_once=7, wait_s=0.5)
 
 
-def test_words_become_ports():
+def test_port_ranges_are_expanded():
     assert port_scan.parse(["22", "8000-8003"]) == [22, 8000, 8001, 8002, 8003]
 
 
-def test_as_a_program_it_needs_nothing_of_the_package(tmp_path):
+def test_the_program_runs_without_the_package(tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

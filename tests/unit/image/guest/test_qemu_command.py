@@ -1,4 +1,4 @@
-"""QEMU's command line, and where QEMU is found."""
+"""QEMU's command line, and the search for QEMU's programs."""
 
 import socket
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_the_processor_follows_the_accelerator():
     assert values(line("kvm"), "-accel") == ["kvm"]
 
 
-def test_an_emulated_guest_is_not_held_to_its_timer():
+def test_an_emulated_guest_skips_the_timer_check():
     assert values(line("tcg"), "-smbios") == ["type=11,value=io.systemd.stub.kernel-cmdline-extra=no_timer_check"]
     assert values(line("kvm"), "-smbios") == []
 
@@ -53,10 +53,10 @@ def test_the_seed_is_a_read_only_disk_with_cloud_inits_label():
     assert set(drive.split(",")) >= {"driver=vvfat", "read-only=on", "label=CIDATA", "dir=/w/seed"}
 
 
-def test_the_firmwares_code_is_not_written():
+def test_the_firmware_is_not_written_to():
     code = next(word for word in line() if "/ovmf/code.fd" in word)
     assert "readonly=on" in code
-    # its variables are the copy, never the original
+    # the guest gets a copy of the variables, never the original
     assert not any("/ovmf/vars.fd" in word for word in line())
 
 
@@ -65,16 +65,16 @@ def test_commas_in_a_path_do_not_start_an_option():
     assert drive.endswith("file=/w/a,,b.qcow2")
 
 
-def test_a_network_of_its_own_reaches_nothing_outside():
+def test_an_own_network_is_restricted():
     words = line(own_network=True)
     user = next(word for word in words if word.startswith("user,"))
     assert user.endswith("restrict=on")
     assert values(words, "-device").count("virtio-net-pci,netdev=guest,romfile=") == 1
-    # the guest's card is on the tap; the user network must not hear what is sent to the guest
+    # the guest's card is on the tap, so that the user network does not receive packets for the guest
     assert "netdev=user," not in "".join(values(words, "-device"))
 
 
-def test_a_free_port_is_free_and_not_the_same_twice_while_taken():
+def test_a_free_port_is_not_returned_again_while_in_use():
     with socket.socket() as taken:
         port = free_port()
         taken.bind(("127.0.0.1", port))
@@ -82,24 +82,24 @@ def test_a_free_port_is_free_and_not_the_same_twice_while_taken():
         assert free_port() != port
 
 
-def test_a_tools_tree_without_qemu_is_said_in_one_line(tmp_path):
-    with pytest.raises(VaultCubeError, match="no qemu-system-x86_64; add its package to image:tools:packages"):
+def test_a_tools_tree_without_qemu_is_reported_in_one_line(tmp_path):
+    with pytest.raises(VaultCubeError, match="no qemu-system-x86_64: add its package to image:tools:packages"):
         Qemu.of_tree(tmp_path)
 
 
-def test_a_machine_without_qemu_is_said_in_one_line(monkeypatch):
+def test_a_machine_without_qemu_is_reported_in_one_line(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(VaultCubeError, match=r"^qemu-system-x86_64 is missing: install"):
         Qemu.of_host()
 
 
-def test_a_tools_tree_runs_by_its_own_loader(tmp_path):
+def test_qemu_of_a_tools_tree_is_run_by_the_trees_loader(tmp_path):
     for name in ("usr/bin/qemu-system-x86_64", "usr/bin/qemu-img", "usr/share/OVMF/OVMF_CODE_4M.fd"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(VaultCubeError, match="install ovmf"):
         Qemu.of_tree(tmp_path)
     (tmp_path / "usr/share/OVMF/OVMF_VARS_4M.fd").touch()
-    found = Qemu.of_tree(tmp_path)
-    for words in (found.system, found.image):
+    qemu = Qemu.of_tree(tmp_path)
+    for words in (qemu.system, qemu.image):
         assert all(word.startswith((str(tmp_path), "-")) for word in words)

@@ -1,4 +1,4 @@
-"""Known packages against known advisories: the exact lines, and one line for what is no data."""
+"""Reports for known packages and advisories, and the errors for files that are not vulnerability data."""
 
 import json
 import subprocess
@@ -22,9 +22,9 @@ DEBS = {
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """Real packages that hold nothing, in a store."""
+    """Real empty packages, in a store."""
     top = tmp_path_factory.mktemp("debs")
-    kept, debs = store.Store(top / "store"), []
+    debs_store, debs = store.Store(top / "store"), []
     for name, (version, source) in DEBS.items():
         control = top / name / "DEBIAN/control"
         control.parent.mkdir(parents=True)
@@ -38,15 +38,15 @@ def packages(tmp_path_factory):
             stdout=subprocess.DEVNULL,
         )
         digest = store.sha256_of(top / f"{name}.deb")
-        kept.path(digest).parent.mkdir(parents=True, exist_ok=True)
-        (top / f"{name}.deb").rename(kept.path(digest))
+        debs_store.path(digest).parent.mkdir(parents=True, exist_ok=True)
+        (top / f"{name}.deb").rename(debs_store.path(digest))
         debs.append(Deb("root", name, version, "amd64", "bookworm", "debian", 1, digest, f"pool/{name}.deb"))
-    return kept, tuple(debs)
+    return debs_store, tuple(debs)
 
 
 @pytest.fixture
 def space(tmp_path, packages):
-    kept, debs = packages
+    debs_store, debs = packages
     locks = tmp_path / "locks/debian-12"
     locks.mkdir(parents=True)
     (locks / "apt.lock").write_text(AptLock(1, debs).text())
@@ -56,15 +56,15 @@ def space(tmp_path, packages):
     target = SimpleNamespace(os="Debian", release="12", codename="bookworm")
     frameworks = SimpleNamespace(environments={"pytorch": 1, "vllm": 2})
     settings = SimpleNamespace(target=target, frameworks=frameworks)
-    return SimpleNamespace(locks=locks, store=kept.root, settings=settings)
+    return SimpleNamespace(locks=locks, store=debs_store.root, settings=settings)
 
 
 def tracked(**releases):
     names = ("status", "fixed_version", "urgency")
-    return {"releases": {release: dict(zip(names, said, strict=True)) for release, said in releases.items()}}
+    return {"releases": {release: dict(zip(names, values, strict=True)) for release, values in releases.items()}}
 
 
-def test_the_security_tracker(space, tmp_path):
+def test_advisories_of_the_security_tracker_are_reported(space, tmp_path):
     data = {
         "util-linux": {
             "CVE-1": tracked(bookworm=("open", None, "low")),
@@ -80,7 +80,7 @@ def test_the_security_tracker(space, tmp_path):
     assert vulnerabilities.report(space, tmp_path / "tracker.json") == [
         "util-linux 2.38.1-5 (bsdutils, mount): CVE-1: open, urgency low",
         "util-linux 2.38.1-5 (bsdutils, mount): CVE-2: fixed in 2.38.1-5+deb12u1",
-        "2 advisories for 2 source packages by tracker.json",
+        "2 advisories for 2 source packages in tracker.json",
     ]
 
 
@@ -90,7 +90,7 @@ def entry(name, ecosystem, events=(), versions=(), **more):
     return {"affected": [affected], **more}
 
 
-def test_osv(space, tmp_path):
+def test_advisories_of_osv_are_reported(space, tmp_path):
     entries = {
         "one": entry("Jinja2", "PyPI", [{"introduced": "0"}, {"fixed": "3.1.4"}], id="GHSA-1"),
         "two": entry("torch", "PyPI", [{"introduced": "2.13.0"}], id="GHSA-2"),
@@ -103,34 +103,32 @@ def test_osv(space, tmp_path):
         "nine": entry("bash", "Debian:13", [{"introduced": "0"}], id="DSA-9"),
     }
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as out:
-        for name, one in entries.items():
-            out.writestr(f"{name}.json", json.dumps(one))
+        for name, content in entries.items():
+            out.writestr(f"{name}.json", json.dumps(content))
     assert vulnerabilities.report(space, tmp_path / "all.zip") == [
         "bash 5.2.15-2 (bash): DSA-8: fixed in 5.2.15-3",
         "jinja2 3.1 (salt): GHSA-1: fixed in 3.1.4",
         "jinja2 3.1 (salt): GHSA-7: open",
         "torch 2.13.0+cpu (pytorch, vllm): GHSA-2: open",
         "torch 2.13.0+cpu (pytorch, vllm): GHSA-5: open",
-        "5 advisories for 2 source packages and 2 wheels by all.zip",
+        "5 advisories for 2 source packages and 2 wheels in all.zip",
     ]
 
 
-def test_without_data_it_says_so(space):
+def test_without_data_the_report_asks_for_a_file(space):
     (line,) = vulnerabilities.report(space, None)
-    assert line.startswith("no data: name data=FILE")
+    assert line.startswith("no data: pass data=FILE")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', "PK\x03\x04"])
-def test_what_is_no_data_is_one_line(space, tmp_path, content):
+def test_a_file_of_another_format_is_reported_in_one_line(space, tmp_path, content):
     (tmp_path / "data").write_text(content)
-    with pytest.raises(
-        VaultCubeError, match=r"data: no data: neither the JSON of Debian's security tracker nor OSV's$"
-    ):
+    with pytest.raises(VaultCubeError, match=r"data: unknown format: pass the JSON of Debian's security tracker, or"):
         vulnerabilities.report(space, tmp_path / "data")
 
 
-def test_a_missing_file_and_a_missing_package_are_one_line(space, tmp_path, packages):
-    with pytest.raises(VaultCubeError, match="nowhere: no data: No such file"):
+def test_a_missing_file_and_a_missing_package_are_reported_in_one_line(space, tmp_path, packages):
+    with pytest.raises(VaultCubeError, match="nowhere: cannot be read: No such file"):
         vulnerabilities.report(space, tmp_path / "nowhere")
     space.store = tmp_path / "empty"
     with pytest.raises(VaultCubeError, match=r"\.deb: not in the store"):
