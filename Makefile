@@ -43,8 +43,8 @@ test: $(STAMP) ## run the unit, functional and chroot tests
 test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image` first (TESTS=tests/boot: only these tests)
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
-test-slow: $(STAMP) ## run the slow tests: killed builds, wrong input to whole builds, Packer's vm, GPUs in guests
-	@scripts/apt.sh $(BUILDER)
+test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu, Packer's vm, GPUs in guests
+	@scripts/apt.sh $(BUILDER) gnupg
 	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
