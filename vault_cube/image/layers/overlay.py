@@ -60,6 +60,16 @@ def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[layer_cach
         # keeps packages from starting daemons; `seal` removes the file
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
+        # Salt looks each name up with apt-cache first; without lists, apt takes a name such as g++ for a pattern
+        chroot.run(
+            overlay,
+            ["apt-get", "-qq", "update"],
+            what=f"layer {layer}: apt-get update",
+            log=log,
+            mountpoint=work / "merged",
+            binds=binds,
+            environment=environment,
+        )
         status = chroot.run(
             overlay,
             [
