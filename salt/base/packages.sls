@@ -1,17 +1,8 @@
-# Salt asks apt-cache for each name before it refreshes the lists. With no lists apt takes a name such as g++ for a
-# pattern, and Salt fails on the answer. A build has its lists before Salt runs.
-apt has package lists:
-  cmd.run:
-    - name: apt-get -qq update
-    - onlyif: test -d /run/systemd/system
-    - unless: eval "$(apt-config shell lists Dir::State::lists/d)"; ls "$lists"/*_Packages* >/dev/null 2>&1
-
 the base packages are installed:
   pkg.installed:
     - pkgs: {{ pillar.base.packages | json }}
     - require:
       - sls: base.users
-      - cmd: apt has package lists
 
 the box's apt sources:
   file.managed:
