@@ -71,7 +71,7 @@ def test_the_readers_of_a_key_include_the_file_that_uses_it(rows, key, reader):
 
 def test_limits_come_from_the_schema_and_defaults_from_the_pillar(rows):
     assert rows["base:ssh:max_auth_tries"][2:4] == ["1 ≤ x ≤ 6", "`3`"]
-    assert rows["gpu:answer_s"][2:4] == ["0 < x", "`10`"]
+    assert rows["gpu:answer_s"][2:4] == ["0 < x", "`5`"]
     assert rows["target:glibc"][2:4] == ["`^2\\.\\d+$`", "per target"]
     assert "differs in" in rows["base:packages"][3]
 
