@@ -133,8 +133,13 @@ with open(file, "w") as handle:
 @pytest.mark.parametrize(("mode", "cgroup_driver"), [("cdi", "systemd"), ("runtime", "cgroupfs")])
 def test_docker_is_configured_for_gpus_and_keeps_its_other_keys(apply, inside, tmp_path, mode, cgroup_driver):
     tool = tmp_path / "upper/usr/bin/nvidia-ctk"
-    unit = tmp_path / "upper/usr/lib/systemd/system/nvidia-cdi-refresh.path"
-    for file, text in ((tool, STAND_IN_CTK), (unit, "[Path]\nPathChanged=/x\n[Install]\nWantedBy=multi-user.target\n")):
+    units = tmp_path / "upper/usr/lib/systemd/system"
+    install = "[Install]\nWantedBy=multi-user.target\n"
+    for file, text in (
+        (tool, STAND_IN_CTK),
+        (units / "nvidia-cdi-refresh.path", f"[Path]\nPathChanged=/x\n{install}"),
+        (units / "nvidia-cdi-refresh.service", f"[Service]\nType=oneshot\nExecStart=/bin/true\n{install}"),
+    ):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     tool.chmod(0o755)
