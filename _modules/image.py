@@ -25,12 +25,12 @@ def _salt_errors(function):
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        from vault_cube.errors import VaultCubeError
+        from vault_cube.errors import VaultCubeError, shown
 
         try:
             return function(*args, **kwargs)
         except VaultCubeError as err:
-            raise CommandExecutionError(str(err)) from None
+            raise CommandExecutionError(shown(err)) from None
         except (KeyboardInterrupt, SystemExit):
             # Salt's own handler of Ctrl-C exits with code 0, so Packer would start the next stage
             raise CommandExecutionError("stopped; finished stages are kept: run it again to continue") from None

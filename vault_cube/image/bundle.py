@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -19,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
 from vault_cube.image.layers import repository, tools
@@ -108,7 +108,7 @@ def build_requirements(archive: Path) -> list[str]:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    ran = process.run([*command, *arguments], ok=None)
     if ran.returncode:
         error = next((line for line in ran.stderr.splitlines() if line.startswith("ERROR")), ran.stderr[-300:])
         raise VaultCubeError(f"pip cannot download the checkout's wheels: {error}")
@@ -126,7 +126,7 @@ def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:
             "apt-get", "-qq", "--print-uris", "-oDir::State::status=/dev/null", f"-oDir::Cache::archives={archives}",
             "-oAcquire::ForceHash=SHA256", "-oAPT::Install-Recommends=false", "install", *packages,
         ]  # fmt: skip
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        ran = process.run(command, ok=None)
     if ran.returncode:
         error = (ran.stderr.strip() or "no reason given").splitlines()[0]
         raise VaultCubeError(f"apt-get cannot resolve {' '.join(packages)} (try `apt-get update`): {error}")
@@ -149,7 +149,8 @@ def pack(top: Path, file: Path, epoch: int) -> None:
         "tar", "--sort=name", f"--mtime=@{epoch}", "--owner=0", "--group=0", "--numeric-owner",
         "--mode=u+rwX,go+rX,go-w", "--hard-dereference", "-cf", str(file), "-C", str(top.parent), top.name,
     ]  # fmt: skip
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ran.returncode:
+    try:
+        process.run(command, purpose=str(file))
+    except process.CommandFailed:
         file.unlink(missing_ok=True)
-        raise VaultCubeError(f"{file}: tar failed: {ran.stderr.strip()[-300:]}")
+        raise

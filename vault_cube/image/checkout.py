@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.image.attest import provenance
 
 MADE = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
@@ -22,10 +22,8 @@ def sources(checkout: Path) -> list[Path]:
     """
     git = ["git", "-c", "safe.directory=*", "-C", str(checkout), "ls-files", "-z"]
     try:
-        listed = subprocess.run(
-            [*git, "--cached", "--others", "--exclude-standard"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
+        listed = process.run([*git, "--cached", "--others", "--exclude-standard"], errors="surrogateescape").stdout
+    except process.CommandFailed:
         return _walk(checkout)
     files = {checkout / name for name in listed.split("\0") if name} | {checkout / "pillar/local.sls"}
     return sorted(file for file in files if file.is_symlink() or file.is_file())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import requests
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
 from vault_cube.image.layers import chroot, tools
@@ -75,7 +75,7 @@ def can_overlay(space: Workspace) -> str:
         for name in ("a", "b", "work", "merged"):
             (Path(folder) / name).mkdir()
         mount = ["mount", "-t", "overlay", "overlay", "-o", "lowerdir=a,upperdir=b,workdir=work", "merged"]
-        ran = subprocess.run([*chroot.unshare(False), *mount], cwd=folder, capture_output=True, text=True, check=False)
+        ran = process.run([*chroot.unshare(False), *mount], cwd=Path(folder), ok=None)
     if ran.returncode:
         raise VaultCubeError(
             f"{space.cache}: cannot mount an overlay here ({ran.stderr.strip()}): "

@@ -14,12 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from vault_cube.process import log_tail
+
 # stderr, because salt-call prints the result of the stage to stdout
 console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-LINE = 300
-"""Maximum length, in characters, of a log line that is shown."""
 
 PULSE_S = 10.0
 """Interval, in seconds, between the progress lines of a long step if the output is not a terminal."""
@@ -121,12 +119,3 @@ def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     task = progress.add_task(title, total=total or None)
     with progress:
         yield lambda size: progress.advance(task, size)
-
-
-def log_tail(log: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, each shortened to LINE characters; empty if the log cannot be read."""
-    try:
-        text = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(line if len(line) <= LINE else line[:LINE] + " …" for line in text[-lines:])

@@ -22,8 +22,9 @@ from vault_cube.image.disk import formats, raw_disk
 from vault_cube.image.fetch import fetch
 from vault_cube.image.layers import overlay, root, tools
 from vault_cube.image.locks.aptlock import AptLock
-from vault_cube.image.progress import log_tail, note, read_times, step, write_json
+from vault_cube.image.progress import note, read_times, step, write_json
 from vault_cube.image.workspace import Workspace
+from vault_cube.process import log_tail
 
 FINISH = ("vault_cube/image/disk", "vault_cube/image/attest")
 """Folders of the code that makes an image's files from finished layers; part of the image's key."""
@@ -84,7 +85,7 @@ def _stage(space: Workspace, title: str, log: Path) -> Iterator[None]:
         raise VaultCubeError(
             f"{title.partition(':')[0]}: the disk of {space.cache} or {space.checkout} is full: make room, or set "
             f"VAULT_CUBE_CACHE to a folder elsewhere (log: {log})"
-        ) from None
+        ) from err
 
 
 def make_tools(space: Workspace) -> layer_cache.Entry:

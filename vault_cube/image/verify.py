@@ -12,13 +12,13 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
 from vault_cube.image.cache import keys, layer_cache
@@ -136,10 +136,10 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     try:
         for stage, *arguments in STAGES:
             call = [str(space.uv.parent / "salt-call"), "--out-file=/dev/null", stage, f"target={space.target}"]
-            ran = subprocess.run(
+            ran = process.run(
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
                  "sh", "-euc", shell + shlex.join([*call, *arguments])],
-                cwd=other, env=environment, stdin=subprocess.DEVNULL, check=False,
+                cwd=other, env=environment, capture=False, ok=None,
             )  # fmt: skip
             if ran.returncode:
                 raise VaultCubeError(
@@ -162,8 +162,8 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
 
 def _another_locale() -> str:
     """Return an installed locale that is neither English nor C; POSIX if there is none."""
-    ran = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
-    return next((name for name in ran.stdout.split() if not name.startswith(("C", "POSIX", "en"))), "POSIX")
+    names = process.run(["locale", "-a"], ok=None).stdout.split()
+    return next((name for name in names if not name.startswith(("C", "POSIX", "en"))), "POSIX")
 
 
 def faketime(folder: Path, failed: Path) -> None:

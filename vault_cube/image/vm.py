@@ -6,11 +6,11 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe
 from vault_cube.image.disk import formats, raw_disk
@@ -85,11 +85,11 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
             "vm_output": str(output.resolve()),
         }
         words = [word for name, value in variables.items() for word in ("-var", f"{name}={value}")]
-        process = subprocess.Popen(
+        packer = process.start(
             # the namespaces end QEMU when Packer ends, and Packer when this process ends
             [*chroot.unshare(network=True), "packer", "build", "-color=false", "-only=vm.*", *words, "packer/"],
             cwd=space.checkout,
-            stdin=subprocess.DEVNULL,
+            stdin=process.DEVNULL,
             stdout=sys.stderr,
             env={
                 **os.environ,
@@ -99,10 +99,10 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
             },
         )
         try:
-            status = process.wait()
+            status = packer.wait()
         except KeyboardInterrupt:
             # Packer received the signal, too: wait until it has stopped its guest and removed its output
-            process.wait()
+            packer.wait()
             raise
         if status:
             raise VaultCubeError(f"packer failed with status {status}: see its messages above")

@@ -115,12 +115,12 @@ class Workspace:
         with (self.build / "lock").open("a+") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except BlockingIOError as err:
                 handle.seek(0)
                 raise VaultCubeError(
                     f"another build of {self.target} runs in this checkout (process {handle.read().strip() or '?'}): "
                     "wait for it or stop it"
-                ) from None
+                ) from err
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()

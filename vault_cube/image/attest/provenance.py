@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vault_cube import __version__
+from vault_cube import __version__, process
 from vault_cube.image import store
 from vault_cube.image.workspace import Workspace
 
@@ -35,11 +34,9 @@ def source(checkout: Path) -> dict[str, Any]:
     # without safe.directory, git refuses to run as root in a checkout of another user
     git = ["git", "-c", "safe.directory=*", "-C", str(checkout)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "-z", "--no-renames"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
+        commit = process.run([*git, "rev-parse", "HEAD"]).stdout.strip()
+        status = process.run([*git, "status", "--porcelain", "-z", "--no-renames"]).stdout
+    except process.CommandFailed:
         try:
             carried: dict[str, Any] = json.loads((checkout / CARRIED).read_text())
         except (OSError, ValueError):

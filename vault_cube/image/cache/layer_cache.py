@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import tree_manifest
 from vault_cube.image.progress import note
@@ -134,7 +134,7 @@ def verify(entry: Entry) -> None:
         changes = sorted(tree_manifest.differences(expected, actual), key=lambda line: line.endswith(": mtime")) or [
             "meta.json"
         ]
-    except (OSError, ValueError, KeyError, TypeError, subprocess.CalledProcessError) as err:
+    except (OSError, ValueError, KeyError, TypeError, process.CommandFailed) as err:
         changes = [f"cannot be read: {err}"]
     drop(entry)
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
@@ -156,7 +156,8 @@ def sound(entry: Entry | None) -> Entry | None:
 def _written(tree: Path) -> str:
     """Compute a SHA-256 over inode, type, change time and path of all files of a tree."""
     listing = ["/usr/bin/find", ".", "-printf", "%i %y%m %C@ %p\\0"]
-    files = subprocess.run(listing, cwd=tree, capture_output=True, check=True).stdout
+    # names of files may be any bytes
+    files = process.run(listing, cwd=tree, errors="surrogateescape").stdout.encode(errors="surrogateescape")
     return hashlib.sha256(b"\0".join(sorted(files.split(b"\0")))).hexdigest()
 
 

@@ -93,8 +93,8 @@ def _provenance(image: Path, sums: Path) -> str:
         checkout = next(source for source in definition["resolvedDependencies"] if source["name"] == "checkout")
         commit = checkout.get("digest", {}).get("gitCommit", "unknown")
         dirty = checkout.get("annotations", {}).get("dirty", False)
-    except (ValueError, KeyError, TypeError, StopIteration):
-        raise VaultCubeError(f"{file.name}: not a provenance statement of this project: fetch it again") from None
+    except (ValueError, KeyError, TypeError, StopIteration) as err:
+        raise VaultCubeError(f"{file.name}: not a provenance statement of this project: fetch it again") from err
     if file.name not in read(sums):
         raise VaultCubeError(f"{file.name}: not listed in {sums.name}, so its origin is unknown: fetch both again")
     if subjects.get(image.name) != store.sha256_of(image):

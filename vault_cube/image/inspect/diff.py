@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import difflib
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import tree_manifest
 from vault_cube.image.inspect import unpack
@@ -179,10 +179,8 @@ def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
         name = unquote(path)
         command = ["diffoscope", "--no-progress", "--text", "-", "--max-text-report-size", "20000"]
         try:
-            ran = subprocess.run(
-                [*command, one / name, two / name], capture_output=True, text=True, check=False, timeout=300
-            )
-        except subprocess.TimeoutExpired:
+            ran = process.run([*command, one / name, two / name], timeout_s=300, ok=None)
+        except process.TimedOut:
             yield f"diffoscope {name}: stopped after 300 s"
             continue
         yield f"diffoscope {name}:"

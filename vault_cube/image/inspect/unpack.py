@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.layers import chroot, tools
 from vault_cube.image.workspace import Workspace
@@ -57,8 +58,8 @@ def partitions(space: Workspace, disk: Path, folder: Path) -> list[Partition]:
     command = ["sh", "-c", "sfdisk --json /run/image > /run/work/table.json"]
     try:
         _in_tools(space, command, disk, folder, "sfdisk")
-    except chroot.CommandFailed:
-        raise VaultCubeError(f"{disk}: not a disk image: it has no partition table") from None
+    except process.CommandFailed as err:
+        raise VaultCubeError(f"{disk}: not a disk image: it has no partition table") from err
     table: dict[str, Any] = json.loads((folder / "table.json").read_text())["partitiontable"]
     return [
         Partition(entry.get("name", "-"), entry["type"].upper(), entry["start"] * SECTOR, entry["size"] * SECTOR)

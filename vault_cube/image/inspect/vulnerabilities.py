@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import pylock
 from vault_cube.image.locks.aptlock import AptLock, Deb
@@ -71,7 +71,7 @@ def _read(data: Path) -> tuple[str, Any]:
             return "osv", _zipped(data)
         content = json.loads(data.read_bytes())
     except OSError as err:
-        raise VaultCubeError(f"{data}: cannot be read: {err.strerror}") from None
+        raise VaultCubeError(f"{data}: cannot be read: {err.strerror}") from err
     except ValueError:
         content = None
     if isinstance(content, dict) and "affected" in content:
@@ -86,8 +86,8 @@ def _zipped(data: Path) -> Iterator[dict[str, Any]]:
         for name in opened.namelist():
             try:
                 yield json.loads(opened.read(name))
-            except ValueError:
-                raise VaultCubeError(f"{data}: {name}: not JSON: fetch the data again") from None
+            except ValueError as err:
+                raise VaultCubeError(f"{data}: {name}: not JSON: fetch the data again") from err
 
 
 def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
@@ -99,10 +99,8 @@ def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
     def source_of(deb: Deb) -> tuple[str, str, str]:
         if not store.has(deb.sha256):
             raise VaultCubeError(f"{deb.filename}: not in the store: run `salt-call image.fetch`")
-        ran = subprocess.run(
-            ["dpkg-deb", "--field", store.path(deb.sha256), "Source"], capture_output=True, text=True, check=False
-        )
-        match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", ran.stdout.strip())
+        field = process.run(["dpkg-deb", "--field", store.path(deb.sha256), "Source"], purpose=deb.filename).stdout
+        match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", field.strip())
         name, version = match.groups() if match else (deb.name, None)
         # +b7 marks a rebuild of the same source
         return name, version or re.sub(r"\+b\d+$", "", deb.version), deb.name
@@ -189,7 +187,7 @@ def _line(thing: Thing, advisory: str, state: str) -> str:
 
 def dpkg_older(one: str, two: str) -> bool:
     """Return whether a Debian version is older than another, in dpkg's order."""
-    return subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False).returncode == 0
+    return process.run(["dpkg", "--compare-versions", one, "lt", two], ok=None).returncode == 0
 
 
 def pypi_older(one: str, two: str) -> bool:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from vault_cube.errors import VaultCubeError
-from vault_cube.image.progress import log_tail
+from vault_cube import process
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEVICES = {"null": "1 3", "zero": "1 5", "full": "1 7", "random": "1 8", "urandom": "1 9", "tty": "5 0"}
@@ -43,16 +40,6 @@ class Overlay:
     """An empty folder for overlayfs, on the file system of `upper`."""
 
 
-class CommandFailed(VaultCubeError):
-    """A command in a tree failed; `log` contains its output."""
-
-    def __init__(self, what: str, status: int, log: Path | None) -> None:
-        self.status, self.log = status, log
-        super().__init__(
-            f"{what} failed with status {status}" + (f"; the end of {log}:\n{log_tail(log)}" if log else "")
-        )
-
-
 def run(
     tree: Path | Overlay,
     command: Sequence[str | Path],
@@ -72,8 +59,6 @@ def run(
     mountpoint: an empty folder, required if the tree is an overlay. overlays: further trees by their path below /run.
     Raises CommandFailed if `check` is true and the status is not 0.
     """
-    if log:
-        log.parent.mkdir(parents=True, exist_ok=True)
     root = tree if isinstance(tree, Path) else mountpoint
     if root is None:
         raise ValueError("an overlay needs a mountpoint")
@@ -93,16 +78,12 @@ def run(
     inner = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), *map(str, command)]
     script.append("umask 022")
     script.append(f"exec chroot {shlex.quote(str(root))} {shlex.join(inner)}")
-    with log.open("ab") if log else nullcontext() as out:
-        status = subprocess.run(
-            [*unshare(network), "sh", "-euc", "\n".join(script)],
-            stdin=subprocess.DEVNULL if log else None,
-            stdout=out,
-            stderr=out,
-            check=False,
-        ).returncode
+    status = process.run(
+        [*unshare(network), "sh", "-euc", "\n".join(script)], log=log, capture=False, interactive=log is None, ok=None
+    ).returncode
     if check and status:
-        raise CommandFailed(what, status, log)
+        end = f"; the end of {log}:\n{process.log_tail(log)}" if log else ""
+        raise process.CommandFailed(f"{what} failed with status {status}{end}", status)
     return status
 
 

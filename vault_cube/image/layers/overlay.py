@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.layers import chroot, repository, root, seal
 from vault_cube.image.locks import vendors
 from vault_cube.image.locks.aptlock import AptLock, Deb
-from vault_cube.image.progress import log_tail
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import STAGED, Workspace
 from vault_cube.paths import SALT
@@ -160,10 +160,10 @@ def judge(layer: str, status: int, result: Path, log: Path) -> None:
     """
     try:
         states: Mapping[str, Any] = json.loads(result.read_text())["local"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError) as err:
         raise VaultCubeError(
-            f"layer {layer}: Salt returned no result (status {status}); the end of {log}:\n{log_tail(log)}"
-        ) from None
+            f"layer {layer}: Salt returned no result (status {status}); the end of {log}:\n{process.log_tail(log)}"
+        ) from err
     with log.open("a") as out:
         json.dump(states, out, indent=1)
     if not isinstance(states, dict):
