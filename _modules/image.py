@@ -166,7 +166,12 @@ def fetch(target=None, locked=False):
 
         salt-call image.fetch target=debian-12 locked=True
     """
-    return _stage("make_fetch", target, locked)
+    from vault_cube.image import recipe
+
+    space = _space(target, locked)
+    with space.exclusive():
+        recipe.make_fetch(space)
+    return True
 
 
 @_salt_errors
@@ -201,7 +206,7 @@ def layer(name="validation", target=None):
 
     if name not in ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(ORDER)}")
-    return _stage("make_layers", target, False, name)
+    return _stage("make_layers", target, name)
 
 
 @_salt_errors
@@ -295,13 +300,14 @@ def vm(layers="validation", target=None):
         return str(guests.apply(space, image, qemu, Hardware.of_this_machine(), names))
 
 
-def _stage(name, target, locked=False, *args):
+def _stage(name, target, *args):
     """Run one stage of the recipe; no other build of the target can run at the same time."""
     from vault_cube.image import recipe
+    from vault_cube.image.inputs import Inputs
 
-    space = _space(target, locked)
+    space = _space(target)
     with space.exclusive():
-        getattr(recipe, name)(space, *args)
+        getattr(recipe, name)(space, Inputs.read(space), *args)
     return True
 
 
@@ -320,10 +326,12 @@ def why(name, target=None):
         salt-call image.why validation
     """
     from vault_cube.image.cache import keys
+    from vault_cube.image.inputs import Inputs
 
     if name not in keys.ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(keys.ORDER)}")
-    return keys.why(_space(target), name)
+    space = _space(target)
+    return keys.why(space, name, Inputs.read(space).keys[name])
 
 
 @_salt_errors
@@ -539,6 +547,8 @@ def vulnerabilities(data=None, target=None):
 
         salt-call image.vulnerabilities data=tracker.json target=debian-12
     """
+    from vault_cube.image.inputs import Locks
     from vault_cube.image.inspect import vulnerabilities
 
-    return vulnerabilities.report(_space(target), Path(data).expanduser() if data else None)
+    space = _space(target)
+    return vulnerabilities.report(space, Locks.read(space), Path(data).expanduser() if data else None)

@@ -21,9 +21,10 @@ from urllib.parse import unquote, urlparse
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
-from vault_cube.image.layers import repository, tools
-from vault_cube.image.locks import pylock, vendors
-from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.inputs import Locks
+from vault_cube.image.layers import repository
+from vault_cube.image.locks import vendors
+from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.progress import note, step
 from vault_cube.image.store import Store, Wanted
 from vault_cube.image.workspace import Workspace
@@ -49,10 +50,11 @@ def make(space: Workspace, packages: Sequence[str]) -> Path:
             repository.make(stored, [deb for deb, _ in builder_debs], top / "carried/debs", codename())
         (top / "carried/machine").write_text(f"{codename()} {python_version()}\n")
         with step("bundle: stored files and archive"):
-            link_store(space, top / "carried/store")
+            locks = Locks.read(space)
+            link_store(space, locks, top / "carried/store")
             space.dist.mkdir(exist_ok=True)
             staging = file.with_name(f".{file.name}")
-            pack(top, staging, AptLock.read(space.locks / "apt.lock").epoch)
+            pack(top, staging, locks.packages.epoch)
         staging.replace(file)
     sums = space.dist / f"{name}.bundle.SHA256SUMS"
     sums.write_text(f"{store.sha256_of(file)}  {file.name}\n")
@@ -70,16 +72,12 @@ def python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def link_store(space: Workspace, folder: Path) -> None:
+def link_store(space: Workspace, locks: Locks, folder: Path) -> None:
     """Link all files that the target's locks name from the store into a new store; each file is verified first."""
     stored, part = Store(space.store), Store(folder)
-    files = [
-        (deb.sha256, deb.filename) for deb in (*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs)
-    ]
-    for environment in ("salt", *space.settings.frameworks.environments):
-        lock = pylock.read(space.locks / f"python-{environment}.lock")
-        files += [(wheel.sha256, wheel.file) for wheel in lock]
-    files += [(key.sha256, key.name) for key in vendors.wanted(space)]
+    files = [(deb.sha256, deb.filename) for deb in (*locks.packages.debs, *locks.tools.debs)]
+    files += [(wheel.sha256, wheel.file) for wheels in locks.wheels.values() for wheel in wheels]
+    files += [(key.sha256, key.name) for key in vendors.wanted(space, locks.vendor_keys)]
     for sha256, name in dict(files).items():
         target = part.path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import recipe
+from vault_cube.image import manifest, recipe
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot
 from vault_cube.image.progress import note
 from vault_cube.image.workspace import STAGED, Workspace
@@ -36,7 +37,7 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
     """
     if os.geteuid() != 0:
         raise VaultCubeError("mounting the tree of an image needs root: run the command as root")
-    lower = tree(space)
+    lower = tree(space, Inputs.read(space).keys)
     results(space).mkdir(parents=True, exist_ok=True)
     binds = [
         chroot.Bind(results(space), space.settings.benchmark.results, writable=True),
@@ -64,16 +65,16 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
         )
 
 
-def tree(space: Workspace) -> list[Path]:
-    """Return the layers of the image, bottom first.
+def tree(space: Workspace, wanted: Mapping[str, keys.Key]) -> list[Path]:
+    """Return the layers of the image, bottom first. wanted: the keys of all layers.
 
     They are the layers of the checkout's current state or, if these are not built, those of the image in dist/.
     Raises VaultCubeError if neither is in the cache.
     """
-    layers = [layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()]
+    layers = [layer_cache.find(space.layers, key.key) for key in wanted.values()]
     if not all(layers):
         try:
-            in_dist = json.loads((space.dist / f"{recipe.basename(space)}.manifest.json").read_text())["layers"]
+            in_dist = manifest.read(space.dist, recipe.basename(space))["layers"]
         except (OSError, ValueError, KeyError):
             in_dist = {}
         layers = [layer_cache.find(space.layers, in_dist[name]) for name in keys.ORDER if name in in_dist]

@@ -13,16 +13,17 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import checkout, recipe, store
+from vault_cube.image import checkout, manifest, recipe, store
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.inspect import diff
+from vault_cube.image.manifest import Manifest
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
 
@@ -38,7 +39,7 @@ SHOWN = 30
 class Built:
     """A finished image: its manifest, the folder with its files, and the layer cache of its build."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     folder: Path
     layers: Path
 
@@ -60,8 +61,7 @@ def verify(space: Workspace) -> dict[str, Any]:
             varied = _second(space, other, work, report)
             seconds = round(time.monotonic() - started)
             folder = other / "build" / space.target / "image"
-            manifest = json.loads((folder / f"{first.manifest['name']}.manifest.json").read_text())
-            second = Built(manifest, folder, work / "cache/layers")
+            second = Built(manifest.read(folder, first.manifest["name"]), folder, work / "cache/layers")
             with step("compare"):
                 unequal = compare(first, second)
             if unequal:
@@ -87,8 +87,9 @@ def _first(space: Workspace) -> Built:
     if finished:
         return Built(finished, space.dist, space.layers)
     recipe.make_fetch(space)
-    recipe.make_tools(space)
-    return Built(recipe.make_disk(space), space.build / "image", space.layers)
+    inputs = Inputs.read(space)
+    recipe.make_tools(space, inputs)
+    return Built(recipe.make_disk(space, inputs), space.build / "image", space.layers)
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:

@@ -18,21 +18,22 @@ from vault_cube.image.guest.cases import Expected
 from vault_cube.image.guest.machine import choose_accelerator, lives_under_kvm
 from vault_cube.image.guest.qemu import Disk, Hardware, Qemu
 from vault_cube.image.guest.seed import seed, vanishing
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot
-from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import step
 from vault_cube.image.workspace import Workspace
 
 
 def base_image(space: Workspace) -> Path:
     """Return the image of the base layer in build/<target>/vm; it is rebuilt if the layer has changed."""
-    entries = recipe.make_layers(space, "base")
+    inputs = Inputs.read(space)
+    entries = recipe.make_layers(space, inputs, "base")
     folder = space.build / "vm"
     image = folder / f"base-{entries[-1].folder.name}.qcow2"
     if image.exists():
         return image
     with space.scratch("vm") as work, step("vm: disk of the base layer"):
-        raw_disk.make(space, entries, AptLock.read(space.locks / "apt.lock").epoch, work)
+        raw_disk.make(space, entries, inputs.packages.epoch, work)
         packed = work / "disk.qcow2"
         formats.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json", space.logs / "disk.log")
         folder.mkdir(parents=True, exist_ok=True)

@@ -93,9 +93,8 @@ def _file_or_missing(path: Path) -> str:
     return file_digest(path) if path.exists() else "missing"
 
 
-def layer_keys(space: Workspace) -> dict[str, Key]:
-    """Compute the keys of the root tree and all layers, from the bottom up."""
-    lock = AptLock.read(space.locks / "apt.lock")
+def layer_keys(space: Workspace, lock: AptLock) -> dict[str, Key]:
+    """Compute the keys of the root tree and all layers, from the bottom up. lock: the target's packages."""
     keys: dict[str, Key] = {}
     parent, uv = tools_key(space).key, version("uv")
     for layer in ORDER:
@@ -215,12 +214,12 @@ def last_build(space: Workspace) -> dict[str, dict[str, str]]:
     return inputs
 
 
-def why(space: Workspace, layer: str) -> list[str]:
+def why(space: Workspace, layer: str, key: Key) -> list[str]:
     """List the inputs of a layer's key that changed since its last build for this target, one per line."""
     before = last_build(space).get(layer)
     if before is None:
         return [f"{layer}: never built in this checkout"]
-    now = layer_keys(space)[layer].inputs
+    now = key.inputs
     changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     return [f"{name}: {_change(before.get(name), now.get(name))}" for name in changed] or [f"{layer}: nothing changed"]
 

@@ -21,6 +21,7 @@ from typing import Any
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import tree_manifest
+from vault_cube.image.manifest import Size
 from vault_cube.image.progress import note
 
 IN_USE_S = 3600
@@ -206,6 +207,11 @@ def evict(layers: Path, limit: int, keep_keys: Iterable[str]) -> list[str]:
 def tree_bytes(lines: list[str]) -> int:
     """Sum the file sizes in a tree's manifest, in bytes; a file with several hard links counts once."""
     return sum(int(fields[4]) for line in lines if not (fields := line.split(" "))[6].startswith("="))
+
+
+def size(entry: Entry) -> Size:
+    """Return the size of a layer for an image's manifest."""
+    return {"bytes": entry.meta["bytes"], "linked_bytes": linked_bytes(entry.manifest())}
 
 
 def linked_bytes(lines: list[str]) -> int:

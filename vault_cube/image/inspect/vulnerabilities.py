@@ -11,7 +11,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,9 @@ from packaging.version import InvalidVersion, Version
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.locks import pylock
-from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.inputs import Locks
+from vault_cube.image.locks.aptlock import Deb
+from vault_cube.image.locks.pylock import Wheel
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 
@@ -40,7 +41,7 @@ class Thing:
     """Packages built from the source, or environments that contain the distribution."""
 
 
-def report(space: Workspace, data: Path | None) -> list[str]:
+def report(space: Workspace, locks: Locks, data: Path | None) -> list[str]:
     """List the advisories that apply to a target's locked packages and wheels.
 
     data: the security tracker's JSON, a zip of OSV entries, or one OSV entry as JSON; None: no data.
@@ -50,8 +51,8 @@ def report(space: Workspace, data: Path | None) -> list[str]:
     if data is None:
         return ["no data: pass data=FILE, the JSON of Debian's security tracker or a zip of OSV"]
     target = space.settings.target
-    debs = sources(Store(space.store), AptLock.read(space.locks / "apt.lock").debs)
-    wheels = distributions(space)
+    debs = sources(Store(space.store), locks.packages.debs)
+    wheels = distributions(locks.wheels)
     lines: list[str] = []
     kind, entries = _read(data)
     if kind == "tracker":
@@ -113,11 +114,11 @@ def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
     return things
 
 
-def distributions(space: Workspace) -> dict[str, Thing]:
+def distributions(environments: Mapping[str, Sequence[Wheel]]) -> dict[str, Thing]:
     """Read the Python distributions of all environments. Returns them by normalized name and version."""
     holders: dict[tuple[str, str], list[str]] = {}
-    for environment in ("salt", *space.settings.frameworks.environments):
-        for wheel in pylock.read(space.locks / f"python-{environment}.lock"):
+    for environment, wheels in environments.items():
+        for wheel in wheels:
             holders.setdefault((canonicalize_name(wheel.name), wheel.version), []).append(environment)
     return {f"{name} {version}": Thing(name, version, tuple(names)) for (name, version), names in holders.items()}
 

@@ -16,11 +16,6 @@ from vault_cube.image.workspace import Workspace
 LAYER = "tools"
 
 
-def lock(space: Workspace) -> AptLock:
-    """Return the lock of the tools tree, which all targets share."""
-    return AptLock.read(space.tools_lock)
-
-
 def find(space: Workspace) -> layer_cache.Entry | None:
     """Return the cache entry of the up-to-date tools tree, or None."""
     return layer_cache.find(space.layers, keys.tools_key(space).key)
@@ -34,9 +29,9 @@ def tree(space: Workspace) -> Path:
     return entry.tree
 
 
-def make(space: Workspace) -> layer_cache.Entry:
+def make(space: Workspace, locked: AptLock) -> layer_cache.Entry:
     """Build the tools tree with this machine's mmdebstrap from locked packages only. Returns its cache entry."""
-    locked, key = lock(space), keys.tools_key(space)
+    key = keys.tools_key(space)
     log = space.logs / "tools.log"
     log.unlink(missing_ok=True)
     with space.scratch(LAYER) as work:

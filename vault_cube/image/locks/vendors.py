@@ -99,9 +99,8 @@ def _served(url: str) -> bytes:
     return response.content
 
 
-def wanted(space: Workspace) -> list[Wanted]:
+def wanted(space: Workspace, locked: Keys) -> list[Wanted]:
     """List the signing keys as files that the build needs."""
-    locked = read(space)
     return [
         Wanted(
             locked[repository.name][0],

@@ -11,11 +11,13 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from vault_cube.errors import VaultCubeError
+from vault_cube.image import manifest as manifests
 from vault_cube.image import recipe, store
 from vault_cube.image.attest import attestations, provenance, sbom, signature
 from vault_cube.image.cache import keys
+from vault_cube.image.inputs import Inputs, lock_digests
 from vault_cube.image.inspect import check
-from vault_cube.image.locks import locktext
+from vault_cube.image.locks import locktext, pylock
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.workspace import LAYERS, Workspace
 from vault_cube.settings import check as check_settings
@@ -49,15 +51,27 @@ def space(tmp_path):
     return Workspace(checkout, check_settings(pillar), pillar, cache=tmp_path / "cache", store=tmp_path / "store")
 
 
+def inputs_of(space):
+    """Read the locks of the small checkout, which has too few files for the keys of its layers."""
+    names = ("salt", "pytorch", "tensorflow", "vllm")
+    return Inputs(
+        packages=AptLock.read(space.locks / "apt.lock"),
+        tools=AptLock.read(space.tools_lock),
+        wheels={name: pylock.read(space.locks / f"python-{name}.lock") for name in names},
+        vendor_keys={},
+        keys={layer: keys.Key(layer[0] * 64, {"parent": "t" * 64}) for layer in ("root", *LAYERS)},
+        moved=[],
+        digests=lock_digests(space),
+    )
+
+
 def make(space, folder):
     """Write a small image with its attestations and checksums to a folder, as the recipe does in dist/."""
     folder.mkdir(exist_ok=True)
     image = folder / f"{NAME}.qcow2"
     image.write_bytes(b"a small image" * 100)
-    lock = AptLock.read(space.locks / "apt.lock")
-    wanted = {layer: keys.Key(layer[0] * 64, {}) for layer in ("root", *LAYERS)}
     digests = {"raw": "d" * 64, image.name: store.sha256_of(image)}
-    files = [image, *attestations.make(space, folder, name=NAME, digests=digests, lock=lock, wanted=wanted)]
+    files = [image, *attestations.make(space, inputs_of(space), folder, name=NAME, digests=digests)]
     sums = folder / f"{NAME}.SHA256SUMS"
     sums.write_text("".join(f"{store.sha256_of(file)}  {file.name}\n" for file in files))
     return image, sums
@@ -138,9 +152,10 @@ def test_provenance_names_commit_locks_keys_and_builder(space, tmp_path):
 
 
 def test_a_changed_checkout_is_dirty_and_its_changed_files_are_listed(space):
+    inputs = inputs_of(space)
     (space.checkout / "locks/tools.lock").write_text("changed")
     (space.checkout / "new file").touch()
-    statement = provenance.statement(space, {}, {}, 0, {})
+    statement = provenance.statement(space, inputs, {}, {})
     checkout = statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]
     assert checkout["annotations"] == {"dirty": True, "changed": ["locks/tools.lock", "new file"]}
 
@@ -279,7 +294,7 @@ def test_publishing_lists_the_attestations_in_the_checksums_and_removes_an_older
     image, sums = make(space, folder)
     manifest = {"name": NAME, "files": {name: {"sha256": digest} for name, digest in check.read(sums).items()}}
     sums.unlink()
-    recipe.write_manifest(folder, manifest)
+    manifests.write(folder, manifest)
     dist.mkdir()
     (dist / f"{NAME}.SHA256SUMS").write_text("older\n")
     signature.sign(dist / f"{NAME}.SHA256SUMS", key("maintainer"))
