@@ -97,6 +97,7 @@ def layer_keys(space: Workspace, lock: AptLock) -> dict[str, Key]:
     """Compute the keys of the root tree and all layers, from the bottom up. lock: the target's packages."""
     keys: dict[str, Key] = {}
     parent, uv = tools_key(space).key, version("uv")
+    code = _files(space, [*sources(space.checkout / BUILDER), space.checkout / "vault_cube/python_env/bytecode.py"])
     for layer in ORDER:
         inputs = {
             "parent": parent,
@@ -104,8 +105,7 @@ def layer_keys(space: Workspace, lock: AptLock) -> dict[str, Key]:
             "epoch": str(lock.epoch),
             "uv": uv,
             "locks/apt.lock": _digest([vars(deb) for deb in sorted(lock.of(layer))]),
-            **_files(space, sources(space.checkout / BUILDER)),
-            **_files(space, [space.checkout / "vault_cube/python_env/bytecode.py"]),
+            **code,
             **_files(space, environment_locks(space, layer)),
         }
         if layer != ROOT:
@@ -154,13 +154,16 @@ def _code(top: Path, states: Sequence[Path]) -> set[Path]:
         if file.suffix == ".sls":
             named |= set(re.findall(r"\b(\w+)\.\w+", file.read_text()))
     modules: set[Path] = set()
+    seen: set[Path] = set()
     todo = [top / folder / f"{name}.py" for folder in ("_states", "_modules") for name in named]
     while todo:
         file = todo.pop()
-        if file in modules or not file.is_file():
+        if file in seen:
             continue
-        modules.add(file)
-        todo += _imports(top, file)
+        seen.add(file)
+        if file.is_file():
+            modules.add(file)
+            todo += _imports(top, file)
     return modules
 
 
