@@ -19,7 +19,7 @@ RAW = b"a small disk" * 100_000
 def space(workspace, monkeypatch):  # noqa: F811
     """A workspace whose layers are built and whose disk has the content RAW."""
     layer_keys = {name: keys.Key(f"key of {name}", {"parent": "tools"}) for name in keys.ORDER}
-    layers = [SimpleNamespace(meta={"bytes": 1}, manifest=list) for _ in keys.ORDER]
+    layers = [SimpleNamespace(meta={"bytes": 1}, lines=list) for _ in keys.ORDER]
     monkeypatch.setattr(keys, "layer_keys", lambda *_: layer_keys)
     monkeypatch.setattr(recipe, "make_layers", lambda *_: layers)
     monkeypatch.setattr(layer_cache, "sound", lambda entry: entry)

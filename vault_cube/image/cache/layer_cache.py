@@ -51,8 +51,12 @@ class Entry:
         return meta
 
     def manifest(self) -> list[str]:
-        """Read the manifest that was written with the tree, as lines (see `tree_manifest.py`)."""
+        """Read the text lines of the manifest that was written with the tree."""
         return (self.folder / "manifest").read_text().split("\n")
+
+    def lines(self) -> list[tree_manifest.Line]:
+        """Read the manifest that was written with the tree. Raises ValueError if it is damaged."""
+        return tree_manifest.parse(self.manifest())
 
 
 class Damaged(VaultCubeError):
@@ -80,7 +84,7 @@ def keep(layers: Path, key: str, tree: Path, name: str, inputs: Mapping[str, Any
         "name": name,
         "key": key,
         "digest": tree_manifest.digest(lines),
-        "bytes": tree_bytes(lines),
+        "bytes": tree_manifest.tree_bytes(tree_manifest.parse(lines)),
         "inputs": inputs,
         **more,
     }
@@ -204,16 +208,6 @@ def evict(layers: Path, limit: int, keep_keys: Iterable[str]) -> list[str]:
     return evicted
 
 
-def tree_bytes(lines: list[str]) -> int:
-    """Sum the file sizes in a tree's manifest, in bytes; a file with several hard links counts once."""
-    return sum(int(fields[4]) for line in lines if not (fields := line.split(" "))[6].startswith("="))
-
-
 def size(entry: Entry) -> Size:
     """Return the size of a layer for an image's manifest."""
-    return {"bytes": entry.meta["bytes"], "linked_bytes": linked_bytes(entry.manifest())}
-
-
-def linked_bytes(lines: list[str]) -> int:
-    """Return the bytes that hard links save in a tree: each file's size times the number of its additional names."""
-    return sum(int(fields[4]) for line in lines if (fields := line.split(" "))[6].startswith("="))
+    return {"bytes": entry.meta["bytes"], "linked_bytes": tree_manifest.linked_bytes(entry.lines())}

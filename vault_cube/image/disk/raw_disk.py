@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.cache.tree_manifest import Line
 from vault_cube.image.disk import ext4_changes
 from vault_cube.image.layers import chroot, tools
 from vault_cube.image.progress import note
@@ -49,7 +50,7 @@ class Layout:
         return self.root_start + self.root + GPT_MIB
 
 
-def layout(space: Workspace, below: Sequence[str], last: Sequence[str]) -> Layout:
+def layout(space: Workspace, below: Sequence[Line], last: Sequence[Line]) -> Layout:
     """Return the layout of a disk, whose root partition has room for the tree, the file system's tables and the spare.
 
     below: the manifest of the layers below the last one. last: the manifest of the last layer. mke2fs uses 2 % for
@@ -60,20 +61,16 @@ def layout(space: Workspace, below: Sequence[str], last: Sequence[str]) -> Layou
     return Layout(disk.esp_mib, int(_used(below) * 1.02) // MIB + last_mib + 64 + disk.spare_mib)
 
 
-def _used(lines: Sequence[str]) -> int:
+def _used(lines: Sequence[Line]) -> int:
     """Return the space that a tree uses on ext4, bytes. A hard link uses no blocks and no inode."""
-    entries = [fields for line in lines if not (fields := line.split(" "))[6].startswith("=")]
-    blocks = sum((int(fields[4]) + BLOCK - 1) // BLOCK + (fields[1] == "d") for fields in entries)
-    return blocks * BLOCK + len(entries) * 2 * INODE_BYTES
+    inodes = [line for line in lines if not line.is_hard_link]
+    blocks = sum((line.size + BLOCK - 1) // BLOCK + line.is_folder for line in inodes)
+    return blocks * BLOCK + len(inodes) * 2 * INODE_BYTES
 
 
-def merged(entries: Sequence[layer_cache.Entry]) -> list[str]:
+def merged(entries: Sequence[layer_cache.Entry]) -> list[Line]:
     """Return the manifest of an overlay of layers. Removed files are still in it, so use it only to estimate sizes."""
-    seen: dict[str, str] = {}
-    for entry in entries:
-        for line in entry.manifest():
-            seen[line.split(" ", 1)[0]] = line
-    return list(seen.values())
+    return list({line.path: line for entry in entries for line in entry.lines()}.values())
 
 
 PARTITIONS = """\
@@ -130,7 +127,7 @@ def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, fol
     entries: the finished layers, bottom first. epoch: the time of all files, seconds since 1970.
     """
     below, last = entries[:-1], entries[-1]
-    plan = layout(space, merged(below), last.manifest())
+    plan = layout(space, merged(below), last.lines())
     log = space.logs / "disk.log"
     log.unlink(missing_ok=True)
     disk = space.settings.image.disk
