@@ -85,10 +85,7 @@ class Box:
             (folder / name).mkdir()
         self.overlay = chroot.Overlay([root_tree(space)], folder / "upper", folder / "work")
         overlay.stage(space, Inputs.read(space), layer, folder / "vault-cube")
-        policy = folder / "upper/usr/sbin/policy-rc.d"
-        policy.parent.mkdir(parents=True)
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+        chroot.block_daemons(folder / "upper")
         minion = yaml.safe_load((folder / "vault-cube/salt/minion").read_text())
         minion |= {"file_roots": {"base": [f"{OWN}/salt"]}, "module_dirs": [f"{OWN}/_modules"]}
         (folder / "vault-cube/whole").mkdir()

@@ -86,10 +86,7 @@ def test_the_frameworks_compute_in_the_tree(inside, space):
 def apply(inside, space, tmp_path):
     """apply(layer, **changes) applies a layer to its finished tree, as the builder does. Returns the states."""
     inputs = Inputs.read(space)
-    policy = tmp_path / "upper/usr/sbin/policy-rc.d"
-    policy.parent.mkdir(parents=True)
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
+    chroot.block_daemons(tmp_path / "upper")
     environment = root.python_environment(inputs.packages.epoch)
     environment |= {"APT_CONFIG": "/run/vault-cube/apt/apt.conf", "PYTHONPATH": STAGED}
     call = [f"{SALT}/bin/salt-call", "--local", "-c", "/run/vault-cube/salt", "--log-level=quiet", "--out=json"]

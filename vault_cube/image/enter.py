@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import manifest, recipe
+from vault_cube.image import recipe
+from vault_cube.image.attest import manifest
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot
@@ -49,10 +50,7 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
         for folder in ("upper", "work", "merged"):
             (work / folder).mkdir()
         # as in a build: a daemon that a package script starts would run on this machine
-        policy = work / "upper/usr/sbin/policy-rc.d"
-        policy.parent.mkdir(parents=True)
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+        chroot.block_daemons(work / "upper")
         return chroot.run(
             chroot.Overlay(lower, work / "upper", work / "work"),
             ["sh", "-c", LOOPBACK, "sh", *(command or ["bash", "-l"])],
@@ -96,18 +94,10 @@ def benchmark(space: Workspace, suite: str | None, *, quick: bool, force: bool) 
     Returns the benchmark's result, the grain and the folder of the results, and the benchmark's exit status.
     Raises VaultCubeError if the benchmark printed no result.
     """
-    salt = "salt-call --local --retcode-passthrough --log-level=quiet --out=json"
     chosen = [f"suite={suite}"] if suite else []
-    # Salt's cache in the tree is empty, so the grain can only come from this run
-    script = f"""
-        {salt} --out-file={ANSWERS}/benchmark gpu.benchmark "$@"
-        status=$?
-        {salt} --out-file={ANSWERS}/grain grains.item gpu_benchmark
-        {salt} --out-file={ANSWERS}/report gpu.report
-        exit $status"""
     with space.scratch("answers") as folder:
         words = [*chosen, f"quick={quick}", f"force={force}"]
-        status = enter(space, ["sh", "-c", script, "sh", *words], answers=folder)
+        status = enter(space, ["sh", f"{STAGED}/vault_cube/image/benchmark.sh", ANSWERS, *words], answers=folder)
         answer = {name: _answer(folder / name) for name in ("benchmark", "grain")}
     if not isinstance(answer["benchmark"], dict):
         problem = answer["benchmark"] or f"no result; the exit status is {status}"

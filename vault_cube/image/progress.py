@@ -34,7 +34,9 @@ def step(title: str, times: Path | None = None, log: Path | None = None) -> Iter
     console.print(f"[bold]→[/] {title}")
 
     def status() -> str:
-        last_line = log_tail(log, 1).rpartition("\r")[2].strip()[:100] if log else ""
+        # command lines begin with "+ ", and are too long to show
+        output = [line for line in log_tail(log, 5).splitlines() if not line.startswith("+ ")] if log else []
+        last_line = output[-1].rpartition("\r")[2].strip()[:100] if output else ""
         return f"  … {time.monotonic() - started:.0f} s  {escape(last_line)}"
 
     with _pulse(status):

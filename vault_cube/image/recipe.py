@@ -14,14 +14,15 @@ from pathlib import Path
 from vault_cube import __version__
 from vault_cube.carried import sources
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import manifest, preflight, relock, store
-from vault_cube.image.attest import signature
-from vault_cube.image.cache import evict, keys, layer_cache
+from vault_cube.image import preflight, store
+from vault_cube.image.attest import manifest, signature
+from vault_cube.image.attest.manifest import Manifest
+from vault_cube.image.cache import evict, keys, layer_cache, tree_manifest
 from vault_cube.image.disk import formats, raw_disk
 from vault_cube.image.fetch import fetch
 from vault_cube.image.inputs import Inputs, Locks
 from vault_cube.image.layers import overlay, root, tools
-from vault_cube.image.manifest import Manifest
+from vault_cube.image.locks import relock
 from vault_cube.image.progress import note, read_times, step
 from vault_cube.image.workspace import Workspace
 from vault_cube.process import log_tail
@@ -246,7 +247,7 @@ def _manifest(
         "builder": __version__,
         "key": image_key(space, inputs),
         "layers": {name: key.key for name, key in inputs.keys.items()},
-        "sizes": {name: layer_cache.size(entry) for name, entry in zip(inputs.keys, entries, strict=True)},
+        "sizes": {name: _size(entry) for name, entry in zip(inputs.keys, entries, strict=True)},
         "tools": inputs.tools_key,
         "epoch": inputs.packages.epoch,
         "matches_lock": not inputs.moved,
@@ -254,6 +255,10 @@ def _manifest(
         "raw_sha256": raw_sha256,
         "files": dict(files),
     }
+
+
+def _size(entry: layer_cache.Entry) -> manifest.Size:
+    return {"bytes": entry.meta["bytes"], "linked_bytes": tree_manifest.linked_bytes(entry.lines())}
 
 
 def _earlier(space: Workspace, form: str) -> Path:

@@ -19,11 +19,12 @@ from typing import Any
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import checkout, manifest, recipe, store
+from vault_cube.image import checkout, recipe, store
+from vault_cube.image.attest import manifest
+from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
 from vault_cube.image.inspect import diff
-from vault_cube.image.manifest import Manifest
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
 

@@ -57,7 +57,7 @@ class Workspace:
 
     @property
     def lock_root(self) -> Path:
-        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (see `relock.py`)."""
+        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (`locks/relock.py`)."""
         own = self.build / "locks"
         if self.locked or not own.exists():
             return self.checkout / "locks"

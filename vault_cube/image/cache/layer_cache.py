@@ -21,7 +21,6 @@ from typing import Any
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import tree_manifest
-from vault_cube.image.manifest import Size
 from vault_cube.image.progress import note
 
 IN_USE_S = 3600
@@ -206,8 +205,3 @@ def evict(layers: Path, limit: int, keep_keys: Iterable[str]) -> list[str]:
             drop(entry)
             total -= size
     return evicted
-
-
-def size(entry: Entry) -> Size:
-    """Return the size of a layer for an image's manifest."""
-    return {"bytes": entry.meta["bytes"], "linked_bytes": tree_manifest.linked_bytes(entry.lines())}

@@ -34,6 +34,7 @@ KERNEL_S = 30.0
 """Time limit for the kernel's first line, in seconds; OVMF and the kernel need 3 s for it under KVM."""
 SSH_TRIES_S = 5.0
 
+NETWORK_SCRIPT = Path(__file__).with_name("network.sh")
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 OUTSIDE = "10.0.2.100"
 """First of the addresses from which cases connect to the guest."""
@@ -221,15 +222,8 @@ def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path
     """Start QEMU so that it is killed when this process exits. Returns the process."""
     line = command(qemu, hardware, run, accelerator)
     if run.own_network:
-        # the kernel removes the namespace and its devices when QEMU exits
-        taps = (GUEST_TAP, USER_TAP)
-        script = [
-            f"ip link add {BRIDGE} type bridge",
-            *(f"ip tuntap add {tap} mode tap && ip link set {tap} master {BRIDGE}" for tap in taps),
-            *(f"ip link set {device} up" for device in ("lo", BRIDGE, *taps)),
-            *(f"ip address add 10.0.2.{100 + index}/24 dev {BRIDGE}" for index in range(OUTSIDES)),
-        ]
-        line = ["unshare", "--net", "sh", "-euc", "\n".join([*script, 'exec "$@"']), "sh", *line]
+        addresses = " ".join(f"10.0.2.{100 + index}/24" for index in range(OUTSIDES))
+        line = ["unshare", "--net", "sh", str(NETWORK_SCRIPT), BRIDGE, GUEST_TAP, USER_TAP, addresses, *line]
     with (work / "qemu.log").open("wb") as log:
         return process.start(
             [*DIES_WITH_US, *line],

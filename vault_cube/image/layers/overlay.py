@@ -56,11 +56,7 @@ def make(space: Workspace, inputs: Inputs, layer: str, below: Sequence[layer_cac
             "APT_CONFIG": "/run/vault-cube/apt/apt.conf",
             "PYTHONPATH": STAGED,
         }
-        policy = work / "upper/usr/sbin/policy-rc.d"
-        policy.parent.mkdir(parents=True)
-        # keeps packages from starting daemons; `seal` removes the file
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+        chroot.block_daemons(work / "upper")
         # Salt looks each name up with apt-cache first; without lists, apt takes a name such as g++ for a pattern
         chroot.run(
             overlay,

@@ -11,9 +11,9 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import manifest as manifests
 from vault_cube.image import recipe, store
 from vault_cube.image.attest import attestations, provenance, sbom, signature
+from vault_cube.image.attest import manifest as manifests
 from vault_cube.image.cache import keys
 from vault_cube.image.inputs import Inputs, lock_digests
 from vault_cube.image.inspect import check

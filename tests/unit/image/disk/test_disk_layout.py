@@ -46,14 +46,14 @@ def test_small_files_take_whole_blocks_and_an_inode(root):
     assert root(tree(*[1] * 100_000), tree()) - root(tree(), tree()) == int(100_000 * (4096 + 512) * 1.02) // MIB
 
 
-def test_the_key_of_a_base_disk_covers_its_layers_sizes_and_commands(monkeypatch):
-    def key(parent="of frameworks", **environment):
-        return raw_disk.base_key([SimpleNamespace(meta={"key": parent})], {"ROOT_MIB": "1", **environment}).key
+def test_the_key_of_a_base_disk_covers_its_layers_sizes_and_commands():
+    def key(parent="of frameworks", commands="true", **environment):
+        layers = [SimpleNamespace(meta={"key": parent})]
+        return raw_disk.base_key(layers, {"ROOT_MIB": "1", **environment}, commands).key
 
     assert key() == key()
-    others = [key("of other frameworks"), key(ROOT_MIB="2"), key(SOURCE_DATE_EPOCH="3")]
-    monkeypatch.setattr(raw_disk, "PARTITIONS", raw_disk.PARTITIONS + "true\n")
-    assert len({key(), *others}) == 4
+    others = [key("of other frameworks"), key(ROOT_MIB="2"), key(SOURCE_DATE_EPOCH="3"), key(commands="false")]
+    assert len({key(), *others}) == 5
 
 
 def test_a_hard_link_uses_no_space(root):
