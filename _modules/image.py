@@ -103,7 +103,7 @@ def lock_(target=None):
 @_salt_errors
 def preflight(target=None, locked=False):
     """
-    Check all requirements of a build that can be checked before the first download. Returns the checks that passed.
+    Check all requirements of a build that can be checked before the first download.
 
     target
         a name in pillar/targets/; default: the target in conf/minion
@@ -111,15 +111,19 @@ def preflight(target=None, locked=False):
     locked
         check the committed locks, not those that an earlier build re-resolved
 
+    Returns a table; with --out=json or --out=yaml a dictionary as that of ``layer.check``.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call image.preflight target=ubuntu-24.04
     """
+    from vault_cube import terminal
     from vault_cube.image import preflight
 
-    return preflight.check(_space(target, locked))
+    report = preflight.check(_space(target, locked))
+    return report.table() if terminal.for_a_person(__opts__) else report.as_dict()
 
 
 @_salt_errors
