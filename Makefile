@@ -48,11 +48,12 @@ test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu,
 	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
-lint: $(STAMP) ## run ruff, mypy, salt-lint and shellcheck, and check that generated pages are not stale
+lint: $(STAMP) ## run ruff, mypy, import-linter, salt-lint and shellcheck, and check that generated pages are not stale
 	@scripts/apt.sh $(TESTER)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 	@# 214: the name of a target, such as ubuntu-24.04, has a dot, and targets are included by path
 	$(VENV)/bin/salt-lint -x 214 $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
 	shellcheck $$(git ls-files '*.sh' .ci/run)

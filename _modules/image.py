@@ -92,7 +92,8 @@ def lock_(target=None):
 
         salt-call image.lock target=debian-13
     """
-    from vault_cube.image.locks import contract, lock_report, resolve
+    from vault_cube.image import lock_report
+    from vault_cube.image.locks import contract, resolve
 
     space = _space(target, locked=True)
     # read it first: a malformed file should fail now, not after minutes of resolving
