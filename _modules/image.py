@@ -26,6 +26,7 @@ def _salt_errors(function):
     @functools.wraps(function)
     def call(*args, **kwargs):
         from vault_cube.errors import VaultCubeError
+        from vault_cube.redact import redacted
 
         try:
             return function(*args, **kwargs)
@@ -36,7 +37,7 @@ def _salt_errors(function):
             raise CommandExecutionError("stopped; finished stages are kept: run it again to continue") from None
         except OSError as err:
             where = f"{err.filename}: " if err.filename else ""
-            raise CommandExecutionError(f"{where}{err.strerror or err}") from None
+            raise CommandExecutionError(redacted(f"{where}{err.strerror or err}")) from None
 
     return call
 

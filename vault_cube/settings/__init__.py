@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 
 from vault_cube.pillar_files import PillarFile, shown
+from vault_cube.redact import redacted
 from vault_cube.settings.base import Base
 from vault_cube.settings.benchmark import Benchmark
 from vault_cube.settings.driver import Driver
@@ -72,7 +73,10 @@ class Settings(Section):
 
 
 class PillarError(ValueError):
-    """The pillar does not match the schema. The message has one line per problem: file, key, what to do."""
+    """The pillar does not match the schema. The message has one line per problem: file, line, key, what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 def check(pillar: Mapping[str, Any], files: Sequence[Path | PillarFile] = (), target: str | None = None) -> Settings:
