@@ -24,32 +24,32 @@ help: ## print this list
 
 # the stamp records that the environment is newer than its sources, so that a second `make` does nothing
 $(STAMP): locks/checkout.lock scripts/venv.sh
-	@scripts/venv.sh $(VENV)
+	@sh scripts/venv.sh $(VENV)
 	@touch $@
 
 image: $(STAMP) ## build the golden image of TARGET in dist/ (LOCKED=1: fail if a locked file is gone; SIGN_KEY=FILE: sign)
-	@scripts/image.sh $(TARGET) $(LOCKED)
+	@sh scripts/image.sh $(TARGET) $(LOCKED)
 	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) target=$(TARGET)
 
 boot: $(STAMP) ## boot the image of TARGET, with ssh on a local port; the image is not changed
 	@$(SALT_CALL) image.boot target=$(TARGET)
 
 test: $(STAMP) ## run the unit, functional and chroot tests
-	@scripts/apt.sh $(BUILDER) $(TESTER)
-	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
-	@scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
+	@sh scripts/apt.sh $(BUILDER) $(TESTER)
+	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
+	@sh scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
 	$(VENV)/bin/pytest -m 'not image and not slow' tests
 
 test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image` first (TESTS=tests/boot: only these tests)
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
 test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu, Packer's vm, GPUs in guests
-	@scripts/apt.sh $(BUILDER) gnupg
-	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
+	@sh scripts/apt.sh $(BUILDER) gnupg
+	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
 lint: $(STAMP) ## run ruff, mypy, import-linter, salt-lint and shellcheck, and check that generated pages are not stale
-	@scripts/apt.sh $(TESTER)
+	@sh scripts/apt.sh $(TESTER)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -70,7 +70,7 @@ benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machi
 	@$(SALT_CALL) --retcode-passthrough image.benchmark quick=True target=$(TARGET)
 
 verify: $(STAMP) ## build the image again from an empty cache in other conditions, and compare the bytes
-	@scripts/apt.sh $(BUILDER) $(PROVER)
+	@sh scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)

@@ -26,6 +26,7 @@ def _salt_errors(function):
     @functools.wraps(function)
     def call(*args, **kwargs):
         from vault_cube.errors import VaultCubeError
+        from vault_cube.redact import redacted
 
         try:
             return function(*args, **kwargs)
@@ -36,7 +37,7 @@ def _salt_errors(function):
             raise CommandExecutionError("stopped; finished stages are kept: run it again to continue") from None
         except OSError as err:
             where = f"{err.filename}: " if err.filename else ""
-            raise CommandExecutionError(f"{where}{err.strerror or err}") from None
+            raise CommandExecutionError(redacted(f"{where}{err.strerror or err}")) from None
 
     return call
 
@@ -68,9 +69,9 @@ def _pillar(target, checkout):
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
     errors = pillar.get("_errors", [])
     if errors:
-        # drop Salt's general line unless it is the only one: it gives no reason and refers to a log that does not exist
-        reasons = [line for line in errors if "Please see master log" not in line] or errors
-        reasons = [line.removeprefix("Failed to load ext_pillar vault_cube: ") for line in reasons]
+        # Salt's own lines have no file and no line, and refer to a log that does not exist
+        prefix = "Failed to load ext_pillar vault_cube: "
+        reasons = [line.removeprefix(prefix) for line in errors if line.startswith((prefix, "pillar/"))] or errors
         raise CommandExecutionError("\n".join(dict.fromkeys(reasons)))
     return json.loads(json.dumps(pillar))  # plain dicts: YAML cannot dump Salt's ordered ones
 
