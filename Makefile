@@ -17,7 +17,7 @@ BUILDER := iproute2 mmdebstrap openssh-client
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs-reference lock verify benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs-reference lock verify rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +71,12 @@ benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machi
 verify: $(STAMP) ## build the image again from an empty cache in other conditions, and compare the bytes
 	@scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit, compare, and sign the result with SIGN_KEY
+	@[ -n "$(FILE)" ] && [ -n "$(SIGN_KEY)" ] || \
+	  { echo "make rebuild-check: name the image and your ssh key: make rebuild-check FILE=… SIGN_KEY=…" >&2; exit 1; }
+	@scripts/apt.sh $(BUILDER) $(PROVER)
+	@$(SALT_CALL) image.rebuild_check "$(FILE)" "$(SIGN_KEY)"
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)

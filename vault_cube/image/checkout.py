@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from vault_cube.errors import VaultCubeError
 from vault_cube.image.attest import provenance
 
 MADE = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
@@ -46,6 +49,29 @@ def copy(checkout: Path, other: Path) -> None:
         target = other / file.relative_to(checkout)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, target, follow_symlinks=False)
+    _record(other, provenance.source(checkout))
+
+
+def copy_of_commit(checkout: Path, commit: str, other: Path) -> None:
+    """Copy the files of a commit, without pillar/local.sls, and record the commit in the copy.
+
+    Raises VaultCubeError if the checkout has no such commit.
+    """
+    git = ["git", "-c", "safe.directory=*", "-c", "tar.umask=0022", "-C", str(checkout)]
+    try:
+        archive = subprocess.run([*git, "archive", "--format=tar", commit], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise VaultCubeError(
+            f"commit {commit} is not in this checkout: run `git fetch`, or use a clone of the repository that the "
+            "image was built from"
+        ) from None
+    other.mkdir(parents=True)
+    subprocess.run(["tar", "-x", "--no-same-owner", "-C", other], input=archive, check=True)
+    _record(other, {"commit": commit, "changed": []})
+
+
+def _record(other: Path, source: Mapping[str, Any]) -> None:
+    """Record the source of a copy in it, and make the folder of Salt's cache."""
     (other / ".salt").mkdir()
     (other / "carried").mkdir()
-    (other / provenance.CARRIED).write_text(json.dumps(provenance.source(checkout)))
+    (other / provenance.CARRIED).write_text(json.dumps(source))
