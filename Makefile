@@ -17,7 +17,7 @@ BUILDER := iproute2 mmdebstrap openssh-client
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs-reference lock verify rebuild-check benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +71,13 @@ benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machi
 verify: $(STAMP) ## build the image again from an empty cache in other conditions, and compare the bytes
 	@scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+release: $(STAMP) ## build, verify and sign the image of TARGET with SIGN_KEY, and put it into dist/release/ with its notes
+	@[ -n "$(SIGN_KEY)" ] || { echo "make release: name your ssh key: make release SIGN_KEY=…" >&2; exit 1; }
+	@$(SALT_CALL) --out-file=/dev/null image.release "$(SIGN_KEY)" check=True target=$(TARGET)
+	@$(MAKE) --no-print-directory image LOCKED=1 SIGN_KEY=
+	@$(MAKE) --no-print-directory verify
+	@$(SALT_CALL) image.release "$(SIGN_KEY)" target=$(TARGET)
 
 rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit, compare, and sign the result with SIGN_KEY
 	@[ -n "$(FILE)" ] && [ -n "$(SIGN_KEY)" ] || \

@@ -485,6 +485,36 @@ def verify(target=None):
 
 
 @_salt_errors
+def release(key, target=None, check=False):
+    """
+    Put the verified image of a target into dist/release, with release notes and a signature. Returns the folder.
+
+    Refuses, in one line: uncommitted changes, a pillar/local.sls, versions that differ, a changelog without the
+    version, an image that is not up to date or differs from its lock or its commit, and an image without a successful
+    ``image.verify``.
+
+    key
+        file of a private ssh key, or of a public key whose private key is in the ssh agent
+
+    check
+        only check what can be checked before the image is built
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.release ~/.ssh/id_ed25519 target=debian-12
+    """
+    from vault_cube.image import release
+
+    space, signing_key = _space(target, locked=True), Path(key).expanduser()
+    if check:
+        release.ready(space, signing_key)
+        return True
+    return str(release.make(space, signing_key))
+
+
+@_salt_errors
 def bundle(packages, target=None):
     """
     Pack checkout, locks and stored files into one archive, from which the image can be built without a network.
