@@ -17,7 +17,7 @@ BUILDER := iproute2 mmdebstrap openssh-client
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -59,7 +59,10 @@ lint: $(STAMP) ## run ruff, mypy, salt-lint and shellcheck, and check that gener
 	@# fails if a generated page in docs/ is stale
 	$(VENV)/bin/python scripts/reference.py --check
 
-docs-reference: $(STAMP) ## write docs/pillar.md from the schema and docs/commands.md from the docstrings
+docs: $(STAMP) ## build the documentation site in build/docs/site, with search that works without a network
+	@scripts/docs.sh build/docs
+
+docs-reference: $(STAMP) ## write the generated pages of docs/ from the schema, the docstrings and the models
 	@$(VENV)/bin/python scripts/reference.py
 
 lock: $(STAMP) ## resolve every package of TARGET again and report the changes, the download size and the next command
