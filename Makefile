@@ -17,7 +17,7 @@ BUILDER := iproute2 mmdebstrap openssh-client
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs-reference lock verify benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -60,7 +60,10 @@ lint: $(STAMP) ## run ruff, mypy, import-linter, salt-lint and shellcheck, and c
 	@# fails if a generated page in docs/ is stale
 	$(VENV)/bin/python scripts/reference.py --check
 
-docs-reference: $(STAMP) ## write docs/pillar.md from the schema and docs/commands.md from the docstrings
+docs: $(STAMP) ## build the documentation site in build/docs/site, with search that works without a network
+	@scripts/docs.sh build/docs
+
+docs-reference: $(STAMP) ## write the generated pages of docs/ from the schema, the docstrings and the models
 	@$(VENV)/bin/python scripts/reference.py
 
 lock: $(STAMP) ## resolve every package of TARGET again and report the changes, the download size and the next command
@@ -72,6 +75,19 @@ benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machi
 verify: $(STAMP) ## build the image again from an empty cache in other conditions, and compare the bytes
 	@sh scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+release: $(STAMP) ## build, verify and sign the image of TARGET with SIGN_KEY, and put it into dist/release/ with its notes
+	@[ -n "$(SIGN_KEY)" ] || { echo "make release: name your ssh key: make release SIGN_KEY=…" >&2; exit 1; }
+	@$(SALT_CALL) --out-file=/dev/null image.release "$(SIGN_KEY)" check=True target=$(TARGET)
+	@$(MAKE) --no-print-directory image LOCKED=1 SIGN_KEY=
+	@$(MAKE) --no-print-directory verify
+	@$(SALT_CALL) image.release "$(SIGN_KEY)" target=$(TARGET)
+
+rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit, compare, and sign the result with SIGN_KEY
+	@[ -n "$(FILE)" ] && [ -n "$(SIGN_KEY)" ] || \
+	  { echo "make rebuild-check: name the image and your ssh key: make rebuild-check FILE=… SIGN_KEY=…" >&2; exit 1; }
+	@scripts/apt.sh $(BUILDER) $(PROVER)
+	@$(SALT_CALL) image.rebuild_check "$(FILE)" "$(SIGN_KEY)"
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)
