@@ -37,7 +37,8 @@ boot: $(STAMP) ## boot the image of TARGET, with ssh on a local port; the image 
 test: $(STAMP) ## run the unit, functional and chroot tests
 	@sh scripts/apt.sh $(BUILDER) $(TESTER)
 	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
-	@sh scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
+	@sh scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter cloud-init python3-configobj python3-six \
+	  python3-jsonpatch python3-json-pointer
 	$(VENV)/bin/pytest -m 'not image and not slow' tests
 
 test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image` first (TESTS=tests/boot: only these tests)

@@ -59,7 +59,7 @@ def checks_page(top: Path) -> str:
         "",
         "`image.prove` boots the image in QEMU and runs these cases, mostly from outside, in this order.",
         "",
-        *_table(top / "vault_cube/image/guest/cases.py", "CASES"),
+        *_table(top / "vault_cube/image/guest/cases.py", "CHECKS"),
     ]
     for layer in ("base", "driver", "runtime", "frameworks", "validation"):
         file = top / f"vault_cube/box/{layer}.py"
