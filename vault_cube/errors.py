@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 
+from vault_cube.redact import redacted
+
 
 class VaultCubeError(Exception):
-    """An error in one line: what went wrong, where (file, key), what to do. Salt modules turn it into an exit code."""
+    """An error in one line: what went wrong, where (file, key), what to do. Salt modules turn it into an exit code.
+
+    Credentials in addresses are removed from the message.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 def debugging() -> bool:
@@ -20,4 +28,4 @@ def shown(err: Exception) -> str:
         return str(err)
     import traceback
 
-    return f"{err}\n{''.join(traceback.format_exception(err)).rstrip()}"
+    return redacted(f"{err}\n{''.join(traceback.format_exception(err)).rstrip()}")

@@ -1,12 +1,11 @@
 """Run other programs. All processes of this project start here.
 
-With `VAULT_CUBE_DEBUG=1` each command line is printed to stderr, without passwords in URLs.
+With `VAULT_CUBE_DEBUG=1` each command line is printed to stderr, without credentials in addresses.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vault_cube.errors import VaultCubeError, debugging
+from vault_cube.redact import redacted
 
 Command = Sequence[str | Path]
 Process = subprocess.Popen
@@ -23,7 +23,7 @@ TimeoutExpired = subprocess.TimeoutExpired
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 
 LINE = 300
-"""Maximum length, in characters, of a log line that is shown."""
+"""Maximum length, in characters, of a line that is shown."""
 
 
 class Result(NamedTuple):
@@ -107,7 +107,7 @@ def start(command: Command, **options: Any) -> Process[Any]:
 
 def show(command: Command, log: Path | None = None) -> None:
     """Append a command line to a log, and print it to stderr if VAULT_CUBE_DEBUG is set."""
-    line = "+ " + re.sub(r"(://)[^/@\s]+@", r"\1…@", shlex.join(map(str, command)))
+    line = "+ " + redacted(shlex.join(map(str, command)))
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as out:
@@ -121,15 +121,34 @@ def _message(purpose: str, command: Command, problem: str) -> str:
     return f"{purpose}: {program} {problem}" if purpose else f"{program} {problem}"
 
 
+def command(words: Command, seconds: int, *, env: Mapping[str, str] | None = None) -> Result:
+    """Run a command with a time limit in seconds, for checks: a missing or hanging program is an observation.
+
+    Returns status and output: status 127 for a missing program and 124 for a timeout, with a message in stderr. Raises
+    neither error.
+    """
+    try:
+        return run(words, timeout_s=seconds, ok=None, env=env)
+    except Missing:
+        return Result(127, "", f"{words[0]}: not installed")
+    except TimedOut:
+        return Result(124, "", f"{words[0]}: no answer within {seconds} s")
+
+
 def last_line(text: str) -> str:
-    """Return the last line of a program's output that is not blank, which usually has the cause of an error."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    """Return the last line of a program's output, which usually has the cause of an error; shorten a long one.
+
+    At most 300 characters: the beginning and the end of the line.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    return last if len(last) <= LINE else f"{last[:100]} … {last[-197:]}"
 
 
 def log_tail(log: Path, lines: int = 15) -> str:
     """Return the last lines of a log, each shortened to LINE characters; empty if the log cannot be read."""
     try:
-        text = log.read_text(errors="replace").splitlines()
+        text = redacted(log.read_text(errors="replace")).splitlines()
     except OSError:
         return ""
     return "\n".join(line if len(line) <= LINE else line[:LINE] + " …" for line in text[-lines:])

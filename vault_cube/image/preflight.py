@@ -6,12 +6,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
-from vault_cube import process
+from vault_cube import process, verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
 from vault_cube.image.inputs import Inputs, Locks
@@ -33,22 +32,14 @@ COMMANDS = {
 }
 
 
-def check(space: Workspace) -> list[str]:
-    """Run all checks.
-
-    Returns one line per check that passed. Raises VaultCubeError with one line per problem.
-    """
-    passed: list[str] = []
-    problems: list[str] = []
-    for run_check in CHECKS:
-        try:
-            passed.append(run_check(space))
-        except VaultCubeError as err:
-            problems.append(str(err))
+def check(space: Workspace) -> verdicts.Report:
+    """Run all checks. Raises VaultCubeError with one line per problem."""
+    report = verdicts.Report(f"preflight of {space.target}", list(verdicts.run(CHECKS, space)))
+    problems = [verdict.evidence for verdict in report.verdicts if verdict.bad]
     if problems:
         # several checks read the locks: report a missing lock only once
         raise VaultCubeError("\n".join(dict.fromkeys(problems)))
-    return passed
+    return report
 
 
 def is_root(space: Workspace) -> str:
@@ -69,7 +60,7 @@ def has_commands(space: Workspace) -> str:
 def can_overlay(space: Workspace) -> str:
     """Check that this machine allows namespaces, and overlay mounts on the file system of the cache."""
     if os.geteuid() != 0:
-        return "overlay mounts: not checked, because only root can mount them"
+        raise verdicts.NotApplicable("only root can mount overlays")
     space.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=space.cache) as folder:
         for name in ("a", "b", "work", "merged"):
@@ -100,7 +91,7 @@ def has_locks(space: Workspace) -> str:
             f"run `make lock TARGET={space.target}`"
         )
     wheel_rules.check(settings, locks.wheels, {name for layer, name in locked if not layer})
-    return f"locks: {len(debs)} packages, {sum(map(len, locks.wheels.values()))} wheels"
+    return f"{len(debs)} packages, {sum(map(len, locks.wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
@@ -118,7 +109,7 @@ def has_room(space: Workspace) -> str:
     try:
         needed = needs.of(space, Inputs.read(space))
     except VaultCubeError:
-        return "disk space: not checked, because no locks could be read"
+        raise verdicts.NotApplicable("no locks could be read") from None
     free = shutil.disk_usage(existing(space.cache)).free
     disk, download = needs.gigabytes(needed.disk), needs.gigabytes(needed.download)
     if free < needed.disk:
@@ -126,7 +117,7 @@ def has_room(space: Workspace) -> str:
             f"{space.cache}: {disk} needed, {download} of it for downloads, {needs.gigabytes(free)} free: "
             "make room, or set VAULT_CUBE_CACHE"
         )
-    return f"disk space: {needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
+    return f"{needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
 
 
 def can_reach(space: Workspace) -> str:
@@ -164,7 +155,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-CHECKS: tuple[Callable[[Workspace], str], ...] = (
+CHECKS: tuple[verdicts.Check, ...] = (
     is_root,
     has_commands,
     has_locks,

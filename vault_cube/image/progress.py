@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from vault_cube.process import log_tail
+from vault_cube.redact import redacted
 
 # stderr, because salt-call prints the result of the stage to stdout
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -31,6 +32,7 @@ def step(title: str, times: Path | None = None, log: Path | None = None) -> Iter
     log: the step's log file, whose last line is shown as progress.
     """
     started = time.monotonic()
+    title = redacted(title)
     console.print(f"[bold]→[/] {title}")
 
     def status() -> str:
@@ -89,7 +91,7 @@ def _pulse(status: Callable[[], str]) -> Iterator[None]:
 
 def note(text: str) -> None:
     """Print one line of information."""
-    console.print(f"  {text}")
+    console.print(f"  {redacted(text)}")
 
 
 @contextmanager

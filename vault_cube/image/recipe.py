@@ -14,7 +14,7 @@ from pathlib import Path
 from vault_cube import __version__
 from vault_cube.carried import sources
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import preflight, store
+from vault_cube.image import preflight, relock, store
 from vault_cube.image.attest import manifest, signature
 from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import evict, keys, layer_cache, tree_manifest
@@ -22,7 +22,6 @@ from vault_cube.image.disk import formats, raw_disk
 from vault_cube.image.fetch import fetch
 from vault_cube.image.inputs import Inputs, Locks
 from vault_cube.image.layers import overlay, root, tools
-from vault_cube.image.locks import relock
 from vault_cube.image.progress import note, read_times, step
 from vault_cube.image.workspace import Workspace
 from vault_cube.process import log_tail
@@ -285,7 +284,7 @@ def prove(space: Workspace, inputs: Inputs) -> Manifest:
         )
     folder = space.build / "image"
     with step(f"boot test: {basename(space)}.qcow2", times_file(space)):
-        result["boot_test"] = boot_check.as_json(boot_check.prove(space, folder / f"{basename(space)}.qcow2"))
+        result["boot_test"] = boot_check.prove(space, folder / f"{basename(space)}.qcow2").as_dict()
     result["seconds"] = read_times(times_file(space))
     manifest.write(folder, result)
     publish(space, folder, result)

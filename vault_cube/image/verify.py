@@ -59,10 +59,8 @@ def verify(space: Workspace) -> dict[str, Any]:
             other = work / "elsewhere/vc"
             checkout.copy(space.checkout, other)
             started = time.monotonic()
-            varied = _second(space, other, work, report)
+            second, varied = build_elsewhere(space, other, work, report)
             seconds = round(time.monotonic() - started)
-            folder = other / "build" / space.target / "image"
-            second = Built(manifest.read(folder, first.manifest["name"]), folder, work / "cache/layers")
             with step("compare"):
                 unequal = compare(first, second)
             if unequal:
@@ -91,6 +89,18 @@ def _first(space: Workspace) -> Built:
     inputs = Inputs.read(space)
     recipe.make_tools(space, inputs)
     return Built(recipe.make_disk(space, inputs), space.build / "image", space.layers)
+
+
+def build_elsewhere(space: Workspace, other: Path, work: Path, report: Path) -> tuple[Built, dict[str, str]]:
+    """Build a copy of a checkout from an empty cache in other conditions; the store needs all files of its locks.
+
+    other: the copy, in the scratch folder `work`. report: folder for the logs.
+    Returns the image and each varied condition with its value. Raises VaultCubeError if the build fails.
+    """
+    varied = _second(space, other, work, report)
+    folder = other / "build" / space.target / "image"
+    file = next(folder.glob("*.manifest.json"))
+    return Built(manifest.read(folder, file.name.removesuffix(".manifest.json")), folder, work / "cache/layers"), varied
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
@@ -137,10 +147,9 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     )
     try:
         for stage, *arguments in STAGES:
-            call = [str(space.uv.parent / "salt-call"), "--out-file=/dev/null", stage, f"target={space.target}"]
             ran = process.run(
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
-                 "sh", "-euc", shell + shlex.join([*call, *arguments])],
+                 "sh", "-euc", shell + shlex.join(stage_command(space, stage, *arguments))],
                 cwd=other, env=environment, capture=False, ok=None,
             )  # fmt: skip
             if ran.returncode:
@@ -160,6 +169,11 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     else:
         varied["time of day"] = "only the time that the first build took"
     return varied
+
+
+def stage_command(space: Workspace, stage: str, *arguments: str) -> list[str]:
+    """Return the command that runs a stage in the current folder, with the salt-call of this process."""
+    return [str(space.uv.parent / "salt-call"), "--out-file=/dev/null", stage, f"target={space.target}", *arguments]
 
 
 def _another_locale() -> str:

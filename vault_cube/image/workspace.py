@@ -20,6 +20,12 @@ STAGED = "/run/vault-cube/checkout"
 """Where the files of the checkout that a layer needs are mounted while the layer is built."""
 
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
+ROOT = "root"
+ORDER = (ROOT, *LAYERS)
+"""All trees of an image, from the bottom up."""
+
+KEYRINGS = "keyrings.lock"
+"""The lock of the vendors' signing keys, beside a target's other locks."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Workspace:
 
     @property
     def lock_root(self) -> Path:
-        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (`locks/relock.py`)."""
+        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (`relock.py`)."""
         own = self.build / "locks"
         if self.locked or not own.exists():
             return self.checkout / "locks"

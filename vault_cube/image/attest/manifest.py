@@ -50,7 +50,7 @@ class Manifest(TypedDict):
     """SHA-256 of the raw disk."""
     files: dict[str, File]
     """The image's formats and attestations by file name."""
-    boot_test: NotRequired[list[dict[str, Any]]]
+    boot_test: NotRequired[dict[str, Any]]
     """Verdicts of the boot test; missing before it."""
     seconds: NotRequired[dict[str, float]]
     """Duration of each step."""

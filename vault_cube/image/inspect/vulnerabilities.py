@@ -24,6 +24,7 @@ from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.inputs import Locks
 from vault_cube.image.locks.aptlock import Deb
+from vault_cube.image.locks.debian_version import dpkg_older
 from vault_cube.image.locks.pylock import Wheel
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
@@ -184,11 +185,6 @@ def _hit(affected: Mapping[str, Any], version: str, older: Older) -> str | None:
 
 def _line(thing: Thing, advisory: str, state: str) -> str:
     return f"{thing.name} {thing.version} ({', '.join(thing.holds)}): {advisory}: {state}"
-
-
-def dpkg_older(one: str, two: str) -> bool:
-    """Return whether a Debian version is older than another, in dpkg's order."""
-    return process.run(["dpkg", "--compare-versions", one, "lt", two], ok=None).returncode == 0
 
 
 def pypi_older(one: str, two: str) -> bool:

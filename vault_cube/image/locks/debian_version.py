@@ -1,0 +1,10 @@
+"""Compare Debian versions."""
+
+from __future__ import annotations
+
+from vault_cube import process
+
+
+def dpkg_older(one: str, two: str) -> bool:
+    """Return whether a Debian version is older than another, in dpkg's order."""
+    return process.run(["dpkg", "--compare-versions", one, "lt", two], ok=None).returncode == 0
