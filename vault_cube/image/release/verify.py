@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from vault_cube.image.workspace import Workspace
 
 STAGES = (("image.fetch", "locked=True"), ("image.tools",), ("image.disk",))
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+SECOND_BUILD, LATER_CHROOT = (Path(__file__).with_name(name) for name in ("second_build.sh", "later_chroot.sh"))
 LATER_S = 400 * 86400 + 5 * 3600 + 1234
 """Seconds by which the clock of the second build is ahead."""
 SHOWN = 30
@@ -135,21 +135,16 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     }
     failed = work / "faketime-failed"
     if FAKETIME.exists():
-        faketime(work / "bin", failed)
+        environment |= faketime(work / "bin", failed)
         # commands in trees only: the library would make the threads of the builder itself wait three times as long
         environment["PATH"] = f"{work / 'bin'}:{environment['PATH']}"
     else:
         note("libfaketime is not installed: the second build uses the real clock")
-    shell = (
-        # runs in its own mount namespace, so the mounts of this machine do not change
-        f'mount -o remount,bind,noatime "$(findmnt -n -o TARGET --target {shlex.quote(str(work))})"\n'
-        f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
-    )
     try:
         for stage, *arguments in STAGES:
             ran = process.run(
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
-                 "sh", "-euc", shell + shlex.join(stage_command(space, stage, *arguments))],
+                 "sh", SECOND_BUILD, work, str(cpus[0]), *stage_command(space, stage, *arguments)],
                 cwd=other, env=environment, capture=False, ok=None,
             )  # fmt: skip
             if ran.returncode:
@@ -182,30 +177,16 @@ def _another_locale() -> str:
     return next((name for name in names if not name.startswith(("C", "POSIX", "en"))), "POSIX")
 
 
-def faketime(folder: Path, failed: Path) -> None:
-    """Write a wrapper for `chroot` into a folder; it runs each command in a tree with libfaketime preloaded.
+def faketime(folder: Path, failed: Path, library: Path = FAKETIME) -> dict[str, str]:
+    """Put a program `chroot` into a folder that runs each command in a tree with libfaketime preloaded.
 
-    The wrapper copies the library to the tree's /run, which is a tmpfs. The builder finds it through PATH when it runs
-    `chroot TREE env -i …`, so its code does not change. failed: file that gets one line for each command whose tree
-    cannot load the library.
+    The builder finds it through PATH when it runs `chroot TREE env -i …`, so its code does not change. failed: file
+    that gets one line for each command whose tree cannot load the library. Returns the variables for the program.
     """
-    later = f"LD_PRELOAD=/run/libfaketime.so.1 FAKETIME=+{LATER_S} DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1"
     folder.mkdir(parents=True)
-    wrapper = folder / "chroot"
-    wrapper.write_text(f"""\
-#!/bin/sh
-[ "$2 $3" = "env -i" ] || exec /usr/sbin/chroot "$@"
-root=$1
-cp {shlex.quote(str(FAKETIME))} "$root/run/libfaketime.so.1"
-shift 3
-now=$(/usr/sbin/chroot "$root" env -i {later} date +%s 2>/dev/null || :)
-if [ "${{now:-0}}" -lt "$(($(date +%s) + {LATER_S} / 2))" ]; then
-  echo "$*" >>{shlex.quote(str(failed))}
-  exec /usr/sbin/chroot "$root" env -i "$@"
-fi
-exec /usr/sbin/chroot "$root" env -i {later} "$@"
-""")
-    wrapper.chmod(0o755)
+    shutil.copyfile(LATER_CHROOT, folder / "chroot")
+    (folder / "chroot").chmod(0o755)
+    return {"VC_LIBFAKETIME": str(library), "VC_LATER_S": str(LATER_S), "VC_FAKETIME_FAILED": str(failed)}
 
 
 def compare(first: Built, second: Built) -> list[str]:
