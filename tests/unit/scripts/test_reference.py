@@ -99,7 +99,7 @@ def pages(reference):
 
 def test_every_check_is_on_the_page_of_checks(pages):
     page = pages["docs/reference/checks.md"]
-    functions = [check.__name__.replace("_", " ") for check in (*preflight.CHECKS, *cases.CASES)]
+    functions = [check.__name__.replace("_", " ") for check in (*preflight.CHECKS, *cases.CHECKS)]
     for name in (*functions, *health.names()):
         assert f"| {name} | " in page, name
     for layer in LAYERS:
