@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vault_cube.command import command, last_line
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import host, readings
 from vault_cube.gpu.read.facts import text
 from vault_cube.gpu.read.host import Host
+from vault_cube.process import command, last_line
 from vault_cube.settings.gpu import Reset
 
 RESET_S = 120
