@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from vault_cube.settings.schema import ANY_NAME, EACH, Key, keys
 TOP = Path(__file__).resolve().parents[1]
 READERS = ("_beacons", "_grains", "_modules", "_states", "benchmarks", "salt", "vault_cube")
 SKIPPED = ("benchmarks/results/", "benchmarks/versus/", "vault_cube/settings/")
+ARGUMENTS = re.compile(r"[a-z0-9_*]+(, [a-z0-9_*]+)*")
+"""A line of a docstring that names one argument or several."""
 LONGEST = 60
 """Characters of a default value; a longer one is shortened to its kind and size."""
 
@@ -157,15 +159,16 @@ def _readers(key: Key, sources: list[Source]) -> list[str]:
     chain = re.compile(rf"""\b({"|".join(nouns)})["']?\]?(\.|\[["']){leaf}\b""")
     word = re.compile(rf"\b({'|'.join(nouns)})\b", re.I)
     distinct = "_" in leaf
-    whole = [source for source in sources if source.accessed.issuperset({*above, leaf})]
-    rules = (
-        [source for source in whole if distinct or chain.search(source.text)],
-        whole,
-        [source for source in sources if chain.search(source.text)],
-        [source for source in sources if leaf in source.accessed and word.search(source.text + Path(source.name).stem)],
-        [source for source in sources if distinct and leaf in source.accessed],
+    sources = [source for source in sources if leaf in source.accessed]
+    whole = [source for source in sources if source.accessed.issuperset(above)]
+    rules: tuple[Callable[[], list[Source]], ...] = (
+        lambda: [source for source in whole if distinct or chain.search(source.text)],
+        lambda: whole,
+        lambda: [source for source in sources if chain.search(source.text)],
+        lambda: [source for source in sources if word.search(source.text + Path(source.name).stem)],
+        lambda: sources if distinct else [],
     )
-    readers = next((matches for matches in rules if matches), [])
+    readers = next((matches for rule in rules if (matches := rule())), [])
     return [source.name for source in readers] or ["schema only"]
 
 
@@ -230,14 +233,15 @@ def _markdown(docstring: str) -> str:
             _close(out)
         if fenced:
             out.append(line[4:])
-        elif line.startswith("    ") and re.fullmatch(r"[a-z0-9_*]+", previous):
-            out[-1] = f"* `{previous}`: {line.strip()}"
+        elif line.startswith("    ") and ARGUMENTS.fullmatch(previous):
+            names = previous.replace(", ", "`, `")
+            out[-1] = f"* `{names}`: {line.strip()}"
         elif line.startswith("    "):
             out.append(f"  {line.strip()}")
         elif line == "" and out and out[-1].startswith(("* ", "  ")):
             pass
         else:
-            if line and out and out[-1].startswith(("* ", "  ")) and not re.fullmatch(r"[a-z0-9_*]+", line):
+            if line and out and out[-1].startswith(("* ", "  ")) and not ARGUMENTS.fullmatch(line):
                 out.append("")
             out.append(line)
         previous = line
