@@ -26,6 +26,7 @@ def _salt_errors(function):
     @functools.wraps(function)
     def call(*args, **kwargs):
         from vault_cube.errors import VaultCubeError
+        from vault_cube.redact import redacted
 
         try:
             return function(*args, **kwargs)
@@ -36,7 +37,7 @@ def _salt_errors(function):
             raise CommandExecutionError("stopped; finished stages are kept: run it again to continue") from None
         except OSError as err:
             where = f"{err.filename}: " if err.filename else ""
-            raise CommandExecutionError(f"{where}{err.strerror or err}") from None
+            raise CommandExecutionError(redacted(f"{where}{err.strerror or err}")) from None
 
     return call
 
@@ -68,9 +69,9 @@ def _pillar(target, checkout):
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
     errors = pillar.get("_errors", [])
     if errors:
-        # drop Salt's general line unless it is the only one: it gives no reason and refers to a log that does not exist
-        reasons = [line for line in errors if "Please see master log" not in line] or errors
-        reasons = [line.removeprefix("Failed to load ext_pillar vault_cube: ") for line in reasons]
+        # Salt's own lines have no file and no line, and refer to a log that does not exist
+        prefix = "Failed to load ext_pillar vault_cube: "
+        reasons = [line.removeprefix(prefix) for line in errors if line.startswith((prefix, "pillar/"))] or errors
         raise CommandExecutionError("\n".join(dict.fromkeys(reasons)))
     return json.loads(json.dumps(pillar))  # plain dicts: YAML cannot dump Salt's ordered ones
 
@@ -92,7 +93,8 @@ def lock_(target=None):
 
         salt-call image.lock target=debian-13
     """
-    from vault_cube.image.locks import contract, lock_report, resolve
+    from vault_cube.image import lock_report
+    from vault_cube.image.locks import contract, resolve
 
     space = _space(target, locked=True)
     # read it first: a malformed file should fail now, not after minutes of resolving
@@ -103,7 +105,7 @@ def lock_(target=None):
 @_salt_errors
 def preflight(target=None, locked=False):
     """
-    Check all requirements of a build that can be checked before the first download. Returns the checks that passed.
+    Check all requirements of a build that can be checked before the first download.
 
     target
         a name in pillar/targets/; default: the target in conf/minion
@@ -111,15 +113,19 @@ def preflight(target=None, locked=False):
     locked
         check the committed locks, not those that an earlier build re-resolved
 
+    Returns a table; with --out=json or --out=yaml a dictionary as that of ``layer.check``.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call image.preflight target=ubuntu-24.04
     """
+    from vault_cube import terminal
     from vault_cube.image import preflight
 
-    return preflight.check(_space(target, locked))
+    report = preflight.check(_space(target, locked))
+    return report.table() if terminal.for_a_person(__opts__) else report.as_dict()
 
 
 @_salt_errors

@@ -51,7 +51,7 @@ def pages() -> Iterator[tuple[str, str]]:
     """Yield the path and the text of each generated page."""
     yield "docs/pillar.md", pillar_page()
     yield "docs/commands.md", commands_page()
-    yield "docs/reference/checks.md", reference_code.checks_page(TOP)
+    yield "docs/reference/checks.md", reference_code.checks_page()
     yield "docs/reference/grains.md", reference_code.grains_page(TOP, _markdown)
     yield "docs/reference/states.md", reference_code.states_page(TOP, _markdown)
     yield "docs/reference/results.md", reference_code.results_page(TOP)
