@@ -55,9 +55,9 @@ def _file(path: Path, _mtime_ns: int, _size: int) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Compute a digest of a file's contents; `x` is appended if it is executable."""
+    """Compute a digest of a file's contents. Its mode is not part of it, because not every file system has modes."""
     status = path.stat()
-    return _file(path, status.st_mtime_ns, status.st_size)[:40] + ("x" if status.st_mode & 0o100 else "")
+    return _file(path, status.st_mtime_ns, status.st_size)[:40]
 
 
 def _files(space: Workspace, files: Iterable[Path]) -> dict[str, str]:
