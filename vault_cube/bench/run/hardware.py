@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vault_cube.bench.run.sensors import Processor, Reading
 from vault_cube.gpu.nvml.failures import NvmlProblem
@@ -13,6 +13,9 @@ from vault_cube.gpu.read import events
 from vault_cube.gpu.read.facts import facts
 from vault_cube.gpu.read.readings import readings
 from vault_cube.gpu.read.throttle import SLOW
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card
 
 
 class Hardware:
@@ -70,7 +73,7 @@ class Gpus(Hardware):
         return reading
 
     @staticmethod
-    def _fields(card: dict[str, Any]) -> dict[str, Any]:
+    def _fields(card: Card) -> dict[str, Any]:
         """Return the reading of a card with the fields that sensors.py defines; an NVML error becomes `problem`."""
         known = {
             name: value
