@@ -11,6 +11,7 @@ from typing import Any
 from vault_cube.bench import stress as burn_in
 from vault_cube.bench.judge import compare as comparison
 from vault_cube.bench.judge import result
+from vault_cube.bench.judge.summary import summary
 from vault_cube.bench.report import pages
 from vault_cube.bench.run import runner
 from vault_cube.bench.run.hardware import open_hardware
@@ -27,7 +28,7 @@ def say(line: str) -> None:
 
 
 def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool, force: bool) -> Answer:
-    """Run the benchmark; succeeds if the verdict is `pass` or `not judged`.
+    """Run the benchmark; succeeds if the verdict is `pass`, or if the pillar has no threshold for what was measured.
 
     suite: comma-separated names of suites, or None for all. cache: Salt's cache folder. quick: short measurement.
     force: measure busy GPUs as well. Raises VaultCubeError.
@@ -38,11 +39,11 @@ def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool,
     file = Path(settings.benchmark.results) / f"{measured.name}.json"
     failed = {name: f"{outcome.kind}: {outcome.reason}" for name, outcome in measured.suites.items() if outcome.reason}
     shown = (
-        runner.summary(measured, file)
+        summary(measured, file)
         | ({"failed": failed} if failed else {})
         | ({"notes": measured.notes} if measured.notes else {})
     )
-    return shown, measured.verdict in ("pass", "not judged")
+    return shown, measured.verdict in ("pass", "not applicable")
 
 
 def compare(settings: Settings, a: str, b: str) -> Answer:
@@ -62,7 +63,7 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
     rule = settings.benchmark.stress
     if abandon:
         verdict = burn_in.abandon(settings)
-        return _without_curves(verdict), verdict["said"] == "pass"
+        return _without_curves(verdict), verdict["verdict"] == "pass"
     if not resume:
         if duration is None:
             raise VaultCubeError(
@@ -80,11 +81,11 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
             return f"{plan.name} runs for {pages.span(length)}; follow it with `journalctl -fu {rule.unit}`", True
     with open_hardware(settings.gpu.answer_s) as hardware:
         verdict = burn_in.go_on(settings, hardware, say)
-    return _without_curves(verdict), verdict["said"] == "pass"
+    return _without_curves(verdict), verdict["verdict"] == "pass"
 
 
 def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
-    """Return a verdict without its curves and its machine; these are in its file."""
+    """Return a verdict without its curves, its passing hours and its machine; these are in its file."""
     devices = {
         device: {
             key: {part: number for part, number in value.items() if part != "curve"}
@@ -94,7 +95,12 @@ def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
         }
         for device, fields in verdict["devices"].items()
     }
-    return {key: value for key, value in verdict.items() if key != "machine"} | {"devices": devices}
+    cards = {
+        device: {**card, "hours": [hour for hour in card["hours"] if hour["verdict"] != "pass"]}
+        for device, card in verdict["cards"].items()
+    }
+    shown = {key: value for key, value in verdict.items() if key != "machine"}
+    return shown | {"devices": devices, "cards": cards}
 
 
 def report(settings: Settings, name: str, burn: str, *, folder: str | None) -> Answer:

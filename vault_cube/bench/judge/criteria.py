@@ -1,185 +1,230 @@
-"""Metrics derived from several suites, and the verdicts against the pillar's thresholds."""
+"""The verdicts on a benchmark's suites: each threshold of the pillar, data that was compared, suites that failed."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from vault_cube.bench.judge import result
-from vault_cube.bench.judge.result import Machine, Metric, Outcome, Suite, Verdict
-from vault_cube.settings.benchmark import Benchmark, Ceiling, Thresholds
+from vault_cube.bench.judge import cards, derived, result
+from vault_cube.bench.judge.cards import CEILINGS, against_figures, among_siblings, bare, judged
+from vault_cube.bench.judge.result import Machine, Metric, Suite, Verdict
+from vault_cube.settings import Settings
+from vault_cube.settings.benchmark import Ceiling, Thresholds
 
-PEAKS = {"bfloat16 autocast": "matmul_bfloat16", "tf32": "matmul_tf32", "float32": "matmul_float32"}
-"""Precision of a workload -> the measured matrix product that is its upper bound."""
-
-
-def ceiling(settings: Benchmark, device: str | None) -> Ceiling | None:
-    """Return the vendor's peak figures for a device, matched by its name; None if the pillar has none."""
-    return next((peaks for peaks in settings.ceilings if peaks.device in (device or "")), None)
-
-
-def derived(suites: Mapping[str, Suite], settings: Benchmark) -> dict[str, Metric]:
-    """Return model FLOP utilisation (MFU) and the share of vLLM's roofline, by name.
-
-    MFU = model FLOP/s per device / peak FLOP/s (Chowdhery et al. 2022, appendix B), against the vendor's dense
-    bfloat16 peak if it is known (`mfu`), and against the matrix product measured in the same run (`mfu_of_measured`).
-    The roofline of decoding one sequence is memory bandwidth / bytes of weights read per token (Williams et al. 2009);
-    the bandwidth is the measured one, or the vendor's if none was measured.
-    """
-    spread = settings.quiet.spread
-    metrics: dict[str, Metric] = {}
-
-    def add(name: str, unit: str, samples: list[float]) -> None:
-        metrics[name] = result.metric({"unit": unit, "better": "higher", "samples": samples}, spread)
-
-    for suite, key in (("ddp", "transformer"), ("ddp", "resnet"), ("tensorflow", "")):
-        if suite not in suites:
-            continue
-        trained = suites[suite]
-        rate = trained.metrics.get(f"{key}_model_flops" if key else "model_flops")
-        precision = (trained.workload.get("models", {}).get(key) or trained.workload).get("precision")
-        if rate is None or precision not in PEAKS:
-            continue
-        name = key or suite
-        known = ceiling(settings, trained.device)
-        if known and precision == "bfloat16 autocast":
-            add(
-                f"{name}_mfu", "share of the vendor's peak", [sample / known.bfloat16_tflops for sample in rate.samples]
-            )
-        # the measured product of a CPU uses all cores; each worker has only its share of them
-        peak = _measured(suites, PEAKS[precision])
-        if peak:
-            workers = 1 if trained.device != "cpu" else int(trained.workload.get("devices", 1))
-            add(
-                f"{name}_mfu_of_measured",
-                "share of the measured product",
-                [sample * workers / peak for sample in rate.samples],
-            )
-    vllm = suites.get("vllm")
-    if vllm and "batch1_decode" in vllm.metrics:
-        known = ceiling(settings, vllm.device)
-        bandwidth = _measured(suites, "copy_memory") or (known.memory_gb_s if known else None)
-        if bandwidth:
-            roof = bandwidth * 1e9 * vllm.workload["tensor_parallel"] / vllm.workload["decode_bytes"]
-            add(
-                "vllm_roofline",
-                "share of memory bandwidth",
-                [sample / roof for sample in vllm.metrics["batch1_decode"].samples],
-            )
-    return metrics
+PER_CARD = {
+    "matmul": ("matmul",),
+    "copies": ("memory copy", "host to device", "device to host"),
+    "ddp": ("training alone",),
+    "tensorflow": ("training alone",),
+    "vllm": ("output",),
+}
+"""Suite -> the quantities in which cards of one model are compared with each other."""
 
 
-def _measured(suites: Mapping[str, Suite], name: str) -> float | None:
-    """Return a measured ceiling by name: the median over all devices, or None if it was not measured."""
-    metrics = suites["matmul"].metrics if "matmul" in suites else {}
-    medians = [
-        metric.median
-        for key, metric in metrics.items()
-        if key == name or (key.startswith(f"{name}_") and key[-1].isdigit())
-    ]
-    return statistics.median(medians) if medians else None
+class Box(NamedTuple):
+    """What all verdicts are based on."""
+
+    suites: Mapping[str, Suite]
+    """The suites that were measured."""
+    extra: Sequence[Metric]
+    """The derived metrics."""
+    names: Mapping[str, str]
+    """Name of each GPU by its device; empty on a CPU."""
+    settings: Settings
+    thresholds: Thresholds
+
+    def figures(self, value: Callable[[Ceiling], float | None]) -> dict[str, float | None]:
+        """Return a figure of each card by device; None if none is published."""
+        known = {device: cards.ceiling(self.settings.benchmark.ceilings, name) for device, name in self.names.items()}
+        return {device: value(ceiling) if ceiling else None for device, ceiling in known.items()}
+
+    def links(self) -> dict[str, float | None]:
+        """Return the rate of each card's PCIe link in one direction, in GB/s."""
+        return self.figures(lambda ceiling: cards.link_gb_s(ceiling, self.settings.driver.gates))
 
 
 def verdicts(
-    suites: Mapping[str, Suite], extra: Mapping[str, Metric], machine: Machine, wanted: str, settings: Benchmark
+    suites: Mapping[str, Suite], extra: Sequence[Metric], machine: Machine, settings: Settings
 ) -> list[Verdict]:
     """Return one verdict per threshold, and a fault for each suite that failed.
 
-    extra: the derived metrics. wanted: the target's accelerator; a GPU box whose GPUs are missing gets a fault.
+    extra: the derived metrics. A target with GPUs on which a CPU was measured gets a fault.
     """
-    thresholds = settings.thresholds[machine.accelerator]
+    wanted, accelerator = settings.target.accelerator, machine.accelerator
     faults = []
-    if wanted != machine.accelerator:
-        faults.append(
-            _bare("accelerator", "fault", f"the target requires {wanted}, but {machine.accelerator} was measured")
-        )
+    if wanted != accelerator:
+        faults.append(bare("accelerator", "fault", f"the target requires {wanted}, but {accelerator} was measured"))
     for name, suite in suites.items():
         if suite.status in ("failed", "interrupted"):
-            faults.append(_bare(name, "fault", f"{suite.kind}: {suite.reason}"))
-    return [
-        *faults,
-        *_ddp(suites, machine, thresholds),
-        *_vllm(suites, extra, thresholds),
-        *_utilisation(suites, machine, thresholds),
+            faults.append(bare(name, "fault", f"{suite.kind}: {suite.reason}"))
+    measured = {name: suite for name, suite in suites.items() if suite.status == "measured"}
+    thresholds = settings.benchmark.thresholds[accelerator]
+    box = Box(measured, extra, cards.names(machine), settings, thresholds)
+    questions = (_data, _matmul, _copies, _all_reduce, _training, _efficiency, _utilisation, _vllm, _siblings)
+    return faults + [verdict for question in questions for verdict in question(box)]
+
+
+def _data(box: Box) -> list[Verdict]:
+    checks = [check for suite in box.suites.values() for check in suite.checks]
+    wrong = [
+        f"{check.quantity}{f' {check.device}' if check.device else ''}{f' to {check.peer}' if check.peer else ''}: "
+        f"{check.wrong} of {check.compared} values are wrong"
+        for check in checks
+        if check.wrong
     ]
-
-
-def _ddp(suites: Mapping[str, Suite], machine: Machine, thresholds: Thresholds) -> list[Verdict]:
-    ddp = suites.get("ddp")
-    if not ddp or ddp.status != "measured":
+    if not checks:
         return []
-    judgements = []
-    for name in ddp.workload.get("models", {}):
-        efficiency = ddp.metrics.get(f"{name}_efficiency")
-        if efficiency is None:
-            judgements.append(_bare(f"ddp_{name}_efficiency", "not judged", "scaling needs at least two devices"))
-        else:
-            judgements.append(
-                judged(f"ddp_{name}_efficiency", efficiency, thresholds.ddp_efficiency, machine.accelerator)
+    if wrong:
+        return [bare("data", "fail", "; ".join(wrong), sum(check.wrong for check in checks))]
+    return [bare("data", "pass", f"{sum(check.compared for check in checks)} values arrived unchanged", 0)]
+
+
+def _matmul(box: Box) -> list[Verdict]:
+    suite = box.suites.get("matmul")
+    figures = box.figures(lambda ceiling: ceiling.bfloat16_tflops)
+    metrics = suite.of("matmul", "bfloat16") if suite else []
+    return against_figures("matmul", metrics, figures, box.thresholds.matmul, box.names)
+
+
+def _copies(box: Box) -> list[Verdict]:
+    suite = box.suites.get("copies")
+    if not suite:
+        return []
+    figures = box.figures(lambda ceiling: ceiling.memory_gb_s)
+    judgements = against_figures("memory", suite.of("memory copy"), figures, box.thresholds.memory, box.names)
+    for subject, threshold in (("alone", box.thresholds.host_copy), ("together", box.thresholds.host_copy_together)):
+        for quantity in ("host to device", "device to host"):
+            judgements += against_figures(
+                f"{quantity}, {subject}", suite.of(quantity, subject), box.links(), threshold, box.names
             )
     return judgements
 
 
-def _vllm(suites: Mapping[str, Suite], extra: Mapping[str, Metric], thresholds: Thresholds) -> list[Verdict]:
-    vllm = suites.get("vllm")
-    if not vllm or vllm.status != "measured":
+def _all_reduce(box: Box) -> list[Verdict]:
+    suite = box.suites.get("all_reduce")
+    if not suite or not box.names:
         return []
-    accelerator = "cpu" if vllm.device == "cpu" else "nvidia"
-    judgements = [judged("vllm_tokens_per_s", vllm.metrics["batch1_output"], thresholds.vllm_tokens_per_s, accelerator)]
-    if "vllm_roofline" in extra:
-        judgements.append(judged("vllm_roofline", extra["vllm_roofline"], thresholds.vllm_roofline, accelerator))
-    elif thresholds.vllm_roofline is not None:
-        judgements.append(
-            _bare("vllm_roofline", "not judged", "no memory bandwidth is known; run the suite matmul to measure it")
-        )
+    largest = suite.of("all reduce")[-1:]
+    if not largest:
+        return [bare("all reduce", "not applicable", "an all-reduce needs at least two devices")]
+    nvlinks = list(box.figures(lambda ceiling: ceiling.nvlink_gb_s).values())
+    links = list(box.links().values())
+    joined = all(nvlinks)
+    rates = [rate for rate in (nvlinks if joined else links) if rate]
+    if len(rates) < len(box.names):
+        missing = ", ".join(sorted({name for name, rate in zip(box.names.values(), links, strict=True) if not rate}))
+        why = f"no published figure for {missing} ({CEILINGS})"
+        return [bare("all reduce", "not judged", why, largest[0].median)]
+    share = result.scaled(largest[0], "all reduce", "share", 1 / min(rates), 1)
+    threshold = box.thresholds.all_reduce_nvlink if joined else box.thresholds.all_reduce_pcie
+    why = f"{largest[0].median:.4g} of {min(rates):.4g} GB/s of {'NVLink' if joined else 'PCIe'}, {share.median:.0%}"
+    return [judged("all reduce", share, threshold, why=why)]
+
+
+def _training(box: Box) -> list[Verdict]:
+    judgements = []
+    for name, models in (("ddp", ("transformer",)), ("tensorflow", ("dense",))):
+        suite = box.suites.get(name)
+        if not suite:
+            continue
+        for model in models:
+            workload = suite.workload.get("models", {}).get(model)
+            if workload is None:
+                continue
+            relative = derived.PEAKS.get(workload.get("precision"), 0.0)
+            flops = workload["flop_per_sample"] / 1e12
+            metrics = [
+                result.scaled(metric, metric.quantity, "TFLOP/s", flops, 1)
+                for metric in suite.of("training alone", model)
+            ]
+            figures = {
+                device: peak * relative if peak and relative else None
+                for device, peak in box.figures(lambda ceiling: ceiling.bfloat16_tflops).items()
+            }
+            judgements += against_figures(
+                f"training, {name} {model}", metrics, figures, box.thresholds.training, box.names
+            )
     return judgements
 
 
-def _utilisation(suites: Mapping[str, Suite], machine: Machine, thresholds: Thresholds) -> list[Verdict]:
-    ddp = suites.get("ddp")
-    if not ddp or ddp.status != "measured" or machine.accelerator == "cpu":
+def _efficiency(box: Box) -> list[Verdict]:
+    suite = box.suites.get("ddp")
+    judgements = []
+    for model in suite.workload.get("models", {}) if suite else {}:
+        name, efficiency = f"scaling, {model}", suite.one("efficiency", model) if suite else None
+        if efficiency is None:
+            judgements.append(bare(name, "not applicable", "scaling needs at least two devices"))
+        else:
+            judgements.append(judged(name, efficiency, box.thresholds.ddp_efficiency))
+    return judgements
+
+
+def _utilisation(box: Box) -> list[Verdict]:
+    suite = box.suites.get("ddp")
+    limit = box.thresholds.utilisation
+    if not suite or not box.names or limit is None:
         return []
-    shares = [fields["utilisation"]["mean"] for fields in ddp.sensors.values() if "utilisation" in fields]
-    if not shares:
-        return [_bare("utilisation", "not judged", "NVML returned no utilisation while DDP trained")]
-    least, limit = min(shares), thresholds.utilisation
-    if limit is None:
-        return [_bare("utilisation", "not judged", "the pillar has no threshold for utilisation", least)]
-    return [
-        Verdict(
-            name="utilisation",
-            said="pass" if least > limit else "fail",
-            value=least,
-            low=None,
-            high=None,
-            threshold=limit,
-            why=f"busy share of the least busy of {len(shares)} GPU(s) while DDP trains",
+    readings = suite.sensors.get("steady", {})
+    shares = {
+        device: readings[device]["utilisation"]["mean"]
+        for device in box.names
+        if "utilisation" in readings.get(device, {})
+    }
+    silent = sorted(set(box.names) - set(shares))
+    if silent:
+        why = f"{', '.join(silent)}: NVML returned no utilisation while DDP trained"
+        return [bare("utilisation", "not judged", why)]
+    device, least = min(shares.items(), key=lambda item: item[1])
+    why = f"{device}: busy {least:.0%} of the time while DDP trains, the least of {len(shares)} GPU(s)"
+    verdict = bare("utilisation", "pass" if least > limit else "fail", why, least, device=device)
+    return [verdict.model_copy(update={"threshold": limit})]
+
+
+def _vllm(box: Box) -> list[Verdict]:
+    suite = box.suites.get("vllm")
+    if not suite:
+        return []
+    limit = box.thresholds.vllm_tokens_per_s
+    rates = suite.of("output", "one request")
+    judgements = [
+        cards.worst(
+            [
+                judged(
+                    "tokens per second",
+                    rate,
+                    limit,
+                    device=rate.device,
+                    why=f"{rate.label}: {rate.median:.4g} tokens/s",
+                )
+                for rate in rates
+            ]
         )
     ]
+    if not box.names or box.thresholds.vllm_roofline is None:
+        return judgements
+    # a share of a bandwidth measured on the same card cannot show that the card is slow
+    shares = [
+        metric.model_copy(update={"unit": "of the bandwidth"})
+        for metric in box.extra
+        if metric.quantity == "roofline" and metric.unit == derived.VENDORS_BANDWIDTH
+    ]
+    known = box.figures(lambda ceiling: ceiling.memory_gb_s)
+    missing = ", ".join(sorted({box.names[device] for device, figure in known.items() if figure is None}))
+    if missing:
+        return [*judgements, bare("roofline", "not judged", f"no published figure for {missing} ({CEILINGS})")]
+    figures = dict.fromkeys(box.names, 1.0)
+    return judgements + against_figures("roofline", shares, figures, box.thresholds.vllm_roofline, box.names)
 
 
-def judged(name: str, metric: Metric, threshold: float | None, accelerator: str) -> Verdict:
-    """Judge a metric: pass if its whole interval is above the threshold, fail if none of it is, else uncertain.
-
-    name: the verdict's name. threshold: None gives `not judged`. accelerator: named in the reason for `not judged`.
-    """
-    outcome: Outcome
-    if threshold is None:
-        outcome, why = "not judged", f"the pillar has no threshold for this on {accelerator}"
-    elif metric.low is None or metric.high is None:
-        outcome, why = "uncertain", f"{len(metric.samples)} samples are too few for an interval"
-    elif metric.low > threshold:
-        outcome, why = "pass", "the whole interval is above the threshold"
-    elif metric.high <= threshold:
-        outcome, why = "fail", "the whole interval is at or below the threshold"
-    else:
-        outcome, why = "uncertain", "the interval contains the threshold; measure again on a quieter machine, or longer"
-    if metric.noisy:
-        why += f"; noisy: the samples vary by {metric.variation:.0%}"
-    return Verdict(
-        name=name, said=outcome, value=metric.median, low=metric.low, high=metric.high, threshold=threshold, why=why
-    )
-
-
-def _bare(name: str, outcome: Outcome, why: str, value: float | None = None) -> Verdict:
-    return Verdict(name=name, said=outcome, value=value, low=None, high=None, threshold=None, why=why)
+def _siblings(box: Box) -> list[Verdict]:
+    judgements = []
+    for name, quantities in PER_CARD.items():
+        metrics = [
+            metric
+            for metric in (box.suites[name].metrics if name in box.suites else [])
+            if metric.quantity in quantities and metric.device and not metric.peer
+        ]
+        for case in dict.fromkeys((metric.quantity, metric.subject) for metric in metrics):
+            chosen = [metric for metric in metrics if (metric.quantity, metric.subject) == case]
+            judgements += among_siblings(chosen, box.thresholds.siblings, box.names)
+    return judgements
