@@ -1,4 +1,4 @@
-"""Run vLLM's own `bench serve`. The `vllm` command requires a package name that a CPU build lacks, its module does not."""
+"""Run vLLM's own `bench serve` from its module: the `vllm` command requires a package name that a CPU build lacks."""
 
 from __future__ import annotations
 

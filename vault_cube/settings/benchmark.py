@@ -46,7 +46,7 @@ class Thresholds(Section):
     )
     all_reduce_pcie: Fraction | None = Field(description="The same over PCIe, as a share of the link's rate")
     training: Fraction | None = Field(
-        description="Model FLOP/s of the transformer (DDP) and of the dense network (TensorFlow), as a share of the peak"
+        description="Model FLOP/s of the transformer (DDP) and the dense network (TensorFlow), as a share of the peak"
     )
     ddp_efficiency: Fraction | None = Field(description="Weak-scaling efficiency of each model, T_N / (N * T_1)")
     utilisation: Fraction | None = Field(description="Utilisation (NVML) of the least busy GPU during DDP training")

@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 
 from vault_cube.bench.judge import cards
 from vault_cube.bench.judge.burn_card import Device, Hour
-from vault_cube.bench.judge.result import Outcome, worst
 from vault_cube.settings.benchmark import Ceiling, Stress
+from vault_cube.verdicts import FAULT, OK, UNCERTAIN, Status, worst
 
 BOX = "box"
 """Stands for a device that an XID's line does not name."""
 
 
 class Problem(NamedTuple):
-    """One reason against a pass. hour: the hour, from 1; None: of the whole burn-in. kind: what recurs by the hour."""
+    """One reason against `ok`. hour: the hour, from 1; None: of the whole burn-in. kind: what recurs by the hour."""
 
     device: str
     text: str
     hour: int | None = None
     kind: str = ""
-    outcome: Outcome = "fail"
+    status: Status = FAULT
 
 
 class Rules(NamedTuple):
@@ -42,7 +42,7 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
     samples: in the order in which they were taken. asked_s: requested duration, seconds. why: the reason for an early
     end, or None.
 
-    Returns `verdict` (pass, not judged, fail or fault), `problems` (one line each), `burnt_s`, `whole` (the requested
+    Returns `verdict` (ok, uncertain or fault), `problems` (one line each), `burnt_s`, `whole` (the requested
     duration was reached), and by device `devices`, `work`, and `cards` with a verdict, its problems and one entry per
     hour.
     """
@@ -55,9 +55,9 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
         for name, device in devices.items()
         if name != BOX or device.xids
     }
-    outcomes: list[Outcome] = ["fault" if why else "pass", *(problem.outcome for problem in problems)]
+    statuses: list[Status] = [FAULT if why else OK, *(problem.status for problem in problems)]
     return {
-        "verdict": worst(outcomes),
+        "verdict": worst(statuses),
         "problems": lines,
         "burnt_s": round(burnt, 1),
         "whole": burnt >= asked_s,
@@ -88,12 +88,12 @@ def accumulated(samples: Iterable[dict[str, Any]], planned: Iterable[str]) -> tu
 def _card(problems: Sequence[Problem], device: Device) -> dict[str, Any]:
     """Return a card's verdict, its problems, and one entry per hour."""
     return {
-        "verdict": worst([*(problem.outcome for problem in problems), "pass"]),
+        "verdict": worst([OK, *(problem.status for problem in problems)]),
         "problems": [problem.text for problem in _whole(problems)],
         "hours": [
             {
                 "hour": number,
-                "verdict": worst([*(problem.outcome for problem in problems if problem.hour == number), "pass"]),
+                "verdict": worst([OK, *(problem.status for problem in problems if problem.hour == number)]),
                 "problems": [problem.text for problem in problems if problem.hour == number],
                 "products": hour.products,
                 "wrong": hour.wrong,
@@ -134,7 +134,7 @@ def _of_device(name: str, device: Device, rules: Rules) -> list[Problem]:
 
 def _work(name: str, device: Device) -> list[Problem]:
     if not device.products:
-        return [Problem(name, "computed no product: it cannot be judged", outcome="fault")]
+        return [Problem(name, "computed no product: it cannot be judged")]
     problems = [
         Problem(name, "computed no product", number, "work")
         for number, hour in device.hours.items()
@@ -188,7 +188,7 @@ def _speed(name: str, device: Device, rules: Rules) -> list[Problem]:
         if len(_siblings(name, rules)) > 1:
             return []
         text = f"speed not judged: no published figure for {card.get('name')} (pillar benchmark:ceilings), no sibling"
-        return [Problem(name, text, outcome="not judged")]
+        return [Problem(name, text, status=UNCERTAIN)]
     share = median / figures.bfloat16_tflops
     if share >= rules.stress.speed_share:
         return []

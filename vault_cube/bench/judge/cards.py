@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from vault_cube.bench.judge import result
-from vault_cube.bench.judge.result import WORST, Machine, Metric, Outcome, Verdict
+from vault_cube.bench.judge.result import Machine, Metric
 from vault_cube.settings.benchmark import Ceiling
 from vault_cube.settings.driver import DriverGates
+from vault_cube.verdicts import FAULT, NOT_APPLICABLE, OK, UNCERTAIN, Verdict
 
 LANE_GB_S = {generation: 2**generation * 128 / 130 / 8 for generation in (3, 4, 5)}
 """Rate of a PCIe lane in one direction: 8, 16 and 32 GT/s, encoded 128b/130b (PCI Express Base Specification 5.0)."""
-
 CEILINGS = "pillar benchmark:ceilings"
+SLOW = "look at clock, power, heat and link beside the number; `gpu.health load=True`; try the card in another slot"
+NO_FIGURE = "add the card's figures and their source to benchmark:ceilings in the pillar"
+
+
+class Threshold(NamedTuple):
+    """A value of the pillar that a result's interval must exceed."""
+
+    value: float | None
+    key: str
+    """Its pillar key."""
+
+    def __str__(self) -> str:
+        return f"above {self.value:g}, pillar {self.key}"
 
 
 def ceiling(ceilings: Sequence[Ceiling], name: str | None) -> Ceiling | None:
@@ -27,53 +41,55 @@ def names(machine: Machine) -> dict[str, str]:
     return {f"cuda:{gpu['index']}": str(gpu.get("name", "a GPU without a name")) for gpu in machine.gpus}
 
 
-def link_gb_s(figures: Ceiling | None, slots: DriverGates) -> float | None:
-    """Return the rate of a card's PCIe link in one direction, in GB/s; None without figures.
+def link_gb_s(figures: Ceiling, slots: DriverGates) -> float:
+    """Return the rate of a card's PCIe link in one direction, in GB/s.
 
     slots: the generation and width that the pillar expects (`driver:gates`), if the slots have less than the card; 0
     is no expectation.
     """
-    if figures is None:
-        return None
     generation = min(figures.pcie.generation, slots.pcie_generation or figures.pcie.generation)
     width = min(figures.pcie.width, slots.pcie_width or figures.pcie.width)
     return LANE_GB_S[max(3, generation)] * width
 
 
+def index(device: str | None) -> int | None:
+    """Return the number of a GPU by its device; None for a CPU, and for all devices together."""
+    kind, _, number = (device or "").partition(":")
+    return int(number) if kind == "cuda" else None
+
+
 def against_figures(
-    name: str,
+    check: str,
     metrics: Sequence[Metric],
     figures: Mapping[str, float | None],
-    threshold: float | None,
+    threshold: Threshold,
     cards: Mapping[str, str],
-) -> list[Verdict]:
-    """Judge one quantity of all cards by the vendor's figures: one verdict, that of the worst card.
+) -> Iterator[Verdict]:
+    """Judge one quantity of all cards by the vendor's figures: a verdict per bad card, or one that all are ok.
 
-    metrics: one per card; none gives no verdict. figures: by device; None: none is published. threshold: share of the
-    figure, 0 to 1. cards: the names of all GPUs by device; a fault names those that were not measured.
+    metrics: one per card; none gives no verdict. figures: by device; None: none is published, so there is no pass.
+    threshold: a share of the figure. cards: the names of all GPUs by device; one that was not measured is a fault.
     """
     if not metrics or not cards:
-        return []
-    if threshold is None:
-        return [bare(name, "not applicable", "the pillar has no threshold")]
+        return
     measured = {metric.device: metric for metric in metrics}
     verdicts = []
     for device, card in cards.items():
-        metric, figure = measured.get(device), figures.get(device)
+        metric, figure, gpu = measured.get(device), figures.get(device), index(device)
         if metric is None:
-            verdicts.append(bare(name, "fault", f"{device}: not measured", device=device))
+            verdicts.append(Verdict(FAULT, f"{card}: not measured", "run the benchmark again", check=check, gpu=gpu))
         elif figure is None:
-            why = f"{device}: no published figure for {card} ({CEILINGS})"
-            verdicts.append(bare(name, "not judged", why, metric.median, device=device))
+            evidence = f"not judged: no published figure for {card}; measured {metric.median:.4g} {metric.unit}"
+            verdicts.append(Verdict(UNCERTAIN, evidence, NO_FIGURE, check=check, gpu=gpu))
         else:
-            share = result.scaled(metric, name, "share", 1 / figure, 1)
-            why = f"{device}: {metric.median:.4g} of {figure:.4g} {metric.unit}, {share.median:.0%}"
-            verdicts.append(judged(name, share, threshold, device=device, why=why))
-    return [worst(verdicts)]
+            share = result.scaled(metric, check, "share", 1 / figure, 1)
+            evidence = f"{metric.median:.4g} of {figure:.4g} {metric.unit}, {share.median:.0%}"
+            verdicts.append(judged(check, share, threshold, evidence, gpu=gpu))
+    yield from collected(verdicts)
 
 
-def among_siblings(metrics: Sequence[Metric], threshold: float | None, cards: Mapping[str, str]) -> list[Verdict]:
-    """Judge one quantity of each card by the median of the other cards of its model: one verdict, of the worst card.
+def among_siblings(metrics: Sequence[Metric], threshold: Threshold, cards: Mapping[str, str]) -> Iterator[Verdict]:
+    """Judge one quantity of each card by the median of the other cards of its model.
 
     metrics: one per card. A card without siblings gives no verdict. cards: the names of all GPUs by device.
     """
@@ -88,46 +104,39 @@ def among_siblings(metrics: Sequence[Metric], threshold: float | None, cards: Ma
         usual = statistics.median(others)
         # a latency is better if it is lower: compare speeds
         speeds = [sample / usual if metric.better == "higher" else usual / sample for sample in metric.samples]
-        name = f"siblings: {metric.quantity}" + (f" {metric.subject}" if metric.subject else "")
-        if threshold is None:
-            return [bare(name, "not applicable", "the pillar has no threshold")]
+        check = f"siblings: {metric.quantity}" + (f" {metric.subject}" if metric.subject else "")
         share = result.metric(metric.model_dump() | {"better": "higher", "samples": speeds}, 1)
-        why = f"{metric.device}: {metric.median:.4g} {metric.unit}, {share.median:.0%} of the other cards' median"
-        verdicts.append(judged(name, share, threshold, device=metric.device, why=why))
-    return [worst(verdicts)] if verdicts else []
+        evidence = f"{metric.median:.4g} {metric.unit}, {share.median:.0%} of the other cards' median"
+        verdicts.append(judged(check, share, threshold, evidence, gpu=index(metric.device)))
+    yield from collected(verdicts)
 
 
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the worst verdict on one quantity; its reason contains those of all cards that do not pass."""
-    chosen = max(verdicts, key=lambda verdict: (WORST.index(verdict.outcome), -(verdict.value or 0)))
-    others = [verdict.why for verdict in verdicts if verdict.outcome != "pass" and verdict is not chosen]
-    return chosen.model_copy(update={"why": "; ".join([chosen.why, *others])})
+def collected(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
+    """Yield the verdicts of all cards that are not ok; if all are ok, a single one, with the evidence of all."""
+    bad = [verdict for verdict in verdicts if verdict.bad]
+    if bad or len(verdicts) < 2:
+        yield from bad or verdicts
+        return
+    evidence = "; ".join(f"GPU {verdict.gpu}: {verdict.evidence.partition(' (')[0]}" for verdict in verdicts)
+    yield replace(verdicts[0], gpu=None, evidence=evidence)
 
 
-def judged(name: str, metric: Metric, threshold: float | None, *, device: str | None = None, why: str = "") -> Verdict:
-    """Judge a metric: pass if its whole interval is above the threshold, fail if none of it is, else uncertain.
+def judged(check: str, metric: Metric, threshold: Threshold, evidence: str, *, gpu: int | None = None) -> Verdict:
+    """Judge a metric: ok if its whole interval is above the threshold, a fault if none of it is, else uncertain.
 
-    threshold: None gives `not applicable`. why: the evidence; the reason for the outcome is added to it.
+    evidence: the number, for readers; the interval is added to it. A threshold of None is not applicable.
     """
-    outcome: Outcome
-    if threshold is None:
-        return bare(name, "not applicable", "the pillar has no threshold", metric.median, device=device)
+    if threshold.value is None:
+        return Verdict(NOT_APPLICABLE, f"{evidence}; the pillar has no threshold", check=check, gpu=gpu)
+    text, todo = str(threshold), ""
+    noisy = f"; noisy: the samples vary by {metric.variation:.0%}" if metric.noisy else ""
     if metric.low is None or metric.high is None:
-        outcome, reason = "uncertain", f"{len(metric.samples)} samples are too few for an interval"
-    elif metric.low > threshold:
-        outcome, reason = "pass", "the whole interval is above the threshold"
-    elif metric.high <= threshold:
-        outcome, reason = "fail", "the whole interval is at or below the threshold"
-    else:
-        outcome = "uncertain"
-        reason = "the interval contains the threshold; measure again on a quieter machine, or longer"
-    if metric.noisy:
-        reason += f"; noisy: the samples vary by {metric.variation:.0%}"
-    fields: dict[str, Any] = {"value": metric.median, "low": metric.low, "high": metric.high, "threshold": threshold}
-    why = f"{why}: {reason}" if why else reason
-    return Verdict(name=name, outcome=outcome, device=device, why=why, **fields)
-
-
-def bare(name: str, outcome: Outcome, why: str, value: float | None = None, *, device: str | None = None) -> Verdict:
-    """Return a verdict that compares no interval with a threshold."""
-    return Verdict(name=name, outcome=outcome, device=device, value=value, low=None, high=None, threshold=None, why=why)
+        evidence += f"; {len(metric.samples)} samples are too few for an interval"
+        return Verdict(UNCERTAIN, evidence, "measure again, with more repeats or rounds", text, check, gpu)
+    evidence += f" (95 % interval {metric.low:.3g} to {metric.high:.3g}){noisy}"
+    if metric.low > threshold.value:
+        return Verdict(OK, evidence, todo, text, check, gpu)
+    if metric.high <= threshold.value:
+        return Verdict(FAULT, evidence, SLOW, text, check, gpu)
+    todo = "the interval contains the threshold: measure again on a quieter machine, or longer"
+    return Verdict(UNCERTAIN, evidence, todo, text, check, gpu)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vault_cube.bench.judge import cards, derived, result
-from vault_cube.bench.judge.cards import CEILINGS, against_figures, among_siblings, bare, judged
-from vault_cube.bench.judge.result import Machine, Metric, Suite, Verdict
+from vault_cube.bench.judge.cards import Threshold, against_figures, among_siblings, judged
+from vault_cube.bench.judge.result import Machine, Metric, Suite
 from vault_cube.settings import Settings
-from vault_cube.settings.benchmark import Ceiling, Thresholds
+from vault_cube.settings.benchmark import Ceiling
+from vault_cube.verdicts import UNCERTAIN, Verdict, fault, not_applicable, ok, run
 
 PER_CARD = {
     "matmul": ("matmul",),
@@ -25,17 +26,31 @@ class Box(NamedTuple):
     """What all verdicts are based on."""
 
     suites: Mapping[str, Suite]
-    """The suites that were measured."""
     extra: Sequence[Metric]
     """The derived metrics."""
-    names: Mapping[str, str]
-    """Name of each GPU by its device; empty on a CPU."""
+    machine: Machine
     settings: Settings
-    thresholds: Thresholds
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return the name of each GPU by its device; empty on a CPU."""
+        return cards.names(self.machine)
+
+    def measured(self, name: str) -> Suite | None:
+        """Return a suite, if it was measured."""
+        suite = self.suites.get(name)
+        return suite if suite and suite.status == "measured" else None
+
+    def threshold(self, name: str) -> Threshold:
+        """Return a threshold of the pillar."""
+        accelerator = self.machine.accelerator
+        value = getattr(self.settings.benchmark.thresholds[accelerator], name)
+        return Threshold(value, f"benchmark:thresholds:{accelerator}:{name}")
 
     def figures(self, value: Callable[[Ceiling], float | None]) -> dict[str, float | None]:
         """Return a figure of each card by device; None if none is published."""
-        known = {device: cards.ceiling(self.settings.benchmark.ceilings, name) for device, name in self.names.items()}
+        ceilings = self.settings.benchmark.ceilings
+        known = {device: cards.ceiling(ceilings, name) for device, name in self.names.items()}
         return {device: value(ceiling) if ceiling else None for device, ceiling in known.items()}
 
     def links(self) -> dict[str, float | None]:
@@ -46,185 +61,173 @@ class Box(NamedTuple):
 def verdicts(
     suites: Mapping[str, Suite], extra: Sequence[Metric], machine: Machine, settings: Settings
 ) -> list[Verdict]:
-    """Return one verdict per threshold, and a fault for each suite that failed.
+    """Return the verdicts on a benchmark. extra: the derived metrics."""
+    checks = (
+        accelerator, completed, data, matmul, memory, host_copies, all_reduce, training, scaling, utilisation,
+        tokens_per_second, roofline, siblings,
+    )  # fmt: skip
+    return list(run(checks, Box(suites, extra, machine, settings)))
 
-    extra: the derived metrics. A target with GPUs on which a CPU was measured gets a fault.
-    """
-    wanted, accelerator = settings.target.accelerator, machine.accelerator
-    faults = []
-    if wanted != accelerator:
-        faults.append(bare("accelerator", "fault", f"the target requires {wanted}, but {accelerator} was measured"))
-    for name, suite in suites.items():
+
+def accelerator(box: Box) -> Iterator[Verdict]:
+    """Compare what was measured with what the target has."""
+    wanted, measured = box.settings.target.accelerator, box.machine.accelerator
+    if wanted != measured:
+        yield fault(f"the target requires {wanted}, but {measured} was measured", "`gpu.detect` shows why")
+
+
+def completed(box: Box) -> Iterator[Verdict]:
+    """Name the suites that failed."""
+    for name, suite in box.suites.items():
         if suite.status in ("failed", "interrupted"):
-            faults.append(bare(name, "fault", f"{suite.kind}: {suite.reason}"))
-    measured = {name: suite for name, suite in suites.items() if suite.status == "measured"}
-    thresholds = settings.benchmark.thresholds[accelerator]
-    box = Box(measured, extra, cards.names(machine), settings, thresholds)
-    questions = (_data, _matmul, _copies, _all_reduce, _training, _efficiency, _utilisation, _vllm, _siblings)
-    return faults + [verdict for question in questions for verdict in question(box)]
+            yield fault(f"{suite.kind}: {suite.reason}", check=name)
 
 
-def _data(box: Box) -> list[Verdict]:
+def data(box: Box) -> Iterator[Verdict]:
+    """Name the copies and reductions whose data was wrong."""
     checks = [check for suite in box.suites.values() for check in suite.checks]
-    wrong = [
-        f"{check.quantity}{f' {check.device}' if check.device else ''}{f' to {check.peer}' if check.peer else ''}: "
-        f"{check.wrong} of {check.compared} values are wrong"
-        for check in checks
-        if check.wrong
-    ]
-    if not checks:
-        return []
-    if wrong:
-        return [bare("data", "fail", "; ".join(wrong), sum(check.wrong for check in checks))]
-    return [bare("data", "pass", f"{sum(check.compared for check in checks)} values arrived unchanged", 0)]
+    for check in checks:
+        if check.wrong:
+            devices = f" {check.device or ''}{f' to {check.peer}' if check.peer else ''}".rstrip()
+            evidence = f"{check.quantity}{devices}: {check.wrong} of {check.compared} values are wrong"
+            todo = "`gpu.health`: peer path, IOMMU and ACS; until it is found, no result on this box can be trusted"
+            yield fault(evidence, todo)
+    if checks and not any(check.wrong for check in checks):
+        yield ok(f"{sum(check.compared for check in checks)} values arrived unchanged")
 
 
-def _matmul(box: Box) -> list[Verdict]:
-    suite = box.suites.get("matmul")
-    figures = box.figures(lambda ceiling: ceiling.bfloat16_tflops)
-    metrics = suite.of("matmul", "bfloat16") if suite else []
-    return against_figures("matmul", metrics, figures, box.thresholds.matmul, box.names)
+def matmul(box: Box) -> Iterator[Verdict]:
+    """Compare each card's bfloat16 product with the vendor's peak."""
+    suite = box.measured("matmul")
+    if suite:
+        figures = box.figures(lambda ceiling: ceiling.bfloat16_tflops)
+        metrics = suite.of("matmul", "bfloat16")
+        yield from against_figures("matmul", metrics, figures, box.threshold("matmul"), box.names)
 
 
-def _copies(box: Box) -> list[Verdict]:
-    suite = box.suites.get("copies")
-    if not suite:
-        return []
-    figures = box.figures(lambda ceiling: ceiling.memory_gb_s)
-    judgements = against_figures("memory", suite.of("memory copy"), figures, box.thresholds.memory, box.names)
-    for subject, threshold in (("alone", box.thresholds.host_copy), ("together", box.thresholds.host_copy_together)):
+def memory(box: Box) -> Iterator[Verdict]:
+    """Compare the copy within each card's memory with the vendor's bandwidth."""
+    suite = box.measured("copies")
+    if suite:
+        figures = box.figures(lambda ceiling: ceiling.memory_gb_s)
+        yield from against_figures("memory", suite.of("memory copy"), figures, box.threshold("memory"), box.names)
+
+
+def host_copies(box: Box) -> Iterator[Verdict]:
+    """Compare the copies between host and each card with the rate of its PCIe link."""
+    suite = box.measured("copies")
+    for subject, name in (("alone", "host_copy"), ("together", "host_copy_together")):
         for quantity in ("host to device", "device to host"):
-            judgements += against_figures(
-                f"{quantity}, {subject}", suite.of(quantity, subject), box.links(), threshold, box.names
-            )
-    return judgements
+            metrics = suite.of(quantity, subject) if suite else []
+            check = f"{quantity}, {subject}"
+            yield from against_figures(check, metrics, box.links(), box.threshold(name), box.names)
 
 
-def _all_reduce(box: Box) -> list[Verdict]:
-    suite = box.suites.get("all_reduce")
+def all_reduce(box: Box) -> Iterator[Verdict]:
+    """Compare the bus bandwidth of the largest all-reduce with the slowest card's NVLink or PCIe link."""
+    suite = box.measured("all_reduce")
     if not suite or not box.names:
-        return []
+        return
     largest = suite.of("all reduce")[-1:]
     if not largest:
-        return [bare("all reduce", "not applicable", "an all-reduce needs at least two devices")]
-    nvlinks = list(box.figures(lambda ceiling: ceiling.nvlink_gb_s).values())
-    links = list(box.links().values())
-    joined = all(nvlinks)
-    rates = [rate for rate in (nvlinks if joined else links) if rate]
-    if len(rates) < len(box.names):
-        missing = ", ".join(sorted({name for name, rate in zip(box.names.values(), links, strict=True) if not rate}))
-        why = f"no published figure for {missing} ({CEILINGS})"
-        return [bare("all reduce", "not judged", why, largest[0].median)]
-    share = result.scaled(largest[0], "all reduce", "share", 1 / min(rates), 1)
-    threshold = box.thresholds.all_reduce_nvlink if joined else box.thresholds.all_reduce_pcie
-    why = f"{largest[0].median:.4g} of {min(rates):.4g} GB/s of {'NVLink' if joined else 'PCIe'}, {share.median:.0%}"
-    return [judged("all reduce", share, threshold, why=why)]
+        yield not_applicable("an all-reduce needs at least two devices")
+        return
+    nvlinks, links = box.figures(lambda ceiling: ceiling.nvlink_gb_s), box.links()
+    joined = all(nvlinks.values())
+    rates = nvlinks if joined else links
+    slowest = min((rate for rate in rates.values() if rate), default=0.0)
+    unknown = sorted({box.names[device] for device, rate in rates.items() if not rate})
+    if unknown:
+        evidence = f"not judged: no published figure for {', '.join(unknown)}; measured {largest[0].median:.4g} GB/s"
+        yield Verdict(UNCERTAIN, evidence, cards.NO_FIGURE)
+        return
+    share = result.scaled(largest[0], "all reduce", "share", 1 / slowest, 1)
+    link = "NVLink" if joined else "PCIe"
+    evidence = f"{largest[0].subject}: {largest[0].median:.4g} of {slowest:.4g} GB/s of {link}, {share.median:.0%}"
+    yield judged("all reduce", share, box.threshold("all_reduce_nvlink" if joined else "all_reduce_pcie"), evidence)
 
 
-def _training(box: Box) -> list[Verdict]:
-    judgements = []
-    for name, models in (("ddp", ("transformer",)), ("tensorflow", ("dense",))):
-        suite = box.suites.get(name)
-        if not suite:
+def training(box: Box) -> Iterator[Verdict]:
+    """Compare the model FLOP/s of each card alone with the vendor's peak."""
+    for name, model in (("ddp", "transformer"), ("tensorflow", "dense")):
+        suite = box.measured(name)
+        workload = suite.workload.get("models", {}).get(model) if suite else None
+        if not suite or workload is None:
             continue
-        for model in models:
-            workload = suite.workload.get("models", {}).get(model)
-            if workload is None:
-                continue
-            relative = derived.PEAKS.get(workload.get("precision"), 0.0)
-            flops = workload["flop_per_sample"] / 1e12
-            metrics = [
-                result.scaled(metric, metric.quantity, "TFLOP/s", flops, 1)
-                for metric in suite.of("training alone", model)
-            ]
-            figures = {
-                device: peak * relative if peak and relative else None
-                for device, peak in box.figures(lambda ceiling: ceiling.bfloat16_tflops).items()
-            }
-            judgements += against_figures(
-                f"training, {name} {model}", metrics, figures, box.thresholds.training, box.names
-            )
-    return judgements
+        relative = derived.PEAKS.get(workload.get("precision"), 0.0)
+        flops = workload["flop_per_sample"] / 1e12
+        metrics = [
+            result.scaled(metric, metric.quantity, "TFLOP/s", flops, 1) for metric in suite.of("training alone", model)
+        ]
+        peaks = box.figures(lambda ceiling: ceiling.bfloat16_tflops)
+        figures = {device: peak * relative if peak and relative else None for device, peak in peaks.items()}
+        check = f"training, {name} {model}"
+        yield from against_figures(check, metrics, figures, box.threshold("training"), box.names)
 
 
-def _efficiency(box: Box) -> list[Verdict]:
-    suite = box.suites.get("ddp")
-    judgements = []
+def scaling(box: Box) -> Iterator[Verdict]:
+    """Judge the efficiency of weak scaling of each model under DDP."""
+    suite = box.measured("ddp")
     for model in suite.workload.get("models", {}) if suite else {}:
-        name, efficiency = f"scaling, {model}", suite.one("efficiency", model) if suite else None
+        check, efficiency = f"scaling, {model}", suite.one("efficiency", model) if suite else None
         if efficiency is None:
-            judgements.append(bare(name, "not applicable", "scaling needs at least two devices"))
+            yield not_applicable("scaling needs at least two devices", check=check)
         else:
-            judgements.append(judged(name, efficiency, box.thresholds.ddp_efficiency))
-    return judgements
+            yield judged(check, efficiency, box.threshold("ddp_efficiency"), f"efficiency {efficiency.median:.1%}")
 
 
-def _utilisation(box: Box) -> list[Verdict]:
-    suite = box.suites.get("ddp")
-    limit = box.thresholds.utilisation
-    if not suite or not box.names or limit is None:
-        return []
+def utilisation(box: Box) -> Iterator[Verdict]:
+    """Judge how busy the least busy GPU was while DDP trained."""
+    suite, threshold = box.measured("ddp"), box.threshold("utilisation")
+    if not suite or not box.names or threshold.value is None:
+        return
     readings = suite.sensors.get("steady", {})
-    shares = {
-        device: readings[device]["utilisation"]["mean"]
-        for device in box.names
-        if "utilisation" in readings.get(device, {})
-    }
-    silent = sorted(set(box.names) - set(shares))
-    if silent:
-        why = f"{', '.join(silent)}: NVML returned no utilisation while DDP trained"
-        return [bare("utilisation", "not judged", why)]
-    device, least = min(shares.items(), key=lambda item: item[1])
-    why = f"{device}: busy {least:.0%} of the time while DDP trains, the least of {len(shares)} GPU(s)"
-    verdict = bare("utilisation", "pass" if least > limit else "fail", why, least, device=device)
-    return [verdict.model_copy(update={"threshold": limit})]
+    for device in box.names:
+        busy, gpu = readings.get(device, {}).get("utilisation"), cards.index(device)
+        if busy is None:
+            evidence = "NVML returned no utilisation while DDP trained"
+            yield Verdict(UNCERTAIN, evidence, "`gpu.health`", gpu=gpu)
+            continue
+        text = f"busy {busy['mean']:.1%} of the time while DDP trained"
+        good = busy["mean"] > threshold.value
+        yield Verdict("ok" if good else "fault", text, "" if good else cards.SLOW, str(threshold), gpu=gpu)
 
 
-def _vllm(box: Box) -> list[Verdict]:
-    suite = box.suites.get("vllm")
+def tokens_per_second(box: Box) -> Iterator[Verdict]:
+    """Judge the output tokens per second of one request at a time, on each replica of vLLM."""
+    suite, threshold = box.measured("vllm"), box.threshold("vllm_tokens_per_s")
+    rates = suite.of("output", "one request") if suite else []
+    verdicts = [
+        judged("tokens per second", rate, threshold, f"{rate.median:.4g} tokens/s", gpu=cards.index(rate.device))
+        for rate in rates
+        if rate.device
+    ]
+    yield from cards.collected(verdicts)
+
+
+def roofline(box: Box) -> Iterator[Verdict]:
+    """Compare decoding with the vendor's memory bandwidth; a measured one cannot show that a card is slow."""
+    suite = box.measured("vllm")
     if not suite:
-        return []
-    limit = box.thresholds.vllm_tokens_per_s
-    rates = suite.of("output", "one request")
-    judgements = [
-        cards.worst(
-            [
-                judged(
-                    "tokens per second",
-                    rate,
-                    limit,
-                    device=rate.device,
-                    why=f"{rate.label}: {rate.median:.4g} tokens/s",
-                )
-                for rate in rates
-            ]
-        )
+        return
+    rates = [
+        result.scaled(rate, rate.quantity, "GB/s", suite.workload["decode_bytes"] / 1e9, 1)
+        for rate in suite.of("decode", "one request")
+        if rate.device
     ]
-    if not box.names or box.thresholds.vllm_roofline is None:
-        return judgements
-    # a share of a bandwidth measured on the same card cannot show that the card is slow
-    shares = [
-        metric.model_copy(update={"unit": "of the bandwidth"})
-        for metric in box.extra
-        if metric.quantity == "roofline" and metric.unit == derived.VENDORS_BANDWIDTH
-    ]
-    known = box.figures(lambda ceiling: ceiling.memory_gb_s)
-    missing = ", ".join(sorted({box.names[device] for device, figure in known.items() if figure is None}))
-    if missing:
-        return [*judgements, bare("roofline", "not judged", f"no published figure for {missing} ({CEILINGS})")]
-    figures = dict.fromkeys(box.names, 1.0)
-    return judgements + against_figures("roofline", shares, figures, box.thresholds.vllm_roofline, box.names)
+    figures = box.figures(lambda ceiling: ceiling.memory_gb_s)
+    yield from against_figures("roofline", rates, figures, box.threshold("vllm_roofline"), box.names)
 
 
-def _siblings(box: Box) -> list[Verdict]:
-    judgements = []
+def siblings(box: Box) -> Iterator[Verdict]:
+    """Compare each card with the other cards of its model."""
     for name, quantities in PER_CARD.items():
+        suite = box.measured(name)
         metrics = [
             metric
-            for metric in (box.suites[name].metrics if name in box.suites else [])
+            for metric in (suite.metrics if suite else [])
             if metric.quantity in quantities and metric.device and not metric.peer
         ]
         for case in dict.fromkeys((metric.quantity, metric.subject) for metric in metrics):
             chosen = [metric for metric in metrics if (metric.quantity, metric.subject) == case]
-            judgements += among_siblings(chosen, box.thresholds.siblings, box.names)
-    return judgements
+            yield from among_siblings(chosen, box.threshold("siblings"), box.names)

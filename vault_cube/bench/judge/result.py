@@ -12,13 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vault_cube.bench.judge.interval import median_interval, variation
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings.benchmark import LEAST
+from vault_cube.verdicts import Status, Verdict
 
 VERSION = 2
 
-Outcome = Literal["not applicable", "pass", "not judged", "uncertain", "fail", "fault"]
-WORST: tuple[Outcome, ...] = ("not applicable", "pass", "not judged", "uncertain", "fail", "fault")
-"""From the best to the worst. `not judged`: there is a threshold, and no figure to compare with, so there is no pass."""
-Status = Literal["measured", "failed", "interrupted", "not measured"]
+State = Literal["measured", "failed", "interrupted", "not measured"]
 
 
 class Part(BaseModel):
@@ -66,23 +64,10 @@ class Check(Part):
     wrong: int = Field(description="number of values that differ")
 
 
-class Verdict(Part):
-    """The verdict on one threshold of the pillar."""
-
-    name: str
-    outcome: Outcome
-    device: str | None = Field(description="the card that the verdict names; null: all of them")
-    value: float | None
-    low: float | None
-    high: float | None
-    threshold: float | None
-    why: str
-
-
 class Suite(Part):
     """The outcome of one workload."""
 
-    status: Status
+    status: State
     reason: str | None = Field(description="reason for missing metrics, one line")
     kind: str | None = Field(
         description="out of memory, gpu lost, hang, killed, missing, interrupted, refused or error"
@@ -134,7 +119,7 @@ class Result(Part):
     suites: dict[str, Suite]
     derived: list[Metric] = Field(description="metrics derived from several suites: MFU, roofline, tokens per joule")
     verdicts: list[Verdict]
-    verdict: Outcome
+    verdict: Status = Field(description="the worst status of the verdicts")
     notes: list[str]
 
 
@@ -201,11 +186,6 @@ def pooled(rounds: Sequence[Suite], sensors: dict[str, dict[str, Any]], spread: 
             "checks": list(checks.values()),
         }
     )
-
-
-def worst(outcomes: list[Outcome]) -> Outcome:
-    """Return the worst outcome; `not applicable` for an empty list."""
-    return max(outcomes, key=WORST.index, default="not applicable")
 
 
 def load(file: Path) -> Result:

@@ -37,10 +37,11 @@ def summary(measured: Result, file: Path) -> dict[str, Any]:
         "quick": measured.quick,
         "started": measured.started,
         "file": str(file),
-        "verdicts": {verdict.name: verdict.outcome for verdict in measured.verdicts},
-        "failing": [
-            f"{verdict.name}: {verdict.why}" for verdict in measured.verdicts if verdict.outcome in ("fail", "fault")
+        "verdicts": [
+            {"check": verdict.check, "status": verdict.status} | ({} if verdict.gpu is None else {"gpu": verdict.gpu})
+            for verdict in measured.verdicts
         ],
+        "bad": [verdict.as_dict() for verdict in measured.verdicts if verdict.bad],
         "suites": {name: suite.status for name, suite in measured.suites.items()},
         "numbers": numbers,
     }

@@ -12,16 +12,16 @@ import jinja2
 from vault_cube.bench.judge.result import Machine, Metric, Result, Suite
 from vault_cube.bench.report import plots
 from vault_cube.settings.benchmark import Benchmark
+from vault_cube.verdicts import ORDER
 
 HERE = Path(__file__).parent
 TITLE = "Vault Cube: performance report"
 MEANING = {
-    "pass": "reaches the threshold",
-    "fail": "does not reach the threshold",
-    "uncertain": "the interval contains the threshold",
-    "not judged": "there is no figure to compare with",
+    "ok": "reaches the threshold",
+    "fault": "does not reach the threshold, or could not be measured",
+    "warning": "needs attention",
+    "uncertain": "the interval contains the threshold, or there is no figure to compare with",
     "not applicable": "has no threshold",
-    "fault": "could not be measured",
 }
 SUITES = {
     "matmul": "Matrix products",
@@ -71,7 +71,7 @@ def make(result: Result | None, burn: Mapping[str, Any] | None, settings: Benchm
     chapters.append(_absent(result, burn))
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
-        autoescape=lambda name: bool(name) and "html" in str(name),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
@@ -94,20 +94,19 @@ def _summary(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
         )
         rows = [
             [
-                verdict.name,
-                verdict.outcome,
-                verdict.device or "",
-                number(verdict.value),
-                interval(verdict.low, verdict.high),
-                number(verdict.threshold),
-                verdict.why,
+                verdict.check,
+                verdict.status,
+                "" if verdict.gpu is None else f"GPU {verdict.gpu}",
+                verdict.evidence,
+                verdict.threshold,
+                verdict.todo,
             ]
-            for verdict in result.verdicts
+            for verdict in sorted(result.verdicts, key=lambda verdict: -ORDER.index(verdict.status))
         ]
     if burn:
         why = "; ".join(burn["problems"]) or f"{span(burn['burnt_s'])} without a problem"
-        rows.append(["burn-in", burn["verdict"], "", "", "", span(burn["asked_s"]), why])
-    head = ["check", "verdict", "device", "median", "95 % interval", "threshold", "why"]
+        rows.append(["burn-in", burn["verdict"], "", why, span(burn["asked_s"]), ""])
+    head = ["check", "verdict", "GPU", "evidence", "threshold", "what to do"]
     chapter.tables.append(Table(head, rows))
     return chapter
 

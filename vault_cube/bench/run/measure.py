@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.bench.judge import result
-from vault_cube.bench.judge.result import Check, Status, Suite
+from vault_cube.bench.judge.result import Check, State, Suite
 from vault_cube.bench.run import process, suites
 from vault_cube.bench.run.hardware import Hardware
 from vault_cube.bench.run.sensors import Sampler
@@ -97,7 +97,7 @@ def _measured(document: dict[str, Any], seconds: float, command: list[str], spre
     )
 
 
-def without(status: Status, kind: str, reason: str, seconds: float = 0.0, command: list[str] | None = None) -> Suite:
+def without(status: State, kind: str, reason: str, seconds: float = 0.0, command: list[str] | None = None) -> Suite:
     """Return the outcome of a suite that was not measured."""
     return Suite(
         status=status,

@@ -20,6 +20,7 @@ from vault_cube.bench.store import SUMMARY, Store, write_whole
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
 from vault_cube.settings.benchmark import Suite as SuiteName
+from vault_cube.verdicts import worst
 
 SAMPLE_S = 0.5
 """Most time between two readings of the sensors; quick runs are shorter than a second."""
@@ -147,7 +148,7 @@ def judge(
     return {
         "derived": extra,
         "verdicts": verdicts,
-        "verdict": result.worst([verdict.outcome for verdict in verdicts]),
+        "verdict": worst(verdict.status for verdict in verdicts),
         "notes": notes,
     }
 
