@@ -35,9 +35,7 @@ def gpu_settings():
 
 
 def metric(*samples, quantity="rate", unit="ratio", better="higher", **more):
-    return result.metric(
-        {"quantity": quantity, "unit": unit, "better": better, "samples": list(samples)} | more, 0.1
-    )
+    return result.metric({"quantity": quantity, "unit": unit, "better": better, "samples": list(samples)} | more, 0.1)
 
 
 def suite(metrics=(), device=RTX_5090, status="measured", sensors=None, checks=(), **workload):
@@ -151,7 +149,5 @@ def simulated_box(settings, slow=lambda kind, gpu: 1.0, names=(RTX_5090,) * 4, f
         "copies": suite(copies, names[0], devices=world),
         "all_reduce": suite(reduced, names[0], devices=world, checks=checked),
         "ddp": suite(training, names[0], sensors={"steady": busy}, devices=world, models={"transformer": model}),
-        "vllm": suite(
-            serving, names[0], sensors={"one request": power}, devices=world, decode_bytes=DECODE_BYTES
-        ),
+        "vllm": suite(serving, names[0], sensors={"one request": power}, devices=world, decode_bytes=DECODE_BYTES),
     }

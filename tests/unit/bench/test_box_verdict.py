@@ -79,7 +79,9 @@ def test_one_of_four_cards_at_a_fifth_is_a_fault_of_this_card(gpu_settings, kind
     result = judged(gpu_settings, slow)
     assert result.verdict == "fault"
     assert bad(result)[CHECKS[kind], slow_gpu].status == "fault"
-    among = [verdict for (check, gpu), verdict in bad(result).items() if check.startswith("siblings") and gpu == slow_gpu]
+    among = [
+        verdict for (check, gpu), verdict in bad(result).items() if check.startswith("siblings") and gpu == slow_gpu
+    ]
     assert among
     assert all("20% of the other cards' median" in verdict.evidence for verdict in among)
     # no other card is blamed
@@ -129,8 +131,7 @@ def test_a_variant_does_not_take_the_figures_of_another_card(settings, name):
 
 def test_each_form_of_the_h100_has_its_own_figures(settings):
     figures = {
-        name: cards.ceiling(settings.benchmark.ceilings, f"NVIDIA H100 {name}")
-        for name in ("PCIe", "80GB HBM3", "NVL")
+        name: cards.ceiling(settings.benchmark.ceilings, f"NVIDIA H100 {name}") for name in ("PCIe", "80GB HBM3", "NVL")
     }
     assert {name: (each.bfloat16_tflops, each.memory_gb_s) for name, each in figures.items()} == {
         "PCIe": (756.5, 2000),

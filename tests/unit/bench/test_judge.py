@@ -115,9 +115,7 @@ def flops(value, model="transformer"):
 
 def test_mfu_against_the_vendors_peak_and_the_measured_product(settings):
     training = suite([flops(100.0)], devices=4, models=BFLOAT16)
-    matmul = suite(
-        [metric(*[200.0] * 5, quantity="matmul", subject="bfloat16", device=f"cuda:{n}") for n in range(4)]
-    )
+    matmul = suite([metric(*[200.0] * 5, quantity="matmul", subject="bfloat16", device=f"cuda:{n}") for n in range(4)])
     shares = derived.derived({"ddp": training, "matmul": matmul}, settings.benchmark, NAMES)
     assert {share.quantity: round(share.median, 4) for share in shares} == {
         "mfu": round(100 / 209.5, 4),

@@ -49,6 +49,8 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
     devices, burnt = accumulated(samples, rules.devices)
     problems = [problem for name, device in devices.items() for problem in _of_device(name, device, rules)]
     problems += _among_siblings(devices, rules)
+    if not why and not any(device.products for device in devices.values()):
+        why = "no matrix product was computed: nothing can be judged"
     lines = ([why] if why else []) + [f"{problem.device}: {problem.text}" for problem in _whole(problems)]
     described = {
         name: _card([problem for problem in problems if problem.device == name], device)

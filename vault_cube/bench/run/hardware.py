@@ -106,15 +106,14 @@ class Gpus(Hardware):
             if card.get("problem"):
                 lines.append(card["problem"])
                 continue
-            stuck = card.get("processes") == [] and card.get("performance_state", 0) >= IDLE_STATE
+            asleep = card.get("processes") == [] and card.get("performance_state", 0) >= IDLE_STATE
+            stuck = asleep and card.get("utilisation") == 1.0
             if card.get("utilisation", 0) > above and not stuck:
                 lines.append(f"{name} is {card['utilisation']:.0%} busy")
             if card.get("memory_used_mib", 0) > memory_mib:
                 pids = ", ".join(str(process["pid"]) for process in card.get("processes", []))
-                lines.append(
-                    f"{name}: {card['memory_used_mib']} MiB of its memory are in use"
-                    + (f" by process {pids}" if pids else "")
-                )
+                holders = f" by process {pids}" if pids else ""
+                lines.append(f"{name}: {card['memory_used_mib']} MiB of its memory are in use{holders}")
             slow = [reason for reason in card.get("throttle", []) if reason in SLOW]
             if slow:
                 lines.append(f"{name} is throttled by {', '.join(slow)}")

@@ -78,8 +78,8 @@ def _numbers(folder: str, pattern: str) -> list[float]:
     return values
 
 
-LOST_READINGS = 3
-"""So many readings in a row with a problem mean that a GPU is lost. A single one is a failure of the driver for a
+LOST_S = 2.0
+"""A problem in all readings for so long means that a GPU is lost. A shorter one is a failure of the driver for a
 moment, which does not void a measurement."""
 
 
@@ -94,20 +94,21 @@ class Sampler:
         self._stop = threading.Event()
         self._phase, self._since = "", time.monotonic()
         self._readings: list[tuple[str, float, Reading]] = []
-        self._problems: list[str] = []
-        """The problems of the last readings, since the last one without any."""
+        self._problem: tuple[float, str] | None = None
+        """Since when all readings have had a problem, monotonic, and the last one."""
 
     @property
     def lost(self) -> str | None:
-        """The problem of the last readings in a row; None if there was none, or only for a moment."""
-        return self._problems[-1] if len(self._problems) >= LOST_READINGS else None
+        """The problem of the last readings; None if there was none, or only for a moment."""
+        problem = self._problem
+        return problem[1] if problem and time.monotonic() - problem[0] >= LOST_S else None
 
     def phase(self, name: str) -> None:
         """Record that a phase of the workload begins; an empty name ends the phase."""
         self._phase, self._since = name, time.monotonic()
 
     def __enter__(self) -> Sampler:
-        self._problems = []
+        self._problem = None
         self.phase("")
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -126,7 +127,8 @@ class Sampler:
             except Exception as err:
                 reading = {"sensors": {"problem": f"{type(err).__name__}: {err}"[:200]}}
             problem = next((fields["problem"] for fields in reading.values() if fields.get("problem")), None)
-            self._problems = [*self._problems, problem][-LOST_READINGS:] if problem else []
+            since_when = self._problem[0] if self._problem else time.monotonic()
+            self._problem = (since_when, problem) if problem else None
             self._readings.append((phase, since, reading))
 
     def summary(self) -> dict[str, dict[str, Any]]:
