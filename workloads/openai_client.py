@@ -24,8 +24,9 @@ from typing import Any
 class Load:
     """The load to put on one server.
 
-    at: Unix time of the start, equal for all clients that start together. requests_per_s: mean rate of a Poisson
-    process; None: all requests at once, at most `concurrent` at the same time. vocabulary: token IDs are below it.
+    at: Unix time of the start, equal for all clients that start together; 0: now. requests_per_s: mean rate of a
+    Poisson process; None: all requests at once, at most `concurrent` at the same time. vocabulary: token IDs are below
+    it.
     """
 
     host: str
@@ -44,7 +45,7 @@ class Load:
 
 @dataclass
 class Answer:
-    """The times of one answer, in seconds since the start of the load."""
+    """The times of one answer, in seconds since the start of the load, the same for all clients."""
 
     sent: float
     arrived: list[float] = field(default_factory=list)
@@ -127,14 +128,15 @@ async def run(load: Load) -> list[Answer]:
     ]
     gate = asyncio.Semaphore(load.concurrent)
     await asyncio.sleep(max(0.0, load.at - time.time()))
-    started = time.perf_counter()
+    # a client that starts late must not look as if it had started with the others
+    started = time.perf_counter() - max(0.0, time.time() - load.at if load.at else 0.0)
 
     async def send(prompt: list[int], due: float) -> Answer:
         await asyncio.sleep(max(0.0, due - (time.perf_counter() - started)))
         async with gate:
             return await complete(load, prompt, started)
 
-    due, sending = 0.0, []
+    due, sending = time.perf_counter() - started, []
     for prompt in prompts:
         sending.append(asyncio.create_task(send(prompt, due)))
         if load.requests_per_s:
