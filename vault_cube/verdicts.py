@@ -1,7 +1,8 @@
 """The verdict of a check, the function that runs checks, and the report on their verdicts.
 
 A check is a function of the context that it reads: a box, the readings of a GPU, a booted guest. It returns a
-`Verdict`, or yields several. docs/checks.md shows where each kind of check belongs.
+`Verdict`, yields several, or returns its evidence as text if all is well. docs/checks.md shows where each kind of check
+belongs.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class NotApplicable(Exception):
     """Raised by a check that cannot run here; the message is the reason."""
 
 
-Check = Callable[..., Verdict | Iterable[Verdict]]
+Check = Callable[..., Verdict | str | Iterable[Verdict]]
 
 
 def ok(evidence: str, threshold: str = "", *, check: str = "") -> Verdict:
@@ -101,6 +102,8 @@ def run(checks: Iterable[Check], *context: Any, gpu: int | None = None) -> Itera
     for check in checks:
         try:
             outcome = check(*context)
+            if isinstance(outcome, str):
+                outcome = ok(outcome)
             for each in (outcome,) if isinstance(outcome, Verdict) else outcome:
                 yield replace(each, check=each.check or name(check), gpu=gpu if each.gpu is None else each.gpu)
         except NotApplicable as err:

@@ -19,6 +19,9 @@ COUNTERS = ("ecc_uncorrected", "pcie_replays", "pcie_corrected")
 IGNORED = ("gpu_idle",)
 """Throttle reasons that mean idle, not slowed down (nvml.h, nvmlClocksEventReasonGpuIdle)."""
 
+SERIOUS = ("program", "warning", "fault")
+"""Weights of the XIDs that count against a burn-in: nothing but our own program runs."""
+
 
 class Series:
     """Values over time."""
@@ -152,7 +155,7 @@ class Device:
 
     def serious_xids(self) -> list[int]:
         """Return the XIDs that mean more than a note of the driver, each code once."""
-        return sorted({event["xid"] for event in self.xids or [] if meaning(event["xid"]).weight != "told"})
+        return sorted({event["xid"] for event in self.xids or [] if meaning(event["xid"]).weight in SERIOUS})
 
     def described(self) -> dict[str, Any]:
         """Return the device's part of the verdict, without its hours."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vault_cube.bench.run.sensors import Processor, Reading
 from vault_cube.gpu.nvml.failures import NvmlProblem
@@ -14,6 +14,9 @@ from vault_cube.gpu.read.facts import facts
 from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.read.readings import readings
 from vault_cube.gpu.read.throttle import SLOW
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card
 
 IDLE_STATE = 8
 """Lowest performance state of a GPU at rest (nvml.h, nvmlPstates_t). A utilisation that is stuck at 100 % is known of
@@ -79,9 +82,9 @@ class Gpus(Hardware):
                 reading["box"] = {"xids": unnamed}
         return reading
 
-    def _fields(self, card: dict[str, Any]) -> dict[str, Any]:
+    def _fields(self, card: Card) -> dict[str, Any]:
         """Return the fields that sensors.py defines. A function that failed leaves its field out, and is `unread`."""
-        known = {name: card[name] for name in FIELDS if name in card}
+        known: dict[str, Any] = {name: value for name, value in card.items() if name in FIELDS}
         if "replays" in card.get("pcie", {}):
             known["pcie_replays"] = card["pcie"]["replays"]
         corrected = self._corrected(card["index"]) if "pcie" in card else None
@@ -130,10 +133,14 @@ class Gpus(Hardware):
         return xids
 
 
-def _identity(card: dict[str, Any], machine: Host) -> dict[str, Any]:
+def _identity(card: Card, machine: Host) -> dict[str, Any]:
     bus_id = card.get("pcie", {}).get("bus_id")
     fields = {
-        **{name: card.get(name) for name in ("index", "name", "uuid", "memory_mib", "power_limit_w")},
+        **{
+            name: value
+            for name, value in card.items()
+            if name in ("index", "name", "uuid", "memory_mib", "power_limit_w")
+        },
         "clock_max_mhz": card.get("clocks_max_mhz", {}).get("sm"),
         "bus_id": bus_id,
         "cpus": host.cpus(machine, bus_id) if bus_id else None,
