@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
@@ -162,9 +163,10 @@ def results_page(top: Path) -> str:
         "All results are JSON, or YAML as `salt-call` prints it (`--out=json` for JSON). A value that was not measured",
         "is absent or null, never 0; a result with readings of a simulated GPU has `simulated: true`.",
         "",
-        "## Verdicts of `layer.check`",
+        "## Verdicts",
         "",
-        "`layer`, `verdict`, `counts` (status → number) and `cases`, one per check:",
+        "`layer.check`, `gpu.health` and `gpu.validate` return `subject`, `verdict` (the worst status), `counts` (status →",
+        "number), `started` and `checks`, one per check. The `verdicts` of `gpu.benchmark` are the same:",
         "",
         *_fields(top / "vault_cube/verdicts.py", "Verdict"),
         "",
@@ -267,5 +269,7 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{part}`" for part in arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    if dataclasses.is_dataclass(annotation):
+        return f"[{getattr(annotation, '__name__', '')}](#verdicts)"
     names = {"str": "text", "float": "number", "int": "integer", "bool": "true or false", "Any": "any"}
     return names.get(getattr(annotation, "__name__", ""), str(annotation))
