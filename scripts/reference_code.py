@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import importlib
 import inspect
 import re
@@ -165,8 +164,8 @@ def results_page(top: Path) -> str:
         "",
         "## Verdicts",
         "",
-        "`layer.check`, `gpu.health` and `gpu.validate` return `subject`, `verdict` (the worst status), `counts` (status →",
-        "number), `started` and `checks`, one per check. The `verdicts` of `gpu.benchmark` are the same:",
+        "`layer.check`, `gpu.health` and `gpu.validate` return `subject`, `verdict` (the worst status), `counts` by",
+        "status, `started` and `checks`, one per check. The `verdicts` of `gpu.benchmark` are the same:",
         "",
         *_fields(top / "vault_cube/verdicts.py", "Verdict"),
         "",
@@ -269,7 +268,11 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{part}`" for part in arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    if dataclasses.is_dataclass(annotation):
-        return f"[{getattr(annotation, '__name__', '')}](#verdicts)"
-    names = {"str": "text", "float": "number", "int": "integer", "bool": "true or false", "Any": "any"}
+    names = {"Verdict": "[Verdict](#verdicts)"} | {
+        "str": "text",
+        "float": "number",
+        "int": "integer",
+        "bool": "true or false",
+        "Any": "any",
+    }
     return names.get(getattr(annotation, "__name__", ""), str(annotation))

@@ -74,8 +74,8 @@ def precisions(torch: Any, device: Any) -> dict[str, Callable[[Shape], Product]]
         a = torch.randn(m, k, device=device).to(torch.float8_e4m3fn)
         # cuBLASLt requires the second factor in column-major order
         b = torch.randn(n, k, device=device).to(torch.float8_e4m3fn).t()
-        one = torch.ones((), device=device)
-        return lambda: torch._scaled_mm(a, b, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+        scale = torch.ones((), device=device)
+        return lambda: torch._scaled_mm(a, b, scale_a=scale, scale_b=scale, out_dtype=torch.bfloat16)
 
     both = {"float32": plain(torch.float32), "bfloat16": plain(torch.bfloat16)}
     if device.type == "cpu":

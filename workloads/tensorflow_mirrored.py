@@ -105,7 +105,10 @@ def metrics_of(
     trained = weak or fastest
     metrics.append(
         workload.metric(
-            "model flops", "TFLOP/s per device", [one * flops / count / 1e12 for one in trained], subject="dense"
+            "model flops",
+            "TFLOP/s per device",
+            [samples_per_s * flops / count / 1e12 for samples_per_s in trained],
+            subject="dense",
         )
     )
     metrics.append(workload.metric("training steady", "samples/s", constant, subject="dense", phase="steady"))
@@ -114,6 +117,20 @@ def metrics_of(
         metrics.append(workload.metric("training weak", "samples/s", weak, subject="dense", phase="weak"))
         metrics.append(workload.metric("efficiency", "ratio", ratios, subject="dense"))
     return metrics
+
+
+def description(tf: Any, size: dict[str, int], steps: int, *, gpu: bool) -> dict[str, Any]:
+    """Describe the model for the document. size: an entry of `SIZES`. steps: in each timed run."""
+    tf32 = gpu and tf.config.experimental.tensor_float_32_execution_enabled()
+    return {
+        **size,
+        "steps": steps,
+        # three products per layer: forward, gradient of weights, gradient of input (not in the first layer)
+        "flop_per_sample": (6 * size["layers"] - 2) * size["width"] ** 2,
+        "batch_per_device": size["batch"],
+        # TensorFlow's default on GPUs that support TF32: float32 in and out, 10 bits of mantissa in the product
+        "precision": "tf32" if tf32 else "float32",
+    }
 
 
 def main() -> dict[str, Any]:
@@ -147,18 +164,8 @@ def main() -> dict[str, Any]:
         workload.say("phase")
         workload.progress(0.3 + 0.6 * (repeat + 1) / options.repeats, f"repeat {repeat + 1} of {options.repeats}")
     constant = steady(together, count * batch * steps, options.steady)
-    # three products per layer: forward, gradient of weights, gradient of input (not in the first layer)
-    flops = (6 * size["layers"] - 2) * size["width"] ** 2
-    tf32 = gpus and tf.config.experimental.tensor_float_32_execution_enabled()
+    model = description(tf, size, steps, gpu=bool(gpus))
     build = tf.sysconfig.get_build_info()
-    model = {
-        **size,
-        "steps": steps,
-        "flop_per_sample": flops,
-        "batch_per_device": batch,
-        # TensorFlow's default on GPUs that support TF32: float32 in and out, 10 bits of mantissa in the product
-        "precision": "tf32" if tf32 else "float32",
-    }
     return {
         "workload": {"devices": count, "repeats": options.repeats, "models": {"dense": model}},
         "versions": {
@@ -167,7 +174,7 @@ def main() -> dict[str, Any]:
             "cudnn": build.get("cudnn_version"),
         },
         "device": tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu",
-        "metrics": metrics_of(rates, weak, flops, constant),
+        "metrics": metrics_of(rates, weak, model["flop_per_sample"], constant),
     }
 
 
