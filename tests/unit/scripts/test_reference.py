@@ -121,7 +121,7 @@ def test_every_grain_and_state_is_on_its_page(pages):
 
 def test_every_field_of_a_benchmark_result_is_on_the_page_of_results(pages):
     page = pages["docs/reference/results.md"]
-    for model in (result.Result, result.Machine, result.Suite, result.Metric, result.Verdict):
+    for model in (result.Result, result.Machine, result.Suite, result.Metric, result.Check):
         section = page.partition(f"\n### {model.__name__}\n")[2].partition("\n### ")[0]
         assert set(re.findall(r"^\| `(\w+)`", section, re.M)) == set(model.model_fields)
 
