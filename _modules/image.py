@@ -153,8 +153,8 @@ def current(target=None, locked=False):
         return f"{target or 'the default target'}: the image has to be built"
     for name, file in manifest["files"].items():
         note(f"dist/{name} is up to date; sha256 {file['sha256']}")
-    if recipe.verdict(manifest):
-        note(recipe.verdict(manifest))
+    if warning := recipe.verdict(manifest):
+        note(warning)
     return {name: file["sha256"] for name, file in manifest["files"].items()}
 
 
