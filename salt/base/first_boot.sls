@@ -1,10 +1,10 @@
+# /etc/fstab also has the mounts of the box's owner and of cloud-init.
 # Settings for the first boot, when a box grows its root and makes its own keys. Nothing here runs during a build.
 the root file system is found by its label and grows:
-  file.managed:
+  shared.block:
     - name: /etc/fstab
-    - mode: '0644'
-    - contents:
-      - '# written by salt/base/first_boot.sls'
+    - by: salt/base/first_boot.sls
+    - lines:
       - LABEL=root / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
       - LABEL=ESP /efi vfat umask=0077,nofail,x-systemd.automount,x-systemd.idle-timeout=60 0 0
 

@@ -180,12 +180,17 @@ def microcode(packages: Sequence[str], boot: Path) -> Verdict:
 
 
 def firewall(ports: list[int]) -> Verdict:
-    """Check that ufw is active, denies incoming connections by default, and allows exactly the pillar's ports."""
+    """Check that ufw is active, denies incoming connections by default, and allows the pillar's ports.
+
+    Ports that the owner has opened with `ufw` are named.
+    """
     status = command(["ufw", "status", "verbose"], 30).stdout
     allowed = {int(port) for port in re.findall(r"^(\d+)/tcp(?: \(v6\))?\s+ALLOW IN", status, re.M)}
-    good = "Status: active" in status and "deny (incoming), allow (outgoing)" in status and allowed == set(ports)
+    good = "Status: active" in status and "deny (incoming), allow (outgoing)" in status and allowed >= set(ports)
     wanted = f"deny in, allow out, ports {sorted(ports)} (base:firewall:allow_tcp)"
-    return verdict("the firewall in force", good, f"ports {sorted(allowed)}; {' '.join(status.split()[:6])}", wanted)
+    others = sorted(allowed - set(ports))
+    evidence = f"ports {sorted(allowed & set(ports))}" + (f", opened by the owner: {others}" if others else "")
+    return verdict("the firewall in force", good, f"{evidence}; {' '.join(status.split()[:6])}", wanted)
 
 
 def jail(numbers: dict[str, Any]) -> Verdict:
