@@ -17,27 +17,27 @@ BUILDER := iproute2 mmdebstrap openssh-client
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs-reference lock verify benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 # the stamp records that the environment is newer than its sources, so that a second `make` does nothing
 $(STAMP): locks/checkout.lock scripts/venv.sh
-	@scripts/venv.sh $(VENV)
+	@sh scripts/venv.sh $(VENV)
 	@touch $@
 
 image: $(STAMP) ## build the golden image of TARGET in dist/ (LOCKED=1: fail if a locked file is gone; SIGN_KEY=FILE: sign)
-	@scripts/image.sh $(TARGET) $(LOCKED)
+	@sh scripts/image.sh $(TARGET) $(LOCKED)
 	@[ -z "$(SIGN_KEY)" ] || $(SALT_CALL) image.sign $(SIGN_KEY) target=$(TARGET)
 
 boot: $(STAMP) ## boot the image of TARGET, with ssh on a local port; the image is not changed
 	@$(SALT_CALL) image.boot target=$(TARGET)
 
 test: $(STAMP) ## run the unit, functional and chroot tests
-	@scripts/apt.sh $(BUILDER) $(TESTER)
-	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
-	@scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter cloud-init python3-configobj python3-six \
+	@sh scripts/apt.sh $(BUILDER) $(TESTER)
+	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
+	@sh scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter cloud-init python3-configobj python3-six \
 	  python3-jsonpatch python3-json-pointer
 	$(VENV)/bin/pytest -m 'not image and not slow' tests
 
@@ -45,22 +45,26 @@ test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
 test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu, Packer's vm, GPUs in guests
-	@scripts/apt.sh $(BUILDER) gnupg
-	@scripts/packer.sh || echo "tests that run Packer are skipped" >&2
+	@sh scripts/apt.sh $(BUILDER) gnupg
+	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
-lint: $(STAMP) ## run ruff, mypy, salt-lint and shellcheck, and check that generated pages are not stale
-	@scripts/apt.sh $(TESTER)
+lint: $(STAMP) ## run ruff, mypy, import-linter, salt-lint and shellcheck, and check that generated pages are not stale
+	@sh scripts/apt.sh $(TESTER)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 	@# 214: the name of a target, such as ubuntu-24.04, has a dot, and targets are included by path
 	$(VENV)/bin/salt-lint -x 214 $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 	@# fails if a generated page in docs/ is stale
 	$(VENV)/bin/python scripts/reference.py --check
 
-docs-reference: $(STAMP) ## write docs/pillar.md from the schema and docs/commands.md from the docstrings
+docs: $(STAMP) ## build the documentation site in build/docs/site, with search that works without a network
+	@scripts/docs.sh build/docs
+
+docs-reference: $(STAMP) ## write the generated pages of docs/ from the schema, the docstrings and the models
 	@$(VENV)/bin/python scripts/reference.py
 
 lock: $(STAMP) ## resolve every package of TARGET again and report the changes, the download size and the next command
@@ -70,8 +74,21 @@ benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machi
 	@$(SALT_CALL) --retcode-passthrough image.benchmark quick=True target=$(TARGET)
 
 verify: $(STAMP) ## build the image again from an empty cache in other conditions, and compare the bytes
-	@scripts/apt.sh $(BUILDER) $(PROVER)
+	@sh scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+release: $(STAMP) ## build, verify and sign the image of TARGET with SIGN_KEY, and put it into dist/release/ with its notes
+	@[ -n "$(SIGN_KEY)" ] || { echo "make release: name your ssh key: make release SIGN_KEY=…" >&2; exit 1; }
+	@$(SALT_CALL) --out-file=/dev/null image.release "$(SIGN_KEY)" check=True target=$(TARGET)
+	@$(MAKE) --no-print-directory image LOCKED=1 SIGN_KEY=
+	@$(MAKE) --no-print-directory verify
+	@$(SALT_CALL) image.release "$(SIGN_KEY)" target=$(TARGET)
+
+rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit, compare, and sign the result with SIGN_KEY
+	@[ -n "$(FILE)" ] && [ -n "$(SIGN_KEY)" ] || \
+	  { echo "make rebuild-check: name the image and your ssh key: make rebuild-check FILE=… SIGN_KEY=…" >&2; exit 1; }
+	@scripts/apt.sh $(BUILDER) $(PROVER)
+	@$(SALT_CALL) image.rebuild_check "$(FILE)" "$(SIGN_KEY)"
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)

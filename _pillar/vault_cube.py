@@ -1,17 +1,19 @@
-"""Check the merged pillar against the schema whenever Salt compiles a pillar.
+"""Check the pillar files, and the merged pillar against the schema, whenever Salt compiles a pillar.
 
 On a box, add what cloud-init's seed has set: the seed belongs to this one box, so it overrides the pillar's files.
-A pillar that does not match the schema stops `state.apply` before the first state, with one line per problem.
+A pillar with an error stops `state.apply` before the first state, with one line per problem.
 """
 
 import hashlib
+import io
 import json
 import logging
 from pathlib import Path
 
-import jinja2
+import salt.fileclient
+import salt.loader
 import salt.utils.files
-import yaml
+import salt.utils.yaml
 from salt.exceptions import SaltRenderError
 
 log = logging.getLogger(__name__)
@@ -22,14 +24,18 @@ __virtualname__ = "vault_cube"
 def ext_pillar(minion_id, pillar, **kwargs):
     """Check a pillar against the schema.
 
-    Returns the seed's values, or `_errors` with one line per problem: file, key, what to do. Raises SaltRenderError if
-    a pillar file cannot be read.
+    Returns the seed's values, or `_errors` with one line per problem: file, line, key, what to do. Raises SaltRenderError
+    if a pillar file cannot be read.
     """
     seed = _seed()
-    broken = [line for file in _files() if (line := _unreadable(file))]
-    if broken:
+    from vault_cube import pillar_files
+
+    target = __opts__.get("vault_cube", {}).get("target", "")
+    root = Path(__opts__["pillar_roots"]["base"][0])
+    files, problems = pillar_files.read_all(root, target, _render, salt.utils.yaml.safe_load)
+    if problems:
         # Salt itself reports errors for such a file, and then shows ours only if they are raised
-        raise SaltRenderError("; ".join(broken))
+        raise SaltRenderError("\n".join(problems))
     # Salt compiles a pillar twice per call; the second time, it contains the result of the first
     pillar = {name: section for name, section in pillar.items() if name != "_errors"}
     if seed and isinstance(pillar.get("base"), dict):
@@ -40,7 +46,6 @@ def ext_pillar(minion_id, pillar, **kwargs):
 
     for source in sorted((Path(vault_cube.__file__).parent / "settings").glob("*.py")):
         digest.update(source.read_bytes())
-    target = __opts__.get("vault_cube", {}).get("target")
     # a digest of the values alone would accept a copy of another target's file
     digest.update(str(target).encode())
     verdict = Path(__opts__["cachedir"]) / "vault_cube_pillar_ok"
@@ -52,7 +57,7 @@ def ext_pillar(minion_id, pillar, **kwargs):
     from vault_cube.settings import PillarError, check
 
     try:
-        check(pillar, _files(), target)
+        check(pillar, files, target)
     except PillarError as err:
         # an exception would log a traceback; Salt itself stores errors of a pillar in this key
         return {"_errors": str(err).splitlines()}
@@ -78,28 +83,14 @@ def _seed():
     return {"base": values} if values else {}
 
 
-def _unreadable(file):
-    """Return in one line why Salt cannot read a pillar file; None if it can.
+def _render(path, text):
+    """Render the Jinja of a pillar file with Salt's renderer. Raises JinjaError."""
+    from vault_cube.pillar_files import JinjaError
 
-    Salt's own message is a traceback without the file's name.
-    """
-    text = file.read_text()
-    name = f"pillar/{file.parent.name + '/' if file.parent.name == 'targets' else ''}{file.name}"
+    renderers = salt.loader.render(__opts__, __salt__, file_client=salt.fileclient.get_file_client(__opts__, True))
     try:
-        jinja2.Environment(autoescape=True).parse(text)
-        if "{%" not in text and "{{" not in text:
-            yaml.load(text, yaml.CSafeLoader)
-    except jinja2.TemplateSyntaxError as err:
-        return f"{name}: line {err.lineno}: {err.message}"
-    except yaml.YAMLError as err:
-        mark = getattr(err, "problem_mark", None)
-        return f"{name}: {f'line {mark.line + 1}: ' if mark else ''}{getattr(err, 'problem', err)}"
-    return None
-
-
-def _files():
-    """List the pillar files in the order in which they are merged."""
-    target = __opts__.get("vault_cube", {}).get("target", "")
-    names = ["box.sls", f"targets/{target}.sls", "local.sls"]
-    roots = [Path(root) for root in __opts__["pillar_roots"].get("base", [])]
-    return [root / name for root in roots for name in names if (root / name).is_file()]
+        return renderers["jinja"](io.StringIO(text), "base", path.stem, tmplpath=str(path), _pillar_rend=True).read()
+    except SaltRenderError as err:
+        # Salt wraps the error that has the line
+        cause = err.error if isinstance(err.error, SaltRenderError) else err
+        raise JinjaError(str(cause.error).removeprefix("Jinja syntax error: "), cause.line_num) from None

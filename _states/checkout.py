@@ -4,6 +4,7 @@ import filecmp
 from pathlib import Path
 
 from vault_cube.carried import carried, mode, sources
+from vault_cube.errors import VaultCubeError
 
 
 def installed(name, source, target):
@@ -32,8 +33,11 @@ def installed(name, source, target):
     origin, copy = Path(source).resolve(), Path(name)
     if origin == copy.resolve():
         return {**ret, "comment": f"Salt runs from {name}; nothing to copy"}
-    wanted = {Path(path): file for path, file in carried(origin, target).items()}
-    present = {file.relative_to(copy) for file in sources(copy)}
+    try:
+        wanted = {Path(path): file for path, file in carried(origin, target).items()}
+        present = {file.relative_to(copy) for file in sources(copy)}
+    except VaultCubeError as err:
+        return {**ret, "result": False, "comment": str(err)}
     keep = {Path("pillar/local.sls")}
     copied = sorted(str(path) for path, file in wanted.items() if not _same(file, copy / path))
     removed = sorted(str(path) for path in present - set(wanted) - keep)

@@ -12,7 +12,7 @@ if [ "$(id -u)" != 0 ]; then
   exit 1
 fi
 # if two makes run at the same time, the second waits for the lock and then checks again
-[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg scripts/apt.sh "$@"
+[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg sh scripts/apt.sh "$@"
 echo "installing with apt:$missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

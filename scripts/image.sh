@@ -13,8 +13,8 @@ case $status in
   3) ;; # the image has to be built
   *) exit 1 ;;
 esac
-scripts/apt.sh iproute2 mmdebstrap openssh-client
-if scripts/packer.sh; then
+sh scripts/apt.sh iproute2 mmdebstrap openssh-client
+if sh scripts/packer.sh; then
   set -- packer build -color=false -var target="$target" -var locked="$locked" packer/demo-box.pkr.hcl
 else
   echo "building without Packer: one salt-call runs the same stages" >&2

@@ -9,4 +9,4 @@ case $(LC_ALL=C apt-cache policy packer | sed -n 's/^  Candidate: //p') in
     exit 1
     ;;
 esac
-exec scripts/apt.sh packer
+exec /bin/sh scripts/apt.sh packer

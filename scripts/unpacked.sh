@@ -3,7 +3,7 @@
 # usage: unpacked.sh FOLDER PACKAGE...
 set -eu
 # if two makes run at the same time, the second waits, as in apt.sh
-[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg "$0" "$@"
+[ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg sh "$0" "$@"
 folder=$1
 shift
 for package in "$@"; do

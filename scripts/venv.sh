@@ -3,7 +3,7 @@
 set -eu
 venv=$1
 cd "$(dirname "$0")/.."
-scripts/apt.sh python3-venv
+sh scripts/apt.sh python3-venv
 python=
 for candidate in /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do
   if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
@@ -25,6 +25,17 @@ if [ -f carried/machine ]; then
 fi
 echo "making $venv from locks/checkout.lock with $($python --version)" >&2
 rm -rf "$venv"
+# on a file system without links (vfat, some network shares) the environment is elsewhere, and $venv/bin has wrappers
+wrappers=
+rm -f .salt.link
+if ln -s x .salt.link 2>/dev/null; then
+  rm -f .salt.link
+else
+  wrappers=$venv/bin
+  venv=${XDG_CACHE_HOME:-$HOME/.cache}/vault-cube/venv-$(pwd | sha256sum | cut -c1-12)
+  rm -rf "$venv"
+  echo "this file system has no symbolic links: the environment is in $venv" >&2
+fi
 "$python" -m venv "$venv"
 # install uv with pip and the lock's hash, and everything else with uv
 sed -n '/^uv==/,/[^\\]$/p' locks/checkout.lock >"$venv/uv.txt"
@@ -36,4 +47,12 @@ index=$("$venv/bin/pip" config get global.index-url 2>/dev/null || :)
 "$venv/bin/uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes locks/checkout.lock
 # import the package itself from the checkout
 pwd >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vault_cube.pth"
+if [ -n "$wrappers" ]; then
+  mkdir -p "$wrappers"
+  for program in "$venv"/bin/*; do
+    # shellcheck disable=SC2016 # "$@" is for the wrapper
+    printf '#!/bin/sh\nexec "%s" "$@"\n' "$program" >"$wrappers/${program##*/}"
+    chmod +x "$wrappers/${program##*/}"
+  done
+fi
 mkdir -p .salt

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tarfile
 from pathlib import Path
+
+from vault_cube.errors import VaultCubeError
 
 # folder of custom modules -> Salt's name for their type, as in the option `<type>_dirs`
 LOADER_DIRS = {
@@ -19,6 +22,8 @@ LOADER_DIRS = {
 }
 FOLDERS = ("conf", "salt", "pillar", "vault_cube", "workloads", "docs/runbooks", *LOADER_DIRS)
 FILES = ("Saltfile", "pyproject.toml")
+DROPPINGS = re.compile(r"\..+|#.*#|.*(~|\.pyc|\.swp|\.orig|\.rej)|__pycache__|Thumbs\.db|desktop\.ini")
+"""Names of hidden files, byte code, and what editors, patch, macOS, Windows and NFS leave in folders."""
 
 
 def carried(checkout: Path, target: str, locks: Path | None = None) -> dict[str, Path]:
@@ -48,16 +53,27 @@ def target_files(checkout: Path, target: str) -> list[Path]:
 
 
 def sources(folder: Path) -> list[Path]:
-    """List the files below a folder, without byte code and editors' backup files."""
-    files = (file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    return [file for file in files if not file.name.endswith((".pyc", "~", ".swp"))]
+    """List the files below a folder, without byte code and what editors and file managers leave there.
+
+    Raises VaultCubeError for a link that leads nowhere or to a folder: its files would be left out.
+    """
+    files = []
+    for file in folder.rglob("*"):
+        if any(DROPPINGS.fullmatch(part) for part in file.relative_to(folder).parts):
+            continue
+        if file.is_file():
+            files.append(file)
+        elif file.is_symlink():
+            raise VaultCubeError(f"{file}: a link to {file.readlink()}, which is no file: put the files there instead")
+    return files
 
 
 def mode(file: Path) -> int:
-    """Return the permissions that a file has on a box."""
-    if file.name == "local.sls":
-        return 0o600  # may contain secrets
-    return 0o755 if file.stat().st_mode & 0o100 else 0o644
+    """Return the permissions that a file has on a box.
+
+    The file's own are not used: on vfat, CIFS and others all files are executable.
+    """
+    return 0o600 if file.name == "local.sls" else 0o644  # local.sls may contain secrets
 
 
 def pack(archive: Path, checkout: Path, target: str) -> None:

@@ -6,8 +6,12 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from vault_cube.errors import VaultCubeError
+from vault_cube.image import git
 from vault_cube.image.attest import provenance
 
 MADE = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
@@ -17,15 +21,11 @@ MADE = {".git", ".venv", ".salt", "build", "dist", "carried", "__pycache__"}
 def sources(checkout: Path) -> list[Path]:
     """Return the source files of a checkout, sorted.
 
-    With git: all files that git tracks or does not ignore, and pillar/local.sls. Without git: all files except the
-    names in MADE and the caches of tools.
+    If the checkout is a git repository: all files that git tracks or does not ignore, and pillar/local.sls. If not: all
+    files except the names in MADE and the caches of tools.
     """
-    git = ["git", "-c", "safe.directory=*", "-C", str(checkout), "ls-files", "-z"]
-    try:
-        listed = subprocess.run(
-            [*git, "--cached", "--others", "--exclude-standard"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
+    listed = git.output(checkout, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if listed is None:
         return _walk(checkout)
     files = {checkout / name for name in listed.split("\0") if name} | {checkout / "pillar/local.sls"}
     return sorted(file for file in files if file.is_symlink() or file.is_file())
@@ -46,6 +46,37 @@ def copy(checkout: Path, other: Path) -> None:
         target = other / file.relative_to(checkout)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, target, follow_symlinks=False)
+        if not file.is_symlink():
+            target.chmod(_mode(file))
+    _record(other, provenance.source(checkout))
+
+
+def _mode(file: Path) -> int:
+    """Return the mode of a copied file: that of a program if it begins with #!, wherever the checkout is."""
+    with file.open("rb") as opened:
+        return 0o755 if opened.read(2) == b"#!" else 0o644
+
+
+def copy_of_commit(checkout: Path, commit: str, other: Path) -> None:
+    """Copy the files of a commit, without pillar/local.sls, and record the commit in the copy.
+
+    Raises VaultCubeError if the checkout has no such commit.
+    """
+    git = ["git", "-c", "safe.directory=*", "-c", "tar.umask=0022", "-C", str(checkout)]
+    try:
+        archive = subprocess.run([*git, "archive", "--format=tar", commit], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise VaultCubeError(
+            f"commit {commit} is not in this checkout: run `git fetch`, or use a clone of the repository that the "
+            "image was built from"
+        ) from None
+    other.mkdir(parents=True)
+    subprocess.run(["tar", "-x", "--no-same-owner", "-C", other], input=archive, check=True)
+    _record(other, {"commit": commit, "changed": []})
+
+
+def _record(other: Path, source: Mapping[str, Any]) -> None:
+    """Record the source of a copy in it, and make the folder of Salt's cache."""
     (other / ".salt").mkdir()
     (other / "carried").mkdir()
-    (other / provenance.CARRIED).write_text(json.dumps(provenance.source(checkout)))
+    (other / provenance.CARRIED).write_text(json.dumps(source))

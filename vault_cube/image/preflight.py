@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
+from vault_cube import verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
 from vault_cube.image.layers import chroot, tools
@@ -33,22 +33,14 @@ COMMANDS = {
 }
 
 
-def check(space: Workspace) -> list[str]:
-    """Run all checks.
-
-    Returns one line per check that passed. Raises VaultCubeError with one line per problem.
-    """
-    passed: list[str] = []
-    problems: list[str] = []
-    for run_check in CHECKS:
-        try:
-            passed.append(run_check(space))
-        except VaultCubeError as err:
-            problems.append(str(err))
+def check(space: Workspace) -> verdicts.Report:
+    """Run all checks. Raises VaultCubeError with one line per problem."""
+    report = verdicts.Report(f"preflight of {space.target}", list(verdicts.run(CHECKS, space)))
+    problems = [verdict.evidence for verdict in report.verdicts if verdict.bad]
     if problems:
         # several checks read the locks: report a missing lock only once
         raise VaultCubeError("\n".join(dict.fromkeys(problems)))
-    return passed
+    return report
 
 
 def is_root(space: Workspace) -> str:
@@ -69,7 +61,7 @@ def has_commands(space: Workspace) -> str:
 def can_overlay(space: Workspace) -> str:
     """Check that this machine allows namespaces, and overlay mounts on the file system of the cache."""
     if os.geteuid() != 0:
-        return "overlay mounts: not checked, because only root can mount them"
+        raise verdicts.NotApplicable("only root can mount overlays")
     space.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=space.cache) as folder:
         for name in ("a", "b", "work", "merged"):
@@ -103,7 +95,7 @@ def has_locks(space: Workspace) -> str:
             f"run `make lock TARGET={space.target}`"
         )
     wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
-    return f"locks: {len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
+    return f"{len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
@@ -121,7 +113,7 @@ def has_room(space: Workspace) -> str:
     try:
         needed = needs.of(space)
     except VaultCubeError:
-        return "disk space: not checked, because no locks could be read"
+        raise verdicts.NotApplicable("no locks could be read") from None
     free = shutil.disk_usage(existing(space.cache)).free
     disk, download = needs.gigabytes(needed.disk), needs.gigabytes(needed.download)
     if free < needed.disk:
@@ -129,7 +121,7 @@ def has_room(space: Workspace) -> str:
             f"{space.cache}: {disk} needed, {download} of it for downloads, {needs.gigabytes(free)} free: "
             "make room, or set VAULT_CUBE_CACHE"
         )
-    return f"disk space: {needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
+    return f"{needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
 
 
 def can_reach(space: Workspace) -> str:
@@ -167,7 +159,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-CHECKS: tuple[Callable[[Workspace], str], ...] = (
+CHECKS: tuple[verdicts.Check, ...] = (
     is_root,
     has_commands,
     has_locks,

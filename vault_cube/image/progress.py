@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from vault_cube.redact import redacted
+
 # stderr, because salt-call prints the result of the stage to stdout
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -33,6 +35,7 @@ def step(title: str, times: Path | None = None, log: Path | None = None) -> Iter
     log: the step's log file, whose last line is shown as progress.
     """
     started = time.monotonic()
+    title = redacted(title)
     console.print(f"[bold]→[/] {title}")
 
     def status() -> str:
@@ -89,7 +92,7 @@ def _pulse(status: Callable[[], str]) -> Iterator[None]:
 
 def note(text: str) -> None:
     """Print one line of information."""
-    console.print(f"  {text}")
+    console.print(f"  {redacted(text)}")
 
 
 @contextmanager
@@ -126,7 +129,7 @@ def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 def log_tail(log: Path, lines: int = 15) -> str:
     """Return the last lines of a log, each shortened to LINE characters; empty if the log cannot be read."""
     try:
-        text = log.read_text(errors="replace").splitlines()
+        text = redacted(log.read_text(errors="replace")).splitlines()
     except OSError:
         return ""
     return "\n".join(line if len(line) <= LINE else line[:LINE] + " …" for line in text[-lines:])

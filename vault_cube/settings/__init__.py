@@ -10,9 +10,10 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, model_validator
 
+from vault_cube.pillar_files import PillarFile, shown
+from vault_cube.redact import redacted
 from vault_cube.settings.base import Base
 from vault_cube.settings.benchmark import Benchmark
 from vault_cube.settings.driver import Driver
@@ -24,7 +25,7 @@ from vault_cube.settings.schema import suggestion
 from vault_cube.settings.strict import Section
 from vault_cube.settings.validation import Validation
 
-__all__ = ["PillarError", "Settings", "check"]
+__all__ = ["PillarError", "Settings", "check", "of_minion"]
 
 
 class Settings(Section):
@@ -72,34 +73,49 @@ class Settings(Section):
 
 
 class PillarError(ValueError):
-    """The pillar does not match the schema. The message has one line per problem: file, key, what to do."""
+    """The pillar does not match the schema. The message has one line per problem: file, line, key, what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
-def check(pillar: Mapping[str, Any], files: Sequence[Path] = (), target: str | None = None) -> Settings:
+def check(pillar: Mapping[str, Any], files: Sequence[Path | PillarFile] = (), target: str | None = None) -> Settings:
     """Check a merged pillar against the schema.
 
     pillar: the merged pillar, without Salt's own keys.
-    files: the files it was merged from, in merge order; errors name the file that sets the value.
+    files: the files it was merged from, in merge order; errors name the file and line that set the value.
     target: the requested target, which is the name of its file; None: target:name is not compared with it.
     Returns the settings. Raises PillarError.
     """
     try:
         settings = Settings.model_validate(dict(pillar))
     except ValidationError as err:
+        read = _read(files)
         lines = []
         for problem in err.errors(include_url=False):
             key = [str(part) for part in (*problem["loc"], *problem.get("ctx", {}).get("below", ()))]
             # for a missing key, name the file that sets the rest of its section
-            where = _origin(key[:-1] if problem["type"] == "missing" else key, files)
+            where = _origin(key[:-1] if problem["type"] == "missing" else key, read)
             # a rule about several sections has no key of its own; its message names theirs
             lines.append(": ".join(filter(None, (where, ":".join(key), _sentence(problem, key)))))
         raise PillarError("\n".join(lines)) from None
     if target is not None and settings.target.name != target:
         raise PillarError(
-            f"{_origin(['target', 'name'], files)}: target:name: must be the name of the target's file, {target}, "
-            f"found {shortened.repr(settings.target.name)}"
+            f"{_origin(['target', 'name'], _read(files))}: target:name: must be the name of the target's file, "
+            f"{target}, found {shortened.repr(settings.target.name)}"
         )
     return settings
+
+
+def of_minion(pillar: Mapping[str, Any]) -> Settings:
+    """Return the settings in a minion's pillar, `__pillar__`. Raises PillarError, also for errors that Salt stored."""
+    if errors := pillar.get("_errors"):
+        raise PillarError("; ".join(errors))
+    return check(pillar)
+
+
+def _read(files: Sequence[Path | PillarFile]) -> list[PillarFile]:
+    return [file if isinstance(file, PillarFile) else PillarFile.plain(file) for file in files]
 
 
 shortened = Repr()
@@ -119,32 +135,11 @@ def _sentence(problem: Any, key: list[str]) -> str:
     return f"{text[0].lower()}{text[1:]}, found {shortened.repr(problem['input'])}"
 
 
-def _origin(key: list[str], files: Sequence[Path]) -> str:
-    """Return the file that sets a key, or the longest part of its path; the last one in merge order wins."""
-    best, depth = (_shown(files[0]) if files else "pillar"), 0
+def _origin(key: list[str], files: Sequence[PillarFile]) -> str:
+    """Return file and line that set a key, or the longest part of its path; the last file in merge order wins."""
+    best, depth = (shown(files[0].path) if files else "pillar"), 0
     for file in files:
-        try:
-            node = yaml.safe_load(file.read_text())
-        except (OSError, yaml.YAMLError):
-            continue
-        parts = _depth(node, key)
+        parts, line = file.find(key)
         if parts and parts >= depth:
-            best, depth = _shown(file), parts
+            best, depth = shown(file.path) + (f": line {line}" if line else ""), parts
     return best
-
-
-def _depth(node: Any, key: list[str]) -> int:
-    """Return the number of parts of a key's path that exist below a node."""
-    for depth, part in enumerate(key):
-        if isinstance(node, Mapping) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            return depth
-    return len(key)
-
-
-def _shown(file: Path) -> str:
-    """Return a pillar file's path below the checkout, such as `pillar/targets/debian-12.sls`."""
-    return "/".join(file.parts[file.parts.index("pillar") :]) if "pillar" in file.parts else str(file)

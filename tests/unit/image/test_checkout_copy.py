@@ -20,7 +20,8 @@ def checkout(tmp_path):
         (top / file).write_text(file)
     (top / "_modules").mkdir()
     (top / "_modules/image.py").write_text("")
-    (top / "_modules/image.py").chmod(0o755)
+    (top / "Makefile").chmod(0o777)
+    (top / "salt/base/init.sls").write_text("#!jinja|yaml\n")
     (top / "salt/_modules").symlink_to("../_modules")
     return top
 
@@ -35,7 +36,9 @@ def test_the_copy_has_the_sources_and_no_generated_files(checkout, tmp_path):
         "Makefile", "salt/base/init.sls", "salt/_modules", "_modules/image.py", "pillar/local.sls",
         "carried/source.json",
     }  # fmt: skip
-    assert (tmp_path / "other/_modules/image.py").stat().st_mode & 0o777 == 0o755
+    # the modes of a checkout on vfat say nothing
+    assert (tmp_path / "other/Makefile").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "other/salt/base/init.sls").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "other/salt/_modules").readlink() == Path("../_modules")
 
 

@@ -29,4 +29,6 @@ def test_make_installs_the_packages_that_preflight_checks():
     """Compare with the list in the Makefile, which a bundle contains, and with that of `make image`."""
     packages = set(preflight.COMMANDS.values()) - {"apt", "dpkg", "util-linux"}  # essential
     assert packages == set(re.search(r"^BUILDER := (.*)$", (TOP / "Makefile").read_text(), re.M)[1].split())
-    assert packages == set(re.search(r"^scripts/apt.sh (.*)$", (TOP / "scripts/image.sh").read_text(), re.M)[1].split())
+    assert packages == set(
+        re.search(r"^sh scripts/apt.sh (.*)$", (TOP / "scripts/image.sh").read_text(), re.M)[1].split()
+    )

@@ -332,3 +332,11 @@ def test_a_killed_run_leaves_only_a_partial_file_that_the_next_run_resumes(store
     assert not store.has(wanted.sha256)
     assert store.fetch([wanted], "test") == SIZE
     assert list((store.root / "part").iterdir()) == []
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["refused", "silent"])
+def test_a_failure_does_not_show_the_password_of_its_mirror(store, mirror, served):
+    place = mirror.url.replace("http://", "http://user:s3cret@") if served else "http://user:s3cret@127.0.0.1:9"
+    error = refused(store, Wanted("a" * 64, "missing.deb", 10, (f"{place}/missing.deb?token=s3cret",)))
+    assert "s3cret" not in str(error)
+    assert "http://***@127.0.0.1" in str(error)

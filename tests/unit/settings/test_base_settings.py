@@ -1,6 +1,7 @@
 """Section base of the pillar: rejected and accepted values, error messages, and their effect on salt-call."""
 
 import base64
+import re
 import subprocess
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def test_the_error_for_an_invalid_pillar_is_one_line_with_file_and_key(checked, 
     lines = str(error.value).splitlines()
     assert len(lines) == 1, lines
     # a rule about several sections has no file of its own
-    assert lines[0].startswith(f"pillar/local.sls: {key}: " if key else "pillar/"), lines[0]
+    where = rf"pillar/local\.sls: line \d+: {re.escape(key)}: " if key else "pillar/"
+    assert re.match(where, lines[0]), lines[0]
     assert words in lines[0]
     assert not [secret for secret in SECRETS if secret in lines[0]]
 
@@ -48,12 +50,20 @@ def test_each_problem_has_its_own_line(checked):
 @pytest.mark.parametrize(
     ("local", "asked_for", "line"),
     [
-        (None, "mybox", "pillar/targets/debian-12.sls: target:name: must be the name of the target's file, mybox, "),
-        (None, "debian-12 ", "pillar/targets/debian-12.sls: target:name: must be the name of the target's file, "),
+        (
+            None,
+            "mybox",
+            "pillar/targets/debian-12.sls: line 3: target:name: must be the name of the target's file, mybox, ",
+        ),
+        (
+            None,
+            "debian-12 ",
+            "pillar/targets/debian-12.sls: line 3: target:name: must be the name of the target's file, ",
+        ),
         (
             {"target": {"name": "other"}},
             "debian-12",
-            "pillar/local.sls: target:name: must be the name of the target's ",
+            "pillar/local.sls: line 2: target:name: must be the name of the target's ",
         ),
     ],
 )
@@ -71,7 +81,9 @@ def test_salt_call_rejects_a_copied_target_with_an_unchanged_name(salt_call, pil
     (pillar_root / "targets/debian-12.sls").rename(pillar_root / "targets/mybox.sls")
     status, printed = salt_call(target="mybox")
     assert status != 0
-    line = "pillar/targets/mybox.sls: target:name: must be the name of the target's file, mybox, found 'debian-12'"
+    line = (
+        "pillar/targets/mybox.sls: line 3: target:name: must be the name of the target's file, mybox, found 'debian-12'"
+    )
     assert line in printed
     assert "Traceback" not in printed
     assert not salt_call.canary.exists()
@@ -203,6 +215,9 @@ def test_a_missing_box_sls_is_an_error(salt_call, pillar_root):
     ("base: [1", "line 2: did not find expected"),
     ("base: hostname: mine", "line 1: mapping values are not allowed"),
     ("base:\n  hostname: {{ mine", "line 2: unexpected end of template"),
+    ("base:\n  hostname: {{ nothing.here }}", "line 2: Jinja variable 'nothing' is undefined (key base:hostname)"),
+    ("{% include 'nope.sls' %}", "line 1: Jinja error: nope.sls"),
+    ("base: {hostname: a, hostname: b}", "line 1: key hostname is set twice"),
 ])  # fmt: skip
 def test_a_syntax_error_in_the_pillar_is_reported_in_one_line_without_a_traceback(salt_call, pillar_root, text, words):
     (pillar_root / "local.sls").write_text(text)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vault_cube import __version__
-from vault_cube.image import store
+from vault_cube.image import git, store
 from vault_cube.image.workspace import Workspace
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -32,20 +31,15 @@ LISTED = 50
 
 def source(checkout: Path) -> dict[str, Any]:
     """Return the checkout's commit, None if unknown, and the files that differ: `{"commit": …, "changed": […]}`."""
-    # without safe.directory, git refuses to run as root in a checkout of another user
-    git = ["git", "-c", "safe.directory=*", "-C", str(checkout)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "-z", "--no-renames"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
+    commit = git.output(checkout, "rev-parse", "HEAD")
+    status = git.output(checkout, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal")
+    if commit is None or status is None:
         try:
             carried: dict[str, Any] = json.loads((checkout / CARRIED).read_text())
         except (OSError, ValueError):
             return {"commit": None, "changed": []}
         return carried
-    return {"commit": commit, "changed": sorted(entry[3:] for entry in status.split("\0") if entry)}
+    return {"commit": commit.strip(), "changed": sorted(entry[3:] for entry in status.split("\0") if entry)}
 
 
 def statement(

@@ -20,13 +20,9 @@ from typing import Any
 from vault_cube.carried import carried, sources
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import write_json
-from vault_cube.image.workspace import LAYERS, Workspace
-
-ROOT = "root"
-ORDER = (ROOT, *LAYERS)
-
-# the lock of the vendors' signing keys (vendors.py)
-KEYRINGS = "keyrings.lock"
+from vault_cube.image.workspace import KEYRINGS, LAYERS, Workspace
+from vault_cube.image.workspace import ORDER as ORDER  # noqa: PLC0414 others use keys.ORDER
+from vault_cube.image.workspace import ROOT as ROOT  # noqa: PLC0414 others use keys.ROOT
 
 # the pillar sections that a layer's states can read: their own and those of lower layers; a build hides the others
 SECTIONS = {layer: ("target", "archive", *LAYERS[: number + 1]) for number, layer in enumerate(LAYERS)}
@@ -59,9 +55,9 @@ def _file(path: Path, _mtime_ns: int, _size: int) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Compute a digest of a file's contents; `x` is appended if it is executable."""
+    """Compute a digest of a file's contents. Its mode is not part of it, because not every file system has modes."""
     status = path.stat()
-    return _file(path, status.st_mtime_ns, status.st_size)[:40] + ("x" if status.st_mode & 0o100 else "")
+    return _file(path, status.st_mtime_ns, status.st_size)[:40]
 
 
 def _files(space: Workspace, files: Iterable[Path]) -> dict[str, str]:

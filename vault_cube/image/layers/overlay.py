@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from vault_cube.carried import mode
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.layers import chroot, repository, root, seal
@@ -115,7 +116,7 @@ def stage(space: Workspace, layer: str, lock: AptLock, folder: Path) -> None:
         copy = folder / "checkout" / place
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-        copy.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
+        copy.chmod(mode(file))
     (folder / "pillar").mkdir()
     (folder / "pillar/top.sls").write_text("base: {'*': [seen]}\n")
     (folder / "pillar/seen.sls").write_text("#!yaml\n" + yaml.safe_dump(keys.visible_pillar(space, layer)))
