@@ -24,8 +24,8 @@ __virtualname__ = "vault_cube"
 def ext_pillar(minion_id, pillar, **kwargs):
     """Check a pillar against the schema.
 
-    Returns the seed's values, or `_errors` with one line per problem: file, line, key, what to do. Raises SaltRenderError
-    if a pillar file cannot be read.
+    Returns the seed's values, or `_errors` with one line per problem: file, line, key, what to do. Raises
+    SaltRenderError if a pillar file cannot be read.
     """
     seed = _seed()
     from vault_cube import pillar_files
