@@ -12,10 +12,12 @@ import pytest
 from vault_cube.bench.judge import result
 from vault_cube.gpu import health
 from vault_cube.image import preflight
+from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.guest import cases
 from vault_cube.image.workspace import LAYERS
 from vault_cube.settings import Settings
 from vault_cube.settings.schema import keys
+from vault_cube.verdicts import Verdict
 
 TOP = Path(__file__).parents[3]
 
@@ -120,18 +122,16 @@ def test_every_grain_and_state_is_on_its_page(pages):
 
 def test_every_field_of_a_benchmark_result_is_on_the_page_of_results(pages):
     page = pages["docs/reference/results.md"]
-    for model in (result.Result, result.Machine, result.Suite, result.Metric, result.Verdict):
+    for model in (result.Result, result.Machine, result.Suite, result.Metric, result.Check):
         section = page.partition(f"\n### {model.__name__}\n")[2].partition("\n### ")[0]
         assert set(re.findall(r"^\| `(\w+)`", section, re.M)) == set(model.model_fields)
 
 
-def test_the_keys_of_a_manifest_are_those_that_the_recipe_writes(reference, tmp_path):
-    (tmp_path / "vault_cube/image").mkdir(parents=True)
-    text = (TOP / "vault_cube/image/recipe.py").read_text()
-    assert '"matches_lock": not moved,' in text
-    (tmp_path / "vault_cube/image/recipe.py").write_text(text.replace('"matches_lock"', '"another"'))
-    with pytest.raises(SystemExit, match=r"MANIFEST differs from recipe.py: \['another', 'matches_lock'\]"):
-        list(reference.reference_code._manifest(tmp_path))
+def test_every_key_of_a_manifest_and_of_a_verdict_is_on_the_page_of_results(pages):
+    page = pages["docs/reference/results.md"]
+    for heading, fields in (("Manifest of an image", Manifest.__annotations__), ("Verdicts", Verdict.__annotations__)):
+        section = re.split(rf"^## {heading}.*$", page, flags=re.M)[1].partition("\n## ")[0]
+        assert set(re.findall(r"^\| `(\w+)`", section, re.M)) == set(fields)
 
 
 def test_every_runbook_is_in_the_index(pages):
