@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from vault_cube import verdicts
 from vault_cube.bench.judge import result as benchmark
 from vault_cube.gpu import health
 from vault_cube.gpu.health import use
@@ -36,7 +37,7 @@ MANIFEST = {
     "moved": "the re-resolved files, one line each",
     "raw_sha256": "SHA-256 of the raw disk",
     "files": "file → `sha256` and `bytes`",
-    "boot_test": "verdict of each case of the boot test",
+    "boot_test": "the verdicts of the boot test",
     "seconds": "duration of each step of the build",
 }
 """Descriptions of the keys of an image's manifest, which `recipe.py` writes; the generator compares the names."""
@@ -53,7 +54,8 @@ def checks_page() -> str:
         GENERATED.format(sources="the docstrings of the checks"),
         "",
         "A check ends with a verdict: the evidence, the threshold and its pillar key, and what to do. A check that",
-        "cannot run is *not applicable here*, with the reason, and never counts as passed.",
+        "cannot run is *not applicable*, with the reason, and never counts as passed.",
+        "[Checks and verdicts](../checks.md) explains where each kind of check belongs.",
         "",
         "## Before a build: `image.preflight`",
         "",
@@ -63,7 +65,7 @@ def checks_page() -> str:
         "",
         "## A finished image: the boot test",
         "",
-        "`image.prove` boots the image in QEMU and runs these cases, mostly from outside, in this order.",
+        "`image.prove` boots the image in QEMU and runs these checks, mostly from outside, in this order.",
         "",
         *_table(cases.CHECKS),
     ]
@@ -162,9 +164,11 @@ def results_page(top: Path) -> str:
         "All results are JSON, or YAML as `salt-call` prints it (`--out=json` for JSON). A value that was not measured",
         "is absent or null, never 0; a result with readings of a simulated GPU has `simulated: true`.",
         "",
-        "## Verdicts of `layer.check`",
+        "## Verdicts",
         "",
-        "`layer`, `verdict`, `counts` (status → number) and `cases`, one per check:",
+        "`layer.check`, `gpu.health`, `gpu.validate`, `image.preflight` and the boot test write `subject`, `verdict`",
+        "(the worst status), `counts` (status → number), `started` (UTC), `simulated` if it is true, and `checks`, one",
+        "per verdict, without empty fields:",
         "",
         *_fields(top / "vault_cube/verdicts.py", "Verdict"),
         "",
@@ -229,7 +233,9 @@ def _fields(file: Path, name: str) -> list[str]:
         if isinstance(node, ast.AnnAssign):
             text = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
             name, kind = ast.unparse(node.target), ast.unparse(node.annotation)
-            rows.append(f"| `{name}` | {'text' if kind == 'str' else kind} | {' '.join(str(text).split())} |")
+            names = {"str": "text", "Status": ", ".join(f"`{status}`" for status in reversed(verdicts.ORDER))}
+            kind = names.get(kind) or kind.replace("int | None", "integer").replace("float | None", "number")
+            rows.append(f"| `{name}` | {kind} | {' '.join(str(text).split())} |")
     return ["| key | type | meaning |", "|---|---|---|", *rows]
 
 
