@@ -19,7 +19,7 @@ fi
 # Material prints a notice about its successor on each run
 export NO_MKDOCS_2_WARNING=1
 # not --quiet, with which --strict misses warnings
-if ! "$venv/bin/mkdocs" build --strict --clean --config-file docs/site/mkdocs.yml >"$folder/log" 2>&1; then
+if ! "$venv/bin/python" -m mkdocs build --strict --clean --config-file docs/site/mkdocs.yml >"$folder/log" 2>&1; then
   grep -v '^INFO' "$folder/log" >&2
   exit 1
 fi
