@@ -198,7 +198,10 @@ def tokens_per_second(box: Box) -> Iterator[Verdict]:
     suite, threshold = box.measured("vllm"), box.threshold("vllm_tokens_per_s")
     rates = suite.of("output", "one request") if suite else []
     verdicts = [
-        judged("tokens per second", rate, threshold, f"{rate.median:.4g} tokens/s", gpu=cards.index(rate.device))
+        (
+            rate.median,
+            judged("tokens per second", rate, threshold, f"{rate.median:.4g} tokens/s", gpu=cards.index(rate.device)),
+        )
         for rate in rates
         if rate.device
     ]
