@@ -44,6 +44,7 @@ class Manifest(TypedDict):
     epoch: int
     """The lock's timestamp, seconds since 1970."""
     matches_lock: bool
+    """False if a locked file had to be re-resolved."""
     moved: list[str]
     """How the packages differ from the checkout's locks, one line per package."""
     raw_sha256: str
