@@ -35,6 +35,8 @@ SETTINGS = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
+    # a chroot may have no network but loopback
+    "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 """Defaults of environment variables; gpu.benchmark sets those of the service (frameworks:vllm:settings)."""
