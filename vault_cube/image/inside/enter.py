@@ -97,7 +97,7 @@ def benchmark(space: Workspace, suite: str | None, *, quick: bool, force: bool) 
     chosen = [f"suite={suite}"] if suite else []
     with space.scratch("answers") as folder:
         words = [*chosen, f"quick={quick}", f"force={force}"]
-        status = enter(space, ["sh", f"{STAGED}/vault_cube/image/benchmark.sh", ANSWERS, *words], answers=folder)
+        status = enter(space, ["sh", f"{STAGED}/vault_cube/image/inside/benchmark.sh", ANSWERS, *words], answers=folder)
         answer = {name: _answer(folder / name) for name in ("benchmark", "grain")}
     if not isinstance(answer["benchmark"], dict):
         problem = answer["benchmark"] or f"no result; the exit status is {status}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -29,7 +28,9 @@ from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
 
 STAGES = (("image.fetch", "locked=True"), ("image.tools",), ("image.disk",))
+NAMESPACES = ("setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+SECOND_BUILD, LATER_CHROOT = (Path(__file__).with_name(name) for name in ("second_build.sh", "later_chroot.sh"))
 LATER_S = 400 * 86400 + 5 * 3600 + 1234
 """Seconds by which the clock of the second build is ahead."""
 SHOWN = 30
@@ -106,52 +107,37 @@ def build_elsewhere(space: Workspace, other: Path, work: Path, report: Path) -> 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
     """Run the second build in the copy `other` of the checkout. Returns each varied condition with its value."""
     cpus = sorted(os.sched_getaffinity(0))
-    locale = _another_locale()
-    (work / "home").mkdir()
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "HOME": str(work / "home"),
-        "USER": "somebody",
-        "LOGNAME": "somebody",
-        "TZ": "ELSEWHERE-13:37",
-        "LC_ALL": locale,
-        "TERM": os.environ.get("TERM", "dumb"),
-        "VAULT_CUBE_CACHE": str(work / "cache"),
-        "VAULT_CUBE_STORE": str(space.store),
-        # comes before the path in .venv, so that the copy's code is used and not the checkout's
-        "PYTHONPATH": str(other),
-    }
+    failed = work / "faketime-failed"
+    environment = _environment(space, other, work)
+    before = os.environ.get("LC_ALL") or os.environ.get("LANG")
     varied = {
         "folder": str(other),
         "layer cache": "empty",
         "network": "none",
         "umask": "077",
         "time zone": environment["TZ"],
-        "locale": f"{locale} ({os.environ.get('LC_ALL') or os.environ.get('LANG') or 'none set'} before)",
+        "locale": f"{environment['LC_ALL']} ({before or 'none set'} before)",
         "host name": "elsewhere",
         "CPUs": f"1 ({len(cpus)} before)",
         "access times": "not recorded (noatime)",
         "file creation order": "last file first",
     }
-    failed = work / "faketime-failed"
     if FAKETIME.exists():
-        faketime(work / "bin", failed)
+        environment |= faketime(work / "bin", failed)
         # commands in trees only: the library would make the threads of the builder itself wait three times as long
         environment["PATH"] = f"{work / 'bin'}:{environment['PATH']}"
     else:
         note("libfaketime is not installed: the second build uses the real clock")
-    shell = (
-        # runs in its own mount namespace, so the mounts of this machine do not change
-        f'mount -o remount,bind,noatime "$(findmnt -n -o TARGET --target {shlex.quote(str(work))})"\n'
-        f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
-    )
     try:
         for stage, *arguments in STAGES:
+            command = stage_command(space, stage, *arguments)
             ran = process.run(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
-                 "sh", "-euc", shell + shlex.join(stage_command(space, stage, *arguments))],
-                cwd=other, env=environment, capture=False, ok=None,
-            )  # fmt: skip
+                [*NAMESPACES, "sh", SECOND_BUILD, work, str(cpus[0]), *command],
+                cwd=other,
+                env=environment,
+                capture=False,
+                ok=None,
+            )
             if ran.returncode:
                 raise VaultCubeError(
                     f"the second build of {space.target} failed in {stage}: see the messages above and {report}/logs"
@@ -160,15 +146,35 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
         logs = other / "build" / space.target / "logs"
         if logs.is_dir():
             shutil.copytree(logs, report / "logs")
-    if FAKETIME.exists():
-        varied["time of day"] = f"{LATER_S} s later by libfaketime" + (
-            f", except in {failed.read_text().count(chr(10))} commands whose tree cannot load it"
-            if failed.exists()
-            else ", in every command of every tree"
-        )
-    else:
-        varied["time of day"] = "only the time that the first build took"
-    return varied
+    return {**varied, "time of day": _time_of_day(failed)}
+
+
+def _environment(space: Workspace, other: Path, work: Path) -> dict[str, str]:
+    """Return the variables of the second build in the copy `other`, and make its home in the folder `work`."""
+    (work / "home").mkdir()
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(work / "home"),
+        "USER": "somebody",
+        "LOGNAME": "somebody",
+        "TZ": "ELSEWHERE-13:37",
+        "LC_ALL": _another_locale(),
+        "TERM": os.environ.get("TERM", "dumb"),
+        "VAULT_CUBE_CACHE": str(work / "cache"),
+        "VAULT_CUBE_STORE": str(space.store),
+        # comes before the path in .venv, so that the copy's code is used and not the checkout's
+        "PYTHONPATH": str(other),
+    }
+
+
+def _time_of_day(failed: Path) -> str:
+    """Describe the clock of the second build. failed: the file of `faketime`, missing if no command failed."""
+    if not FAKETIME.exists():
+        return "only the time that the first build took"
+    if not failed.exists():
+        return f"{LATER_S} s later by libfaketime, in every command of every tree"
+    commands = len(failed.read_text().splitlines())
+    return f"{LATER_S} s later by libfaketime, except in {commands} commands whose tree cannot load it"
 
 
 def stage_command(space: Workspace, stage: str, *arguments: str) -> list[str]:
@@ -182,30 +188,16 @@ def _another_locale() -> str:
     return next((name for name in names if not name.startswith(("C", "POSIX", "en"))), "POSIX")
 
 
-def faketime(folder: Path, failed: Path) -> None:
-    """Write a wrapper for `chroot` into a folder; it runs each command in a tree with libfaketime preloaded.
+def faketime(folder: Path, failed: Path, library: Path = FAKETIME) -> dict[str, str]:
+    """Put a program `chroot` into a folder that runs each command in a tree with libfaketime preloaded.
 
-    The wrapper copies the library to the tree's /run, which is a tmpfs. The builder finds it through PATH when it runs
-    `chroot TREE env -i …`, so its code does not change. failed: file that gets one line for each command whose tree
-    cannot load the library.
+    The builder finds it through PATH when it runs `chroot TREE env -i …`, so its code does not change. failed: file
+    that gets one line for each command whose tree cannot load the library. Returns the variables for the program.
     """
-    later = f"LD_PRELOAD=/run/libfaketime.so.1 FAKETIME=+{LATER_S} DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1"
     folder.mkdir(parents=True)
-    wrapper = folder / "chroot"
-    wrapper.write_text(f"""\
-#!/bin/sh
-[ "$2 $3" = "env -i" ] || exec /usr/sbin/chroot "$@"
-root=$1
-cp {shlex.quote(str(FAKETIME))} "$root/run/libfaketime.so.1"
-shift 3
-now=$(/usr/sbin/chroot "$root" env -i {later} date +%s 2>/dev/null || :)
-if [ "${{now:-0}}" -lt "$(($(date +%s) + {LATER_S} / 2))" ]; then
-  echo "$*" >>{shlex.quote(str(failed))}
-  exec /usr/sbin/chroot "$root" env -i "$@"
-fi
-exec /usr/sbin/chroot "$root" env -i {later} "$@"
-""")
-    wrapper.chmod(0o755)
+    shutil.copyfile(LATER_CHROOT, folder / "chroot")
+    (folder / "chroot").chmod(0o755)
+    return {"VC_LIBFAKETIME": str(library), "VC_LATER_S": str(LATER_S), "VC_FAKETIME_FAILED": str(failed)}
 
 
 def compare(first: Built, second: Built) -> list[str]:

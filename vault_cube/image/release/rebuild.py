@@ -13,14 +13,15 @@ from pathlib import Path
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import checkout, store, verify
+from vault_cube.image import checkout, store
 from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import keys
 from vault_cube.image.inspect import origin, statements
 from vault_cube.image.inspect.check import sums_beside
 from vault_cube.image.inspect.origin import Origin
 from vault_cube.image.progress import note, step
-from vault_cube.image.verify import Built
+from vault_cube.image.release import verify
+from vault_cube.image.release.verify import Built
 from vault_cube.image.workspace import Workspace
 
 ENVIRONMENT = "locks/checkout.lock"

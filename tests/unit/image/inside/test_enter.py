@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import enter
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inside import enter
 
 
 @pytest.fixture
