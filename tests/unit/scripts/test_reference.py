@@ -1,5 +1,6 @@
 """The generated pages are complete, are derived from the code, and fail `make lint` if they are stale."""
 
+import importlib
 import importlib.util
 import inspect
 import re
@@ -16,6 +17,7 @@ from vault_cube.image.guest import cases
 from vault_cube.image.workspace import LAYERS
 from vault_cube.settings import Settings
 from vault_cube.settings.schema import keys
+from vault_cube.verdicts import Verdict
 
 TOP = Path(__file__).parents[3]
 
@@ -101,15 +103,13 @@ def test_every_function_is_on_the_command_page_with_its_example(pages):
 
 def test_every_check_is_on_the_page_of_checks(pages):
     page = pages["docs/reference/checks.md"]
-    functions = [check.__name__.replace("_", " ") for check in (*preflight.CHECKS, *cases.CHECKS)]
-    for name in (*functions, *health.names()):
-        assert f"| {name} | " in page, name
-    for layer in LAYERS:
-        section = page.partition(f"## Layer `{layer}`")[2].partition("\n## ")[0]
-        # each file calls verdict() or not_applicable() for each check
-        assert section.count("\n| ") > 2, layer
-    for name in ("CDI specification", "GPUs in a container", "nobody has a password", "module for …", "manifest"):
-        assert f"| {name} | " in page, name
+    boxes = [importlib.import_module(f"vault_cube.box.{layer}") for layer in LAYERS]
+    modules = (preflight, cases, *boxes, health.box, health.storage, health.links, health.heat, health.use)
+    for module in modules:
+        for check in module.CHECKS:
+            assert f"| {check.__name__.replace('_', ' ')} | " in page, f"{module.__name__}.{check.__name__}"
+    # each check describes itself
+    assert not re.search(r"^\|[^|]*\| *\|$", page, re.MULTILINE)
 
 
 def test_every_grain_and_state_is_on_its_page(pages):
@@ -127,11 +127,11 @@ def test_every_field_of_a_benchmark_result_is_on_the_page_of_results(pages):
         assert set(re.findall(r"^\| `(\w+)`", section, re.M)) == set(model.model_fields)
 
 
-def test_every_key_of_a_manifest_is_on_the_page_of_results_with_its_meaning(pages):
-    section = pages["docs/reference/results.md"].partition("## Manifest of an image\n")[2].partition("\n## ")[0]
-    meanings = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", section, re.M))
-    assert set(meanings) == set(Manifest.__annotations__)
-    assert all(meanings.values())
+def test_every_key_of_a_manifest_and_of_a_verdict_is_on_the_page_of_results(pages):
+    page = pages["docs/reference/results.md"]
+    for heading, fields in (("Manifest of an image", Manifest.__annotations__), ("Verdicts", Verdict.__annotations__)):
+        section = re.split(rf"^## {heading}.*$", page, flags=re.M)[1].partition("\n## ")[0]
+        assert set(re.findall(r"^\| `(\w+)`", section, re.M)) == set(fields)
 
 
 def test_every_runbook_is_in_the_index(pages):

@@ -67,9 +67,9 @@ def test_it_is_silent_everywhere(box, fault):
 def test_the_exit_code_says_it(box, fault, verb):
     box.nvml.gpu(2, **fault)
     options = {"every_s": None} if verb == "monitor" else {}
-    assert getattr(verbs, verb)(box.pillar, **options)[1] == 1
+    assert getattr(verbs, verb)(box.settings(), **options).exit_code == 1
     box.nvml.gpu(2, error=0)
-    assert getattr(verbs, verb)(box.pillar, **options)[1] == 0
+    assert getattr(verbs, verb)(box.settings(), **options).exit_code == 0
 
 
 def test_what_the_library_remembers_is_no_sign_of_life(box):
