@@ -1,24 +1,16 @@
 """Build results with given samples, to judge and compare them."""
 
-from pathlib import Path
-
 import pytest
-import yaml
-from salt.utils.dictupdate import merge
+from copied import pillar_of
 
 from vault_cube.bench.judge import criteria, result
 from vault_cube.bench.judge.result import Machine, Result, Suite
 from vault_cube.settings import check
 
-CHECKOUT = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture(scope="session")
 def settings():
-    box, target = (
-        yaml.safe_load((CHECKOUT / "pillar" / name).read_text()) for name in ("box.sls", "targets/debian-12.sls")
-    )
-    return check(merge(box, target, strategy="recurse", merge_lists=False))
+    return check(pillar_of("debian-12"))
 
 
 def metric(*samples, unit="ratio", better="higher"):
