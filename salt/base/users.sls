@@ -82,17 +82,20 @@ system user {{ name }} has its fixed id:
       - user: {{ name }} has an account without a password
 
 {{ name }} is let in by the pillar's keys:
-  file.managed:
+  shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
+    - by: salt/base/users.sls
     - user: {{ name }}
     - group: {{ name }}
     - mode: '0600'
-    - contents: {{ user.ssh_keys | json }}
+    - lines: {{ user.ssh_keys | json }}
     - require:
       - file: {{ name }} has a place for keys
 {% else %}
 {{ name }} is let in by no key of the pillar:
-  file.absent:
+  shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
+    - by: salt/base/users.sls
+    - lines: []
 {% endif %}
 {% endfor %}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vault_cube.command import command, last_line
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import host, readings
 from vault_cube.gpu.read.facts import present, text
 from vault_cube.gpu.read.host import Host
+from vault_cube.process import command, last_line
 from vault_cube.settings import gpu as settings
 
 if TYPE_CHECKING:

@@ -82,8 +82,8 @@ def test_ubuntu_uses_its_own_names(low):
     updates = named(chunks, "/etc/apt/apt.conf.d/99vault-cube-updates")["contents"]
     assert '"origin=Ubuntu,archive=${distro_codename}-security,label=Ubuntu"' in updates
     assert "Debian" not in updates
-    sources = "\n".join(named(chunks, "/etc/apt/sources.list")["contents"])
-    assert {"noble", "noble-updates", "noble-security"} == {line.split()[3] for line in sources.splitlines()[1:]}
+    sources = "\n".join(named(chunks, "/etc/apt/sources.list")["lines"])
+    assert {"noble", "noble-updates", "noble-security"} == {line.split()[3] for line in sources.splitlines()}
     assert "ubuntu-archive-keyring" in sources
     assert "debian" not in sources
 

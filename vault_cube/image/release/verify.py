@@ -10,24 +10,27 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
+from vault_cube.image.attest import manifest
+from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.inspect import diff
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
 
 STAGES = (("image.fetch", "locked=True"), ("image.tools",), ("image.disk",))
+NAMESPACES = ("setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+SECOND_BUILD, LATER_CHROOT = (Path(__file__).with_name(name) for name in ("second_build.sh", "later_chroot.sh"))
 LATER_S = 400 * 86400 + 5 * 3600 + 1234
 """Seconds by which the clock of the second build is ahead."""
 SHOWN = 30
@@ -38,7 +41,7 @@ SHOWN = 30
 class Built:
     """A finished image: its manifest, the folder with its files, and the layer cache of its build."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     folder: Path
     layers: Path
 
@@ -84,8 +87,9 @@ def _first(space: Workspace) -> Built:
     if finished:
         return Built(finished, space.dist, space.layers)
     recipe.make_fetch(space)
-    recipe.make_tools(space)
-    return Built(recipe.make_disk(space), space.build / "image", space.layers)
+    inputs = Inputs.read(space)
+    recipe.make_tools(space, inputs)
+    return Built(recipe.make_disk(space, inputs), space.build / "image", space.layers)
 
 
 def build_elsewhere(space: Workspace, other: Path, work: Path, report: Path) -> tuple[Built, dict[str, str]]:
@@ -96,59 +100,44 @@ def build_elsewhere(space: Workspace, other: Path, work: Path, report: Path) -> 
     """
     varied = _second(space, other, work, report)
     folder = other / "build" / space.target / "image"
-    manifest = json.loads(next(folder.glob("*.manifest.json")).read_text())
-    return Built(manifest, folder, work / "cache/layers"), varied
+    file = next(folder.glob("*.manifest.json"))
+    return Built(manifest.read(folder, file.name.removesuffix(".manifest.json")), folder, work / "cache/layers"), varied
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
     """Run the second build in the copy `other` of the checkout. Returns each varied condition with its value."""
     cpus = sorted(os.sched_getaffinity(0))
-    locale = _another_locale()
-    (work / "home").mkdir()
-    environment = {
-        "PATH": os.environ.get("PATH", ""),
-        "HOME": str(work / "home"),
-        "USER": "somebody",
-        "LOGNAME": "somebody",
-        "TZ": "ELSEWHERE-13:37",
-        "LC_ALL": locale,
-        "TERM": os.environ.get("TERM", "dumb"),
-        "VAULT_CUBE_CACHE": str(work / "cache"),
-        "VAULT_CUBE_STORE": str(space.store),
-        # comes before the path in .venv, so that the copy's code is used and not the checkout's
-        "PYTHONPATH": str(other),
-    }
+    failed = work / "faketime-failed"
+    environment = _environment(space, other, work)
+    before = os.environ.get("LC_ALL") or os.environ.get("LANG")
     varied = {
         "folder": str(other),
         "layer cache": "empty",
         "network": "none",
         "umask": "077",
         "time zone": environment["TZ"],
-        "locale": f"{locale} ({os.environ.get('LC_ALL') or os.environ.get('LANG') or 'none set'} before)",
+        "locale": f"{environment['LC_ALL']} ({before or 'none set'} before)",
         "host name": "elsewhere",
         "CPUs": f"1 ({len(cpus)} before)",
         "access times": "not recorded (noatime)",
         "file creation order": "last file first",
     }
-    failed = work / "faketime-failed"
     if FAKETIME.exists():
-        faketime(work / "bin", failed)
+        environment |= faketime(work / "bin", failed)
         # commands in trees only: the library would make the threads of the builder itself wait three times as long
         environment["PATH"] = f"{work / 'bin'}:{environment['PATH']}"
     else:
         note("libfaketime is not installed: the second build uses the real clock")
-    shell = (
-        # runs in its own mount namespace, so the mounts of this machine do not change
-        f'mount -o remount,bind,noatime "$(findmnt -n -o TARGET --target {shlex.quote(str(work))})"\n'
-        f"hostname elsewhere; umask 077; exec taskset --cpu-list {cpus[0]} "
-    )
     try:
         for stage, *arguments in STAGES:
-            ran = subprocess.run(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
-                 "sh", "-euc", shell + shlex.join(stage_command(space, stage, *arguments))],
-                cwd=other, env=environment, stdin=subprocess.DEVNULL, check=False,
-            )  # fmt: skip
+            command = stage_command(space, stage, *arguments)
+            ran = process.run(
+                [*NAMESPACES, "sh", SECOND_BUILD, work, str(cpus[0]), *command],
+                cwd=other,
+                env=environment,
+                capture=False,
+                ok=None,
+            )
             if ran.returncode:
                 raise VaultCubeError(
                     f"the second build of {space.target} failed in {stage}: see the messages above and {report}/logs"
@@ -157,15 +146,35 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
         logs = other / "build" / space.target / "logs"
         if logs.is_dir():
             shutil.copytree(logs, report / "logs")
-    if FAKETIME.exists():
-        varied["time of day"] = f"{LATER_S} s later by libfaketime" + (
-            f", except in {failed.read_text().count(chr(10))} commands whose tree cannot load it"
-            if failed.exists()
-            else ", in every command of every tree"
-        )
-    else:
-        varied["time of day"] = "only the time that the first build took"
-    return varied
+    return {**varied, "time of day": _time_of_day(failed)}
+
+
+def _environment(space: Workspace, other: Path, work: Path) -> dict[str, str]:
+    """Return the variables of the second build in the copy `other`, and make its home in the folder `work`."""
+    (work / "home").mkdir()
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(work / "home"),
+        "USER": "somebody",
+        "LOGNAME": "somebody",
+        "TZ": "ELSEWHERE-13:37",
+        "LC_ALL": _another_locale(),
+        "TERM": os.environ.get("TERM", "dumb"),
+        "VAULT_CUBE_CACHE": str(work / "cache"),
+        "VAULT_CUBE_STORE": str(space.store),
+        # comes before the path in .venv, so that the copy's code is used and not the checkout's
+        "PYTHONPATH": str(other),
+    }
+
+
+def _time_of_day(failed: Path) -> str:
+    """Describe the clock of the second build. failed: the file of `faketime`, missing if no command failed."""
+    if not FAKETIME.exists():
+        return "only the time that the first build took"
+    if not failed.exists():
+        return f"{LATER_S} s later by libfaketime, in every command of every tree"
+    commands = len(failed.read_text().splitlines())
+    return f"{LATER_S} s later by libfaketime, except in {commands} commands whose tree cannot load it"
 
 
 def stage_command(space: Workspace, stage: str, *arguments: str) -> list[str]:
@@ -175,34 +184,20 @@ def stage_command(space: Workspace, stage: str, *arguments: str) -> list[str]:
 
 def _another_locale() -> str:
     """Return an installed locale that is neither English nor C; POSIX if there is none."""
-    ran = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
-    return next((name for name in ran.stdout.split() if not name.startswith(("C", "POSIX", "en"))), "POSIX")
+    names = process.run(["locale", "-a"], ok=None).stdout.split()
+    return next((name for name in names if not name.startswith(("C", "POSIX", "en"))), "POSIX")
 
 
-def faketime(folder: Path, failed: Path) -> None:
-    """Write a wrapper for `chroot` into a folder; it runs each command in a tree with libfaketime preloaded.
+def faketime(folder: Path, failed: Path, library: Path = FAKETIME) -> dict[str, str]:
+    """Put a program `chroot` into a folder that runs each command in a tree with libfaketime preloaded.
 
-    The wrapper copies the library to the tree's /run, which is a tmpfs. The builder finds it through PATH when it runs
-    `chroot TREE env -i …`, so its code does not change. failed: file that gets one line for each command whose tree
-    cannot load the library.
+    The builder finds it through PATH when it runs `chroot TREE env -i …`, so its code does not change. failed: file
+    that gets one line for each command whose tree cannot load the library. Returns the variables for the program.
     """
-    later = f"LD_PRELOAD=/run/libfaketime.so.1 FAKETIME=+{LATER_S} DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1"
     folder.mkdir(parents=True)
-    wrapper = folder / "chroot"
-    wrapper.write_text(f"""\
-#!/bin/sh
-[ "$2 $3" = "env -i" ] || exec /usr/sbin/chroot "$@"
-root=$1
-cp {shlex.quote(str(FAKETIME))} "$root/run/libfaketime.so.1"
-shift 3
-now=$(/usr/sbin/chroot "$root" env -i {later} date +%s 2>/dev/null || :)
-if [ "${{now:-0}}" -lt "$(($(date +%s) + {LATER_S} / 2))" ]; then
-  echo "$*" >>{shlex.quote(str(failed))}
-  exec /usr/sbin/chroot "$root" env -i "$@"
-fi
-exec /usr/sbin/chroot "$root" env -i {later} "$@"
-""")
-    wrapper.chmod(0o755)
+    shutil.copyfile(LATER_CHROOT, folder / "chroot")
+    (folder / "chroot").chmod(0o755)
+    return {"VC_LIBFAKETIME": str(library), "VC_LATER_S": str(LATER_S), "VC_FAKETIME_FAILED": str(failed)}
 
 
 def compare(first: Built, second: Built) -> list[str]:

@@ -10,8 +10,9 @@ from contextlib import nullcontext
 import pytest
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import recipe, store, verify
+from vault_cube.image import recipe, store
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.release import verify
 
 
 def built(folder, content, layers=None):
@@ -138,15 +139,14 @@ def test_different_builds_fail_with_the_file_and_write_the_whole_list(proof):
 @pytest.mark.skipif(not verify.FAKETIME.exists(), reason="libfaketime is not installed")
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_command_in_a_tree_runs_with_a_later_clock(tmp_path, monkeypatch, broken):
-    verify.faketime(tmp_path / "bin", tmp_path / "failed")
-    if broken:
-        monkeypatch.setattr(verify, "FAKETIME", tmp_path / "bin/chroot")  # no library
-        (tmp_path / "again").mkdir()
-        verify.faketime(tmp_path / "again/bin", tmp_path / "failed")
-    wrapper = tmp_path / ("again/bin" if broken else "bin") / "chroot"
+def test_a_command_in_a_tree_runs_with_a_later_clock(tmp_path, broken):
+    library = verify.LATER_CHROOT if broken else verify.FAKETIME  # no library
+    variables = verify.faketime(tmp_path / "bin", tmp_path / "failed", library)
+    wrapper = tmp_path / "bin/chroot"
     inside = f"mount -t tmpfs tmpfs /run && exec {wrapper} / env -i PATH=/usr/bin:/bin sh -c 'date +%s; env'"
-    output = subprocess.check_output(["unshare", "--mount", "sh", "-euc", inside], text=True).splitlines()
+    output = subprocess.check_output(
+        ["unshare", "--mount", "sh", "-euc", inside], text=True, env={**os.environ, **variables}
+    ).splitlines()
     later = int(output[0]) - time.time()
     if broken:
         assert abs(later) < 3600
@@ -165,8 +165,9 @@ def test_the_first_image_is_the_finished_one_or_is_built(monkeypatch, tmp_path):
     monkeypatch.setattr(recipe, "current", lambda _: {"name": "finished"})
     assert verify._first(Space).folder == tmp_path / "dist"
     monkeypatch.setattr(recipe, "current", lambda _: None)
+    monkeypatch.setattr(verify.Inputs, "read", lambda _: None)
     for name in ("make_fetch", "make_tools", "make_disk"):
-        monkeypatch.setattr(recipe, name, lambda _, name=name: called.append(name) or {"name": "made"})
+        monkeypatch.setattr(recipe, name, lambda *_, name=name: called.append(name) or {"name": "made"})
     assert verify._first(Space).folder == tmp_path / "build/image"
     assert called == ["make_fetch", "make_tools", "make_disk"]
 

@@ -8,8 +8,9 @@ from small_image import NAME, make
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import release, store
+from vault_cube.image import store
 from vault_cube.image.inspect import check
+from vault_cube.image.release import release
 
 CHANGELOG = f"""\
 # Changelog

@@ -10,9 +10,10 @@ import pytest
 from small_image import NAME, make
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import checkout, rebuild, store
+from vault_cube.image import checkout, store
 from vault_cube.image.inspect import check
-from vault_cube.image.verify import Built
+from vault_cube.image.release import rebuild
+from vault_cube.image.release.verify import Built
 from vault_cube.image.workspace import Workspace
 
 
