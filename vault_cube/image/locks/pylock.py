@@ -25,7 +25,7 @@ from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import locktext
 from vault_cube.settings import Settings
-from vault_cube.settings.environment import Environment
+from vault_cube.settings.frameworks import Environment
 
 # The newest manylinux platform that uv supports. uv only resolves versions; `tags` decides which files are accepted.
 UV_GLIBC = 40
