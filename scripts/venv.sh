@@ -37,12 +37,12 @@ else
   echo "this file system has no symbolic links: the environment is in $venv" >&2
 fi
 "$python" -m venv "$venv"
+# the indexes and certificates that are set for pip or for uv apply to both
+variables=$(PYTHONPATH=$PWD "$venv/bin/python" -m vault_cube.image.locks.indexes)
+eval "$variables"
 # install uv with pip and the lock's hash, and everything else with uv
 sed -n '/^uv==/,/[^\\]$/p' locks/checkout.lock >"$venv/uv.txt"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
-# uv does not read pip's settings
-index=$("$venv/bin/pip" config get global.index-url 2>/dev/null || :)
-[ -z "$index" ] || export UV_INDEX_URL="$index"
 # compile now: a salt-call that compiles its imports takes three times as long, and PYTHONDONTWRITEBYTECODE may be set
 "$venv/bin/uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes locks/checkout.lock
 # import the package itself from the checkout

@@ -246,15 +246,7 @@ def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path
     """Start QEMU so that it is killed when this process exits. Returns the process."""
     line = command(qemu, hardware, run, accelerator)
     if run.own_network:
-        # the kernel removes the namespace and its devices when QEMU exits
-        taps = (GUEST_TAP, USER_TAP)
-        script = [
-            f"ip link add {BRIDGE} type bridge",
-            *(f"ip tuntap add {tap} mode tap && ip link set {tap} master {BRIDGE}" for tap in taps),
-            *(f"ip link set {device} up" for device in ("lo", BRIDGE, *taps)),
-            *(f"ip address add 10.0.2.{100 + index}/24 dev {BRIDGE}" for index in range(OUTSIDES)),
-        ]
-        line = ["unshare", "--net", "sh", "-euc", "\n".join([*script, 'exec "$@"']), "sh", *line]
+        line = in_own_network(line)
     with (work / "qemu.log").open("wb") as log:
         return subprocess.Popen(
             [*DIES_WITH_US, *line],
@@ -265,6 +257,21 @@ def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path
             # Ctrl-C must reach only this process, which then shuts the guest down
             start_new_session=True,
         )
+
+
+def in_own_network(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another one in a network namespace with the guest's bridge. Needs root.
+
+    The kernel removes the namespace and its devices when the command ends.
+    """
+    taps = (GUEST_TAP, USER_TAP)
+    script = [
+        f"ip link add {BRIDGE} type bridge",
+        *(f"ip tuntap add {tap} mode tap && ip link set {tap} master {BRIDGE}" for tap in taps),
+        *(f"ip link set {device} up" for device in ("lo", BRIDGE, *taps)),
+        *(f"ip address add 10.0.2.{100 + index}/24 dev {BRIDGE}" for index in range(OUTSIDES)),
+    ]
+    return ["unshare", "--net", "sh", "-euc", "\n".join([*script, 'exec "$@"']), "sh", *command]
 
 
 def choose_accelerator(device: Path, lives: Callable[[], bool]) -> str:

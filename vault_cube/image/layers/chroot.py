@@ -77,7 +77,7 @@ def run(
     root = tree if isinstance(tree, Path) else mountpoint
     if root is None:
         raise ValueError("an overlay needs a mountpoint")
-    script = _mount(tree, shlex.quote(str(root))) + _inside(shlex.quote(str(root)), binds)
+    script = mounts(tree, root, binds)
     for target, overlay in (overlays or {}).items():
         inside = shlex.quote(target.lstrip("/"))
         script += [f"mkdir -p {inside}", *_mount(overlay, inside)]
@@ -104,6 +104,12 @@ def run(
     if check and status:
         raise CommandFailed(what, status, log)
     return status
+
+
+def mounts(tree: Path | Overlay, root: Path, binds: Sequence[Bind] = ()) -> list[str]:
+    """Return the shell commands that mount a tree at `root`, with its /proc, /sys, /run, /tmp, /dev and binds."""
+    at = shlex.quote(str(root))
+    return [*_mount(tree, at), *_inside(at, binds)]
 
 
 def unshare(network: bool) -> list[str]:
