@@ -17,7 +17,7 @@ BUILDER := iproute2 mmdebstrap openssh-client
 TESTER := shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs-reference lock verify benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -37,7 +37,8 @@ boot: $(STAMP) ## boot the image of TARGET, with ssh on a local port; the image 
 test: $(STAMP) ## run the unit, functional and chroot tests
 	@sh scripts/apt.sh $(BUILDER) $(TESTER)
 	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
-	@sh scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter
+	@sh scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter cloud-init python3-configobj python3-six \
+	  python3-jsonpatch python3-json-pointer
 	$(VENV)/bin/pytest -m 'not image and not slow' tests
 
 test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image` first (TESTS=tests/boot: only these tests)
@@ -48,18 +49,22 @@ test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu,
 	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
-lint: $(STAMP) ## run ruff, mypy, salt-lint and shellcheck, and check that generated pages are not stale
+lint: $(STAMP) ## run ruff, mypy, import-linter, salt-lint and shellcheck, and check that generated pages are not stale
 	@sh scripts/apt.sh $(TESTER)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 	@# 214: the name of a target, such as ubuntu-24.04, has a dot, and targets are included by path
 	$(VENV)/bin/salt-lint -x 214 $$(git ls-files 'salt/*.sls' 'pillar/*.sls')
 	shellcheck $$(git ls-files '*.sh' .ci/run)
 	@# fails if a generated page in docs/ is stale
 	$(VENV)/bin/python scripts/reference.py --check
 
-docs-reference: $(STAMP) ## write docs/pillar.md from the schema and docs/commands.md from the docstrings
+docs: $(STAMP) ## build the documentation site in build/docs/site, with search that works without a network
+	@scripts/docs.sh build/docs
+
+docs-reference: $(STAMP) ## write the generated pages of docs/ from the schema, the docstrings and the models
 	@$(VENV)/bin/python scripts/reference.py
 
 lock: $(STAMP) ## resolve every package of TARGET again and report the changes, the download size and the next command
@@ -71,6 +76,19 @@ benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machi
 verify: $(STAMP) ## build the image again from an empty cache in other conditions, and compare the bytes
 	@sh scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.verify target=$(TARGET)
+
+release: $(STAMP) ## build, verify and sign the image of TARGET with SIGN_KEY, and put it into dist/release/ with its notes
+	@[ -n "$(SIGN_KEY)" ] || { echo "make release: name your ssh key: make release SIGN_KEY=…" >&2; exit 1; }
+	@$(SALT_CALL) --out-file=/dev/null image.release "$(SIGN_KEY)" check=True target=$(TARGET)
+	@$(MAKE) --no-print-directory image LOCKED=1 SIGN_KEY=
+	@$(MAKE) --no-print-directory verify
+	@$(SALT_CALL) image.release "$(SIGN_KEY)" target=$(TARGET)
+
+rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit, compare, and sign the result with SIGN_KEY
+	@[ -n "$(FILE)" ] && [ -n "$(SIGN_KEY)" ] || \
+	  { echo "make rebuild-check: name the image and your ssh key: make rebuild-check FILE=… SIGN_KEY=…" >&2; exit 1; }
+	@scripts/apt.sh $(BUILDER) $(PROVER)
+	@$(SALT_CALL) image.rebuild_check "$(FILE)" "$(SIGN_KEY)"
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)

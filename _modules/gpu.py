@@ -19,7 +19,7 @@ def detect():
         salt-call --local gpu.detect
         salt-call --local --out=json gpu.detect
     """
-    return _asked("detect")
+    return _answer("detect")
 
 
 def topology():
@@ -34,7 +34,7 @@ def topology():
 
         salt-call --local gpu.topology
     """
-    return _asked("topology")
+    return _answer("topology")
 
 
 def health(load=False, window_s=None):
@@ -50,7 +50,8 @@ def health(load=False, window_s=None):
     window_s
         how long throttle reasons are sampled, in seconds
 
-    Returns a table; with --out=json or --out=yaml verdict, counts, checks (check, gpu, verdict, evidence, todo).
+    Returns a table; with --out=json or --out=yaml subject (the GPUs), verdict, counts, started and checks (check, gpu,
+    status, evidence, todo).
 
     CLI Example:
 
@@ -59,7 +60,7 @@ def health(load=False, window_s=None):
         salt-call --local gpu.health
         salt-call --local --out=json gpu.health load=True window_s=10
     """
-    return _asked("health", load=load, window_s=window_s, cache=Path(__opts__["cachedir"]))
+    return _answer("health", load=load, window_s=window_s, cache=Path(__opts__["cachedir"]))
 
 
 def monitor(once=False, every_s=1):
@@ -86,20 +87,23 @@ def monitor(once=False, every_s=1):
     """
     import sys
 
-    lives = not once and _for_a_person() and sys.stdout.isatty()
-    return _asked("monitor", every_s=float(every_s) if lives else None)
+    from vault_cube import terminal
+
+    lives = not once and terminal.for_a_person(__opts__) and sys.stdout.isatty()
+    return _answer("monitor", every_s=float(every_s) if lives else None)
 
 
 def validate(load=True):
     """
     Hold the GPUs against what the pillar expects: count, model, memory, driver, links, power cap, modes.
 
-    Exit code 0 when every expectation is met. Pillar: ``driver:gates``, ``driver``, ``gpu``.
+    Exit code 0 if the GPUs are as expected, 1 with a warning, 2 with a fault. Pillar: ``driver:gates``, ``driver``,
+    ``gpu``.
 
     load
         keep the PCIe links busy, to see what they reach; an idle link tells nothing
 
-    Returns a table; with --out=json or --out=yaml the verdicts as layer.check has them.
+    Returns a table; with --out=json or --out=yaml the fields of ``gpu.health``.
 
     CLI Example:
 
@@ -107,7 +111,7 @@ def validate(load=True):
 
         salt-call --local gpu.validate
     """
-    return _asked("validate", load=load)
+    return _answer("validate", load=load)
 
 
 def reset(index, test=False):
@@ -124,7 +128,7 @@ def reset(index, test=False):
     test
         return the commands, and run none
 
-    Returns gpu, commands, reset (whether it worked), said (the last line of nvidia-smi).
+    Returns gpu, commands, reset (whether it worked), message (the last line of nvidia-smi).
 
     CLI Example:
 
@@ -135,14 +139,9 @@ def reset(index, test=False):
     """
     from salt.exceptions import CommandExecutionError
 
-    from vault_cube.errors import VaultCubeError
-    from vault_cube.gpu import verbs
-
-    try:
-        found, __context__["retcode"] = verbs.reset(__pillar__, int(index), test=bool(test))
-    except (VaultCubeError, ValueError) as err:
-        raise CommandExecutionError(str(err)) from None
-    return found
+    if not str(index).isdigit():
+        raise CommandExecutionError(f"gpu.reset: {index} is not the number of a GPU: `gpu.detect` lists them")
+    return _answer("reset", index=int(index), test=bool(test))
 
 
 def benchmark(suite=None, quick=False, force=False):
@@ -253,24 +252,21 @@ def report(result="last", burn="last", folder=None):
     return _proof(verbs.report, result, burn, folder=folder)
 
 
-def _asked(verb, **kwargs):
-    """Run a verb of vault_cube.gpu: a table for a person, the fields for a program, its exit code."""
+def _answer(command, **kwargs):
+    """Run a command of vault_cube.gpu.verbs: a table for a person, the fields for a program, its exit code."""
     from salt.exceptions import CommandExecutionError
 
-    from vault_cube import verdicts as outcome
+    from vault_cube import terminal
+    from vault_cube.errors import VaultCubeError
     from vault_cube.gpu import verbs
-    from vault_cube.gpu.show import tables
+    from vault_cube.settings import PillarError, of_minion
 
-    if "gpu" not in __pillar__:
-        raise CommandExecutionError("; ".join(__pillar__.get("_errors", ["the pillar has no section gpu"])))
-    found, __context__["retcode"] = getattr(verbs, verb)(__pillar__, **kwargs)
-    if not _for_a_person():
-        return found
-    return outcome.table(found) if verb == "validate" else getattr(tables, verb)(found)
-
-
-def _for_a_person():
-    return __opts__.get("output") in (None, "nested", "highstate", "txt")
+    try:
+        answer = getattr(verbs, command)(of_minion(__pillar__), **kwargs)
+    except (VaultCubeError, PillarError) as err:
+        raise CommandExecutionError(str(err)) from err
+    __context__["retcode"] = answer.exit_code
+    return answer.text() if terminal.for_a_person(__opts__) else answer.document
 
 
 def _proof(verb, *args, **kwargs):
@@ -278,10 +274,10 @@ def _proof(verb, *args, **kwargs):
     from salt.exceptions import CommandExecutionError
 
     from vault_cube.errors import VaultCubeError
-    from vault_cube.settings import PillarError, check
+    from vault_cube.settings import PillarError, of_minion
 
     try:
-        said, well = verb(check({key: value for key, value in __pillar__.items() if key != "_errors"}), *args, **kwargs)
+        said, well = verb(of_minion(__pillar__), *args, **kwargs)
     except (VaultCubeError, PillarError) as err:
         raise CommandExecutionError(str(err)) from None
     if not well:

@@ -93,7 +93,8 @@ def lock_(target=None):
 
         salt-call image.lock target=debian-13
     """
-    from vault_cube.image.locks import contract, lock_report, resolve
+    from vault_cube.image import lock_report
+    from vault_cube.image.locks import contract, resolve
 
     space = _space(target, locked=True)
     # read it first: a malformed file should fail now, not after minutes of resolving
@@ -104,7 +105,7 @@ def lock_(target=None):
 @_salt_errors
 def preflight(target=None, locked=False):
     """
-    Check all requirements of a build that can be checked before the first download. Returns the checks that passed.
+    Check all requirements of a build that can be checked before the first download.
 
     target
         a name in pillar/targets/; default: the target in conf/minion
@@ -112,15 +113,19 @@ def preflight(target=None, locked=False):
     locked
         check the committed locks, not those that an earlier build re-resolved
 
+    Returns a table; with --out=json or --out=yaml a dictionary as that of ``layer.check``.
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call image.preflight target=ubuntu-24.04
     """
+    from vault_cube import terminal
     from vault_cube.image import preflight
 
-    return preflight.check(_space(target, locked))
+    report = preflight.check(_space(target, locked))
+    return report.table() if terminal.for_a_person(__opts__) else report.as_dict()
 
 
 @_salt_errors
@@ -376,25 +381,70 @@ def sign(key, target=None, bundle=False):
 
 
 @_salt_errors
-def check(file, signers=None):
+def check(file, signers=None, builders=None, threshold=None):
     """
-    Check checksum, signature and provenance of an image that was received from elsewhere. Returns the passed checks.
+    Check an image that was received from elsewhere: checksum, signature, provenance. Returns the passed checks.
 
     file
-        the image; its SHA256SUMS, signature and provenance are in the same folder
+        the image; its SHA256SUMS, signature, provenance and statements of rebuilds are in the same folder
 
     signers
         trusted signers: a public ssh key, or an allowed_signers file (man ssh-keygen)
+
+    builders
+        builders that are trusted to reproduce images, in the same form; needs threshold
+
+    threshold
+        how many different builders must have signed a statement (``image.rebuild_check``) about this image
 
     CLI Example:
 
     .. code-block:: bash
 
         salt-call image.check dist/vault-cube-demo-box-1.0.0-debian-12.qcow2 signers=maintainer.pub
+        salt-call image.check image.qcow2 signers=maintainer.pub builders=allowed_signers threshold=2
     """
     from vault_cube.image.inspect import check
 
-    return check.check(Path(file), Path(signers).expanduser() if signers else None)
+    try:
+        required = None if threshold is None else int(threshold)
+    except (TypeError, ValueError):
+        raise CommandExecutionError(f"threshold={threshold}: not a number") from None
+    return check.check(Path(file), _file(signers), _file(builders), required)
+
+
+def _file(name):
+    return Path(name).expanduser() if name else None
+
+
+@_salt_errors
+def rebuild_check(file, key):
+    """
+    Rebuild somebody else's image from the commit in its provenance, and sign a statement if the bytes are equal.
+
+    The statement and its signature are written beside the provenance. ``image.check`` counts them. Needs root, and a
+    clone that has the commit.
+
+    file
+        the image, with its SHA256SUMS and provenance in the same folder, or the provenance alone
+
+    key
+        file of your private ssh key, or of a public key whose private key is in the ssh agent
+
+    Returns the path of the statement. Fails if the image differs from its rebuild; the error names the files.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.rebuild_check received/image.provenance.json ~/.ssh/id_ed25519
+    """
+    from vault_cube.image import rebuild
+    from vault_cube.image.inspect import origin
+
+    provenance = rebuild.provenance_of(Path(file))
+    space = _space(origin.read(provenance).target, locked=True)
+    return str(rebuild.reproduce(space, provenance, Path(key).expanduser()))
 
 
 @_salt_errors
@@ -438,6 +488,36 @@ def verify(target=None):
     from vault_cube.image import verify
 
     return verify.verify(_space(target, locked=True))
+
+
+@_salt_errors
+def release(key, target=None, check=False):
+    """
+    Put the verified image of a target into dist/release, with release notes and a signature. Returns the folder.
+
+    Refuses, in one line: uncommitted changes, a pillar/local.sls, versions that differ, a changelog without the
+    version, an image that is not up to date or differs from its lock or its commit, and an image without a successful
+    ``image.verify``.
+
+    key
+        file of a private ssh key, or of a public key whose private key is in the ssh agent
+
+    check
+        only check what can be checked before the image is built
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.release ~/.ssh/id_ed25519 target=debian-12
+    """
+    from vault_cube.image import release
+
+    space, signing_key = _space(target, locked=True), Path(key).expanduser()
+    if check:
+        release.ready(space, signing_key)
+        return True
+    return str(release.make(space, signing_key))
 
 
 @_salt_errors

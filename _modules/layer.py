@@ -4,10 +4,10 @@ import importlib
 import logging
 from pathlib import Path
 
-from salt.exceptions import SaltException, SaltRenderError
+from salt.exceptions import CommandExecutionError, SaltException, SaltRenderError
 
-from vault_cube import box
-from vault_cube import verdicts as outcome
+from vault_cube import terminal, verdicts
+from vault_cube.settings import PillarError, of_minion
 
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 
@@ -16,14 +16,14 @@ def check(layer):
     """
     Run the checks of a layer: its saltcheck files, and those in ``vault_cube/box/``.
 
-    Exit code 0 if no check failed. A check that cannot run here is reported as not applicable; it never counts as
-    passed.
+    Exit code 0 if all are ok, 1 with a warning, 2 with a fault. A check that cannot run here is reported as not
+    applicable; it never counts as passed.
 
     layer
         base, driver, runtime, frameworks or validation
 
-    Returns a table; with --out=json or --out=yaml a dictionary with layer, verdict, counts and cases (case, status,
-    evidence, threshold).
+    Returns a table; with --out=json or --out=yaml a dictionary with subject (the layer), verdict, counts, started and
+    checks (check, gpu, status, evidence, threshold, todo).
 
     CLI Example:
 
@@ -33,25 +33,18 @@ def check(layer):
         salt-call --local --out=json layer.check driver
     """
     if layer not in LAYERS:
-        __context__["retcode"] = 1
-        return f"{layer}: no such layer; there are {', '.join(LAYERS)}"
-    place = box.Place(pillar=__pillar__, live=Path("/run/systemd/system").is_dir())
-    verdicts = [*_declared(layer), *_computed(layer, place)]
-    summary = outcome.summary(layer, verdicts)
-    __context__["retcode"] = int(summary["verdict"] == outcome.FAILED)
-    return outcome.table(summary) if __opts__.get("output") in (None, "nested", "highstate", "txt") else summary
-
-
-def _computed(layer, place):
-    """Run the checks of a layer's module in vault_cube/box/; return their verdicts."""
+        raise CommandExecutionError(f"{layer}: no such layer; there are {', '.join(LAYERS)}")
     try:
-        module = importlib.import_module(f"vault_cube.box.{layer}")
-    except ModuleNotFoundError:
-        return []
-    try:
-        return list(module.cases(place))
-    except KeyError as err:
-        return [outcome.verdict("pillar", False, f"the pillar has no key {err}: see vault_cube/settings/{layer}.py")]
+        settings = of_minion(__pillar__)
+    except PillarError as err:
+        raise CommandExecutionError(str(err)) from err
+    from vault_cube.box import Place
+
+    place = Place(settings, live=Path("/run/systemd/system").is_dir())
+    checks = importlib.import_module(f"vault_cube.box.{layer}").CHECKS
+    report = verdicts.Report(layer, [*_declared(layer), *verdicts.run(checks, place)])
+    __context__["retcode"] = report.exit_code
+    return report.table() if terminal.for_a_person(__opts__) else report.as_dict()
 
 
 def _declared(layer):
@@ -63,20 +56,23 @@ def _declared(layer):
     logging.getLogger("salt.modules.saltcheck").setLevel(logging.CRITICAL)
     roots = __opts__["file_roots"]["base"]
     files = sorted(file for root in roots for file in Path(root, layer, "saltcheck-tests").glob("*.tst"))
-    verdicts = []
+    results = []
     for file in files:
         try:
-            cases = __salt__["slsutil.renderer"](path=str(file.resolve()), default_renderer="jinja|yaml")
+            tests = __salt__["slsutil.renderer"](path=str(file.resolve()), default_renderer="jinja|yaml")
         except SaltRenderError as err:
-            verdicts.append(outcome.verdict("saltcheck", False, f"{file} does not render: {err}"))
+            results.append(verdicts.fault(f"{file} does not render: {err}", check="saltcheck"))
             continue
-        for case, test in cases.items():
-            try:
-                status = __salt__["saltcheck.run_test"](test=test)["status"]
-            except SaltException as err:
-                status = str(err)  # the subject of the test does not exist, such as a missing file
-            if status == "Skip":
-                verdicts.append(outcome.not_applicable(case, "needs a running system"))
-            else:
-                verdicts.append(outcome.verdict(case, status == "Pass", "" if status == "Pass" else status))
-    return verdicts
+        results += [_verdict(name, test) for name, test in tests.items()]
+    return results
+
+
+def _verdict(name, test):
+    """Run one saltcheck test."""
+    try:
+        status = __salt__["saltcheck.run_test"](test=test)["status"]
+    except SaltException as err:
+        status = str(err)  # the subject of the test does not exist, such as a missing file
+    if status == "Skip":
+        return verdicts.not_applicable("needs a running system", check=name)
+    return verdicts.verdict(status == "Pass", "as declared" if status == "Pass" else status, check=name)

@@ -1,5 +1,6 @@
-"""Check the pillar files, and the merged pillar against the schema, whenever Salt compiles a pillar. Adds no value.
+"""Check the pillar files, and the merged pillar against the schema, whenever Salt compiles a pillar.
 
+On a box, add what cloud-init's seed has set: the seed belongs to this one box, so it overrides the pillar's files.
 A pillar with an error stops `state.apply` before the first state, with one line per problem.
 """
 
@@ -23,9 +24,10 @@ __virtualname__ = "vault_cube"
 def ext_pillar(minion_id, pillar, **kwargs):
     """Check a pillar against the schema.
 
-    Returns an empty dict, or `_errors` with one line per problem: file, line, key, what to do. Raises SaltRenderError
-    if a pillar file cannot be read.
+    Returns the seed's values, or `_errors` with one line per problem: file, line, key, what to do. Raises
+    SaltRenderError if a pillar file cannot be read.
     """
+    seed = _seed()
     from vault_cube import pillar_files
 
     target = __opts__.get("vault_cube", {}).get("target", "")
@@ -36,6 +38,8 @@ def ext_pillar(minion_id, pillar, **kwargs):
         raise SaltRenderError("\n".join(problems))
     # Salt compiles a pillar twice per call; the second time, it contains the result of the first
     pillar = {name: section for name, section in pillar.items() if name != "_errors"}
+    if seed and isinstance(pillar.get("base"), dict):
+        pillar["base"] = {**pillar["base"], **seed["base"]}
     # importing pydantic takes 0.1 s, so a pillar that has passed once is not checked again
     digest = hashlib.sha256(json.dumps(pillar, sort_keys=True, default=str).encode())
     import vault_cube
@@ -47,7 +51,7 @@ def ext_pillar(minion_id, pillar, **kwargs):
     verdict = Path(__opts__["cachedir"]) / "vault_cube_pillar_ok"
     try:
         if verdict.read_text() == digest.hexdigest():
-            return {}
+            return seed
     except OSError:
         pass
     from vault_cube.settings import PillarError, check
@@ -62,7 +66,21 @@ def ext_pillar(minion_id, pillar, **kwargs):
             handle.write(digest.hexdigest())
     except OSError as err:
         log.debug("cannot store the result of the pillar's check: %s", err)
-    return {}
+    return seed
+
+
+def _seed():
+    """Return what the seed has set, as part of a pillar; {} without a seed, and on other machines than a box.
+
+    cc_vault_cube_apply (salt/base/files/cloud/) writes the file.
+    """
+    file = __opts__.get("vault_cube", {}).get("seed")
+    try:
+        record = json.loads(Path(file).read_text()) if file else {}
+    except (OSError, ValueError):
+        return {}
+    values = {key: record[key] for key in ("hostname", "timezone") if key in record} if isinstance(record, dict) else {}
+    return {"base": values} if values else {}
 
 
 def _render(path, text):

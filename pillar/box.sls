@@ -82,6 +82,7 @@ base:
     kvm: 608
     render: 609
     _ssh: 610
+    ssh-login: 613
   system_users:
     systemd-network: {uid: 602, group: systemd-network, home: /}
     systemd-resolve: {uid: 603, group: systemd-resolve, home: /}
@@ -98,6 +99,7 @@ base:
   ssh:
     port: 22
     service: ssh.service
+    group: ssh-login
     max_auth_tries: 3
     banner: Authorised use only. What happens here is logged.
     host_key_algorithms: [ssh-ed25519, rsa-sha2-512, rsa-sha2-256]

@@ -1,4 +1,4 @@
-"""Write docs/pillar.md from the schema and docs/commands.md from the docstrings; `--check` only compares them."""
+"""Write the generated pages of docs/ from the schema, the docstrings and the models; `--check` only compares them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import reference_code
 import yaml
 
 from vault_cube.settings import Settings
@@ -27,12 +28,12 @@ LONGEST = 60
 
 
 def main(arguments: list[str]) -> int:
-    """Write or compare both pages. Returns the exit status: 1 if a page is stale."""
-    parser = argparse.ArgumentParser(description="write docs/pillar.md and docs/commands.md")
+    """Write or compare all pages. Returns the exit status: 1 if a page is stale."""
+    parser = argparse.ArgumentParser(description="write the generated pages of docs/")
     parser.add_argument("--check", action="store_true", help="only compare; exit 1 if a page is stale")
     check = parser.parse_args(arguments).check
     status = 0
-    for name, text in (("docs/pillar.md", pillar_page()), ("docs/commands.md", commands_page())):
+    for name, text in pages():
         file = TOP / name
         if file.is_file() and file.read_text() == text:
             continue
@@ -42,6 +43,17 @@ def main(arguments: list[str]) -> int:
         else:
             file.write_text(text)
     return status
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of each generated page."""
+    yield "docs/pillar.md", pillar_page()
+    yield "docs/commands.md", commands_page()
+    yield "docs/reference/checks.md", reference_code.checks_page()
+    yield "docs/reference/grains.md", reference_code.grains_page(TOP, _markdown)
+    yield "docs/reference/states.md", reference_code.states_page(TOP, _markdown)
+    yield "docs/reference/results.md", reference_code.results_page(TOP)
+    yield "docs/how-to/alerts.md", reference_code.runbooks_page(TOP)
 
 
 # ---- the pillar
@@ -198,6 +210,8 @@ def _markdown(docstring: str) -> str:
     previous = ""
     for line in lines:
         if line.startswith(".. code-block::"):
+            if out and out[-1]:
+                out.append("")
             out += [f"```{line.rpartition('::')[2].strip()}"]
             fenced = True
             next(lines, None)
@@ -207,14 +221,14 @@ def _markdown(docstring: str) -> str:
             _close(out)
         if fenced:
             out.append(line[4:])
-        elif line.startswith("    ") and re.fullmatch(r"[a-z_*]+", previous):
+        elif line.startswith("    ") and re.fullmatch(r"[a-z0-9_*]+", previous):
             out[-1] = f"* `{previous}`: {line.strip()}"
         elif line.startswith("    "):
             out.append(f"  {line.strip()}")
         elif line == "" and out and out[-1].startswith(("* ", "  ")):
             pass
         else:
-            if line and out and out[-1].startswith(("* ", "  ")) and not re.fullmatch(r"[a-z_*]+", line):
+            if line and out and out[-1].startswith(("* ", "  ")) and not re.fullmatch(r"[a-z0-9_*]+", line):
                 out.append("")
             out.append(line)
         previous = line

@@ -21,8 +21,24 @@ who fails at ssh is shut out:
         maxretry = {{ fail2ban.failures }}
         findtime = {{ fail2ban.within_s }}
         bantime = {{ fail2ban.ban_s }}
+        action = %(action_)s
+                 vault-cube-console
     - require:
       - sls: base.packages
+
+# Behind NAT, the refusals do not arrive: connections of a banned address just time out
+a ban is shown on the console:
+  file.managed:
+    - name: /etc/fail2ban/action.d/vault-cube-console.conf
+    - mode: '0644'
+    - contents: |
+        # written by salt/base/fail2ban.sls
+        [Definition]
+        actionban = echo "vault-cube: fail2ban: <ip> may not connect to ssh for <bantime> s: too many failed logins" >/dev/console
+    - require:
+      - sls: base.packages
+    - require_in:
+      - file: who fails at ssh is shut out
 
 fail2ban watches IPv6 if the box has it:
   file.managed:
@@ -41,3 +57,4 @@ fail2ban reads its jails again:
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: who fails at ssh is shut out
+      - file: a ban is shown on the console

@@ -33,6 +33,8 @@ each box makes its own ssh host keys:
         # written by salt/base/first_boot.sls
         [Unit]
         Description=Make this machine's ssh host keys
+        # a seed may bring host keys
+        After=cloud-init.service cloud-init-network.service
         Before=ssh.service
         ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 

@@ -13,7 +13,7 @@ ssh accepts keys only:
         KbdInteractiveAuthentication no
         PermitEmptyPasswords no
         AuthenticationMethods publickey
-        AllowUsers {{ pillar.base.users | join(' ') }}
+        AllowGroups {{ ssh.group }}
         MaxAuthTries {{ ssh.max_auth_tries }}
         LoginGraceTime 30
         X11Forwarding no

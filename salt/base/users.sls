@@ -40,7 +40,7 @@ system user {{ name }} has its fixed id:
     - name: {{ name }}
     - uid: {{ user.uid }}
     - gid: {{ user.gid }}
-    - groups: {{ user.groups | json }}
+    - groups: {{ (user.groups + [pillar.base.ssh.group]) | unique | json }}
     - remove_groups: False
     - shell: {{ user.shell }}
     - home: /home/{{ name }}

@@ -95,11 +95,11 @@ def copy(box, file, path):
 
 
 def verdicts(box):
-    """Run layer.check runtime. Returns {case: (status, evidence)} and the exit status."""
+    """Run layer.check runtime. Returns {check: (status, evidence)} and the exit status."""
     call = "salt-call --local --log-level=quiet --out=json layer.check runtime"
     done = box.ssh(f"sudo -n {ENVIRONMENT} {call}", timeout_s=1800, check=False)
-    cases = json.loads(done.stdout)["local"]["cases"]
-    return {case["case"]: (case["status"], case["evidence"]) for case in cases}, done.returncode
+    checks = json.loads(done.stdout)["local"]["checks"]
+    return {check["check"]: (check["status"], check["evidence"]) for check in checks}, done.returncode
 
 
 def remove(box):

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
+from vault_cube import verdicts
 from vault_cube.image import vm
-from vault_cube.image.guest.boot_check import CASES
+from vault_cube.image.guest.boot_check import CHECKS
 
 
 def digest(path):
@@ -16,11 +17,11 @@ def digest(path):
 
 
 @pytest.mark.image
-def test_all_cases_of_the_boot_test_have_passed_and_the_image_has_not_changed(image):
+def test_all_checks_of_the_boot_test_have_passed_and_the_image_has_not_changed(image):
     manifest = json.loads(image.with_suffix(".manifest.json").read_text())
-    cases = {case["name"]: case for case in manifest["boot_test"]}
-    assert {name: case["evidence"] for name, case in cases.items() if not case["passed"]} == {}
-    assert set(cases) == {"first boot", "shut down", *(case.__name__.replace("_", " ") for case in CASES)}
+    checks = {check["check"]: check for check in manifest["boot_test"]["checks"]}
+    assert {name: check["evidence"] for name, check in checks.items() if check["status"] != "ok"} == {}
+    assert set(checks) == {"first boot", "shut down", *map(verdicts.name, CHECKS)}
     assert digest(image) == manifest["files"][image.name]["sha256"]
 
 

@@ -50,7 +50,7 @@ def test_ssh_accepts_keys_only(sshd, settings, expected):
         "port": str(expected.ssh_port),
     }
     assert {key: sshd[key] for key in wanted} == wanted
-    assert expected.user in sshd["allowusers"].split()
+    assert sshd["allowgroups"] == settings.base.ssh.group
 
 
 def test_ssh_uses_the_pillars_algorithms_only(sshd, settings):

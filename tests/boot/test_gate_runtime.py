@@ -92,15 +92,10 @@ def test_a_running_container_keeps_its_gpus_when_systemd_reloads(gpus, mode):
 
 
 def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
-    cases, status = verdicts(gpus)
-    wanted = [
-        "Docker's configuration",
-        "GPUs in a container",
-        "CUDA's library in a container",
-        "one GPU each, together",
-    ]
-    wanted += ["CDI specification"] if mode is CDI else []
-    assert {case: cases[case][0] for case in wanted} == dict.fromkeys(wanted, "passed"), cases
+    checks, status = verdicts(gpus)
+    wanted = ["docker configuration", "gpus in a container", "cuda library in a container", "one gpu each together"]
+    wanted += ["cdi specification"] if mode is CDI else []
+    assert {check: checks[check][0] for check in wanted} == dict.fromkeys(wanted, "ok"), checks
     assert status == 0
 
 
@@ -109,12 +104,12 @@ def test_layer_check_passes_with_the_gpus_in_containers(gpus, mode):
     [
         (
             CDI, f"rm {stand_in_gpu.SPECIFICATION}",
-            {"CDI specification": "no device nvidia.com/gpu=all", "GPUs in a container": "nvidia.com/gpu=all"},
+            {"cdi specification": "no device nvidia.com/gpu=all", "gpus in a container": "nvidia.com/gpu=all"},
         ),
-        (CDI, f"rm {stand_in_gpu.LIBRARY}", {"CDI specification": f"{stand_in_gpu.LIBRARY} does not exist"}),
-        (CDI, f"sed -Ei 's/(cdi.: )true/\\1false/' {DAEMON}", {"Docker's configuration": "features.cdi is not true"}),
-        (RUNTIME, f"rm {stand_in_gpu.RUNTIME_PATH}", {"GPUs in a container": "nvidia-container-runtime"}),
-        (RUNTIME, f"sed -i s/nvidia/other/ {DAEMON}", {"Docker's configuration": "no runtime is named nvidia"}),
+        (CDI, f"rm {stand_in_gpu.LIBRARY}", {"cdi specification": f"{stand_in_gpu.LIBRARY} does not exist"}),
+        (CDI, f"sed -Ei 's/(cdi.: )true/\\1false/' {DAEMON}", {"docker configuration": "features.cdi is not true"}),
+        (RUNTIME, f"rm {stand_in_gpu.RUNTIME_PATH}", {"gpus in a container": "nvidia-container-runtime"}),
+        (RUNTIME, f"sed -i s/nvidia/other/ {DAEMON}", {"docker configuration": "no runtime is named nvidia"}),
     ],
     ids=["no specification", "a stale specification", "CDI is off", "no runtime", "no runtime's entry"],
 )  # fmt: skip
@@ -124,11 +119,11 @@ def test_layer_check_reports_a_broken_configuration(gpus, two_gpus, cuda, mode, 
     before = gpus.ssh(f"cat {DAEMON}").stdout
     try:
         gpus.ssh(f"sudo -n {harm}")
-        cases, status = verdicts(gpus)
+        checks, status = verdicts(gpus)
         assert status == 1
-        for case, text in evidence.items():
-            assert cases[case][0] == "failed", cases
-            assert text in cases[case][1]
+        for check, text in evidence.items():
+            assert checks[check][0] == "fault", checks
+            assert text in checks[check][1]
     finally:
         stand_in_gpu.install(gpus, two_gpus, cuda)
         gpus.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=before)

@@ -22,12 +22,18 @@ def read_pillar(target):
 
 
 class Box:
-    """`nvml`, `host` and `pillar` may be changed; `bad()` is what health finds, `health()` all of it."""
+    """`nvml`, `host` and `pillar` may be changed; `bad()` are the bad verdicts of gpu.health."""
 
     def __init__(self, nvml, folder):
         self.nvml, self.folder = nvml, folder
         self.pillar = read_pillar("ubuntu-24.04")
-        self.pillar["runtime"]["provider"] = "none"
+        self.pillar["runtime"] |= {
+            "provider": "none",
+            "packages": [],
+            "mode": None,
+            "cgroup_driver": None,
+            "repositories": [],
+        }
         self.be("4x5090")
 
     def be(self, profile):
@@ -41,16 +47,25 @@ class Box:
             self.pillar["driver"]["power"]["limit_w"] = None
             self.pillar["gpu"]["model"] = None
 
-    def health(self, answer_s=10, **options):
+    def settings(self):
+        """The pillar, checked against the schema."""
+        return check(self.pillar)
+
+    def report(self, answer_s=10, **options):
+        """What gpu.health finds."""
         with Session(answer_s) as session:
-            return health(session, self.pillar, self.host, **{"window_s": 0.01, **options})
+            return health(session, self.settings(), self.host, **{"window_s": 0.01, **options})
+
+    def health(self, **options):
+        """The report as --out=json prints it."""
+        return self.report(**options).as_dict()
 
     def bad(self, **options):
-        """{check: {gpu or "box": verdict}} of what is neither well nor not applicable."""
-        found = {}
-        for one in self.health(**options)["checks"]:
-            if one["verdict"] in ("warning", "fault"):
-                assert one["todo"], f"{one['check']}: nothing to do about it"
-                assert "\n" not in one["evidence"] + one["todo"]
-                found.setdefault(one["check"], {})[one.get("gpu", "box")] = one["verdict"]
-        return found
+        """{check: {gpu or "box": status}} of the verdicts that are neither ok nor not applicable."""
+        bad = {}
+        for verdict in self.report(**options).verdicts:
+            if verdict.bad:
+                assert verdict.todo, f"{verdict.check}: nothing to do about it"
+                assert "\n" not in verdict.evidence + verdict.todo
+                bad.setdefault(verdict.check, {})["box" if verdict.gpu is None else verdict.gpu] = verdict.status
+        return bad

@@ -1,24 +1,25 @@
 """The checks of each layer, with thresholds from the pillar.
 
-Each layer has a module with `cases(place)`, a generator of verdicts.
+Each layer has a module with `CHECKS`: functions of a `Place` that return a verdict or yield several.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from vault_cube.settings import Settings
+from vault_cube.verdicts import NotApplicable
 
 
 @dataclass(frozen=True)
 class Place:
     """The environment in which checks run: a live box, or a tree without a running system."""
 
-    pillar: Mapping[str, Any]
+    settings: Settings
     live: bool
 
     @cached_property
@@ -27,32 +28,13 @@ class Place:
         from vault_cube.gpu.nvml.session import Session
         from vault_cube.gpu.read.facts import facts
 
-        with Session(self.pillar["gpu"]["answer_s"]) as session:
+        with Session(self.settings.gpu.answer_s) as session:
             return sum("problem" not in device for device in facts(session)["devices"])
 
-
-def command(words: Sequence[str], seconds: int, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command with a time limit, in seconds.
-
-    Returns status and output: status 127 for a missing program and 124 for a timeout, with a message in stderr. Raises
-    neither error.
-    """
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False, **options)
-    except FileNotFoundError:
-        return subprocess.CompletedProcess(words, 127, "", f"{words[0]}: not installed")
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, 124, "", f"{words[0]}: no answer within {seconds} s")
-
-
-def last_line(text: str) -> str:
-    """Return the last line of a program's output, which usually has the cause of an error; shorten a long one.
-
-    At most 300 characters: the beginning and the end of the line.
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    return last if len(last) <= 300 else f"{last[:100]} … {last[-197:]}"
+    def require_running_system(self) -> None:
+        """Raise NotApplicable in a tree, where no service and no driver runs."""
+        if not self.live:
+            raise NotApplicable("needs a running system")
 
 
 def read_json(file: Path) -> Any:

@@ -3,77 +3,53 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vault_cube.box import Place, command, last_line, read_json
+from vault_cube.box import Place, read_json
 from vault_cube.box.initrd import MICROCODE, early_files
-from vault_cube.verdicts import Verdict, not_applicable, verdict
+from vault_cube.command import command, last_line
+from vault_cube.verdicts import Check, Verdict, not_applicable, verdict
 
 SHADOW = Path("/etc/shadow")
 SSHD = Path("/usr/sbin/sshd")
 BOOT = Path("/boot")
-LIVE_CASES = ("the firewall in force", "the ssh jail", "Docker answers", "failed units")
+DAEMON = Path("/etc/docker/daemon.json")
 
 
-def cases(place: Place) -> Iterator[Verdict]:
-    """Run all checks of the layer."""
-    base = place.pillar["base"]
-    yield packages(base["packages"])
-    yield passwords(SHADOW.read_text())
-    yield sudo()
-    yield sshd(base, place.live)
-    yield docker_settings(base["docker"], read_json(Path("/etc/docker/daemon.json")))
-    yield jail_settings(base)
-    yield updates(base["updates"])
-    yield units(base)
-    yield held(base["kernel"]["package"])
-    yield microcode(base["packages"], BOOT)
-    if not place.live:
-        for case in LIVE_CASES:
-            yield not_applicable(case, "needs a running system")
-        return
-    yield firewall(base["firewall"]["allow_tcp"])
-    yield jail(base["fail2ban"])
-    ran = command(["docker", "info", "--format", "{{.ServerVersion}} live-restore={{.LiveRestoreEnabled}}"], 60)
-    yield verdict("Docker answers", ran.stdout.strip().endswith("=true"), last_line(ran.stdout + ran.stderr))
-    failed = command(["systemctl", "list-units", "--failed", "--plain", "--no-legend"], 30).stdout.split("\n")
-    names = [line.split()[0] for line in failed if line.strip()]
-    yield verdict("failed units", not names, " ".join(names) or "none")
-
-
-def packages(wanted: Sequence[str]) -> Verdict:
+def packages_are_installed(place: Place) -> Verdict:
     """Check that all packages of the pillar are installed, in one query: saltcheck would start Salt for each one."""
+    wanted = place.settings.base.packages
     ran = command(["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted], 30)
     installed = {line.split()[0] for line in ran.stdout.splitlines() if line.endswith(" installed")}
     missing = [name for name in wanted if name.partition(":")[0] not in installed]
     evidence = f"missing: {' '.join(missing)}" if missing else f"all {len(wanted)} are"
-    return verdict("packages are installed", not missing, evidence, "base:packages")
+    return verdict(not missing, evidence, "base:packages")
 
 
-def passwords(shadow: str) -> Verdict:
+def nobody_has_a_password(place: Place, shadow: Path = SHADOW) -> Verdict:
     """Check that no account has a password: the second field of shadow(5) begins with ! or *."""
-    fields = [line.split(":") for line in shadow.splitlines()]
+    fields = [line.split(":") for line in shadow.read_text().splitlines()]
     unlocked = [parts[0] for parts in fields if parts[1][:1] not in ("!", "*")]
-    return verdict("nobody has a password", not unlocked, " ".join(unlocked) or f"{len(fields)} accounts, all locked")
+    return verdict(not unlocked, " ".join(unlocked) or f"{len(fields)} accounts, all locked")
 
 
-def sudo() -> Verdict:
+def sudo_rules_parse(place: Place) -> Verdict:
     """Check that all sudo rules parse: after a syntax error sudo refuses to work for every user."""
     ran = command(["/usr/sbin/visudo", "-c"], 30)
-    return verdict("sudo's rules", ran.returncode == 0, last_line(ran.stderr or ran.stdout))
+    return verdict(ran.returncode == 0, last_line(ran.stderr or ran.stdout))
 
 
-def sshd(base: dict[str, Any], live: bool) -> Verdict:
+def sshd_lets_in_keys_only(place: Place) -> Verdict:
     """Check the effective configuration of sshd, from all its files and defaults, as `sshd -T` prints it."""
-    if not live:
+    base = place.settings.base
+    if not place.live:
         Path("/run/sshd").mkdir(exist_ok=True)  # on the tree's own tmpfs; sshd -T requires it
     ran = command([str(SSHD), "-T"], 30)
     if ran.returncode and "no hostkeys" in ran.stderr:
-        return not_applicable("sshd lets in keys only", "the box has no host keys yet: the first boot creates them")
+        return not_applicable("the box has no host keys yet: the first boot creates them")
     settings = dict(line.split(" ", 1) for line in ran.stdout.splitlines() if " " in line)
-    ssh = base["ssh"]
+    ssh = base.ssh
     wanted = {
         "passwordauthentication": "no",
         "kbdinteractiveauthentication": "no",
@@ -84,55 +60,51 @@ def sshd(base: dict[str, Any], live: bool) -> Verdict:
         "allowagentforwarding": "no",
         "allowtcpforwarding": "no",
         "allowstreamlocalforwarding": "no",
-        "maxauthtries": str(ssh["max_auth_tries"]),
-        "port": str(ssh["port"]),
-        "ciphers": ",".join(ssh["ciphers"]),
-        "macs": ",".join(ssh["macs"]),
-        "kexalgorithms": ",".join(ssh["key_exchange"]),
-        "hostkeyalgorithms": ",".join(ssh["host_key_algorithms"]),
+        "maxauthtries": str(ssh.max_auth_tries),
+        "allowgroups": ssh.group,
+        "port": str(ssh.port),
+        "ciphers": ",".join(ssh.ciphers),
+        "macs": ",".join(ssh.macs),
+        "kexalgorithms": ",".join(ssh.key_exchange),
+        "hostkeyalgorithms": ",".join(ssh.host_key_algorithms),
     }
     wrong = [
         f"{key} {settings.get(key, 'missing')}, not {value}"
         for key, value in wanted.items()
         if settings.get(key) != value
     ]
-    # sshd -T prints one line per user
-    allowed = {line.split()[1] for line in ran.stdout.splitlines() if line.startswith("allowusers ")}
-    if allowed != set(base["users"]):
-        wrong.append(f"allowusers {' '.join(sorted(allowed)) or 'missing'}, not {' '.join(sorted(base['users']))}")
-    evidence = "; ".join(wrong) or f"{len(wanted) + 1} settings as in the pillar"
-    return verdict(
-        "sshd lets in keys only", not wrong, last_line(ran.stderr) if ran.returncode else evidence, "base:ssh"
-    )
+    evidence = "; ".join(wrong) or f"{len(wanted)} settings as in the pillar"
+    return verdict(not wrong, last_line(ran.stderr) if ran.returncode else evidence, "base:ssh")
 
 
-def docker_settings(docker: dict[str, Any], daemon: Any) -> Verdict:
+def docker_settings(place: Place, daemon: Path = DAEMON) -> Verdict:
     """Check that Docker's configuration has the pillar's values, even if other programs write to it."""
+    docker = place.settings.base.docker
     wanted = {
-        "ip": docker["publish_address"],
+        "ip": docker.publish_address,
         "live-restore": True,
-        "log-opts": {"max-size": f"{docker['log_size_mb']}m", "max-file": str(docker["log_files"])},
+        "log-opts": {"max-size": f"{docker.log_size_mb}m", "max-file": str(docker.log_files)},
     }
-    settings = daemon if isinstance(daemon, dict) else {}
+    document: Any = read_json(daemon)
+    settings = document if isinstance(document, dict) else {}
     wrong = [f"{key} is {settings.get(key)!r}" for key, value in wanted.items() if settings.get(key) != value]
-    return verdict("Docker's settings", not wrong, "; ".join(wrong) or "as in the pillar", "base:docker")
+    return verdict(not wrong, "; ".join(wrong) or "as in the pillar", "base:docker")
 
 
-def jail_settings(base: dict[str, Any]) -> Verdict:
+def fail2ban_settings(place: Place) -> Verdict:
     """Check that fail2ban can parse its configuration, and that the ssh jail has the pillar's numbers."""
     ran = command(["fail2ban-client", "-d"], 60)
     settings = dict(re.findall(r"\['set', 'sshd', '(maxretry|findtime|bantime)', '?(\d+)'?\]", ran.stdout))
-    numbers = base["fail2ban"]
-    wanted = {"maxretry": numbers["failures"], "findtime": numbers["within_s"], "bantime": numbers["ban_s"]}
+    numbers = place.settings.base.fail2ban
+    wanted = {"maxretry": numbers.failures, "findtime": numbers.within_s, "bantime": numbers.ban_s}
     good = settings == {key: str(value) for key, value in wanted.items()}
     evidence = ", ".join(f"{key} {value}" for key, value in settings.items())
-    return verdict(
-        "fail2ban's settings", good, evidence or last_line(ran.stderr) or "there is no ssh jail", "base:fail2ban"
-    )
+    return verdict(good, evidence or last_line(ran.stderr) or "there is no ssh jail", "base:fail2ban")
 
 
-def updates(chosen: dict[str, Any]) -> Verdict:
+def updates_are_for_security_only(place: Place) -> Verdict:
     """Check apt's effective settings of unattended upgrades: origins, excluded packages, and no reboot."""
+    chosen = place.settings.base.updates
     values: dict[str, list[str]] = {}
     for line in command(["apt-config", "dump", "Unattended-Upgrade"], 30).stdout.splitlines():
         key, _, value = line.partition(" ")
@@ -140,60 +112,97 @@ def updates(chosen: dict[str, Any]) -> Verdict:
     wrong = [
         key
         for key, wanted in (
-            ("Origins-Pattern", chosen["origins"]),
+            ("Origins-Pattern", chosen.origins),
             ("Allowed-Origins", []),
-            ("Package-Blacklist", chosen["never"]),
+            ("Package-Blacklist", chosen.never),
             ("Automatic-Reboot", ["false"]),
         )
         if [value for value in values.get(key, []) if value] != list(wanted)
     ]
-    return verdict("updates are for security only", not wrong, ", ".join(wrong) or "as in the pillar", "base:updates")
+    return verdict(not wrong, ", ".join(wrong) or "as in the pillar", "base:updates")
 
 
-def units(base: dict[str, Any]) -> Verdict:
+def units_start_at_boot(place: Place) -> Verdict:
     """Check that base:units start at boot and base:units_off do not. A static unit does not start by itself."""
-    states = {name: command(["systemctl", "is-enabled", name], 30).stdout.strip() for name in base["units"]}
+    base = place.settings.base
+    states = {name: command(["systemctl", "is-enabled", name], 30).stdout.strip() for name in base.units}
     wrong = [f"{name} is {state or 'missing'}" for name, state in states.items() if state != "enabled"]
-    for name in base["units_off"]:
+    for name in base.units_off:
         state = command(["systemctl", "is-enabled", name], 30).stdout.strip()
         if state.startswith("enabled"):
             wrong.append(f"{name} is {state}")
-    return verdict("units that are on at boot", not wrong, "; ".join(wrong) or f"{len(states)} are on", "base:units")
+    return verdict(not wrong, "; ".join(wrong) or f"{len(states)} are on", "base:units")
 
 
-def held(package: str) -> Verdict:
+def the_kernel_is_held(place: Place) -> Verdict:
     """Check that apt's hold keeps the kernel from being upgraded."""
     names = command(["apt-mark", "showhold"], 30).stdout.split()
-    return verdict("the kernel is held", package in names, " ".join(names) or "nothing is held", "base:kernel:package")
+    good = place.settings.base.kernel.package in names
+    return verdict(good, " ".join(names) or "nothing is held", "base:kernel:package")
 
 
-def microcode(packages: Sequence[str], boot: Path) -> Verdict:
+def microcode_for_any_processor(place: Place, boot: Path = BOOT) -> Verdict:
     """Check that every initial RAM disk has the microcode of all vendors, whatever processor the builder has.
 
-    packages: the pillar's base:packages. boot: the folder with the initial RAM disks.
+    boot: the folder with the initial RAM disks.
     """
-    case = "microcode for any processor"
-    wanted = {MICROCODE[name] for name in packages if name in MICROCODE}
+    wanted = {MICROCODE[name] for name in place.settings.base.packages if name in MICROCODE}
     if not wanted:
-        return not_applicable(case, "base:packages names no microcode")
+        return not_applicable("base:packages names no microcode")
     disks = sorted(boot.glob("initrd.img-*"))
     missing = [f"{disk.name} lacks {name}" for disk in disks for name in sorted(wanted - early_files(disk))]
     evidence = "; ".join(missing) or f"{len(disks)} initial RAM disk(s)"
-    return verdict(case, bool(disks) and not missing, evidence, "base:packages")
+    return verdict(bool(disks) and not missing, evidence, "base:packages")
 
 
-def firewall(ports: list[int]) -> Verdict:
+def the_firewall_in_force(place: Place) -> Verdict:
     """Check that ufw is active, denies incoming connections by default, and allows exactly the pillar's ports."""
+    place.require_running_system()
+    ports = place.settings.base.firewall.allow_tcp
     status = command(["ufw", "status", "verbose"], 30).stdout
     allowed = {int(port) for port in re.findall(r"^(\d+)/tcp(?: \(v6\))?\s+ALLOW IN", status, re.M)}
     good = "Status: active" in status and "deny (incoming), allow (outgoing)" in status and allowed == set(ports)
     wanted = f"deny in, allow out, ports {sorted(ports)} (base:firewall:allow_tcp)"
-    return verdict("the firewall in force", good, f"ports {sorted(allowed)}; {' '.join(status.split()[:6])}", wanted)
+    return verdict(good, f"ports {sorted(allowed)}; {' '.join(status.split()[:6])}", wanted)
 
 
-def jail(numbers: dict[str, Any]) -> Verdict:
+def the_ssh_jail(place: Place) -> Verdict:
     """Check that the ssh jail runs in the fail2ban server and reads the journal."""
+    place.require_running_system()
     ran = command(["fail2ban-client", "get", "sshd", "maxretry"], 30)
     status = command(["fail2ban-client", "status", "sshd"], 30).stdout
-    good = ran.stdout.strip() == str(numbers["failures"]) and "Journal matches" in status
-    return verdict("the ssh jail", good, " ".join(status.split())[:200] or last_line(ran.stderr), "base:fail2ban")
+    good = ran.stdout.strip() == str(place.settings.base.fail2ban.failures) and "Journal matches" in status
+    return verdict(good, " ".join(status.split())[:200] or last_line(ran.stderr), "base:fail2ban")
+
+
+def docker_answers(place: Place) -> Verdict:
+    """Check that Docker's server answers, and keeps containers running while it restarts."""
+    place.require_running_system()
+    ran = command(["docker", "info", "--format", "{{.ServerVersion}} live-restore={{.LiveRestoreEnabled}}"], 60)
+    return verdict(ran.stdout.strip().endswith("=true"), last_line(ran.stdout + ran.stderr))
+
+
+def no_unit_failed(place: Place) -> Verdict:
+    """Check that systemd lists no failed unit."""
+    place.require_running_system()
+    lines = command(["systemctl", "list-units", "--failed", "--plain", "--no-legend"], 30).stdout.split("\n")
+    names = [line.split()[0] for line in lines if line.strip()]
+    return verdict(not names, " ".join(names) or "none")
+
+
+CHECKS: tuple[Check, ...] = (
+    packages_are_installed,
+    nobody_has_a_password,
+    sudo_rules_parse,
+    sshd_lets_in_keys_only,
+    docker_settings,
+    fail2ban_settings,
+    updates_are_for_security_only,
+    units_start_at_boot,
+    the_kernel_is_held,
+    microcode_for_any_processor,
+    the_firewall_in_force,
+    the_ssh_jail,
+    docker_answers,
+    no_unit_failed,
+)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from vault_cube.box import command, last_line
+from vault_cube.command import command, last_line
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import host, readings
 from vault_cube.gpu.read.facts import text
 from vault_cube.gpu.read.host import Host
+from vault_cube.settings.gpu import Reset
 
 RESET_S = 120
 UNIT_S = 60
 
 
-def reset(session: Session, pillar: Mapping[str, Any], index: int, *, test: bool, machine: Host) -> dict[str, Any]:
+def reset(session: Session, settings: Reset, index: int, *, test: bool, machine: Host) -> dict[str, Any]:
     """Stop the services that hold the GPUs, reset one GPU, and start those services again.
 
-    index: NVML's number of the GPU. test: return the commands, and run none. pillar: section gpu; `reset:stop` names
-    the services. Returns gpu, commands (those that ran, or would run), reset (whether it worked), said (the last line
-    of nvidia-smi). Raises VaultCubeError if a program uses the GPU, or if the services cannot be stopped from here.
+    index: NVML's number of the GPU. test: return the commands, and run none. Returns gpu, commands (those that ran, or
+    would run), reset (whether it worked), message (the last line of nvidia-smi). Raises VaultCubeError if a program
+    uses the GPU, or if the services cannot be stopped from here.
     """
-    holders = pillar["gpu"]["reset"]["stop"]
+    holders = settings.stop
     own = machine.text("/proc/self/cgroup") or ""
     inside = [unit for unit in holders if unit.endswith(".service") and f"/{unit}" in own]
     if inside and not test:
@@ -68,8 +69,7 @@ def _run(active: Sequence[str], words: list[str]) -> dict[str, Any]:
         ran = command(words, RESET_S)
     finally:
         failed = [unit for unit in reversed(stopped) if command(["systemctl", "start", unit], UNIT_S).returncode]
-    said = last_line(ran.stdout + ran.stderr)
-    answer: dict[str, Any] = {"reset": ran.returncode == 0, "said": said}
+    answer: dict[str, Any] = {"reset": ran.returncode == 0, "message": last_line(ran.stdout + ran.stderr)}
     if ran.returncode:
         answer["todo"] = "`fuser -v /dev/nvidia*` shows who holds it (a container, a display); else reboot"
     return answer | ({"not_started": failed} if failed else {})

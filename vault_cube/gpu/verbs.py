@@ -1,102 +1,128 @@
-"""What people type, behind the functions of `_modules/gpu.py`. Each returns what was found, and the exit code."""
+"""The commands behind the functions of `_modules/gpu.py`."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vault_cube import verdicts as outcome
-from vault_cube.gpu import health as judging
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import detail, facts
-from vault_cube.gpu.read import topology as placing
 from vault_cube.gpu.read.host import Host
+from vault_cube.gpu.show import tables
+from vault_cube.settings import Settings
+from vault_cube.verdicts import NOT_APPLICABLE, Report
 
-Answer = tuple[dict[str, Any], int]
 RETRY_S = 30.0
-CODES = {judging.NOT_APPLICABLE: 0, judging.OK: 0, judging.WARNING: 1, judging.FAULT: 2}
+"""`gpu.monitor` runs for hours, so it asks again after this time whether a GPU that hung is back."""
 
 
-def detect(pillar: Mapping[str, Any]) -> Answer:
-    """All fields of all GPUs; exit code 1 where the target wants a GPU and one or all do not answer."""
-    with Session(pillar["gpu"]["answer_s"]) as session:
-        found = facts.facts(session, Host())
-        if found["devices"]:
+@dataclass(frozen=True)
+class Answer:
+    """The result of a command."""
+
+    document: dict[str, Any]
+    """For a program, with --out=json or --out=yaml."""
+    exit_code: int
+    text: Callable[[], str]
+    """Returns a table for a person."""
+
+
+def detect(settings: Settings) -> Answer:
+    """List all fields of all GPUs; exit code 1 if the target has GPUs and one or all do not answer."""
+    with Session(settings.gpu.answer_s) as session:
+        inventory = facts.facts(session, Host())
+        if inventory["devices"]:
             try:
-                found["devices"] = detail.details(session)
+                inventory["devices"] = detail.details(session)
             except NvmlProblem as err:
-                found |= {"problem": str(err), "problem_kind": err.problem.kind}
-            # one that answered the first questions and not the others
-            lost = [card["problem"] for card in found["devices"] if "problem" in card]
-            if lost and "problem" not in found:
-                found |= {"problem": "; ".join(lost), "problem_kind": "gpu"}
-    return found, int("problem" in found and pillar["target"]["accelerator"] == "nvidia")
+                inventory |= {"problem": str(err), "problem_kind": err.problem.kind}
+            # a GPU may answer the first questions and not the others
+            lost = [card["problem"] for card in inventory["devices"] if "problem" in card]
+            if lost and "problem" not in inventory:
+                inventory |= {"problem": "; ".join(lost), "problem_kind": "gpu"}
+    exit_code = _exit_code(settings, "problem" in inventory)
+    return Answer(inventory, exit_code, lambda: tables.detect(inventory))
 
 
-def topology(pillar: Mapping[str, Any]) -> Answer:
-    """Links, NUMA nodes, P2P and NCCL's choice; exit code as detect's."""
-    with Session(pillar["gpu"]["answer_s"]) as session:
-        found = placing.topology(session, Host())
-    return found, int("problem" in found and pillar["target"]["accelerator"] == "nvidia")
+def topology(settings: Settings) -> Answer:
+    """Show links, NUMA nodes, P2P and the transport of NCCL; exit code as for `detect`."""
+    from vault_cube.gpu.read.topology import topology as read_topology
+
+    with Session(settings.gpu.answer_s) as session:
+        matrix = read_topology(session, Host())
+    return Answer(matrix, _exit_code(settings, "problem" in matrix), lambda: tables.topology(matrix))
 
 
-def health(pillar: Mapping[str, Any], *, load: bool, window_s: float | None, cache: Path) -> Answer:
-    """Every check; exit code 0 well, 1 with a warning, 2 with a fault. The grain `gpu_health` shows the last result."""
-    with Session(pillar["gpu"]["answer_s"]) as session:
-        found = judging.health(session, pillar, window_s=window_s, load=load)
-    _remember(found, cache / "gpu_health.json")
-    return found, CODES[found["verdict"]]
+def health(settings: Settings, *, load: bool, window_s: float | None, cache: Path) -> Answer:
+    """Run all checks; exit code 0: ok, 1: a warning, 2: a fault. The grain `gpu_health` shows the last result."""
+    from vault_cube.gpu.health import health as check_health
+
+    with Session(settings.gpu.answer_s) as session:
+        report = check_health(session, settings, window_s=window_s, load=load)
+    _remember(report, cache / "gpu_health.json")
+    return _report(report)
 
 
-def validate(pillar: Mapping[str, Any], *, load: bool) -> Answer:
-    """The pillar's expectations; exit code 1 when one is not met."""
-    from vault_cube.gpu.health.validate import verdicts
+def validate(settings: Settings, *, load: bool) -> Answer:
+    """Compare the GPUs with the pillar; exit code 0: as expected, 1: a warning, 2: a fault."""
+    from vault_cube.gpu.health.validate import validate as compare
 
-    with Session(pillar["gpu"]["answer_s"]) as session:
-        found = outcome.summary("gpu.validate", verdicts(session, pillar, load=load))
-        if session.simulated:
-            found["simulated"] = True
-    return found, int(found["verdict"] == outcome.FAILED)
+    with Session(settings.gpu.answer_s) as session:
+        return _report(compare(session, settings, load=load))
 
 
-def reset(pillar: Mapping[str, Any], index: int, *, test: bool) -> Answer:
-    """Reset one GPU; exit code 1 if that did not work. Raises VaultCubeError if it must not be tried."""
-    from vault_cube.gpu.reset import reset as resetting
+def reset(settings: Settings, index: int, *, test: bool) -> Answer:
+    """Reset one GPU; exit code 1 if that failed. Raises VaultCubeError if the GPU is in use."""
+    from vault_cube.gpu.reset import reset as reset_gpu
 
-    with Session(pillar["gpu"]["answer_s"]) as session:
-        found = resetting(session, pillar, index, test=test, machine=Host())
-    return found, int(not test and not found["reset"])
+    with Session(settings.gpu.answer_s) as session:
+        result = reset_gpu(session, settings.gpu.reset, index, test=test, machine=Host())
+    return Answer(result, int(not test and not result["reset"]), lambda: tables.detect({**result, "devices": []}))
 
 
-def monitor(pillar: Mapping[str, Any], *, every_s: float | None) -> Answer:
-    """One view, or many in the terminal until q, every_s seconds apart.
+def monitor(settings: Settings, *, every_s: float | None) -> Answer:
+    """Show the GPUs once, or in the terminal until q is pressed.
 
-    Exit code 1 if the target wants a GPU, and the driver or one of the GPUs does not answer.
+    every_s: seconds between two readings; None: once. Exit code 1 if the target has GPUs, and the driver or one of the
+    GPUs does not answer.
     """
-    # rich takes a tenth of a second
-    from vault_cube.gpu.show.monitor import live, once
+    # rich takes a tenth of a second to import
+    from vault_cube.gpu.show.monitor import live, once, text
 
-    # the view lives for hours: a GPU that hung may be back
-    with Session(pillar["gpu"]["answer_s"], retry_s=RETRY_S) as session:
-        view = (
-            once(session) if every_s is None else live(session, pillar["validation"]["monitoring"]["alerts"], every_s)
-        )
+    with Session(settings.gpu.answer_s, retry_s=RETRY_S) as session:
+        alerts = settings.validation.monitoring.alerts
+        view = once(session) if every_s is None else live(session, alerts, every_s)
     silent = "problem" in view or any("problem" in card for card in view["gpus"])
-    return view, int(silent and pillar["target"]["accelerator"] == "nvidia")
+    return Answer(view, _exit_code(settings, silent), lambda: text(view))
 
 
-def _remember(found: Mapping[str, Any], file: Path) -> None:
-    """Leave what is not well for the grain; a cache that cannot be written costs the grain, not the answer."""
-    bad = [one for one in found["checks"] if one["verdict"] in (judging.WARNING, judging.FAULT)]
-    kept = {name: value for name, value in found.items() if name != "checks"} | {"bad": bad}
+def _exit_code(settings: Settings, problem: bool) -> int:
+    """Return 1 for a problem on a target with GPUs; elsewhere a missing driver is no error."""
+    return int(problem and settings.target.accelerator == "nvidia")
+
+
+def _report(report: Report) -> Answer:
+    def text() -> str:
+        # a box without GPUs needs one line, not the same reason once per check
+        return f"not applicable here: {report.subject}" if report.status == NOT_APPLICABLE else report.table()
+
+    return Answer(report.as_dict(), report.exit_code, text)
+
+
+def _remember(report: Report, file: Path) -> None:
+    """Write the bad verdicts for the grain. If the cache cannot be written, only the grain is missing."""
+    document = report.as_dict()
+    del document["checks"]
+    document["bad"] = [each.as_dict() for each in report.verdicts if each.bad]
     new = file.with_suffix(f".{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(kept))
+        new.write_text(json.dumps(document))
         new.replace(file)
     except OSError:
         new.unlink(missing_ok=True)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from vault_cube.errors import VaultCubeError
 from vault_cube.image import git
 from vault_cube.image.attest import provenance
 
@@ -44,12 +48,35 @@ def copy(checkout: Path, other: Path) -> None:
         shutil.copy2(file, target, follow_symlinks=False)
         if not file.is_symlink():
             target.chmod(_mode(file))
-    (other / ".salt").mkdir()
-    (other / "carried").mkdir()
-    (other / provenance.CARRIED).write_text(json.dumps(provenance.source(checkout)))
+    _record(other, provenance.source(checkout))
 
 
 def _mode(file: Path) -> int:
     """Return the mode of a copied file: that of a program if it begins with #!, wherever the checkout is."""
     with file.open("rb") as opened:
         return 0o755 if opened.read(2) == b"#!" else 0o644
+
+
+def copy_of_commit(checkout: Path, commit: str, other: Path) -> None:
+    """Copy the files of a commit, without pillar/local.sls, and record the commit in the copy.
+
+    Raises VaultCubeError if the checkout has no such commit.
+    """
+    git = ["git", "-c", "safe.directory=*", "-c", "tar.umask=0022", "-C", str(checkout)]
+    try:
+        archive = subprocess.run([*git, "archive", "--format=tar", commit], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise VaultCubeError(
+            f"commit {commit} is not in this checkout: run `git fetch`, or use a clone of the repository that the "
+            "image was built from"
+        ) from None
+    other.mkdir(parents=True)
+    subprocess.run(["tar", "-x", "--no-same-owner", "-C", other], input=archive, check=True)
+    _record(other, {"commit": commit, "changed": []})
+
+
+def _record(other: Path, source: Mapping[str, Any]) -> None:
+    """Record the source of a copy in it, and make the folder of Salt's cache."""
+    (other / ".salt").mkdir()
+    (other / "carried").mkdir()
+    (other / provenance.CARRIED).write_text(json.dumps(source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlparse
 import requests
 import urllib3
 
+from vault_cube import verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
 from vault_cube.image.layers import chroot, tools
@@ -41,22 +42,14 @@ ANSWER_S = 5
 """Connect timeout and read timeout of a check, in seconds."""
 
 
-def check(space: Workspace) -> list[str]:
-    """Run all checks.
-
-    Returns one line per check that passed. Raises VaultCubeError with one line per problem.
-    """
-    passed: list[str] = []
-    problems: list[str] = []
-    for run_check in CHECKS:
-        try:
-            passed.append(run_check(space))
-        except VaultCubeError as err:
-            problems.append(str(err))
+def check(space: Workspace) -> verdicts.Report:
+    """Run all checks. Raises VaultCubeError with one line per problem."""
+    report = verdicts.Report(f"preflight of {space.target}", list(verdicts.run(CHECKS, space)))
+    problems = [verdict.evidence for verdict in report.verdicts if verdict.bad]
     if problems:
         # several checks read the locks: report a missing lock only once
         raise VaultCubeError("\n".join(dict.fromkeys(problems)))
-    return passed
+    return report
 
 
 def is_root(space: Workspace) -> str:
@@ -93,7 +86,7 @@ def has_locks(space: Workspace) -> str:
             f"run `make lock TARGET={space.target}`"
         )
     wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
-    return f"locks: {len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
+    return f"{len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
@@ -111,7 +104,7 @@ def has_room(space: Workspace) -> str:
     try:
         needed = needs.of(space)
     except VaultCubeError:
-        return "disk space: not checked, because no locks could be read"
+        raise verdicts.NotApplicable("no locks could be read") from None
     free = shutil.disk_usage(existing(space.cache)).free
     disk, download = needs.gigabytes(needed.disk), needs.gigabytes(needed.download)
     if free < needed.disk:
@@ -119,7 +112,7 @@ def has_room(space: Workspace) -> str:
             f"{space.cache}: {disk} needed, {download} of it for downloads, {needs.gigabytes(free)} free: "
             "make room, or set VAULT_CUBE_CACHE"
         )
-    return f"disk space: {needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
+    return f"{needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
 
 
 def can_reach(space: Workspace) -> str:
@@ -220,7 +213,7 @@ def _answers(address: str, by_apt: bool = True) -> Answer:
     return Answer("" if status < 400 else f"the server returned status {status}")
 
 
-CHECKS: tuple[Callable[[Workspace], str], ...] = (
+CHECKS: tuple[verdicts.Check, ...] = (
     is_root,
     has_commands,
     has_locks,

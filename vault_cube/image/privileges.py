@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from vault_cube import verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import machine
 from vault_cube.image.layers import chroot
@@ -36,7 +37,7 @@ USE = (
 def can_build(space: Workspace) -> str:
     """Check mounts, device nodes and the file system of the cache, with the commands that enter a tree."""
     if os.geteuid() != 0:
-        return "mounts and device nodes: not checked, because only root can make them"
+        raise verdicts.NotApplicable("only root can make mounts and device nodes")
     try:
         space.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=space.cache) as folder:
@@ -95,9 +96,9 @@ def _explained(cache: Path, error: str) -> str:
 def can_boot(space: Workspace) -> str:
     """Check the network of the boot test: a namespace with a bridge and two tap devices."""
     if os.geteuid() != 0:
-        return "network of the boot test: not checked, because only root can make it"
+        raise verdicts.NotApplicable("only root can make the boot test's network")
     if not shutil.which("ip", path=chroot.PATH):
-        return "network of the boot test: not checked, because `ip` is missing"
+        raise verdicts.NotApplicable("`ip` is missing")
     if not Path("/dev/net/tun").exists():
         raise VaultCubeError(
             "/dev/net/tun is missing, which the boot test needs: `modprobe tun`; in a container, pass the device "

@@ -299,7 +299,7 @@ def prove(space: Workspace) -> dict[str, Any]:
         )
     folder = space.build / "image"
     with step(f"boot test: {basename(space)}.qcow2", times_file(space)):
-        manifest["boot_test"] = boot_check.as_json(boot_check.prove(space, folder / f"{basename(space)}.qcow2"))
+        manifest["boot_test"] = boot_check.prove(space, folder / f"{basename(space)}.qcow2").as_dict()
     manifest["seconds"] = read_times(times_file(space))
     write_manifest(folder, manifest)
     publish(space, folder, manifest)

@@ -57,11 +57,8 @@ def verify(space: Workspace) -> dict[str, Any]:
             other = work / "elsewhere/vc"
             checkout.copy(space.checkout, other)
             started = time.monotonic()
-            varied = _second(space, other, work, report)
+            second, varied = build_elsewhere(space, other, work, report)
             seconds = round(time.monotonic() - started)
-            folder = other / "build" / space.target / "image"
-            manifest = json.loads((folder / f"{first.manifest['name']}.manifest.json").read_text())
-            second = Built(manifest, folder, work / "cache/layers")
             with step("compare"):
                 unequal = compare(first, second)
             if unequal:
@@ -89,6 +86,18 @@ def _first(space: Workspace) -> Built:
     recipe.make_fetch(space)
     recipe.make_tools(space)
     return Built(recipe.make_disk(space), space.build / "image", space.layers)
+
+
+def build_elsewhere(space: Workspace, other: Path, work: Path, report: Path) -> tuple[Built, dict[str, str]]:
+    """Build a copy of a checkout from an empty cache in other conditions; the store needs all files of its locks.
+
+    other: the copy, in the scratch folder `work`. report: folder for the logs.
+    Returns the image and each varied condition with its value. Raises VaultCubeError if the build fails.
+    """
+    varied = _second(space, other, work, report)
+    folder = other / "build" / space.target / "image"
+    manifest = json.loads(next(folder.glob("*.manifest.json")).read_text())
+    return Built(manifest, folder, work / "cache/layers"), varied
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
@@ -135,10 +144,9 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     )
     try:
         for stage, *arguments in STAGES:
-            call = [str(space.uv.parent / "salt-call"), "--out-file=/dev/null", stage, f"target={space.target}"]
             ran = subprocess.run(
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
-                 "sh", "-euc", shell + shlex.join([*call, *arguments])],
+                 "sh", "-euc", shell + shlex.join(stage_command(space, stage, *arguments))],
                 cwd=other, env=environment, stdin=subprocess.DEVNULL, check=False,
             )  # fmt: skip
             if ran.returncode:
@@ -158,6 +166,11 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     else:
         varied["time of day"] = "only the time that the first build took"
     return varied
+
+
+def stage_command(space: Workspace, stage: str, *arguments: str) -> list[str]:
+    """Return the command that runs a stage in the current folder, with the salt-call of this process."""
+    return [str(space.uv.parent / "salt-call"), "--out-file=/dev/null", stage, f"target={space.target}", *arguments]
 
 
 def _another_locale() -> str:

@@ -20,6 +20,12 @@ STAGED = "/run/vault-cube/checkout"
 """Where the files of the checkout that a layer needs are mounted while the layer is built."""
 
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
+ROOT = "root"
+ORDER = (ROOT, *LAYERS)
+"""All trees of an image, from the bottom up."""
+
+KEYRINGS = "keyrings.lock"
+"""The lock of the vendors' signing keys, beside a target's other locks."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from vault_cube.settings.schema import suggestion
 from vault_cube.settings.strict import Section
 from vault_cube.settings.validation import Validation
 
-__all__ = ["PillarError", "Settings", "check"]
+__all__ = ["PillarError", "Settings", "check", "of_minion"]
 
 
 class Settings(Section):
@@ -105,6 +105,13 @@ def check(pillar: Mapping[str, Any], files: Sequence[Path | PillarFile] = (), ta
             f"{target}, found {shortened.repr(settings.target.name)}"
         )
     return settings
+
+
+def of_minion(pillar: Mapping[str, Any]) -> Settings:
+    """Return the settings in a minion's pillar, `__pillar__`. Raises PillarError, also for errors that Salt stored."""
+    if errors := pillar.get("_errors"):
+        raise PillarError("; ".join(errors))
+    return check(pillar)
 
 
 def _read(files: Sequence[Path | PillarFile]) -> list[PillarFile]:

@@ -80,6 +80,9 @@ class Ssh(Section):
 
     port: Port = Field(description="Port of sshd")
     service: Literal["ssh.service", "ssh.socket"] = Field(description="Unit that listens; ssh.socket on Ubuntu 24.04")
+    group: Name = Field(
+        description="Group whose members may log in; also in system_groups. cloud-init adds the users of its seed"
+    )
     max_auth_tries: Annotated[
         int,
         Field(ge=1, le=6, description="MaxAuthTries: authentication attempts per connection (OpenSSH's default is 6)"),
@@ -159,9 +162,18 @@ class Base(Section):
     """Layer 1: the operating system, without GPUs."""
 
     packages: list[PackageName] = Field(min_length=1, description="Packages of the layer, with the kernel")
-    hostname: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Host name")]
+    hostname: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+            max_length=64,
+            description="Host name of a box whose seed sets none",
+        ),
+    ]
     timezone: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9_+/-]+$", description="Time zone"), AfterValidator(_known_timezone)
+        str,
+        Field(pattern=r"^[A-Za-z0-9_+/-]+$", description="Time zone of a box whose seed sets none"),
+        AfterValidator(_known_timezone),
     ]
     locale: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.@-]+$", description="Locale (LANG)")]
     system_groups: dict[Name, SystemId] = Field(description="Ids of the groups that packages would otherwise create")
@@ -208,6 +220,8 @@ class Base(Section):
 
     @model_validator(mode="after")
     def _box_is_reachable(self) -> "Base":
+        if self.ssh.group not in self.system_groups:
+            raise ValueError(f"system_groups lacks {self.ssh.group}, the value of ssh:group: add it with an id")
         if self.ssh.port not in self.firewall.allow_tcp:
             raise ValueError(f"firewall:allow_tcp lacks ssh's port {self.ssh.port}: add it, or nobody can log in")
         if twice := _twice(self.firewall.allow_tcp):

@@ -4,8 +4,12 @@ import pytest
 from fake_box import Box
 from fake_host import CLOSED
 
+from vault_cube import verdicts
+from vault_cube.gpu.health import CARD_CHECKS, heat, judge, look, use
+from vault_cube.gpu.health import box as box_checks
+from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import sampling
-from vault_cube.gpu.show import tables
+from vault_cube.settings.gpu import CHECK_NAMES
 
 BUS = "00000000:51:00.0"  # GPU 2 of the fake
 
@@ -36,6 +40,12 @@ def pillar(path, value):
         node[last] = value
 
     return make
+
+
+def runtime(provider, packages):
+    """Containers get GPUs by CDI, from a provider."""
+    chosen = {"provider": provider, "packages": packages, "mode": "cdi", "cgroup_driver": "cgroupfs"}
+    return lambda box: box.pillar["runtime"].update(chosen)
 
 
 def both(*makers):
@@ -116,9 +126,9 @@ FAULTS = {
         lambda box: box.host.write("proc/driver/nvidia/version", CLOSED), only("kernel modules", "fault", "box"),
     ),
     "a branch that is too old for Blackwell": (
-        both(lambda box: box.nvml.set(driver_version="565.57.01"), pillar("driver:branch", "565"),
+        both(lambda box: box.nvml.set(driver_version="565.57.01"),
              lambda box: box.host.write("proc/driver/nvidia/version", "Open Kernel Module  565.57.01")),
-        only("kernel modules", "fault", "box"),
+        {**only("kernel modules", "fault", "box"), **only("versions agree", "warning", "box")},
     ),
     "nouveau is loaded": (
         lambda box: box.host.write("proc/modules", "nouveau 2514944 0 - Live 0x0\nnvidia 1 0 - Live 0x0"),
@@ -132,10 +142,10 @@ FAULTS = {
         both(lambda box: box.be("8 mixed"), lambda box: box.host.redirect(BUS)), only("peer path", "warning", "box"),
     ),
     "no container device description": (
-        both(pillar("runtime:provider", "nvidia"), pillar("runtime:mode", "cdi")), only("containers", "fault", "box"),
+        runtime("nvidia", ["nvidia-container-toolkit"]), only("containers", "fault", "box"),
     ),
     "no CDI specification of the driver": (
-        both(pillar("runtime:provider", "vault-cube"), pillar("runtime:mode", "cdi")),
+        runtime("vault-cube", []),
         only("containers", "fault", "box"),
     ),
     # one GPU
@@ -437,13 +447,13 @@ def test_a_gpu_that_goes_while_it_is_sampled(box, monkeypatch):
 
 def test_links_are_judged_under_load(box, cuda):
     said = {one["check"]: one for one in box.health()["checks"] if one.get("gpu") == 2}
-    assert said["pcie link"]["verdict"] == "not applicable"
+    assert said["pcie link"]["status"] == "not applicable"
     for index in range(4):
         box.nvml.gpu(index, pcie={"generation_busy": 5})
     box.nvml.gpu(2, pcie={"generation_busy": 3})
     box.pillar["gpu"]["health"]["load_s"] = 0.3
     found = [one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"]
-    assert [one["verdict"] for one in found] == ["ok", "ok", "fault", "ok"]
+    assert [one["status"] for one in found] == ["ok", "ok", "fault", "ok"]
     assert found[2]["evidence"] == "gen 3 x16 instead of gen 5 x16 under load"
 
 
@@ -468,7 +478,7 @@ def test_the_load_is_on_the_card_that_is_judged(box, cuda, order, lost):
     slow = seen[-1]
     box.nvml.gpu(slow, pcie={"generation_busy": 1})
     found = {one["gpu"]: one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"}
-    assert {index: found[index]["verdict"] for index in seen} == {
+    assert {index: found[index]["status"] for index in seen} == {
         index: "fault" if index == slow else "ok" for index in seen
     }
     for index in set(found) - set(seen):
@@ -484,7 +494,7 @@ def test_replays_under_load(box, cuda):
     box.nvml.during(0, 4, 1, pcie={"replays": "0>4"})
     box.nvml.begin()
     found = {one["gpu"]: one for one in box.health(load=True)["checks"] if one["check"] == "pcie errors"}
-    assert [found[index]["verdict"] for index in range(4)] == ["ok", "ok", "warning", "ok"]
+    assert [found[index]["status"] for index in range(4)] == ["ok", "ok", "warning", "ok"]
     assert "during the load" in found[2]["evidence"]
 
 
@@ -493,7 +503,7 @@ def test_a_load_that_does_not_start_is_no_verdict_on_the_link(box, monkeypatch, 
     (tmp_path / "libcuda.so.1").touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
     found = [one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"]
-    assert {one["verdict"] for one in found} == {"warning"}
+    assert {one["status"] for one in found} == {"warning"}
     assert "no load could be put on it" in found[0]["evidence"]
 
 
@@ -548,7 +558,7 @@ def test_device_files(box):
 def test_a_name_cannot_draw_lines(box):
     box.host.process(4711, "a\n  FAULT    b", "/user.slice/session-3.scope")
     box.nvml.gpu(2, compute_process={0: f"4711 {2000 << 20}"})
-    text = tables.health(box.health())
+    text = box.report().table()
     assert "a?  FAULT    b" in text
     assert not [line for line in text.splitlines() if line.strip().startswith("FAULT    b")]
 
@@ -556,38 +566,40 @@ def test_a_name_cannot_draw_lines(box):
 def test_advice_to_reset_names_a_command_that_works(box):
     box.nvml.gpu(2, error=16)
     box.host.xid("00000000:11:00.0", 95, "Uncontained")
-    todo = [one["todo"] for one in box.health()["checks"] if one["verdict"] == "fault"]
+    todo = [one["todo"] for one in box.health()["checks"] if one["status"] == "fault"]
     assert len(todo) == 2
     assert all("gpu.reset" in text and "--gpu-reset" not in text for text in todo)
 
 
 def test_without_a_log_an_xid_cannot_be_denied(box):
     (box.host.root / "kernel.log").unlink()
-    said = {one["verdict"] for one in box.health()["checks"] if one["check"] == "xids"}
+    said = {one["status"] for one in box.health()["checks"] if one["check"] == "xids"}
     assert said == {"not applicable"}
 
 
-def test_a_broken_check_is_told_and_hides_nothing(box, monkeypatch):
-    from vault_cube.gpu.health import heat
-
+def test_a_broken_check_is_reported_and_hides_nothing(box):
     def fan(card, seen):
         raise KeyError("speed")
 
-    monkeypatch.setattr("vault_cube.gpu.health.CARD_CHECKS", (heat.temperature, fan))
-    monkeypatch.setattr("vault_cube.gpu.health.judge.__defaults__", ((), (heat.temperature, fan)))
-    found = box.health()
-    assert {one["verdict"] for one in found["checks"] if one["check"] == "fan"} == {"warning"}
-    assert {one["verdict"] for one in found["checks"] if one["check"] == "temperature"} == {"ok"}
+    with Session() as session:
+        seen = look(session, box.settings(), box.host, window_s=0.01, load=False)
+    by_check = {}
+    for verdict in judge(seen, (), (heat.temperature, fan)):
+        by_check.setdefault(verdict.check, set()).add(verdict.status)
+    assert by_check == {"answers": {"ok"}, "temperature": {"ok"}, "fan": {"warning"}}
 
 
-def test_the_table_says_what_is_the_same_once(box):
+def test_the_schema_names_all_checks():
+    assert [verdicts.name(check) for check in (*box_checks.CHECKS, use.answers, *CARD_CHECKS)] == list(CHECK_NAMES)
+
+
+def test_the_table_has_equal_verdicts_once(box):
     box.nvml.gpu(1, error=15)
     box.nvml.gpu(3, persistence=0)
-    text = tables.health(box.health())
-    lines = text.splitlines()
+    lines = box.report().table().splitlines()
     assert lines[0].startswith("FAULT: 3 x NVIDIA GeForce RTX 5090, 1 x unknown GPU")
     assert "simulated: true" in lines[1]
-    assert "FAULT    answers" in lines[2]
+    assert lines[2].split()[:4] == ["FAULT", "answers", "GPU", "1"]
     assert "→ cold boot" in lines[3]
-    assert sum("WARNING  persistence" in line for line in lines) == 1
+    assert sum(line.startswith("WARNING") and "persistence" in line for line in lines) == 1
     assert any("GPU 0,2" in line and "persistence" in line for line in lines)

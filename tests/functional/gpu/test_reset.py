@@ -41,14 +41,14 @@ ALL = [
 
 def ask(box, index=2, test=False):
     with Session() as session:
-        return reset(session, box.pillar, index, test=test, machine=box.host)
+        return reset(session, box.settings().gpu.reset, index, test=test, machine=box.host)
 
 
 def test_in_this_order(box, programs):
     calls = programs()
     found = ask(box)
     assert calls() == ALL
-    assert found == {"gpu": 2, "commands": ALL, "reset": True, "said": "GPU was successfully reset."}
+    assert found == {"gpu": 2, "commands": ALL, "reset": True, "message": "GPU was successfully reset."}
 
 
 def test_nothing_is_done_in_test_mode(box, programs):
@@ -61,7 +61,7 @@ def test_services_run_again_when_the_reset_failed(box, programs):
     calls = programs(smi="echo 'In use by another client' >&2; exit 255")
     found = ask(box)
     assert calls() == ALL
-    assert (found["reset"], found["said"]) == (False, "In use by another client")
+    assert (found["reset"], found["message"]) == (False, "In use by another client")
     assert "fuser" in found["todo"]
 
 
@@ -102,13 +102,13 @@ def test_a_sick_gpu_is_reset(box, programs, fault):
     calls = programs()
     box.nvml.gpu(2, **fault)
     with Session(0.5) as session:
-        assert reset(session, box.pillar, 2, test=False, machine=box.host)["reset"]
+        assert reset(session, box.settings().gpu.reset, 2, test=False, machine=box.host)["reset"]
     assert next(call for call in calls() if call.startswith("nvidia-smi")).startswith("nvidia-smi --gpu-reset -i ")
 
 
 def test_the_exit_code(box, programs):
     programs(smi="exit 1")
-    assert verbs.reset(box.pillar, 2, test=False)[1] == 1
+    assert verbs.reset(box.settings(), 2, test=False).exit_code == 1
     programs()
-    assert verbs.reset(box.pillar, 2, test=False)[1] == 0
-    assert verbs.reset(box.pillar, 2, test=True)[1] == 0
+    assert verbs.reset(box.settings(), 2, test=False).exit_code == 0
+    assert verbs.reset(box.settings(), 2, test=True).exit_code == 0

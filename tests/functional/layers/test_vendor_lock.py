@@ -9,7 +9,6 @@ import pytest
 from test_vendor_repository import Vendor
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.cache import keys
 from vault_cube.image.locks import resolve, resolver, vendors
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store
@@ -117,7 +116,7 @@ def test_an_unavailable_key_is_reported_in_one_line(space, vendor):
 
 def test_a_locked_key_is_found_in_the_store_and_a_damaged_lock_is_named(space, tmp_path, vendor):
     here = space()
-    file = here.locks / keys.KEYRINGS
+    file = here.locks / "keyrings.lock"
     with pytest.raises(VaultCubeError, match="this lock does not exist yet"):
         vendors.read(here)
     file.write_text(vendors.text(vendors.lock(here)))

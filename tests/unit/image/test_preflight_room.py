@@ -31,7 +31,7 @@ def test_cached_layers_need_no_more_space(workspace, free, monkeypatch):  # noqa
     ):
         preflight.has_room(space)
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
-    assert preflight.has_room(space).startswith("disk space: 12.9 GB free, ")
+    assert preflight.has_room(space).startswith("12.9 GB free, ")
 
 
 def test_a_nearly_full_disk_is_refused_even_if_all_layers_are_cached(workspace, free, monkeypatch):  # noqa: F811

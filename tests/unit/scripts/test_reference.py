@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from vault_cube.bench.judge import result
+from vault_cube.gpu import health
+from vault_cube.image import preflight
+from vault_cube.image.guest import cases
+from vault_cube.image.workspace import LAYERS
 from vault_cube.settings import Settings
 from vault_cube.settings.schema import keys
 
@@ -16,6 +21,7 @@ TOP = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def reference():
+    sys.path.append(str(TOP / "scripts"))  # reference.py imports reference_code.py
     spec = importlib.util.spec_from_file_location("reference", TOP / "scripts/reference.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["reference"] = module  # dataclasses look up their module here
@@ -86,6 +92,53 @@ def test_every_function_is_on_the_command_page_with_its_example(reference):
             assert re.search(rf"^```bash\n(?:.*\n)*?.*salt-call .*{re.escape(name)}", section[1], re.M), name
 
 
+@pytest.fixture(scope="module")
+def pages(reference):
+    return dict(reference.pages())
+
+
+def test_every_check_is_on_the_page_of_checks(pages):
+    page = pages["docs/reference/checks.md"]
+    functions = [check.__name__.replace("_", " ") for check in (*preflight.CHECKS, *cases.CASES)]
+    for name in (*functions, *health.names()):
+        assert f"| {name} | " in page, name
+    for layer in LAYERS:
+        section = page.partition(f"## Layer `{layer}`")[2].partition("\n## ")[0]
+        # each file calls verdict() or not_applicable() for each check
+        assert section.count("\n| ") > 2, layer
+    for name in ("CDI specification", "GPUs in a container", "nobody has a password", "module for …", "manifest"):
+        assert f"| {name} | " in page, name
+
+
+def test_every_grain_and_state_is_on_its_page(pages):
+    for name in ("gpu", "gpu_benchmark", "gpu_health"):
+        assert f"\n## {name}\n" in pages["docs/reference/grains.md"]
+    for file in sorted((TOP / "_states").glob("*.py")):
+        for function in re.findall(r"^def ([a-z]\w*)\(", file.read_text(), re.M):
+            assert f"\n### {file.stem}.{function}\n" in pages["docs/reference/states.md"]
+
+
+def test_every_field_of_a_benchmark_result_is_on_the_page_of_results(pages):
+    page = pages["docs/reference/results.md"]
+    for model in (result.Result, result.Machine, result.Suite, result.Metric, result.Verdict):
+        section = page.partition(f"\n### {model.__name__}\n")[2].partition("\n### ")[0]
+        assert set(re.findall(r"^\| `(\w+)`", section, re.M)) == set(model.model_fields)
+
+
+def test_the_keys_of_a_manifest_are_those_that_the_recipe_writes(reference, tmp_path):
+    (tmp_path / "vault_cube/image").mkdir(parents=True)
+    text = (TOP / "vault_cube/image/recipe.py").read_text()
+    assert '"matches_lock": not moved,' in text
+    (tmp_path / "vault_cube/image/recipe.py").write_text(text.replace('"matches_lock"', '"another"'))
+    with pytest.raises(SystemExit, match=r"MANIFEST differs from recipe.py: \['another', 'matches_lock'\]"):
+        list(reference.reference_code._manifest(tmp_path))
+
+
+def test_every_runbook_is_in_the_index(pages):
+    for file in (TOP / "docs/runbooks").glob("*.md"):
+        assert f"(../runbooks/{file.name})" in pages["docs/how-to/alerts.md"]
+
+
 def test_a_docstring_is_converted_to_markdown(reference):
     docstring = """
         Do it.
@@ -114,8 +167,7 @@ def test_a_docstring_is_converted_to_markdown(reference):
 
 def test_a_stale_page_is_reported_by_check_and_rewritten_otherwise(reference, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reference, "TOP", tmp_path)
-    monkeypatch.setattr(reference, "pillar_page", lambda: "new\n")
-    monkeypatch.setattr(reference, "commands_page", lambda: "same\n")
+    monkeypatch.setattr(reference, "pages", lambda: [("docs/pillar.md", "new\n"), ("docs/commands.md", "same\n")])
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/pillar.md").write_text("old\n")
     (tmp_path / "docs/commands.md").write_text("same\n")

@@ -1,62 +1,63 @@
-"""Is the box fit? One small function per question; each gives a verdict, what it saw, and what to do.
+"""Are the GPUs fit? One small function per question; each gives a verdict, its evidence, and what to do.
 
-Everything is read first (`look`), so that a check is a plain function of what was seen: of the box (box.py), or of one
-GPU (storage.py, links.py, heat.py, use.py). A new question is a new function in a file's CHECKS.
+`look` reads everything first, so that a check is a plain function of what was read: of the box (box.py), or of one GPU
+(storage.py, links.py, heat.py, use.py). A new check is a new function in a file's CHECKS, and its name in CHECK_NAMES
+of vault_cube/settings/gpu.py.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from vault_cube import verdicts
 from vault_cube.gpu.health import box, heat, links, storage, use
-from vault_cube.gpu.health.finding import FAULT, NOT_APPLICABLE, OK, ORDER, WARNING, BoxCheck, CardCheck, Finding, Seen
+from vault_cube.gpu.health.seen import Seen
 from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import detail, facts, host, kernel_log, readings, sampling
 from vault_cube.gpu.read.host import Host
+from vault_cube.settings import Settings
+from vault_cube.settings.gpu import Acceptance
+from vault_cube.verdicts import FAULT, OK, Check, Report, Verdict
 
 CARD_CHECKS = (*storage.CHECKS, *links.CHECKS, *heat.CHECKS, *use.CHECKS)
 
 
 def health(
     session: Session,
-    pillar: Mapping[str, Any],
+    settings: Settings,
     machine: Host | None = None,
     *,
     window_s: float | None = None,
     load: bool = False,
-) -> dict[str, Any]:
-    """Ask every question; never raises.
+) -> Report:
+    """Run all checks; never raises.
 
-    pillar: sections target, driver, runtime, gpu. window_s: how long throttle reasons are sampled, seconds; the
-    pillar's otherwise. load: keep the PCIe links busy meanwhile, to see what they reach; takes seconds.
-
-    Returns verdict (the worst), counts {verdict: number}, checks [{check, gpu (absent: the box), verdict, evidence,
-    todo}], started (UTC), gpus (one line), simulated (only where it is).
+    window_s: time over which throttle reasons are sampled, seconds; None: the pillar's. load: keep the PCIe links busy
+    in the meantime, to see their full speed; takes seconds.
     """
-    seen = look(session, pillar, machine or Host(), window_s=window_s, load=load)
-    checks = [accepted(one, seen.rules["accepted"]) for one in judge(seen)]
-    counts = {name: sum(one["verdict"] == name for one in checks) for name in ORDER}
-    found = {
-        "verdict": max((one["verdict"] for one in checks), key=ORDER.index),
-        "counts": {name: count for name, count in counts.items() if count},
-        "gpus": facts.short({"devices": seen.cards, "problem": seen.facts.get("problem", "no GPU")}),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seen.now)),
-        "checks": checks,
-    }
-    return found | ({"simulated": True} if seen.facts.get("simulated") else {})
+    seen = look(session, settings, machine or Host(), window_s=window_s, load=load)
+    return report(seen, [accepted(each, seen.rules.accepted) for each in judge(seen)])
 
 
-def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s: float | None, load: bool) -> Seen:
-    """Read all that the checks judge."""
-    rules = pillar["gpu"]["health"]
+def report(seen: Seen, judgements: Sequence[Verdict]) -> Report:
+    """Return verdicts as a report whose subject is the list of GPUs."""
+    subject = facts.short({"devices": seen.cards, "problem": seen.facts.get("problem", "no GPU")})
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seen.now))
+    return Report(subject, judgements, bool(seen.facts.get("simulated")), started)
+
+
+def look(session: Session, settings: Settings, machine: Host, *, window_s: float | None, load: bool) -> Seen:
+    """Read everything that the checks judge. window_s, load: as for `health`."""
+    rules = settings.gpu.health
     log = kernel_log.begin(machine)
     # after a crash the XIDs that led to it are in the boot before
     up = host.uptime_s(machine)
-    before = kernel_log.begin(machine, boot=-1) if up is not None and up < rules["xid_hours"] * 3600 else None
+    before = kernel_log.begin(machine, boot=-1) if up is not None and up < rules.xid_hours * 3600 else None
     versions, cards = facts.versions(session, machine), []
     masks: dict[int, list[int]] = {}
     loaded: dict[int, dict[str, Any]] = {}
@@ -65,7 +66,7 @@ def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s
             cards = detail.details(session)
             well = [card["index"] for card in cards if "problem" not in card]
             try:
-                masks = sampling.throttle_masks(session, well, window_s or rules["window_s"])
+                masks = sampling.throttle_masks(session, well, window_s or rules.window_s)
             except NvmlProblem:
                 # one of them went in that time: asked again one by one, it shows which
                 cards = detail.details(session)
@@ -73,13 +74,13 @@ def look(session: Session, pillar: Mapping[str, Any], machine: Host, *, window_s
             if load:
                 from vault_cube.gpu.read.load import under_load
 
-                loaded = under_load(session, rules["load_s"])
+                loaded = under_load(session, rules.load_s)
         except NvmlProblem as err:
             versions |= {"problem": str(err), "problem_kind": err.problem.kind}
     if session.simulated:
         versions["simulated"] = True
     now, xids = time.time(), kernel_log.xids(log)
-    return Seen(pillar, machine, now, versions, cards, masks, xids, kernel_log.xids(before), loaded)
+    return Seen(settings, machine, now, versions, cards, masks, xids, kernel_log.xids(before), loaded)
 
 
 def _twice(session: Session, machine: Host, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,56 +101,26 @@ def _processes(device: Device) -> dict[str, Any]:
 
 
 def judge(
-    seen: Seen, of_box: Sequence[BoxCheck] = box.CHECKS, of_card: Sequence[CardCheck] = CARD_CHECKS
-) -> Iterator[dict[str, Any]]:
-    """Each check's finding: of the box first, then GPU by GPU; one that does not answer is judged by that alone."""
-    for check in of_box:
-        yield _said(check, None, _asked(check, seen))
+    seen: Seen, of_box: Sequence[Check] = box.CHECKS, of_card: Sequence[Check] = CARD_CHECKS
+) -> Iterator[Verdict]:
+    """Run the checks of the box, then those of each GPU; for a GPU that does not answer, only `answers`."""
+    yield from verdicts.run(of_box, seen)
     for card in seen.cards:
-        yield _said(use.answers, card["index"], _asked(use.answers, card, seen))
-        if "problem" not in card:
-            for one in of_card:
-                yield _said(one, card["index"], _asked(one, card, seen))
+        checks = [use.answers] if "problem" in card else [use.answers, *of_card]
+        yield from verdicts.run(checks, card, seen, gpu=card["index"])
 
 
-def names() -> list[str]:
-    """The names of all checks, as findings and the pillar have them."""
-    return [_name(check) for check in (*box.CHECKS, use.answers, *CARD_CHECKS)]
+def accepted(verdict: Verdict, acceptances: Mapping[str, str | Acceptance]) -> Verdict:
+    """Apply the pillar's acceptances to a verdict: an accepted warning is ok, a fault only with `faults: true`.
 
-
-def _name(check: BoxCheck | CardCheck) -> str:
-    return check.__name__.replace("_", " ")
-
-
-def _asked(check: Any, *args: Any) -> Finding:
-    try:
-        found: Finding = check(*args)
-    except Exception as err:
-        # a check that breaks must neither hide the others nor count as passed
-        said = f"this check is broken: {type(err).__name__}: {err}"[:200]
-        return Finding(WARNING, said, "a defect of Vault Cube: please report it with this line")
-    return found
-
-
-def _said(check: BoxCheck | CardCheck, gpu: int | None, found: Finding) -> dict[str, Any]:
-    said = {"check": _name(check), "gpu": gpu, **vars(found)}
-    return {name: value for name, value in said.items() if value not in (None, "")}
-
-
-def accepted(one: dict[str, Any], reasons: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply the pillar's acceptances to a finding: an accepted warning is ok, a fault only with `faults: true`.
-
-    reasons: pillar gpu:health:accepted, check → reason, or {reason, gpus, faults}.
+    acceptances: pillar gpu:health:accepted, name of a check → reason, or Acceptance.
     """
-    entry = reasons.get(one["check"])
+    entry = acceptances.get(verdict.check)
     if isinstance(entry, str):
-        entry = {"reason": entry}
-    if entry is None or one["verdict"] not in (WARNING, FAULT):
-        return one
-    elsewhere = entry.get("gpus") is not None and one.get("gpu") not in entry["gpus"]
-    if elsewhere or (one["verdict"] == FAULT and not entry.get("faults")):
-        return one
-    return {**one, "verdict": OK, "evidence": f"{one['evidence']} (accepted: {entry['reason']})"}
-
-
-__all__ = ["FAULT", "NOT_APPLICABLE", "OK", "WARNING", "accepted", "health", "judge", "look", "names"]
+        entry = Acceptance(reason=entry, gpus=None, faults=False, xids=[])
+    if entry is None or not verdict.bad:
+        return verdict
+    elsewhere = entry.gpus is not None and verdict.gpu not in entry.gpus
+    if elsewhere or (verdict.status == FAULT and not entry.faults):
+        return verdict
+    return replace(verdict, status=OK, evidence=f"{verdict.evidence} (accepted: {entry.reason})", todo="")

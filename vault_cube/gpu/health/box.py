@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from vault_cube.gpu.health.finding import FAULT, OK, WARNING, Finding, Seen, lacking, ok
+from vault_cube.gpu import cdi_check
+from vault_cube.gpu.health.seen import Seen
 from vault_cube.gpu.read import host
 from vault_cube.gpu.read.facts import short
 from vault_cube.settings.compatibility import GENERATION_NEEDS, OPEN_ONLY
+from vault_cube.verdicts import FAULT, WARNING, Status, Verdict, fault, not_applicable, ok, warning
 
 
-def driver_answers(seen: Seen) -> Finding:
+def driver_answers(seen: Seen) -> Verdict:
     """Does NVML open?"""
     if "problem" not in seen.facts or seen.cards:
         version = seen.facts.get("driver_version", "of unknown version")
         return ok(f"driver {version}, {len(seen.cards)} GPU(s)")
     said, _, todo = str(seen.facts["problem"]).partition("; ")
-    if seen.pillar["target"]["accelerator"] != "nvidia" and seen.facts["problem_kind"] in ("no library", "no driver"):
-        return lacking(f"{said}; this target has none (pillar target:accelerator)")
-    return Finding(FAULT, said, todo)
+    if seen.settings.target.accelerator != "nvidia" and seen.facts["problem_kind"] in ("no library", "no driver"):
+        return not_applicable(f"{said}; this target has none (pillar target:accelerator)")
+    return fault(said, todo)
 
 
-def count(seen: Seen) -> Finding:
+def count(seen: Seen) -> Verdict:
     """Are there as many GPUs as the pillar says, and does the driver list all of the PCI bus?"""
-    bus, wanted = host.pci_gpus(seen.machine), seen.pillar["driver"]["gates"]["gpus"]
+    bus, wanted = host.pci_gpus(seen.machine), seen.settings.driver.gates.gpus
     found = len(seen.cards)
     if len(bus) > found:
         answering = {host.sysfs(card["pcie"]["bus_id"]) for card in seen.cards if "bus_id" in card.get("pcie", {})}
         missing = [one["bus_id"] for one in bus if one["bus_id"] not in answering]
-        return Finding(
-            FAULT,
+        return fault(
             f"{len(bus)} GPU(s) on the PCI bus, {found} in the driver: {', '.join(missing)} does not answer",
             "`journalctl -k -g NVRM`; power off and on; reseat card and power connector",
         )
     if not wanted:
-        return ok(f"{found}") if found else lacking("no GPU, and the pillar asks for none (driver:gates:gpus)")
+        return ok(f"{found}") if found else not_applicable("no GPU, and the pillar asks for none (driver:gates:gpus)")
     if found == wanted:
         return ok(f"{found}")
-    return Finding(
-        FAULT,
+    return fault(
         f"{found} instead of {wanted} (driver:gates:gpus)",
         "`lspci -d 10de:` shows what the bus sees; a card that is missing there: reseat it and its power connector"
         if found < wanted
@@ -46,19 +44,19 @@ def count(seen: Seen) -> Finding:
     )
 
 
-def one_uuid_each(seen: Seen) -> Finding:
+def one_uuid_each(seen: Seen) -> Verdict:
     """Has every GPU a UUID of its own? Containers, CUDA and metrics tell the GPUs apart by it."""
     owners: dict[str, list[int]] = {}
     for card in seen.answering:
         if "uuid" in card:
             owners.setdefault(card["uuid"], []).append(card["index"])
     if not owners:
-        return lacking("no GPU gives its UUID")
+        return not_applicable("no GPU gives its UUID")
     shared = [indices for indices in owners.values() if len(indices) > 1]
     if not shared:
         return ok(f"{len(owners)} UUIDs")
     said = "; ".join(f"GPU {', '.join(map(str, indices))} have one UUID" for indices in shared)
-    return Finding(WARNING, said, "`nvidia-smi -L`; a flashed VBIOS or inforom: ask the cards' vendor")
+    return warning(said, "`nvidia-smi -L`; a flashed VBIOS or inforom: ask the cards' vendor")
 
 
 def is_model(name: str, wanted: str) -> bool:
@@ -66,11 +64,11 @@ def is_model(name: str, wanted: str) -> bool:
     return name == wanted or name.endswith(f" {wanted}")
 
 
-def model(seen: Seen) -> Finding:
+def model(seen: Seen) -> Verdict:
     """Is every GPU the model that the pillar names?"""
-    wanted, cards = seen.pillar["gpu"]["model"], seen.answering
+    wanted, cards = seen.settings.gpu.model, seen.answering
     if not cards:
-        return lacking("no GPU that answers")
+        return not_applicable("no GPU that answers")
     shown = short({"devices": cards})
     if wanted is None:
         return ok(shown)
@@ -78,68 +76,66 @@ def model(seen: Seen) -> Finding:
     if not wrong:
         return ok(shown)
     names = ", ".join(f"GPU {card['index']} is {card.get('name', 'without a name')}" for card in wrong)
-    return Finding(FAULT, f"{names}, not {wanted} (gpu:model)", "put the right card in, or correct gpu:model")
+    return fault(f"{names}, not {wanted} (gpu:model)", "put the right card in, or correct gpu:model")
 
 
-def memory(seen: Seen) -> Finding:
+def memory(seen: Seen) -> Verdict:
     """Has every GPU the memory that the pillar says?"""
-    least, cards = seen.pillar["driver"]["gates"]["memory_mib"], seen.answering
+    least, cards = seen.settings.driver.gates.memory_mib, seen.answering
     if not cards or not least:
-        return lacking("the pillar asks for no size (driver:gates:memory_mib)" if cards else "no GPU that answers")
+        return not_applicable(
+            "the pillar asks for no size (driver:gates:memory_mib)" if cards else "no GPU that answers"
+        )
     small = [card for card in cards if card.get("memory_mib", 0) < least]
     if not small:
         return ok(f">= {least} MiB each")
     said = ", ".join(f"GPU {card['index']} has {card.get('memory_mib', 'no word of its')} MiB" for card in small)
-    return Finding(
-        FAULT, f"{said}, not {least} (driver:gates:memory_mib)", "another model, or memory that failed: burn in"
-    )
+    return fault(f"{said}, not {least} (driver:gates:memory_mib)", "another model, or memory that failed: burn in")
 
 
-def one_vbios(seen: Seen) -> Finding:
+def one_vbios(seen: Seen) -> Verdict:
     """Have all cards of one model the same VBIOS? Different ones differ in power and fan curves."""
     by_model: dict[str, set[str]] = {}
     for card in seen.answering:
         if "vbios" in card:
             by_model.setdefault(card.get("name", ""), set()).add(card["vbios"])
     if not by_model:
-        return lacking("no GPU tells its VBIOS")
+        return not_applicable("no GPU tells its VBIOS")
     mixed = {name: versions for name, versions in by_model.items() if len(versions) > 1}
     if not mixed:
         return ok("; ".join(", ".join(versions) for versions in by_model.values()))
     said = "; ".join(f"{name}: {', '.join(sorted(versions))}" for name, versions in mixed.items())
-    return Finding(WARNING, said, "bring the cards to one VBIOS with their vendor's tool")
+    return warning(said, "bring the cards to one VBIOS with their vendor's tool")
 
 
-def versions_agree(seen: Seen) -> Finding:
+def versions_agree(seen: Seen) -> Verdict:
     """Are kernel module, library and firmware of one version, and of the branch that the pillar names?"""
     module, driver = seen.facts.get("kernel_module_version"), seen.facts.get("driver_version")
     if driver is None:
-        return lacking("the driver does not answer")
+        return not_applicable("the driver does not answer")
     # NVML's own version is that of its interface, a dot, and that of the library: 13.580.95.05
     library = seen.facts.get("nvml_version", "").partition(".")[2] or driver
     loaded = module or driver
     if loaded != library:
-        return Finding(
-            FAULT,
+        return fault(
             f"kernel module {loaded}, library {library}",
             "reboot, so that the kernel loads the installed driver",
         )
     firmware = {card["gsp_firmware"] for card in seen.answering if "gsp_firmware" in card} - {driver}
     if firmware:
-        return Finding(
-            WARNING, f"driver {driver}, firmware {', '.join(sorted(firmware))}", "install the driver's packages again"
+        return warning(
+            f"driver {driver}, firmware {', '.join(sorted(firmware))}", "install the driver's packages again"
         )
-    wanted, branch = seen.pillar["driver"]["branch"], driver.split(".")[0]
+    wanted, branch = seen.settings.driver.branch, driver.split(".")[0]
     if wanted and branch != wanted:
-        return Finding(
-            WARNING,
+        return warning(
             f"driver {driver} is not of branch {wanted} (driver:branch)",
             "`salt-call --local state.apply driver`",
         )
     return ok(f"{driver}" + ("" if module else ", kernel module not shown"))
 
 
-def kernel_modules(seen: Seen) -> Finding:
+def kernel_modules(seen: Seen) -> Verdict:
     """Are the kernel modules loaded, and do they fit the GPUs?
 
     Blackwell runs on the open ones only, and on branch 570 and newer. CUDA does not start without nvidia_uvm.
@@ -147,43 +143,40 @@ def kernel_modules(seen: Seen) -> Finding:
     flavour = seen.facts.get("kernel_module")
     families = {card["family"].removesuffix("-lovelace") for card in seen.answering if "family" in card}
     if flavour is None:
-        return lacking("no kernel module is loaded")
+        return not_applicable("no kernel module is loaded")
     loaded = host.loaded_modules(seen.machine)
     # beside another driver it may not load: `nobody else` finds that
     if "nvidia" in loaded and not loaded & {"nvidia_uvm", "nouveau", "nova_core"}:
-        return Finding(
-            FAULT, "nvidia_uvm is not loaded: CUDA cannot start", "`modprobe nvidia_uvm`; name it in driver:load"
-        )
+        return fault("nvidia_uvm is not loaded: CUDA cannot start", "`modprobe nvidia_uvm`; name it in driver:load")
     if flavour != "open" and families & OPEN_ONLY:
-        return Finding(
-            FAULT,
+        return fault(
             f"{flavour} modules under {', '.join(families & OPEN_ONLY)}",
             "driver:modules: open, then state.apply driver",
         )
     branch = int(seen.facts.get("driver_branch", 0) or 0)
     young = [f"{name} needs {GENERATION_NEEDS[name]}" for name in families if branch < GENERATION_NEEDS.get(name, 0)]
     if branch and young:
-        return Finding(FAULT, f"branch {branch}: {', '.join(sorted(young))} or newer", "choose a newer driver:branch")
-    wanted = seen.pillar["driver"]["modules"]
+        return fault(f"branch {branch}: {', '.join(sorted(young))} or newer", "choose a newer driver:branch")
+    wanted = seen.settings.driver.modules
     if wanted and wanted != flavour:
-        return Finding(WARNING, f"{flavour}, the pillar says {wanted}", "`salt-call --local state.apply driver`")
+        return warning(f"{flavour}, the pillar says {wanted}", "`salt-call --local state.apply driver`")
     return ok(flavour)
 
 
-def device_files(seen: Seen) -> Finding:
+def device_files(seen: Seen) -> Verdict:
     """Can programs open the GPUs? CUDA reads and writes /dev/nvidiactl, /dev/nvidia-uvm and /dev/nvidiaN."""
     minors = [card["minor"] for card in seen.answering if "minor" in card]
     if not minors or "kernel_module" not in seen.facts or not (seen.machine.root / "dev/nvidiactl").exists():
-        return lacking("no device files of the driver here")
+        return not_applicable("no device files of the driver here")
     wrong = host.device_files(seen.machine, minors)
     if not wrong:
         return ok(f"/dev/nvidiactl, /dev/nvidia-uvm and {len(minors)} more")
-    verdict = FAULT if any("missing" in words for words in wrong.values()) else WARNING
+    status: Status = FAULT if any("missing" in words for words in wrong.values()) else WARNING
     said = ", ".join(f"{path} {words}" for path, words in wrong.items())
-    return Finding(verdict, said, "`nvidia-modprobe -c0 -u` makes them; modes: NVreg_DeviceFileMode, udev rules")
+    return Verdict(status, said, "`nvidia-modprobe -c0 -u` makes them; modes: NVreg_DeviceFileMode, udev rules")
 
 
-def nobody_else(seen: Seen) -> Finding:
+def nobody_else(seen: Seen) -> Verdict:
     """Does another driver hold a GPU: nouveau, nova, or one that passes it through to a virtual machine?"""
     loaded = host.loaded_modules(seen.machine) & {"nouveau", "nova_core"}
     bound = [
@@ -192,38 +185,41 @@ def nobody_else(seen: Seen) -> Finding:
         if one.get("driver") not in (None, "nvidia")
     ]
     if not loaded and not bound:
-        return ok("no other driver") if seen.cards or host.pci_gpus(seen.machine) else lacking("no GPU on the PCI bus")
-    return Finding(
-        FAULT,
+        return (
+            ok("no other driver")
+            if seen.cards or host.pci_gpus(seen.machine)
+            else not_applicable("no GPU on the PCI bus")
+        )
+    return fault(
         "; ".join([*(f"{name} is loaded" for name in sorted(loaded)), *bound]),
         "name it in driver:blocked, `salt-call --local state.apply driver`, reboot",
     )
 
 
-def secure_boot(seen: Seen) -> Finding:
+def secure_boot(seen: Seen) -> Verdict:
     """Does Secure Boot keep the modules out? Modules made by DKMS load under it only with an enrolled key."""
     on = host.secure_boot(seen.machine)
     if on is None:
-        return lacking("not booted by UEFI")
+        return not_applicable("not booted by UEFI")
     if not on:
         return ok("off")
     if "nvidia" in host.loaded_modules(seen.machine):
         return ok("on, and the module is loaded: it is signed")
-    if seen.pillar["driver"]["provider"] == "none":
-        return lacking("on, and no driver is wanted")
-    return Finding(
-        FAULT, "on, and the kernel module is not loaded", "use signed modules, enrol the key (mokutil), or turn it off"
+    if seen.settings.driver.provider == "none":
+        return not_applicable("on, and no driver is wanted")
+    return fault(
+        "on, and the kernel module is not loaded", "use signed modules, enrol the key (mokutil), or turn it off"
     )
 
 
-def peer_path(seen: Seen) -> Finding:
+def peer_path(seen: Seen) -> Verdict:
     """Can GPUs reach each other without a detour? ACS and a translating IOMMU send their traffic over the processor.
 
     Source: NVIDIA, NCCL user guide, "Troubleshooting", PCI Access Control Services.
     """
     cards = [card for card in seen.answering if "bus_id" in card.get("pcie", {})]
     if len(cards) < 2:
-        return lacking("one GPU has no peer")
+        return not_applicable("one GPU has no peer")
     modes = {host.iommu(seen.machine, card["pcie"]["bus_id"]) or "none" for card in cards}
     bridges = [host.redirecting_bridges(seen.machine, card["pcie"]["bus_id"]) for card in cards]
     acs = sorted({name for found in bridges if found for name in found})
@@ -231,26 +227,19 @@ def peer_path(seen: Seen) -> Finding:
         "ACS may be read by root only" if None in bridges else f"ACS redirects at {', '.join(acs)}" if acs else "no ACS"
     )
     if all(card.get("family") and "GeForce" in card.get("name", "") for card in cards):
-        return Finding(OK, f"{said}; GeForce has no peer to peer that it could slow down")
+        return ok(f"{said}; GeForce has no peer to peer that it could slow down")
     if acs or any(mode.startswith("DMA") for mode in modes):
-        return Finding(
-            WARNING, said, "turn ACS off in the BIOS or by setpci, boot with iommu=pt; both are NCCL's advice"
-        )
+        return warning(said, "turn ACS off in the BIOS or by setpci, boot with iommu=pt; both are NCCL's advice")
     return ok(said)
 
 
-def containers(seen: Seen) -> Finding:
+def containers(seen: Seen) -> Verdict:
     """Is the CDI specification that containers get the GPUs by complete, and of the installed driver?"""
-    runtime = seen.pillar["runtime"]
-    if runtime["provider"] == "none" or runtime["mode"] != "cdi":
-        return lacking("containers get no GPU by CDI here (pillar runtime:mode)")
-    from vault_cube.box.runtime import REFRESH, specification
-
+    runtime = seen.settings.runtime
+    if runtime.provider == "none" or runtime.mode != "cdi":
+        return not_applicable("containers get no GPU by CDI here (pillar runtime:mode)")
     folders = [seen.machine.root / "etc/cdi", seen.machine.root / "var/run/cdi"]
-    said = specification([Path(folder) for folder in folders], len(seen.cards), runtime["provider"])
-    if said.status == "passed":
-        return ok(said.evidence)
-    return Finding(FAULT, said.evidence, f"`{REFRESH[runtime['provider']]}`")
+    return cdi_check.specification(folders, len(seen.cards), runtime.provider)
 
 
 CHECKS = (

@@ -5,87 +5,86 @@ from __future__ import annotations
 import re
 
 from vault_cube.gpu.health.box import is_model
-from vault_cube.gpu.health.finding import FAULT, WARNING, Card, Finding, Seen, busy, lacking, ok
+from vault_cube.gpu.health.seen import Card, Seen, busy
 from vault_cube.gpu.nvml import failures
 from vault_cube.gpu.read import host
+from vault_cube.verdicts import Verdict, fault, not_applicable, ok, warning
 
 RESEAT = "power off, reseat card and riser, look at the slot's BIOS settings; `pcie_aspm=off` where links drop"
 
 
-def pcie_slot(card: Card, seen: Seen) -> Finding:
+def pcie_slot(card: Card, seen: Seen) -> Verdict:
     """Do slot and card reach together what the pillar wants, or else what the card can?"""
     pcie = card.get("pcie", {})
     if "generation_max" not in pcie or "width_max" not in pcie:
-        return lacking("the driver does not tell")
+        return not_applicable("the driver does not tell")
     generation, width = _wanted(card, seen)
     said = f"gen {pcie['generation_max']} x{pcie['width_max']}"
     if pcie["generation_max"] < generation or pcie["width_max"] < width:
-        return Finding(FAULT, f"{said}, not gen {generation} x{width} (driver:gates)", RESEAT)
-    if pcie["generation_max"] < pcie.get("generation_gpu", 0) and not seen.pillar["driver"]["gates"]["pcie_generation"]:
-        return Finding(
-            WARNING, f"{said}; the card can gen {pcie['generation_gpu']}", "another slot, or its BIOS setting"
-        )
+        return fault(f"{said}, not gen {generation} x{width} (driver:gates)", RESEAT)
+    if pcie["generation_max"] < pcie.get("generation_gpu", 0) and not seen.settings.driver.gates.pcie_generation:
+        return warning(f"{said}; the card can gen {pcie['generation_gpu']}", "another slot, or its BIOS setting")
     return ok(said)
 
 
-def pcie_link(card: Card, seen: Seen) -> Finding:
+def pcie_link(card: Card, seen: Seen) -> Verdict:
     """Has the link its full generation and width under load? An idle link drops to generation 1 to save power."""
     pcie, loaded = card.get("pcie", {}), seen.loaded.get(card["index"], {})
     if "problem" in loaded:
-        return Finding(WARNING, str(loaded["problem"]), "without load an idle link tells nothing")
+        return warning(str(loaded["problem"]), "without load an idle link tells nothing")
     now = loaded or pcie
     if "generation" not in now or "width" not in now:
-        return lacking("the driver does not tell")
+        return not_applicable("the driver does not tell")
     generation, width = _wanted(card, seen)
     said = f"gen {now['generation']} x{now['width']}"
     if now["generation"] >= generation and now["width"] >= width:
         return ok(said + (" under load" if loaded else ""))
     wanted = f"{said} instead of gen {generation} x{width}"
     if loaded or busy(card):
-        return Finding(FAULT, f"{wanted} under load", RESEAT)
+        return fault(f"{wanted} under load", RESEAT)
     if now["width"] < width:
         # lanes do not sleep: only the speed does
-        return Finding(WARNING, f"{wanted}, idle", f"`gpu.health load=True` shows it under load; then {RESEAT}")
-    return lacking(f"{said}, idle: the link sleeps; `gpu.health load=True` wakes it")
+        return warning(f"{wanted}, idle", f"`gpu.health load=True` shows it under load; then {RESEAT}")
+    return not_applicable(f"{said}, idle: the link sleeps; `gpu.health load=True` wakes it")
 
 
 def _wanted(card: Card, seen: Seen) -> tuple[int, int]:
     """Generation and width: the pillar's, else what card and slot can do together."""
-    pcie, gates = card.get("pcie", {}), seen.pillar["driver"]["gates"]
-    return gates["pcie_generation"] or pcie.get("generation_max", 0), gates["pcie_width"] or pcie.get("width_max", 0)
+    pcie, gates = card.get("pcie", {}), seen.settings.driver.gates
+    return gates.pcie_generation or pcie.get("generation_max", 0), gates.pcie_width or pcie.get("width_max", 0)
 
 
-def pcie_errors(card: Card, seen: Seen) -> Finding:
+def pcie_errors(card: Card, seen: Seen) -> Verdict:
     """Does the link lose packets? Replays as the driver counts them, errors as the kernel does (AER)."""
     pcie, rules = card.get("pcie", {}), seen.rules
     errors = host.aer(seen.machine, pcie["bus_id"]) if "bus_id" in pcie else {}
     if "replays" not in pcie and not errors:
-        return lacking("neither driver nor kernel counts")
+        return not_applicable("neither driver nor kernel counts")
     said = ", ".join(
         [f"{pcie['replays']} replays"] * ("replays" in pcie) + [f"{n} {kind}" for kind, n in errors.items()]
     )
     loaded = seen.loaded.get(card["index"], {}).get("replays", 0)
     if errors.get("fatal", 0):
-        return Finding(FAULT, f"{said} since boot", RESEAT)
-    if loaded > rules["pcie_replays_loaded"]:
-        return Finding(WARNING, f"{said}; {loaded} replays during the load (pcie_replays_loaded)", RESEAT)
+        return fault(f"{said} since boot", RESEAT)
+    if loaded > rules.pcie_replays_loaded:
+        return warning(f"{said}; {loaded} replays during the load (pcie_replays_loaded)", RESEAT)
     if errors.get("nonfatal", 0):
-        return Finding(WARNING, f"{said} since boot", RESEAT)
+        return warning(f"{said} since boot", RESEAT)
     # counted since the driver was loaded, which is not known: the time since boot stands for it
     days = max(1.0, (host.uptime_s(seen.machine) or 0) / 86400)
-    limits = {"replays": rules["pcie_replays"] * days, "correctable": rules["pcie_corrected"] * days}
+    limits = {"replays": rules.pcie_replays * days, "correctable": rules.pcie_corrected * days}
     if pcie.get("replays", 0) > limits["replays"] or errors.get("correctable", 0) > limits["correctable"]:
         limit = f"more than {limits['replays']:.0f} replays or {limits['correctable']:.0f} correctable in {days:.0f} d"
-        return Finding(WARNING, f"{said}: {limit}", RESEAT)
+        return warning(f"{said}: {limit}", RESEAT)
     return ok(said)
 
 
-def nvlink(card: Card, seen: Seen) -> Finding:
+def nvlink(card: Card, seen: Seen) -> Verdict:
     """Are all links up that this card has, and without errors? A card with bridges has fewer than its chip."""
     links = card.get("nvlinks") or []
     up = [link for link in links if link["active"]]
     if not up:
-        return lacking(f"none of {len(links)} is connected" if links else "no NVLink on this card")
+        return not_applicable(f"none of {len(links)} is connected" if links else "no NVLink on this card")
     counted = [link["errors"] for link in up if "errors" in link]
     errors = {name: [sum(link[c] for c in counters if c in link) for link in counted if link.keys() & set(counters)]
               for name, counters in COUNTERS.items()}  # fmt: skip
@@ -94,9 +93,9 @@ def nvlink(card: Card, seen: Seen) -> Finding:
     wanted = _links_wanted(card, seen)
     said = f"{len(up)} of {len(links)} up; {counts}"
     if len(up) < wanted:
-        return Finding(FAULT, f"{said}; {wanted} expected", f"{failures.RESET}; look at bridge, cables and connectors")
+        return fault(f"{said}; {wanted} expected", f"{failures.RESET}; look at bridge, cables and connectors")
     if any(sums.values()):
-        return Finding(WARNING, said, "watch it; errors that grow ask for another bridge or cable")
+        return warning(said, "watch it; errors that grow ask for another bridge or cable")
     return ok(said)
 
 
@@ -112,7 +111,7 @@ def _links_wanted(card: Card, seen: Seen) -> int:
     otherwise.
     """
     name, links = card.get("name", ""), card["nvlinks"]
-    known = [count for model, count in seen.rules["nvlinks"].items() if is_model(name, model)]
+    known = [count for model, count in seen.rules.nvlinks.items() if is_model(name, model)]
     if known:
         return int(min(known))
     peers = {link["peer"] for link in links if "peer" in link}

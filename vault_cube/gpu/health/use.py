@@ -5,39 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vault_cube.gpu.health.finding import (
-    FAULT,
-    FULL_LOAD,
-    OK,
-    WARNING,
-    Card,
-    Finding,
-    Seen,
-    lacking,
-    latched,
-    ok,
-    rests,
-)  # fmt: skip
+from vault_cube.gpu.health.seen import FULL_LOAD, Card, Seen, latched, rests
 from vault_cube.gpu.nvml.failures import RESET
 from vault_cube.gpu.read import host
+from vault_cube.settings.gpu import Acceptance
+from vault_cube.verdicts import FAULT, WARNING, Status, Verdict, fault, not_applicable, ok, warning
 
 RECOVERY_CHANGED = 154
 
 
-def answers(card: Card, seen: Seen) -> Finding:
+def answers(card: Card, seen: Seen) -> Verdict:
     """Does the GPU answer, and each function that it has?"""
     if "problem" in card:
         from vault_cube.gpu.nvml.failures import TODO
 
         said = str(card["problem"]).removeprefix(f"GPU {card['index']}: ") + _unclaimed(seen)
-        return Finding(FAULT, said, TODO.get(card.get("kind", ""), "`journalctl -k -g NVRM` says more"))
+        return fault(said, TODO.get(card.get("kind", ""), "`journalctl -k -g NVRM` says more"))
     errors = card.get("errors", {})
     if errors:
         said = ", ".join(f"{function}: {why}" for function, why in errors.items())
-        return Finding(WARNING, said, f"`journalctl -k -g NVRM`; if it stays: {RESET}")
+        return warning(said, f"`journalctl -k -g NVRM`; if it stays: {RESET}")
     missing = [name for name in ("name", "uuid", "memory_mib") if not card.get(name)]
     if missing:
-        return Finding(WARNING, f"without {', '.join(missing)}", "install the driver's packages again")
+        return warning(f"without {', '.join(missing)}", "install the driver's packages again")
     dropped = "".join(
         f"; dropped as impossible: {name}: {value}" for name, value in card.get("implausible", {}).items()
     )
@@ -53,24 +43,24 @@ def _unclaimed(seen: Seen) -> str:
     return "".join(f"; the log has XID {code} ({means}) at {bus}" for (bus, code), means in sorted(xids.items()))
 
 
-def recovery(card: Card, seen: Seen) -> Finding:
+def recovery(card: Card, seen: Seen) -> Verdict:
     """Does the driver ask for a reset or a reboot? Source: nvml.h, nvmlGpuRecoveryAction_t."""
     asked = card.get("recovery")
     if asked is None:
-        return lacking("the driver does not tell")
+        return not_applicable("the driver does not tell")
     if asked == "none":
         return ok("nothing is asked for")
     what = asked.replace("_", " ")
-    return Finding(FAULT, f"the driver asks for: {what}", f"stop what uses the GPU, then {what}")
+    return fault(f"the driver asks for: {what}", f"stop what uses the GPU, then {what}")
 
 
-def xids(card: Card, seen: Seen) -> Finding:
+def xids(card: Card, seen: Seen) -> Verdict:
     """Which XIDs has the kernel's log of this boot, and of the one before, and what do they mean?"""
     if seen.log is None:
-        return lacking("the kernel's log cannot be read: run it as root")
-    entry = seen.rules["accepted"].get("xids")
-    accepted = entry["xids"] if isinstance(entry, Mapping) else []
-    fresh = seen.now - seen.rules["xid_hours"] * 3600
+        return not_applicable("the kernel's log cannot be read: run it as root")
+    entry = seen.rules.accepted.get("xids")
+    accepted = entry.xids if isinstance(entry, Acceptance) else []
+    fresh = seen.now - seen.rules.xid_hours * 3600
     own = _of_card(card, seen.log)
     news = [one for one in own if one["weight"] == "fault" or one["at"] > fresh]
     borne = [one for one in news if one["xid"] in accepted]
@@ -85,12 +75,12 @@ def xids(card: Card, seen: Seen) -> Finding:
     todo = "; ".join(dict.fromkeys(one["todo"] for one in (*news, *crash)))
     weights = {one["weight"] for one in news}
     if "fault" in weights:
-        return Finding(FAULT, said, todo)
+        return fault(said, todo)
     if weights & {"program", "warning"} or crash:
-        return Finding(WARNING, said, todo)
+        return warning(said, todo)
     if not news:
         said = (f"none, and {len(own) - len(borne)} old" if len(own) > len(borne) else "none since boot") + said
-    return Finding(OK, said)
+    return ok(said)
 
 
 def _of_card(card: Card, log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -114,67 +104,66 @@ def _listed(xids: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def performance(card: Card, seen: Seen) -> Finding:
+def performance(card: Card, seen: Seen) -> Verdict:
     """Does a busy GPU work at the clocks of one that works?"""
     share, state = card.get("utilisation"), card.get("performance_state")
     if share is None:
-        return lacking("the driver does not tell")
+        return not_applicable("the driver does not tell")
     clock = f" at {card['clock_mhz']} MHz" if "clock_mhz" in card else ""
     said = f"{share:.0%} busy" + ("" if state is None else f", P{state}") + clock
     if latched(card):
-        return Finding(
-            WARNING,
+        return warning(
             f"{said}, and no process uses it: its utilisation is stuck",
             "start a CUDA program on it and end it (`layer.check frameworks` does): that frees the counter",
         )
     if share >= FULL_LOAD and rests(card):
-        return Finding(WARNING, f"{said}: it works at the clocks of a GPU at rest", f"end what runs on it; {RESET}")
+        return warning(f"{said}: it works at the clocks of a GPU at rest", f"end what runs on it; {RESET}")
     return ok(said)
 
 
-def persistence(card: Card, seen: Seen) -> Finding:
+def persistence(card: Card, seen: Seen) -> Verdict:
     """Does the driver keep the GPU awake between programs, as the pillar says?"""
-    mode, wanted = card.get("persistence"), seen.pillar["driver"]["persistence"]
+    mode, wanted = card.get("persistence"), seen.settings.driver.persistence
     if mode is None:
-        return lacking("the driver does not tell")
+        return not_applicable("the driver does not tell")
     if wanted and mode != "enabled":
-        return Finding(WARNING, f"{mode} (driver:persistence)", "`systemctl restart nvidia-persistenced`")
+        return warning(f"{mode} (driver:persistence)", "`systemctl restart nvidia-persistenced`")
     return ok(mode)
 
 
-def compute_mode(card: Card, seen: Seen) -> Finding:
+def compute_mode(card: Card, seen: Seen) -> Verdict:
     """May programs use the GPU, as many as the pillar says?"""
-    mode, wanted = card.get("compute_mode"), seen.pillar["gpu"]["compute_mode"]
+    mode, wanted = card.get("compute_mode"), seen.settings.gpu.compute_mode
     if mode is None:
-        return lacking("the driver does not tell")
+        return not_applicable("the driver does not tell")
     if mode == wanted:
         return ok(mode)
-    verdict = FAULT if mode == "prohibited" else WARNING
-    return Finding(
-        verdict, f"{mode} instead of {wanted} (gpu:compute_mode)", f"`nvidia-smi -i {card['index']} -c {wanted}`"
+    status: Status = FAULT if mode == "prohibited" else WARNING
+    return Verdict(
+        status, f"{mode} instead of {wanted} (gpu:compute_mode)", f"`nvidia-smi -i {card['index']} -c {wanted}`"
     )
 
 
-def mig(card: Card, seen: Seen) -> Finding:
+def mig(card: Card, seen: Seen) -> Verdict:
     """Is the GPU split, or whole, as the pillar says?"""
     mode, pending = card.get("mig"), card.get("mig_pending")
     if mode is None:
-        return lacking("this card cannot be split")
+        return not_applicable("this card cannot be split")
     if pending and pending != mode:
-        return Finding(WARNING, f"{mode}, {pending} after the next reset", RESET)
-    wanted = "enabled" if seen.pillar["gpu"]["mig"] else "disabled"
+        return warning(f"{mode}, {pending} after the next reset", RESET)
+    wanted = "enabled" if seen.settings.gpu.mig else "disabled"
     if mode != wanted:
-        return Finding(
-            WARNING, f"{mode} (gpu:mig)", f"`nvidia-smi -i {card['index']} -mig {int(wanted == 'enabled')}`, then reset"
+        return warning(
+            f"{mode} (gpu:mig)", f"`nvidia-smi -i {card['index']} -mig {int(wanted == 'enabled')}`, then reset"
         )
     return ok(mode)
 
 
-def processes(card: Card, seen: Seen) -> Finding:
+def processes(card: Card, seen: Seen) -> Verdict:
     """Who holds memory? What holds much outside a container or a service was mostly forgotten."""
-    holders, most = card.get("processes"), seen.rules["held_mib"]
+    holders, most = card.get("processes"), seen.rules.held_mib
     if holders is None:
-        return lacking("the driver does not tell")
+        return not_applicable("the driver does not tell")
     said, loose, gone = [], [], []
     for one in holders:
         known = host.process(seen.machine, one["pid"])
@@ -186,13 +175,12 @@ def processes(card: Card, seen: Seen) -> Finding:
         elif known["where"] == "session" and held is not None and held > most:
             loose.append(text)
     if gone:
-        return Finding(
-            WARNING,
+        return warning(
             f"{', '.join(gone)}: no such process here, seen twice",
             f"it runs in another PID namespace (look there), or ended badly and left its memory: {RESET}",
         )
     if loose:
-        return Finding(WARNING, f"{', '.join(loose)} outside container and service", "end it, if nobody needs it")
+        return warning(f"{', '.join(loose)} outside container and service", "end it, if nobody needs it")
     return ok(", ".join(said) or "nobody")
 
 

@@ -25,6 +25,7 @@ from vault_cube.gpu.read import host, throttle
 from vault_cube.gpu.read.facts import facts, short
 from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.read.readings import readings
+from vault_cube.settings.monitoring import Alerts
 
 TOP = 10
 """processes shown; a box has few, a leak of workers has hundreds"""
@@ -67,11 +68,11 @@ def text(view: Mapping[str, Any]) -> str:
     if "problem" in view and not view["gpus"]:
         return str(view["problem"])
     out = io.StringIO()
-    Console(file=out, width=WIDTH, color_system=None).print(_drawn(view, {}))
+    Console(file=out, width=WIDTH, color_system=None).print(_drawn(view, None))
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
-def live(session: Session, alerts: Mapping[str, Any], every_s: float, machine: Host | None = None) -> dict[str, Any]:
+def live(session: Session, alerts: Alerts | None, every_s: float, machine: Host | None = None) -> dict[str, Any]:
     """Show the view until q or Ctrl-C. Returns the last one.
 
     alerts: the pillar's validation:monitoring:alerts, for the colours. every_s: seconds between two readings.
@@ -93,7 +94,7 @@ def live(session: Session, alerts: Mapping[str, Any], every_s: float, machine: H
     return view
 
 
-def _drawn(view: Mapping[str, Any], alerts: Mapping[str, Any]) -> Group:
+def _drawn(view: Mapping[str, Any], alerts: Alerts | None) -> Group:
     if "problem" in view and not view["gpus"]:
         return Group(Text(view["problem"]))
     head = Text(f"{short({'devices': view['gpus']})}, driver {view['driver_version']}, {time.strftime('%H:%M:%S')}")
@@ -103,7 +104,7 @@ def _drawn(view: Mapping[str, Any], alerts: Mapping[str, Any]) -> Group:
     return Group(head, _cards(view["gpus"], alerts), holders)
 
 
-def _cards(cards: list[dict[str, Any]], alerts: Mapping[str, Any]) -> Table:
+def _cards(cards: list[dict[str, Any]], alerts: Alerts | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("GPU", "busy", "memory", "°C", "W", "MHz", "fan", "PCIe", "slowed by"):
         table.add_column(title, justify="left" if title == "slowed by" else "right", no_wrap=title != "slowed by")
@@ -164,10 +165,10 @@ def _holders(processes: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _above(value: float | None, *, alerts: Mapping[str, Any], **styles: str) -> str:
+def _above(value: float | None, *, alerts: Alerts | None, **styles: str) -> str:
     """The style of the first alert whose threshold the value passes."""
     for name, style in styles.items():
-        if value is not None and name in alerts and value > alerts[name]["above"]:
+        if value is not None and alerts is not None and value > getattr(alerts, name).above:
             return style
     return ""
 

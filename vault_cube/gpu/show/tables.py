@@ -5,46 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MARKS = {"ok": "ok", "warning": "WARNING", "fault": "FAULT", "not applicable": "n/a"}
-
-
-def health(found: Mapping[str, Any]) -> str:
-    """Bad findings first with what to do, then what is well; what is the same for several GPUs stands once."""
-    if found["verdict"] == "not applicable":
-        return f"not applicable here: {found['gpus']}"
-    counts = ", ".join(f"{number} {verdict}" for verdict, number in reversed(found["counts"].items()))
-    lines = [f"{MARKS[found['verdict']]}: {found['gpus']}   ({counts})"]
-    if found.get("simulated"):
-        lines.append("simulated: true — this was read from a test's library, not from NVIDIA's")
-    groups = _grouped(found["checks"])
-    width = max(len(check) for check, *_ in groups)
-    places = max(len(_gpus(numbers)) for *_, numbers in groups)
-    for verdict in ("fault", "warning", "ok", "not applicable"):
-        for check, said, evidence, todo, numbers in groups:
-            if said == verdict:
-                lines.append(f"  {MARKS[said]:<8} {check:<{width}}  {_gpus(numbers):<{places}}  {evidence}".rstrip())
-                if todo:
-                    lines.append(f"  {'':<8} {'':<{width}}  {'':<{places}}  → {todo}")
-    return "\n".join(lines)
-
-
-def _grouped(checks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str, list[int]]]:
-    found: dict[tuple[str, str, str, str], list[int]] = {}
-    for one in checks:
-        numbers = found.setdefault((one["check"], one["verdict"], one["evidence"], one.get("todo", "")), [])
-        if "gpu" in one:
-            numbers.append(one["gpu"])
-    return [(*key, numbers) for key, numbers in found.items()]
-
-
-def _gpus(numbers: Sequence[int]) -> str:
-    """Numbers of GPUs, short: 0-3, or 0,2."""
-    if not numbers:
-        return "box"
-    first, last = numbers[0], numbers[-1]
-    whole = len(numbers) > 2 and list(numbers) == list(range(first, last + 1))
-    return f"GPU {first}-{last}" if whole else "GPU " + ",".join(map(str, numbers))
-
 
 def detect(found: Mapping[str, Any]) -> str:
     """All fields, a block a GPU."""
@@ -88,13 +48,6 @@ def topology(found: Mapping[str, Any]) -> str:
     lines += ["", "* peer to peer   " + "   ".join(f"{name}: {text}" for name, text in found["legend"].items())]
     lines += [f"NCCL: {found['nccl']['transport']}; {found['nccl']['why']}"]
     return "\n".join([*lines, *([found["problem"]] if "problem" in found else [])])
-
-
-def monitor(found: Mapping[str, Any]) -> str:
-    """The last view."""
-    from vault_cube.gpu.show.monitor import text
-
-    return text(found)
 
 
 def _pairs(index: int, gpus: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:

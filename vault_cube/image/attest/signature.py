@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,10 +19,11 @@ def of(sums: Path) -> Path:
     return sums.with_name(sums.name + ".sig")
 
 
-def sign(sums: Path, key: Path) -> Path:
+def sign(sums: Path, key: Path, namespace: str = NAMESPACE) -> Path:
     """Sign a file. Returns the path of the signature.
 
-    key: file of a private ssh key, or of a public key whose private key is in the ssh agent.
+    key: file of a private ssh key, or of a public key whose private key is in the ssh agent. namespace: what the
+    signature is for.
     Raises VaultCubeError if a file is missing or ssh-keygen cannot sign.
     """
     if not key.is_file():
@@ -29,29 +32,38 @@ def sign(sums: Path, key: Path) -> Path:
         raise VaultCubeError(f"{sums}: nothing to sign: run `make image` first")
     of(sums).unlink(missing_ok=True)
     # ssh-keygen asks for a passphrase on the terminal
-    ran = _keygen(["-Y", "sign", "-n", NAMESPACE, "-f", key, sums])
+    ran = _keygen(["-Y", "sign", "-n", namespace, "-f", key, sums])
     if ran.returncode or not of(sums).is_file():
         raise VaultCubeError(f"{key}: ssh-keygen cannot sign with this key: {_reason(ran.stderr)}")
     return of(sums)
 
 
-def verify(sums: Path, signers: Path) -> str:
-    """Verify a file's signature. Returns the name and the key of the signer.
+def key_id(file: Path) -> str:
+    """Return 12 hexadecimal digits that identify the key of a signature: the start of its public half's SHA-256."""
+    blob = base64.b64decode("".join(file.read_text().splitlines()[1:-1]))
+    # OpenSSH, PROTOCOL.sshsig: "SSHSIG", the version in 4 bytes, the length of the public key in 4 bytes, the key
+    size = int.from_bytes(blob[10:14])
+    return hashlib.sha256(blob[14 : 14 + size]).hexdigest()[:12]
 
-    signers: an allowed_signers file (man ssh-keygen), or a public key.
+
+def verify(sums: Path, signers: Path, namespace: str = NAMESPACE) -> str:
+    """Verify a file's signature. Returns the name and the key of the signer, such as `anna with ED25519 key SHA256:…`.
+
+    signers: an allowed_signers file (man ssh-keygen), or a public key. namespace: what the signature has to be for.
     Raises VaultCubeError if the signature is missing or invalid, or was not made by one of the signers.
     """
     signature = of(sums)
     if not signature.is_file():
-        raise VaultCubeError(f"{signature.name}: missing: the image is not signed")
+        raise VaultCubeError(f"{signature.name}: missing, so {sums.name} is not signed")
     with tempfile.TemporaryDirectory() as folder:
-        allowed = _allowed(signers, Path(folder))
+        allowed = _allowed(signers, Path(folder), namespace)
         ran = _keygen(["-Y", "find-principals", "-s", signature, "-f", allowed])
-        signer = ran.stdout.decode().split("\n")[0].strip()
+        # an allowed_signers file may give one key several names, separated by commas
+        signer = ran.stdout.decode().split("\n")[0].split(",")[0].strip()
         if ran.returncode or not signer:
             raise VaultCubeError(f"{signature.name}: not made with a key in {signers}")
         ran = _keygen(
-            ["-Y", "verify", "-f", allowed, "-I", signer, "-n", NAMESPACE, "-s", signature], stdin=sums.read_bytes()
+            ["-Y", "verify", "-f", allowed, "-I", signer, "-n", namespace, "-s", signature], stdin=sums.read_bytes()
         )
         if ran.returncode:
             raise VaultCubeError(
@@ -62,7 +74,7 @@ def verify(sums: Path, signers: Path) -> str:
         return ran.stdout.decode().partition(" signature for ")[2].strip()
 
 
-def _allowed(signers: Path, folder: Path) -> Path:
+def _allowed(signers: Path, folder: Path, namespace: str) -> Path:
     """Return an allowed_signers file. If `signers` is a public key, write one with the key's comment as the name."""
     try:
         text = signers.read_text()
@@ -74,7 +86,7 @@ def _allowed(signers: Path, folder: Path) -> Path:
     if not words or not words[0].startswith(("ssh-", "ecdsa-", "sk-")):
         return signers
     name = words[2] if len(words) > 2 and "," not in words[2] else signers.name
-    (folder / "signers").write_text(f'{name} namespaces="{NAMESPACE}" {words[0]} {words[1]}\n')
+    (folder / "signers").write_text(f'{name} namespaces="{namespace}" {words[0]} {words[1]}\n')
     return folder / "signers"
 
 

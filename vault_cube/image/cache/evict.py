@@ -10,12 +10,11 @@ from pathlib import Path
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import layer_cache
-from vault_cube.image.cache.keys import KEYRINGS
 from vault_cube.image.locks import pylock
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import note, step
 from vault_cube.image.store import Store
-from vault_cube.image.workspace import Workspace, sweep
+from vault_cube.image.workspace import KEYRINGS, Workspace, sweep
 
 GIB = 1 << 30
 

@@ -20,13 +20,9 @@ from typing import Any
 from vault_cube.carried import carried, sources
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import write_json
-from vault_cube.image.workspace import LAYERS, Workspace
-
-ROOT = "root"
-ORDER = (ROOT, *LAYERS)
-
-# the lock of the vendors' signing keys (vendors.py)
-KEYRINGS = "keyrings.lock"
+from vault_cube.image.workspace import KEYRINGS, LAYERS, Workspace
+from vault_cube.image.workspace import ORDER as ORDER  # noqa: PLC0414 others use keys.ORDER
+from vault_cube.image.workspace import ROOT as ROOT  # noqa: PLC0414 others use keys.ROOT
 
 # the pillar sections that a layer's states can read: their own and those of lower layers; a build hides the others
 SECTIONS = {layer: ("target", "archive", *LAYERS[: number + 1]) for number, layer in enumerate(LAYERS)}

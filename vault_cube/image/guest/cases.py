@@ -1,6 +1,6 @@
-"""The cases of the boot test. Each is one function that returns its evidence, or raises `Wrong` with the observation.
+"""The checks of the boot test. Each is one function that returns its evidence, or raises `Wrong` with the observation.
 
-They run in the order of CASES; the case that locks an address out comes last.
+They run in the order of CHECKS; the check that locks an address out comes last.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from vault_cube.errors import VaultCubeError
@@ -18,6 +17,7 @@ from vault_cube.image.guest import port_scan
 from vault_cube.image.guest.machine import OUTSIDE, Guest
 from vault_cube.image.guest.qemu import BRIDGE, GUEST
 from vault_cube.settings import Settings
+from vault_cube.verdicts import Check
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Expected:
         return cls(users[0], frozenset(base.firewall.allow_tcp), base.ssh.port, base.fail2ban.failures)
 
 
-class Wrong(Exception):
+class Wrong(VaultCubeError):
     """A check of the guest failed; the message is the evidence."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The running guest and the expected values, passed to every case."""
+    """The running guest and the expected values, passed to every check."""
 
     box: Guest
     expected: Expected
@@ -98,7 +98,7 @@ class Trial:
 
 
 def address(index: int) -> str:
-    """Return one of the outside addresses. Each case uses its own, because fail2ban may ban it."""
+    """Return one of the outside addresses. Each check uses its own, because fail2ban may ban it."""
     head, _, last = OUTSIDE.rpartition(".")
     return f"{head}.{int(last) + index}"
 
@@ -366,7 +366,7 @@ def _banned(trial: Trial) -> list[str]:
     return status.rpartition("Banned IP list:")[2].split()
 
 
-CASES: tuple[Callable[[Trial], str], ...] = (
+CHECKS: tuple[Check, ...] = (
     system_is_running,
     no_unit_waits_for_itself,
     cloud_init_is_done,

@@ -1,33 +1,43 @@
-"""Check a received image against the files beside it: checksum, signature and provenance. Needs no root."""
+"""Check a received image against the files beside it: checksum, signature, provenance, rebuilds. Needs no root."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import store
-from vault_cube.image.attest import provenance, signature
+from vault_cube.image.attest import signature
+from vault_cube.image.inspect import origin, statements
 
 
-def check(image: Path, signers: Path | None = None) -> list[str]:
+def check(
+    image: Path, signers: Path | None = None, builders: Path | None = None, threshold: int | None = None
+) -> list[str]:
     """Check an image and the files beside it.
 
     signers: accepted signers, as a public key or an allowed_signers file; None: the signature is not verified.
+    builders, threshold: the image is only accepted if `threshold` of these builders, given in the same way, have
+    signed a statement that they reproduced it.
     Returns one line per check. Raises VaultCubeError with one line per failed check.
     """
+    if (builders is None) != (threshold is None):
+        raise VaultCubeError("builders and threshold belong together: pass both, such as builders=FILE threshold=2")
+    if threshold is not None and threshold < 1:
+        raise VaultCubeError(f"threshold={threshold}: at least 1 builder has to be required")
     if not image.is_file():
         raise VaultCubeError(f"{image}: no such file")
     sums = sums_beside(image)
-    checks: tuple[Callable[[], str], ...] = (
-        lambda: _checksums(image, sums),
-        lambda: _signature(sums, signers),
-        # a bundle is not an image and has no provenance; its contents name the commit
-        *([] if image.name.endswith(".bundle.tar") else [lambda: _provenance(image, sums)]),
-    )
+    is_bundle = image.name.endswith(".bundle.tar")
+    if is_bundle and builders:
+        raise VaultCubeError(f"{image.name}: a bundle is not an image: check the image that is built from it")
+    checks: list[Callable[[], str]] = [lambda: _checksums(image, sums), lambda: _signature(sums, signers)]
+    # a bundle is not an image and has no provenance; its contents name the commit
+    if not is_bundle:
+        checks.append(lambda: _provenance(image, sums))
+    if builders is not None and threshold is not None:
+        checks.append(lambda: statements.check(image, origin.read(origin.beside(sums)), builders, threshold))
     results, problems = [], []
     for run in checks:
         try:
@@ -80,27 +90,14 @@ def _signature(sums: Path, signers: Path | None) -> str:
 
 
 def _provenance(image: Path, sums: Path) -> str:
-    file = sums.with_name(sums.name.removesuffix("SHA256SUMS") + "provenance.json")
-    if not file.is_file():
-        raise VaultCubeError(f"{file.name}: missing, so the origin of the image is unknown: copy it from dist/ too")
-    try:
-        statement: dict[str, Any] = json.loads(file.read_text())
-        if (statement["_type"], statement["predicateType"]) != (provenance.STATEMENT, provenance.PREDICATE):
-            raise VaultCubeError(f"{file.name}: not an in-toto statement with SLSA provenance v1: fetch it again")
-        subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
-        definition = statement["predicate"]["buildDefinition"]
-        parameters = definition["externalParameters"]
-        checkout = next(source for source in definition["resolvedDependencies"] if source["name"] == "checkout")
-        commit = checkout.get("digest", {}).get("gitCommit", "unknown")
-        dirty = checkout.get("annotations", {}).get("dirty", False)
-    except (ValueError, KeyError, TypeError, StopIteration):
-        raise VaultCubeError(f"{file.name}: not a provenance statement of this project: fetch it again") from None
+    file = origin.beside(sums)
+    source = origin.read(file)
     if file.name not in read(sums):
         raise VaultCubeError(f"{file.name}: not listed in {sums.name}, so its origin is unknown: fetch both again")
-    if subjects.get(image.name) != store.sha256_of(image):
+    if source.subjects.get(image.name) != store.sha256_of(image):
         raise VaultCubeError(f"{file.name}: for another image: it does not list {image.name} with this SHA-256")
     return (
-        f"provenance: {parameters['target']} {parameters['version']}, commit {commit}"
-        + (" with uncommitted changes" if dirty else "")
-        + f", {len(definition['resolvedDependencies']) - 1} locks"
+        f"provenance: {source.target} {source.version}, commit {source.commit or 'unknown'}"
+        + (" with uncommitted changes" if source.dirty else "")
+        + f", {source.locks} locks"
     )

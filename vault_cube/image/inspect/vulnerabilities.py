@@ -24,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import pylock
 from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.locks.debian_version import dpkg_older
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 
@@ -185,11 +186,6 @@ def _hit(affected: Mapping[str, Any], version: str, older: Older) -> str | None:
 
 def _line(thing: Thing, advisory: str, state: str) -> str:
     return f"{thing.name} {thing.version} ({', '.join(thing.holds)}): {advisory}: {state}"
-
-
-def dpkg_older(one: str, two: str) -> bool:
-    """Return whether a Debian version is older than another, in dpkg's order."""
-    return subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False).returncode == 0
 
 
 def pypi_older(one: str, two: str) -> bool:

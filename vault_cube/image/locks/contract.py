@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.inspect.vulnerabilities import dpkg_older
 from vault_cube.image.locks.aptlock import AptLock
+from vault_cube.image.locks.debian_version import dpkg_older
 from vault_cube.image.workspace import LAYERS, Workspace
 from vault_cube.settings import Settings
 from vault_cube.settings.strict import HttpUrl, PackageName, Section

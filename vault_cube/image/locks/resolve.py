@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.cache.keys import KEYRINGS, ROOT
 from vault_cube.image.locks import keyrings, locktext, pylock, resolver, vendors, wheel_rules
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import step
 from vault_cube.image.store import Store
-from vault_cube.image.workspace import LAYERS, Workspace
+from vault_cube.image.workspace import KEYRINGS, LAYERS, ROOT, Workspace
 from vault_cube.settings.environment import Environment
 from vault_cube.settings.image import Source
 from vault_cube.settings.repository import Repository

@@ -16,11 +16,10 @@ import requests
 from vault_cube import openpgp
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.apt_network import session
-from vault_cube.image.cache.keys import KEYRINGS
 from vault_cube.image.locks import locktext
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store, Wanted
-from vault_cube.image.workspace import Workspace
+from vault_cube.image.workspace import KEYRINGS, Workspace
 from vault_cube.settings.image import Source
 from vault_cube.settings.repository import Repository
 

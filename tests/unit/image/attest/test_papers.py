@@ -3,73 +3,17 @@
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
-from copied import chosen, merged
+from small_image import NAME, make
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe, store
-from vault_cube.image.attest import attestations, provenance, sbom, signature
-from vault_cube.image.cache import keys
+from vault_cube.image.attest import provenance, sbom, signature
 from vault_cube.image.inspect import check
-from vault_cube.image.locks import locktext
-from vault_cube.image.locks.aptlock import AptLock, Deb
-from vault_cube.image.workspace import LAYERS, Workspace
-from vault_cube.settings import check as check_settings
-
-TOP = Path(__file__).parents[4]
-NAME = "vault-cube-demo-box-1.0.0-debian-12"
-DEBS = (
-    Deb("root", "bash", "5.2.15-2+b7", "amd64", "bookworm", "debian", 1, "a" * 64, "pool/main/b/bash/bash.deb"),
-    Deb("base", "sudo", "1.9.13p3-1+deb12u1", "amd64", "bookworm", "debian", 1, "b" * 64, "pool/main/s/sudo/sudo.deb"),
-)
-WHEEL = "numpy==2.1.0 --hash=sha256:{}  # numpy-2.1.0-cp311-cp311-manylinux_2_17_x86_64.whl 16000000\n"
-
-
-@pytest.fixture
-def space(tmp_path):
-    """A committed checkout with locks of two packages and of one wheel in two environments."""
-    checkout = tmp_path / "checkout"
-    locks = checkout / "locks/debian-12"
-    locks.mkdir(parents=True)
-    text = AptLock(1_700_000_000, DEBS).text()
-    (locks / "apt.lock").write_text(text)
-    (checkout / "locks/tools.lock").write_text(text)
-    for name in ("salt", "pytorch", "tensorflow", "vllm"):
-        wheel = WHEEL.format("c" * 64) if name in ("pytorch", "vllm") else ""
-        (locks / f"python-{name}.lock").write_text(locktext.closed(wheel))
-    shutil.copytree(TOP / "vault_cube/image", checkout / "vault_cube/image")
-    pillar = merged(*chosen("debian-12"))
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", checkout]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
-        subprocess.run([*git, *command], check=True)
-    return Workspace(checkout, check_settings(pillar), pillar, cache=tmp_path / "cache", store=tmp_path / "store")
-
-
-def make(space, folder):
-    """Write a small image with its attestations and checksums to a folder, as the recipe does in dist/."""
-    folder.mkdir(exist_ok=True)
-    image = folder / f"{NAME}.qcow2"
-    image.write_bytes(b"a small image" * 100)
-    lock = AptLock.read(space.locks / "apt.lock")
-    wanted = {layer: keys.Key(layer[0] * 64, {}) for layer in ("root", *LAYERS)}
-    digests = {"raw": "d" * 64, image.name: store.sha256_of(image)}
-    files = [image, *attestations.make(space, folder, name=NAME, digests=digests, lock=lock, wanted=wanted)]
-    sums = folder / f"{NAME}.SHA256SUMS"
-    sums.write_text("".join(f"{store.sha256_of(file)}  {file.name}\n" for file in files))
-    return image, sums
-
-
-@pytest.fixture
-def key(tmp_path):
-    def new(name):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", tmp_path / name], check=True)
-        return tmp_path / name
-
-    return new
+from vault_cube.image.locks.aptlock import Deb
 
 
 def test_the_same_inputs_give_the_same_attestations(space, tmp_path):
@@ -166,11 +110,12 @@ def test_a_good_image_passes(space, tmp_path, key):
     assert "present, not verified" in check.check(image)[1]
 
 
-def test_an_allowed_signers_file_is_accepted_as_well(space, tmp_path, key):
+@pytest.mark.parametrize("names", ["release@example.org", "release@example.org,old@example.org"])
+def test_an_allowed_signers_file_is_accepted_as_well(space, tmp_path, key, names):
     image, sums = make(space, tmp_path / "dist")
     signature.sign(sums, key("maintainer"))
     public = (tmp_path / "maintainer.pub").read_text()
-    (tmp_path / "signers").write_text(f"release@example.org {public}")
+    (tmp_path / "signers").write_text(f"{names} {public}")
     assert "release@example.org" in check.check(image, tmp_path / "signers")[1]
 
 
@@ -196,7 +141,7 @@ def test_a_wrong_key_does_not_pass(space, tmp_path, key):
 def test_a_missing_signature_does_not_pass_if_signers_are_given(space, tmp_path, key):
     image, _ = make(space, tmp_path / "dist")
     key("maintainer")
-    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: missing: the image is not signed$"):
+    with pytest.raises(VaultCubeError, match=r"SHA256SUMS.sig: missing, so .*SHA256SUMS is not signed$"):
         check.check(image, tmp_path / "maintainer.pub")
 
 

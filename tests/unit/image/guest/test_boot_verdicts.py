@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from vault_cube import verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import boot_check, cases
 from vault_cube.image.guest.cases import Expected, Trial, Wrong
@@ -216,7 +217,7 @@ def test_an_early_a_missing_or_an_ineffective_ban_fails(monkeypatch, bans_after,
         cases.fail2ban_bans(jail(monkeypatch, bans_after, refuses))
 
 
-def test_one_failed_case_does_not_hide_the_others():
+def test_one_failed_check_does_not_hide_the_others():
     def good(trial):
         return "fine"
 
@@ -229,32 +230,33 @@ def test_one_failed_case_does_not_hide_the_others():
     def odd(trial):
         raise KeyError("local")
 
-    cases = boot_check.judge(trial({}), [good, bad, lost, odd, good])
-    assert [case.passed for case in cases] == [True, False, False, False, True]
-    assert cases[1].evidence == "not fine"
-    assert "KeyError" in cases[3].evidence
-    assert [row["name"] for row in boot_check.as_json(cases)] == ["good", "bad", "lost", "odd", "good"]
-    assert boot_check.table(cases).row_count == 5
+    judged = boot_check.judge(trial({}), [good, bad, lost, odd, good])
+    assert [verdict.bad for verdict in judged] == [False, True, True, True, False]
+    assert judged[1].evidence == "not fine"
+    assert "KeyError" in judged[3].evidence
+    assert [verdict.check for verdict in judged] == ["good", "bad", "lost", "odd", "good"]
+    assert all(verdict.seconds is not None for verdict in judged)
 
 
-def test_the_case_that_locks_an_address_out_comes_last():
-    assert boot_check.CASES[-1] is cases.fail2ban_bans
+def test_the_check_that_locks_an_address_out_comes_last():
+    assert boot_check.CHECKS[-1] is cases.fail2ban_bans
 
 
 @pytest.mark.parametrize("passed", [True, False])
-def test_the_verdicts_are_written_and_the_error_names_failed_cases(monkeypatch, tmp_path, passed):
-    cases = [boot_check.Case("first boot", True, "ssh", 1.0), boot_check.Case("root is refused", passed, "got in", 0.5)]
-    monkeypatch.setattr(boot_check, "boot_test", lambda *_: cases)
+def test_the_verdicts_are_written_and_the_error_names_failed_checks(monkeypatch, tmp_path, passed):
+    judged = [verdicts.ok("ssh", check="first boot"), verdicts.verdict(passed, "got in", check="root is refused")]
+    monkeypatch.setattr(boot_check, "boot_test", lambda *_: judged)
     monkeypatch.setattr(boot_check.tools, "tree", lambda space: tmp_path)
     monkeypatch.setattr(boot_check.Qemu, "of_tree", lambda tree: None)
     monkeypatch.setattr(boot_check.Expected, "of", lambda settings: EXPECTED)
     space = SimpleNamespace(settings=None, build=tmp_path / "build", logs=tmp_path / "logs")
     if passed:
-        assert boot_check.prove(space, tmp_path / "box.qcow2") == cases
+        assert boot_check.prove(space, tmp_path / "box.qcow2").verdicts == judged
     else:
         with pytest.raises(
             VaultCubeError, match=r"^box\.qcow2 failed its boot test: root is refused \(got in\); see the serial"
         ):
             boot_check.prove(space, tmp_path / "box.qcow2")
-    results = json.loads((tmp_path / "build/boot-test.json").read_text())
-    assert [(case["name"], case["passed"]) for case in results] == [("first boot", True), ("root is refused", passed)]
+    report = json.loads((tmp_path / "build/boot-test.json").read_text())
+    statuses = {check["check"]: check["status"] for check in report["checks"]}
+    assert statuses == {"first boot": "ok", "root is refused": "ok" if passed else "fault"}

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vault_cube.image import needs
-from vault_cube.image.locks import lock_report, pylock
+from vault_cube.image import lock_report, needs
+from vault_cube.image.locks import pylock
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.locks.contract import Contract
 from vault_cube.image.locks.resolve import Resolved

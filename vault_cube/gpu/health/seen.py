@@ -1,41 +1,30 @@
-"""What a check looks at, and what it finds."""
+"""The context of the GPU checks: everything that was read before the first of them runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vault_cube.gpu.read.host import Host
-
-OK, WARNING, FAULT, NOT_APPLICABLE = "ok", "warning", "fault", "not applicable"
-ORDER = (NOT_APPLICABLE, OK, WARNING, FAULT)
-"""From harmless to bad; the worst finding is the verdict."""
+from vault_cube.settings import Settings
+from vault_cube.settings.gpu import Health
 
 Card = Mapping[str, Any]
 """One GPU as vault_cube.gpu.read.detail has it."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The answer to one question, about one GPU or the box: verdict, what was seen, and what to do about it."""
-
-    verdict: str
-    evidence: str
-    todo: str = ""
-
-
-@dataclass(frozen=True)
 class Seen:
     """All that was read before the first check judges: checks ask nobody.
 
-    pillar: the sections target, driver, runtime and gpu. facts: versions, module, problem. cards: one dict a GPU.
+    facts: versions, module, problem. cards: one dict a GPU.
     masks: GPU → sampled masks of throttle reasons. log: XIDs of this boot with `at`, None if the log cannot be read.
     before: the same of the boot before, if it can matter. loaded: GPU → PCIe generation and width while it was kept
     busy, and the replays in that time, or `problem`; empty without load=True.
     """
 
-    pillar: Mapping[str, Any]
+    settings: Settings
     machine: Host
     now: float
     facts: Mapping[str, Any]
@@ -46,9 +35,9 @@ class Seen:
     loaded: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
-    def rules(self) -> Mapping[str, Any]:
+    def rules(self) -> Health:
         """The thresholds, pillar gpu:health."""
-        return self.pillar["gpu"]["health"]  # type: ignore[no-any-return]
+        return self.settings.gpu.health
 
     @property
     def answering(self) -> list[Card]:
@@ -60,19 +49,6 @@ FULL_LOAD = 0.9
 """From this utilisation on a GPU has to be awake."""
 REST_STATE = 5
 """P5 and higher: video and idle; programs that compute run in P0 to P3 (nvidia-smi(1), "Performance State")."""
-
-CardCheck = Callable[[Card, Seen], Finding]
-BoxCheck = Callable[[Seen], Finding]
-
-
-def ok(evidence: str) -> Finding:
-    """All is well."""
-    return Finding(OK, evidence)
-
-
-def lacking(evidence: str) -> Finding:
-    """The question does not arise here, and why."""
-    return Finding(NOT_APPLICABLE, evidence)
 
 
 def busy(card: Card) -> bool:

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from vault_cube.image import needs
-from vault_cube.image.cache.keys import ORDER
 from vault_cube.image.locks import contract
 from vault_cube.image.locks.contract import Contract
 from vault_cube.image.locks.resolve import Resolved
-from vault_cube.image.workspace import Workspace
+from vault_cube.image.workspace import ORDER, Workspace
 
 
 def lines(space: Workspace, resolved: Resolved, expected: Contract | None) -> list[str]:

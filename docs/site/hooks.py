@@ -1,0 +1,70 @@
+"""MkDocs hooks: take the pages from the whole repository, expand patterns in the navigation, and draw diagrams.
+
+A page of the site has the path of its file in the repository, so relative links between pages, and to other files of
+the repository, need no rewriting. A linked file that is not a page is copied.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+TOP = Path(__file__).resolve().parents[2]
+PAGES = ("*.md", "docs/**/*.md", "salt/*/README.md", "tests/*/README.md", "benchmarks/results/*.md")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Expand the patterns in the navigation, and register the fence ```dot."""
+    config.nav = [_expanded(entry) for entry in config.nav or []]
+    fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
+    fences.append({"name": "dot", "class": "diagram", "format": diagram})
+    return config
+
+
+def _expanded(entry: Any) -> Any:
+    """Replace each pattern such as `docs/runbooks/*.md` in a part of the navigation by the files that match."""
+    if isinstance(entry, dict):
+        return {title: _expanded(value) for title, value in entry.items()}
+    if isinstance(entry, list):
+        return [page for item in entry for page in (_matching(item) if isinstance(item, str) else [_expanded(item)])]
+    return entry
+
+
+def _matching(name: str) -> list[str]:
+    if "*" not in name:
+        return [name]
+    return sorted(str(file.relative_to(TOP)) for file in TOP.glob(name) if file.name != "README.md")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add all pages of the repository, and the files that they link to."""
+    pages = sorted({file for pattern in PAGES for file in TOP.glob(pattern)})
+    linked = {
+        target
+        for page in pages
+        for link in LINK.findall(page.read_text())
+        if (target := (page.parent / link).resolve()).is_file() and target.is_relative_to(TOP)
+    }
+    for file in (*pages, *sorted(linked.difference(pages))):
+        files.append(File.generated(config, str(file.relative_to(TOP)), abs_src_path=str(file)))
+    return files
+
+
+def diagram(source: str, _language: str, css_class: str, _options: Any, _md: Any, **_: Any) -> str:
+    """Return a diagram in Graphviz's language as SVG in HTML; site.css gives it the colours of the page."""
+    try:
+        ran = subprocess.run(["dot", "-Tsvg"], input=source, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise PluginError("dot is missing: apt-get install graphviz") from None
+    if ran.returncode or ran.stderr:
+        raise PluginError(f"a diagram is not valid: {ran.stderr.strip().splitlines()[0]}: {source.splitlines()[0]}")
+    svg = ran.stdout[ran.stdout.index("<svg") :]
+    svg = re.sub(r"<title>.*?</title>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    return f'<div class="{css_class}">{svg}</div>'
