@@ -162,9 +162,10 @@ def results_page(top: Path) -> str:
         "All results are JSON, or YAML as `salt-call` prints it (`--out=json` for JSON). A value that was not measured",
         "is absent or null, never 0; a result with readings of a simulated GPU has `simulated: true`.",
         "",
-        "## Verdicts of `layer.check`",
+        "## Verdicts",
         "",
-        "`layer`, `verdict`, `counts` (status → number) and `cases`, one per check:",
+        "`layer.check`, `gpu.health` and `gpu.validate` return `subject`, `verdict` (the worst status), `counts` by",
+        "status, `started` and `checks`, one per check. The `verdicts` of `gpu.benchmark` are the same:",
         "",
         *_fields(top / "vault_cube/verdicts.py", "Verdict"),
         "",
@@ -267,5 +268,11 @@ def _type(annotation: Any) -> str:
         return ", ".join(f"`{part}`" for part in arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    names = {"str": "text", "float": "number", "int": "integer", "bool": "true or false", "Any": "any"}
+    names = {"Verdict": "[Verdict](#verdicts)"} | {
+        "str": "text",
+        "float": "number",
+        "int": "integer",
+        "bool": "true or false",
+        "Any": "any",
+    }
     return names.get(getattr(annotation, "__name__", ""), str(annotation))

@@ -7,7 +7,6 @@ Sources: apt.conf(5), apt-transport-http(1), apt-transport-https(1), apt_auth.co
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,8 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import requests
+
+from vault_cube import process
 
 DIRECT = {"direct", "false", "none"}
 """Values of a proxy that mean: no proxy; apt's own is DIRECT."""
@@ -34,10 +35,8 @@ class AptNetwork:
     def of_machine(cls) -> AptNetwork:
         """Read the configuration of this machine's apt; empty if there is no apt."""
         try:
-            dumped = subprocess.run(
-                ["apt-config", "dump", "--no-empty", "--format", "%f=%v%n"], capture_output=True, text=True, check=True
-            ).stdout
-        except (OSError, subprocess.CalledProcessError):
+            dumped = process.run(["apt-config", "dump", "--no-empty", "--format", "%f=%v%n"]).stdout
+        except process.CommandFailed:
             return cls({})
         options = (line.partition("=") for line in dumped.splitlines())
         return cls({name.lower(): value for name, _, value in options})
@@ -117,10 +116,9 @@ class AptNetwork:
 def _run_detector(program: str, _host: str, address: str) -> str:
     """Return what a Proxy-Auto-Detect program answers for a URL: a proxy, DIRECT, or nothing. Asked once per host."""
     try:
-        ran = subprocess.run([program, address], capture_output=True, text=True, check=False, timeout=DETECT_S)
-    except (OSError, subprocess.TimeoutExpired):
+        return process.run([program, address], ok=None, timeout_s=DETECT_S).stdout.partition("\n")[0].strip()
+    except process.CommandFailed:
         return ""
-    return ran.stdout.partition("\n")[0].strip()
 
 
 def session(connections: int = 1, retries: int = 0) -> requests.Session:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import git
 from vault_cube.image.attest import provenance
@@ -63,15 +63,18 @@ def copy_of_commit(checkout: Path, commit: str, other: Path) -> None:
     Raises VaultCubeError if the checkout has no such commit.
     """
     git = ["git", "-c", "safe.directory=*", "-c", "tar.umask=0022", "-C", str(checkout)]
+    other.parent.mkdir(parents=True, exist_ok=True)
+    archive = other.with_name(f"{other.name}.tar")
     try:
-        archive = subprocess.run([*git, "archive", "--format=tar", commit], capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        process.run([*git, "archive", "--format=tar", "-o", archive, commit])
+    except process.CommandFailed as err:
         raise VaultCubeError(
             f"commit {commit} is not in this checkout: run `git fetch`, or use a clone of the repository that the "
             "image was built from"
-        ) from None
-    other.mkdir(parents=True)
-    subprocess.run(["tar", "-x", "--no-same-owner", "-C", other], input=archive, check=True)
+        ) from err
+    other.mkdir()
+    process.run(["tar", "-x", "--no-same-owner", "-C", other, "-f", archive])
+    archive.unlink()
     _record(other, {"commit": commit, "changed": []})
 
 

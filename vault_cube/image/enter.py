@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe
+from vault_cube.image.attest import manifest
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot
 from vault_cube.image.progress import note
 from vault_cube.image.workspace import STAGED, Workspace
@@ -36,7 +38,7 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
     """
     if os.geteuid() != 0:
         raise VaultCubeError("mounting the tree of an image needs root: run the command as root")
-    lower = tree(space)
+    lower = tree(space, Inputs.read(space).keys)
     results(space).mkdir(parents=True, exist_ok=True)
     binds = [
         chroot.Bind(results(space), space.settings.benchmark.results, writable=True),
@@ -48,10 +50,7 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
         for folder in ("upper", "work", "merged"):
             (work / folder).mkdir()
         # as in a build: a daemon that a package script starts would run on this machine
-        policy = work / "upper/usr/sbin/policy-rc.d"
-        policy.parent.mkdir(parents=True)
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+        chroot.block_daemons(work / "upper")
         return chroot.run(
             chroot.Overlay(lower, work / "upper", work / "work"),
             ["sh", "-c", LOOPBACK, "sh", *(command or ["bash", "-l"])],
@@ -64,16 +63,16 @@ def enter(space: Workspace, command: Sequence[str], *, answers: Path | None = No
         )
 
 
-def tree(space: Workspace) -> list[Path]:
-    """Return the layers of the image, bottom first.
+def tree(space: Workspace, wanted: Mapping[str, keys.Key]) -> list[Path]:
+    """Return the layers of the image, bottom first. wanted: the keys of all layers.
 
     They are the layers of the checkout's current state or, if these are not built, those of the image in dist/.
     Raises VaultCubeError if neither is in the cache.
     """
-    layers = [layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()]
+    layers = [layer_cache.find(space.layers, key.key) for key in wanted.values()]
     if not all(layers):
         try:
-            in_dist = json.loads((space.dist / f"{recipe.basename(space)}.manifest.json").read_text())["layers"]
+            in_dist = manifest.read(space.dist, recipe.basename(space))["layers"]
         except (OSError, ValueError, KeyError):
             in_dist = {}
         layers = [layer_cache.find(space.layers, in_dist[name]) for name in keys.ORDER if name in in_dist]
@@ -95,18 +94,10 @@ def benchmark(space: Workspace, suite: str | None, *, quick: bool, force: bool) 
     Returns the benchmark's result, the grain and the folder of the results, and the benchmark's exit status.
     Raises VaultCubeError if the benchmark printed no result.
     """
-    salt = "salt-call --local --retcode-passthrough --log-level=quiet --out=json"
     chosen = [f"suite={suite}"] if suite else []
-    # Salt's cache in the tree is empty, so the grain can only come from this run
-    script = f"""
-        {salt} --out-file={ANSWERS}/benchmark gpu.benchmark "$@"
-        status=$?
-        {salt} --out-file={ANSWERS}/grain grains.item gpu_benchmark
-        {salt} --out-file={ANSWERS}/report gpu.report
-        exit $status"""
     with space.scratch("answers") as folder:
         words = [*chosen, f"quick={quick}", f"force={force}"]
-        status = enter(space, ["sh", "-c", script, "sh", *words], answers=folder)
+        status = enter(space, ["sh", f"{STAGED}/vault_cube/image/benchmark.sh", ANSWERS, *words], answers=folder)
         answer = {name: _answer(folder / name) for name in ("benchmark", "grain")}
     if not isinstance(answer["benchmark"], dict):
         problem = answer["benchmark"] or f"no result; the exit status is {status}"

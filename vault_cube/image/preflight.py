@@ -17,9 +17,9 @@ import urllib3
 from vault_cube import verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
+from vault_cube.image.inputs import Inputs, Locks
 from vault_cube.image.layers import chroot, tools
 from vault_cube.image.locks import mirrors, pylock, vendors, wheel_rules
-from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.privileges import can_boot, can_build
 from vault_cube.image.store import Client, Store, existing, refusal
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -69,11 +69,8 @@ def has_commands(space: Workspace) -> str:
 
 def has_locks(space: Workspace) -> str:
     """Check that all locks are readable, contain every package that the pillar names, and are compatible."""
-    debs = [*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs]
-    wheels = {
-        name: pylock.read(space.locks / f"python-{name}.lock")
-        for name in ("salt", *space.settings.frameworks.environments)
-    }
+    locks = Locks.read(space)
+    debs = [*locks.packages.debs, *locks.tools.debs]
     locked = {(deb.layer if deb.layer == tools.LAYER else "", deb.name) for deb in debs}
     settings = space.settings
     named = {"image:root_packages": settings.image.root_packages}
@@ -85,13 +82,13 @@ def has_locks(space: Workspace) -> str:
             f"{space.locks}: these packages are in the pillar but not locked: {', '.join(lacking[:5])}: "
             f"run `make lock TARGET={space.target}`"
         )
-    wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
-    return f"{len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
+    wheel_rules.check(settings, locks.wheels, {name for layer, name in locked if not layer})
+    return f"{len(debs)} packages, {sum(map(len, locks.wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
     """Check that the clock is later than the lock's timestamp: file times are clamped down to that, never up."""
-    epoch = AptLock.read(space.locks / "apt.lock").epoch
+    epoch = Locks.read(space).packages.epoch
     if time.time() < epoch:
         raise VaultCubeError(
             f"this machine's clock is behind {space.locks}/apt.lock by {int(epoch - time.time())} s: set the clock"
@@ -102,7 +99,7 @@ def has_time(space: Workspace) -> str:
 def has_room(space: Workspace) -> str:
     """Check that the disk has room for the downloads, the layers and the image."""
     try:
-        needed = needs.of(space)
+        needed = needs.of(space, Inputs.read(space))
     except VaultCubeError:
         raise verdicts.NotApplicable("no locks could be read") from None
     free = shutil.disk_usage(existing(space.cache)).free
@@ -128,7 +125,7 @@ def can_reach(space: Workspace) -> str:
         index = f"{url}/{suite}" if suite.endswith("/") else f"{url}/dists/{suite}"
         indexes[repository.name] = [f"{index.rstrip('/')}/InRelease"]
     try:
-        lacking = {deb.archive for deb in AptLock.read(space.locks / "apt.lock").debs if not store.has(deb.sha256)}
+        lacking = {deb.archive for deb in Locks.read(space).packages.debs if not store.has(deb.sha256)}
     except VaultCubeError:
         lacking = set(indexes)
     _reach(space, {name: indexes[name] for name in sorted(lacking & indexes.keys())})
@@ -159,20 +156,20 @@ def can_fetch(space: Workspace) -> str:
     passed = can_reach(space)
     store, own_tools = Store(space.store), space.settings.image.tools
     try:
-        missing = {deb.archive for deb in tools.lock(space).debs if not store.has(deb.sha256)}
-        keys = {key.name: key.places for key in vendors.wanted(space) if not store.has(key.sha256)}
-        environments = ("salt", *space.settings.frameworks.environments)
-        wheels = [wheel for name in environments for wheel in pylock.read(space.locks / f"python-{name}.lock")]
+        locks = Locks.read(space)
     except VaultCubeError:
         return passed  # has_locks reports it
+    missing = {deb.archive for deb in locks.tools.debs if not store.has(deb.sha256)}
     _reach(
         space, {source.archive: _indexes(space, source) for source in own_tools.sources if source.archive in missing}
     )
-    for name, places in keys.items():
-        answer = _answers(places[0], by_apt=False)
+    for repository in vendors.repositories(space):
+        name, url = repository.name, repository.keyring.url
+        answer = Answer() if store.has(locks.vendor_keys[name][0]) else _answers(url, by_apt=False)
         if not answer:
-            raise VaultCubeError(f"{space.target}: cannot fetch {name} from {places[0]} ({answer.reason})")
+            raise VaultCubeError(f"{space.target}: cannot fetch {name}'s key from {url} ({answer.reason})")
     # the query of the fetch, but for one wheel: it takes a second
+    wheels = (wheel for environment in locks.wheels.values() for wheel in environment)
     wheel = next((wheel for wheel in wheels if not store.has(wheel.sha256)), None)
     if wheel:
         with space.scratch("preflight") as work:

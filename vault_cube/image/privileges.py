@@ -6,13 +6,11 @@ Each check runs the very commands of the build on an empty tree, and explains th
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from vault_cube import verdicts
+from vault_cube import process, verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import machine
 from vault_cube.image.layers import chroot
@@ -22,16 +20,17 @@ CONTAINER = (
     "run it as root of the machine itself, or in a container with the privileges of root (podman or docker run "
     "--privileged as root; a privileged LXC): rootless containers cannot build images"
 )
+MEMORY = "/dev/shm"  # noqa: S108 a folder in memory, not a fixed name
 ELSEWHERE = "set VAULT_CUBE_CACHE to a folder on ext4, xfs or btrfs, mounted without noexec"
 
 # what a build does with a mounted layer: delete and replace files of lower layers, set owners, run programs
-USE = (
-    "rm {merged}/file",
-    "rm -r {merged}/folder && mkdir {merged}/folder",
-    "touch {merged}/new && chown 1000:1000 {merged}/new",
-    "{merged}/program && lower/program",  # QEMU runs from the tools tree itself
-    "ln {merged}/program {merged}/link",
-)
+USE = """
+rm /file
+rm -r /folder && mkdir /folder
+touch /new && chown 1000:1000 /new
+/program
+ln /program /link
+"""
 
 
 def can_build(space: Workspace) -> str:
@@ -43,54 +42,66 @@ def can_build(space: Workspace) -> str:
         with tempfile.TemporaryDirectory(dir=space.cache) as folder:
             error = _try_tree(Path(folder))
     except OSError as err:
-        raise VaultCubeError(f"{space.cache}: cannot write here ({err.strerror}): {ELSEWHERE}") from None
+        raise VaultCubeError(f"{space.cache}: cannot write here ({err.strerror}): {ELSEWHERE}") from err
     if error:
         raise VaultCubeError(_explained(space.cache, error))
     return "mounts, device nodes and owners work"
 
 
-def _try_tree(folder: Path, *before: str) -> str:
-    """Make, mount and use a small tree as a build does. Returns the error output; empty on success.
+def _try_tree(folder: Path) -> str:
+    """Make a small tree, enter it with the function of a build, and use it. Returns the last error; empty if none."""
+    lower, log = folder / "lower", folder / "log"
+    for name in ("upper", "work", "merged", "lower/folder/below", *(f"lower/{at}" for at in MOUNTPOINTS)):
+        (folder / name).mkdir(parents=True)
+    # the programs of this machine, which are in /usr, are the tree's
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (lower / name).symlink_to(f"usr/{name}")
+    (lower / "usr").symlink_to("run/usr")
+    (lower / "file").touch()
+    (lower / "program").write_text("#!/bin/sh\n")
+    (lower / "program").chmod(0o755)
+    overlay = chroot.Overlay([lower], folder / "upper", folder / "work")
+    status = chroot.run(
+        overlay,
+        ["sh", "-euc", USE],
+        what="preflight",
+        log=log,
+        mountpoint=folder / "merged",
+        binds=[chroot.Bind(Path("/usr"), "/run/usr")],
+        check=False,
+    )
+    if status:
+        # the first line is the command; after a failed mount, mount(8) refers to dmesg
+        lines = [line.strip() for line in log.read_text().splitlines()[1:] if "dmesg(1)" not in line]
+        return lines[-1] if lines else f"status {status}"
+    try:
+        # QEMU and the loader run from the tools tree itself
+        process.run([lower / "program"])
+    except process.CommandFailed as err:
+        return str(err)
+    return ""
 
-    before: shell commands that run first, in the same namespaces.
-    """
-    merged = folder / "merged"
-    overlay = chroot.Overlay([folder / "lower"], folder / "upper", folder / "work")
-    script = [
-        *before,
-        f"cd {shlex.quote(str(folder))}",
-        "mkdir -p upper work merged lower/folder/below lower/proc lower/sys lower/run lower/tmp lower/dev",
-        "touch lower/file && echo '#!/bin/sh' >lower/program && chmod 755 lower/program",
-        *chroot.mounts(overlay, merged),
-        f"cd {shlex.quote(str(folder))}",
-        *(line.format(merged=shlex.quote(str(merged))) for line in USE),
-    ]
-    ran = subprocess.run(
-        [*chroot.unshare(network=False), "sh", "-euc", "\n".join(script)],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return (ran.stderr.strip() or f"status {ran.returncode}") if ran.returncode else ""
+
+MOUNTPOINTS = ("proc", "sys", "run", "tmp", "dev")
 
 
 def _explained(cache: Path, error: str) -> str:
     """Return the message for a failed command: its error, and a remedy that fits the cause."""
-    # after a failed mount, mount(8) refers to dmesg
-    first = next(line.strip() for line in reversed(error.splitlines()) if "dmesg(1)" not in line)
     if error.startswith("unshare:") or _lacks("CAP_SYS_ADMIN"):
-        return f"this process may not make namespaces and mounts ({first}), which needs CAP_SYS_ADMIN: {CONTAINER}"
+        return f"this process may not make namespaces and mounts ({error}), which needs CAP_SYS_ADMIN: {CONTAINER}"
     if "mknod:" in error:
         where = "in a user namespace" if in_user_namespace() else "without CAP_MKNOD"
-        return f"this process may not make device nodes ({first}), {where}: {CONTAINER}"
+        return f"this process may not make device nodes ({error}), {where}: {CONTAINER}"
     if "chown:" in error and in_user_namespace():
-        return f"this process may not set owners of files ({first}), in a user namespace with few ids: {CONTAINER}"
+        return f"this process may not set owners of files ({error}), in a user namespace with few ids: {CONTAINER}"
     if "mount:" in error or "overlay" in error:
-        # the same on a tmpfs: if that works, it is the file system, else the kernel or a security module
-        with tempfile.TemporaryDirectory() as folder:
-            elsewhere = _try_tree(Path(folder), f"mount -t tmpfs tmpfs {shlex.quote(folder)}")
+        # the same in memory: if that works, it is the file system, else the kernel or a security module
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+            elsewhere = _try_tree(Path(folder))
         if elsewhere:
-            return f"this process may not mount what a build mounts ({first}), on no file system: {CONTAINER}"
+            return f"this process may not mount what a build mounts ({error}), on no file system: {CONTAINER}"
     kind = _file_system(cache)
-    return f"{cache}: a build cannot use this file system{kind and f', {kind}'} ({first}): {ELSEWHERE}"
+    return f"{cache}: a build cannot use this file system{kind and f', {kind}'} ({error}): {ELSEWHERE}"
 
 
 def can_boot(space: Workspace) -> str:
@@ -104,11 +115,9 @@ def can_boot(space: Workspace) -> str:
             "/dev/net/tun is missing, which the boot test needs: `modprobe tun`; in a container, pass the device "
             "(--device /dev/net/tun)"
         )
-    ran = subprocess.run(
-        machine.in_own_network(["true"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    ran = process.run(machine.in_own_network(["true"]), ok=None)
     if ran.returncode:
-        error = (ran.stderr.strip() or f"status {ran.returncode}").splitlines()[-1]
+        error = process.last_line(ran.stderr) or f"status {ran.returncode}"
         lacking = ", ".join(name for name in ("CAP_SYS_ADMIN", "CAP_NET_ADMIN") if _lacks(name))
         needs = f"which needs {lacking}: {CONTAINER}" if lacking else "load the kernel modules tun and bridge"
         raise VaultCubeError(f"this process may not make the boot test's network ({error}): {needs}")
@@ -139,7 +148,4 @@ def _lacks(capability: str) -> bool:
 
 def _file_system(folder: Path) -> str:
     """Return the type of a folder's file system, such as nfs4; empty if unknown."""
-    ran = subprocess.run(
-        ["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=False, env={"PATH": chroot.PATH}
-    )
-    return ran.stdout.strip()
+    return process.run(["stat", "-f", "-c", "%T", folder], ok=None).stdout.strip()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, store, verify
+from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import keys
 from vault_cube.image.inspect import origin, statements
 from vault_cube.image.inspect.check import sums_beside
@@ -51,7 +51,7 @@ def fetch_and_build(space: Workspace, other: Path, work: Path, report: Path) -> 
         "PYTHONPATH": str(other),
     }
     command = verify.stage_command(space, "image.fetch", "locked=True")
-    if subprocess.run(command, cwd=other, env=environment, stdin=subprocess.DEVNULL, check=False).returncode:
+    if process.run(command, cwd=other, env=environment, capture=False, ok=None).returncode:
         raise VaultCubeError(f"cannot fetch the locked files of {space.target} at that commit: see the messages above")
     return verify.build_elsewhere(space, other, work, report)
 
@@ -119,7 +119,7 @@ def compare(source: Origin, built: Built) -> list[str]:
     return [f"the inputs of layer {layer} are not the commit's", *differences] if layer else differences
 
 
-def _digests(manifest: Mapping[str, Any]) -> dict[str, str]:
+def _digests(manifest: Manifest) -> dict[str, str]:
     """Return name → SHA-256 of the files of an image and of its raw disk, named as in a provenance."""
     return {
         f"{manifest['name']}.raw": manifest["raw_sha256"],

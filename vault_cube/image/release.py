@@ -18,6 +18,7 @@ from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe, store
 from vault_cube.image.attest import provenance, signature
+from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.inspect import check, origin
 from vault_cube.image.progress import note
 from vault_cube.image.workspace import Workspace
@@ -73,7 +74,7 @@ def changes(file: Path, version: str) -> str:
     raise VaultCubeError(f"{file.name}: no heading `## {version} - YYYY-MM-DD`: add one")
 
 
-def make(space: Workspace, key: Path, current: Callable[[Workspace], dict[str, Any] | None] = recipe.current) -> Path:
+def make(space: Workspace, key: Path, current: Callable[[Workspace], Manifest | None] = recipe.current) -> Path:
     """Write the release of the finished image. Returns its folder.
 
     key: as for `signature.sign`. current: the function that returns the manifest of the up-to-date image in dist/.
@@ -109,7 +110,7 @@ def _folder(space: Workspace) -> Path:
     return space.dist / "release" / recipe.basename(space)
 
 
-def _matches(space: Workspace, manifest: Mapping[str, Any]) -> None:
+def _matches(space: Workspace, manifest: Manifest) -> None:
     """Check that the image was built from the locks and from the commit of the checkout."""
     name = manifest["name"]
     if not manifest["matches_lock"]:
@@ -126,7 +127,7 @@ def _matches(space: Workspace, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def _verified(space: Workspace, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _verified(space: Workspace, manifest: Manifest) -> dict[str, Any]:
     """Return the result of `image.verify` for exactly these files. Raises VaultCubeError if there is none."""
     file = space.build / "verify/verify.json"
     try:
@@ -146,7 +147,7 @@ def _verified(space: Workspace, manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "varied": {name: value for name, value in conditions.items() if name != "folder"}}
 
 
-def _same(manifest: Mapping[str, Any], sums: Path) -> None:
+def _same(manifest: Manifest, sums: Path) -> None:
     """Check that the files of a release are those of the manifest."""
     listed = check.read(sums)
     for name, entry in manifest["files"].items():
@@ -162,7 +163,7 @@ def _link(file: Path, copy: Path) -> None:
         shutil.copy(file, copy)
 
 
-def notes(space: Workspace, manifest: Mapping[str, Any], verified: Mapping[str, Any], changelog: str) -> str:
+def notes(space: Workspace, manifest: Manifest, verified: Mapping[str, Any], changelog: str) -> str:
     """Write the release notes in Markdown: what changed, how to check the files, what was verified."""
     name = manifest["name"]
     image = next(iter(manifest["files"]))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from vault_cube.errors import VaultCubeError
+from vault_cube.image.inputs import Locks, lock_files
 from vault_cube.image.layers import repository
 from vault_cube.image.locks import pylock, resolve, resolver, vendors
 from vault_cube.image.locks.aptlock import AptLock
@@ -20,20 +22,12 @@ from vault_cube.image.workspace import Workspace, locks_digest
 from vault_cube.settings.environment import Environment
 
 
-def moved(space: Workspace) -> list[str]:
-    """Return how this build differs from the checkout's locks, one line per package; empty if it does not."""
-    if space.lock_root == space.checkout / "locks":
-        return []
-    changes: list[str] = json.loads((space.lock_root / "moved.json").read_text())
-    return changes
-
-
 def forget(space: Workspace) -> None:
     """Remove the build's own locks, so that the checkout's locks apply again."""
     shutil.rmtree(space.build / "locks", ignore_errors=True)
 
 
-def renew(space: Workspace, gone: set[str]) -> list[str]:
+def renew(space: Workspace, locks: Locks, gone: set[str]) -> list[str]:
     """Re-resolve the packages whose files are gone, keep all others as locked, and write the build's own locks.
 
     gone: SHA-256 of files that no server has any more; all other locked files must be in the store. Returns the
@@ -43,15 +37,19 @@ def renew(space: Workspace, gone: set[str]) -> list[str]:
     epoch = int(time.time())  # later than the files of all packages that are available now
     target, committed = space.target, space.checkout / "locks"
     with space.scratch("relock") as work:
-        vendors.lay_out(Store(space.store), vendors.read(space), work / "keyrings")
-        files = [space.tools_lock, *sorted(space.locks.glob("*.lock"))]
-        texts = {str(file.relative_to(space.lock_root)): file.read_text() for file in files}
+        vendors.lay_out(Store(space.store), locks.vendor_keys, work / "keyrings")
+        texts = {str(file.relative_to(space.lock_root)): file.read_text() for file in lock_files(space)}
         texts |= {
-            request.file: _debs(space, request, gone, epoch, work / request.file)
-            for request in (resolve.of_tools(space), resolve.of_target(space, work / "keyrings"))
+            request.file: _debs(space, request, lock, gone, epoch=epoch, folder=work / request.file)
+            for request, lock in (
+                (resolve.of_tools(space), locks.tools),
+                (resolve.of_target(space, work / "keyrings"), locks.packages),
+            )
         }
         for name, environment in resolve.environments(space).items():
-            texts[f"{target}/python-{name}.lock"] = _wheels(space, name, environment, gone, work / f"python-{name}")
+            texts[f"{target}/python-{name}.lock"] = _wheels(
+                space, locks.wheels[name], environment, gone, folder=work / f"python-{name}"
+            )
         lines = [line for file, text in texts.items() for line in resolve.difference(committed / file, text)]
         for file, text in texts.items():
             (work / "locks" / file).parent.mkdir(parents=True, exist_ok=True)
@@ -63,9 +61,10 @@ def renew(space: Workspace, gone: set[str]) -> list[str]:
     return lines
 
 
-def _debs(space: Workspace, request: resolve.Request, gone: set[str], epoch: int, folder: Path) -> str:
+def _debs(
+    space: Workspace, request: resolve.Request, lock: AptLock, gone: set[str], *, epoch: int, folder: Path
+) -> str:
     """Return the text of an apt lock with the missing packages replaced."""
-    lock = AptLock.read(space.lock_root / request.file)
     available = [deb for deb in lock.debs if deb.sha256 not in gone]
     if len(available) == len(lock.debs):
         return lock.text()
@@ -78,9 +77,10 @@ def _debs(space: Workspace, request: resolve.Request, gone: set[str], epoch: int
         return request.resolve(mirrors, epoch, resolver.Kept(folder, available, pinned=False)).text()
 
 
-def _wheels(space: Workspace, name: str, environment: Environment, gone: set[str], folder: Path) -> str:
+def _wheels(
+    space: Workspace, wheels: Sequence[pylock.Wheel], environment: Environment, gone: set[str], *, folder: Path
+) -> str:
     """Return the text of a Python lock with the missing wheels replaced."""
-    wheels = pylock.read(space.locks / f"python-{name}.lock")
     available = [wheel for wheel in wheels if wheel.sha256 not in gone]
     if len(available) == len(wheels):
         return pylock.text(wheels)

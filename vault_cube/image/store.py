@@ -266,7 +266,7 @@ class Store:
                     refused = refusal(err)
                 except OSError as err:
                     # the error is local, such as a full disk: other URLs cannot help
-                    raise VaultCubeError(f"{err.filename or self.root}: {err.strerror or err}") from None
+                    raise VaultCubeError(f"{err.filename or self.root}: {err.strerror or err}") from err
                 else:
                     return None
                 if not refused.again or stop.wanted:

@@ -12,16 +12,18 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
+from vault_cube.image.attest import manifest
+from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.inspect import diff
 from vault_cube.image.progress import note, step
 from vault_cube.image.workspace import Workspace
@@ -38,7 +40,7 @@ SHOWN = 30
 class Built:
     """A finished image: its manifest, the folder with its files, and the layer cache of its build."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     folder: Path
     layers: Path
 
@@ -84,8 +86,9 @@ def _first(space: Workspace) -> Built:
     if finished:
         return Built(finished, space.dist, space.layers)
     recipe.make_fetch(space)
-    recipe.make_tools(space)
-    return Built(recipe.make_disk(space), space.build / "image", space.layers)
+    inputs = Inputs.read(space)
+    recipe.make_tools(space, inputs)
+    return Built(recipe.make_disk(space, inputs), space.build / "image", space.layers)
 
 
 def build_elsewhere(space: Workspace, other: Path, work: Path, report: Path) -> tuple[Built, dict[str, str]]:
@@ -96,8 +99,8 @@ def build_elsewhere(space: Workspace, other: Path, work: Path, report: Path) -> 
     """
     varied = _second(space, other, work, report)
     folder = other / "build" / space.target / "image"
-    manifest = json.loads(next(folder.glob("*.manifest.json")).read_text())
-    return Built(manifest, folder, work / "cache/layers"), varied
+    file = next(folder.glob("*.manifest.json"))
+    return Built(manifest.read(folder, file.name.removesuffix(".manifest.json")), folder, work / "cache/layers"), varied
 
 
 def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str, str]:
@@ -144,10 +147,10 @@ def _second(space: Workspace, other: Path, work: Path, report: Path) -> dict[str
     )
     try:
         for stage, *arguments in STAGES:
-            ran = subprocess.run(
+            ran = process.run(
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--uts", "--net", "--mount",
                  "sh", "-euc", shell + shlex.join(stage_command(space, stage, *arguments))],
-                cwd=other, env=environment, stdin=subprocess.DEVNULL, check=False,
+                cwd=other, env=environment, capture=False, ok=None,
             )  # fmt: skip
             if ran.returncode:
                 raise VaultCubeError(
@@ -175,8 +178,8 @@ def stage_command(space: Workspace, stage: str, *arguments: str) -> list[str]:
 
 def _another_locale() -> str:
     """Return an installed locale that is neither English nor C; POSIX if there is none."""
-    ran = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
-    return next((name for name in ran.stdout.split() if not name.startswith(("C", "POSIX", "en"))), "POSIX")
+    names = process.run(["locale", "-a"], ok=None).stdout.split()
+    return next((name for name in names if not name.startswith(("C", "POSIX", "en"))), "POSIX")
 
 
 def faketime(folder: Path, failed: Path) -> None:

@@ -6,11 +6,11 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe
 from vault_cube.image.disk import formats, raw_disk
@@ -18,21 +18,22 @@ from vault_cube.image.guest.cases import Expected
 from vault_cube.image.guest.machine import choose_accelerator, lives_under_kvm
 from vault_cube.image.guest.qemu import Disk, Hardware, Qemu
 from vault_cube.image.guest.seed import seed, vanishing
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot
-from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import step
 from vault_cube.image.workspace import Workspace
 
 
 def base_image(space: Workspace) -> Path:
     """Return the image of the base layer in build/<target>/vm; it is rebuilt if the layer has changed."""
-    entries = recipe.make_layers(space, "base")
+    inputs = Inputs.read(space)
+    entries = recipe.make_layers(space, inputs, "base")
     folder = space.build / "vm"
     image = folder / f"base-{entries[-1].folder.name}.qcow2"
     if image.exists():
         return image
     with space.scratch("vm") as work, step("vm: disk of the base layer"):
-        raw_disk.make(space, entries, AptLock.read(space.locks / "apt.lock").epoch, work)
+        raw_disk.make(space, entries, inputs.packages.epoch, work)
         packed = work / "disk.qcow2"
         formats.make(work / "disk.raw", {"qcow2": packed}, {}, work / "pieces.json", space.logs / "disk.log")
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,11 +86,11 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
             "vm_output": str(output.resolve()),
         }
         words = [word for name, value in variables.items() for word in ("-var", f"{name}={value}")]
-        process = subprocess.Popen(
+        packer = process.start(
             # the namespaces end QEMU when Packer ends, and Packer when this process ends
             [*chroot.unshare(network=True), "packer", "build", "-color=false", "-only=vm.*", *words, "packer/"],
             cwd=space.checkout,
-            stdin=subprocess.DEVNULL,
+            stdin=process.DEVNULL,
             stdout=sys.stderr,
             env={
                 **os.environ,
@@ -99,10 +100,10 @@ def apply(space: Workspace, image: Path, qemu: Qemu, hardware: Hardware, layers:
             },
         )
         try:
-            status = process.wait()
+            status = packer.wait()
         except KeyboardInterrupt:
             # Packer received the signal, too: wait until it has stopped its guest and removed its output
-            process.wait()
+            packer.wait()
             raise
         if status:
             raise VaultCubeError(f"packer failed with status {status}: see its messages above")

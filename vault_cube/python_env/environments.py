@@ -15,13 +15,13 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.python_env import bytecode
 
@@ -61,7 +61,7 @@ def read_lock(lock: Path) -> dict[str, str]:
     try:
         lines = lock.read_text().splitlines()
     except OSError as err:
-        raise VaultCubeError(f"{lock}: {err.strerror}: run `make lock`, or restore the file") from None
+        raise VaultCubeError(f"{lock}: {err.strerror}: run `make lock`, or restore the file") from err
     wanted = {}
     for number, line in enumerate(lines, 1):
         text = line.partition(" #")[0].strip().rstrip("\\").strip()
@@ -212,7 +212,7 @@ def _uv(
     environ = {**os.environ, "UV_CACHE_DIR": str(cache)}
     try:
         for options in attempts:
-            ran = subprocess.run([uv, *arguments, *options], env=environ, capture_output=True, text=True, check=False)
+            ran = process.run([uv, *arguments, *options], env=environ, ok=None)
             if ran.returncode == 0:
                 return
     finally:
@@ -359,9 +359,7 @@ def _compile(folder: Path) -> None:
     """Compile the sources that have no byte code yet, with relative paths in it, so that environments can share it."""
     # sources that no Python 3 can compile (templates, old tests) are skipped
     program: list[str | Path] = [folder / "bin" / "python", *bytecode.FLAGS, Path(bytecode.__file__)]
-    subprocess.run(
-        [*program, "TIMESTAMP", str(folder), _site(folder)], env=bytecode.ENVIRONMENT, capture_output=True, check=False
-    )
+    process.run([*program, "TIMESTAMP", str(folder), _site(folder)], env=bytecode.ENVIRONMENT, ok=None)
 
 
 def _share(folder: Path, others: Sequence[Path]) -> dict[str, int]:

@@ -122,7 +122,7 @@ def test_a_locked_key_is_found_in_the_store_and_a_damaged_lock_is_named(space, t
     file.write_text(vendors.text(vendors.lock(here)))
     vendors.lay_out(Store(here.store), vendors.read(here), tmp_path / "keys")
     assert (tmp_path / "keys/vendor.asc").read_bytes() == vendor.key.read_bytes()
-    assert [wanted.sha256 for wanted in vendors.wanted(here)] == [vendors.read(here)["vendor"][0]]
+    assert [wanted.sha256 for wanted in vendors.wanted(here, vendors.read(here))] == [vendors.read(here)["vendor"][0]]
     file.write_text(file.read_text().replace("vendor ", "vender "))
     with pytest.raises(VaultCubeError, match=r"keyrings\.lock"):
         vendors.read(here)

@@ -12,14 +12,17 @@ from vault_cube.image.cache import keys, layer_cache
 
 
 @pytest.fixture
-def space(tmp_path, monkeypatch):
-    """A workspace whose layers have the keys new-root, new-base, …"""
-    monkeypatch.setattr(keys, "layer_keys", lambda _: {name: keys.Key(f"new-{name}", {}) for name in keys.ORDER})
+def space(tmp_path):
+    """A workspace whose image in dist/ is of version 1."""
     (tmp_path / "dist").mkdir()
     image = SimpleNamespace(name="box", version="1")
     return SimpleNamespace(
         layers=tmp_path / "layers", dist=tmp_path / "dist", target="debian-12", settings=SimpleNamespace(image=image)
     )
+
+
+# the layers of the checkout have the keys new-root, new-base, …
+WANTED = {name: keys.Key(f"new-{name}", {}) for name in keys.ORDER}
 
 
 def keep(space, *names):
@@ -36,7 +39,7 @@ def build_earlier(space):
 
 
 def entered(space):
-    return [folder.parent.name for folder in enter.tree(space)]
+    return [folder.parent.name for folder in enter.tree(space, WANTED)]
 
 
 def test_the_layers_of_the_checkout_come_bottom_first(space):
@@ -58,7 +61,7 @@ def test_missing_layers_fail_with_the_command_that_builds_them(space, manifest):
         (space.dist / "box-1-debian-12.manifest.json").write_text(manifest)
     keep(space, "new-root")
     with pytest.raises(VaultCubeError, match="make image TARGET=debian-12"):
-        enter.tree(space)
+        enter.tree(space, WANTED)
 
 
 def test_without_root_it_fails_with_the_reason(space, monkeypatch):

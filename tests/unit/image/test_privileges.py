@@ -89,7 +89,7 @@ def test_a_missing_tun_device_is_reported_before_the_build(judged):
 
 @needs_root
 @pytest.mark.parametrize(("setup", "kind"), [
-    ("mount -t tmpfs -o noexec tmpfs $0", "tmpfs (sh: "),
+    ("mount -t tmpfs -o noexec tmpfs $0", "tmpfs (program cannot run: Permission denied)"),
     ("cd $0 && mkdir l u w && mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w $0", "overlayfs"),
     ("mount -t tmpfs tmpfs $0 && mount -o remount,ro $0", "Read-only file system"),
 ])  # fmt: skip

@@ -24,8 +24,9 @@ def typed(checkout, tmp_path):
     def run(*arguments):
         before = [path.exists() for path in OUTSIDE]
         ran = subprocess.run(
-            [sys.executable, "-P", "-m", "vault_cube.salt_call", *arguments], cwd=elsewhere, capture_output=True, text=True,
-            check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(checkout), "HOME": str(tmp_path / "home")},
+            [sys.executable, "-P", "-m", "vault_cube.salt_call", *arguments],
+            cwd=elsewhere, capture_output=True, text=True, check=False, timeout=60,
+            env={**os.environ, "PYTHONPATH": str(checkout), "HOME": str(tmp_path / "home")},
         )  # fmt: skip
         assert [path.exists() for path in OUTSIDE] == before
         assert not (tmp_path / "home").exists()

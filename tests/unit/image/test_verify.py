@@ -165,8 +165,9 @@ def test_the_first_image_is_the_finished_one_or_is_built(monkeypatch, tmp_path):
     monkeypatch.setattr(recipe, "current", lambda _: {"name": "finished"})
     assert verify._first(Space).folder == tmp_path / "dist"
     monkeypatch.setattr(recipe, "current", lambda _: None)
+    monkeypatch.setattr(verify.Inputs, "read", lambda _: None)
     for name in ("make_fetch", "make_tools", "make_disk"):
-        monkeypatch.setattr(recipe, name, lambda _, name=name: called.append(name) or {"name": "made"})
+        monkeypatch.setattr(recipe, name, lambda *_, name=name: called.append(name) or {"name": "made"})
     assert verify._first(Space).folder == tmp_path / "build/image"
     assert called == ["make_fetch", "make_tools", "make_disk"]
 

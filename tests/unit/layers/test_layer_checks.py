@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vault_cube import command as commands
+from vault_cube import process
 from vault_cube import verdicts as checks
 from vault_cube.box import Place, base, driver, frameworks, runtime, validation
 from vault_cube.errors import VaultCubeError
@@ -370,14 +370,14 @@ def test_a_missing_package_is_named(place, answers, stdout, status, evidence):
 
 def test_a_long_last_line_keeps_its_end_which_has_the_cause():
     path = "/run/containerd/" + "5" * 400
-    line = commands.last_line(
+    line = process.last_line(
         f"a warning\ndocker: {path}: fork/exec /usr/bin/nvidia-container-runtime: no such file\n\n"
     )
     assert line.startswith("docker: /run/containerd/5")
     assert line.endswith(" fork/exec /usr/bin/nvidia-container-runtime: no such file")
     assert len(line) == 300
-    assert commands.last_line("one\n two \n") == "two"
-    assert commands.last_line("\n") == ""
+    assert process.last_line("one\n two \n") == "two"
+    assert process.last_line("\n") == ""
 
 
 def held_packages(place, live, held=("linux-image-generic", "nvidia-utils-580")):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from vault_cube import process
 
 SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -39,7 +40,7 @@ PLACES = {name for option in ("index-url", "extra-index-url", "find-links", "no-
 
 def pip_settings() -> dict[str, str]:
     """Return pip's options, from its files and its environment; lists are separated by blanks."""
-    ran = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    ran = process.run([sys.executable, "-m", "pip", "config", "list"], ok=None)
     settings: dict[str, tuple[int, str]] = {}
     for line in ran.stdout.splitlines():
         key, _, value = line.partition("=")

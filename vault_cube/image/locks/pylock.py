@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import requests
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.apt_network import session
 from vault_cube.image.locks import indexes, locktext
@@ -121,12 +121,12 @@ def _compile(
     error, unknown = "", False
     # try without the extra indexes first: an unreachable one is an error only if it is needed
     for more in ({}, {"UV_INDEX": extra}) if archive.extra_wheel_indexes else ({},):
-        ran = subprocess.run(
+        ran = process.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
              "--python-version", settings.target.python,
              "--python-platform", f"x86_64-manylinux_2_{min(_release(settings.target.glibc), UV_GLIBC)}",
              "--index-strategy", "unsafe-best-match", *links, *arguments, work / "requirements.in"],
-            capture_output=True, text=True, check=False, env={**own, **more},
+            ok=None, env={**own, **more},
         )  # fmt: skip
         if ran.returncode == 0:
             packages: list[dict[str, Any]] = tomllib.loads(out.read_text()).get("packages", [])
@@ -236,7 +236,7 @@ def _size(file: dict[str, Any], work: Path) -> int:
         raise VaultCubeError(
             f"{place}: cannot determine its size ({err}): "
             "name an index that lists sizes in pillar key archive:wheel_index"
-        ) from None
+        ) from err
 
 
 def locate(settings: Settings, uv: Path, wheels: Sequence[Wheel], work: Path) -> dict[str, str]:

@@ -104,7 +104,7 @@ class Request:
             )  # fmt: skip
             vendors.check_pins(self.repositories, lock.debs)
         except VaultCubeError as err:
-            raise VaultCubeError(f"locks/{self.file}: {err}") from None
+            raise VaultCubeError(f"locks/{self.file}: {err}") from err
         return lock
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import kernels, mirrors
 from vault_cube.image.locks.aptlock import AptLock, Deb
@@ -160,12 +160,9 @@ class Resolver:
         # apt only warns about a missing component
         return ran.stderr.strip() if ran.returncode or "doesn't have the component" in ran.stderr else ""
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *arguments: str) -> process.Result:
         options = [f"-o{key}={value}" for key, value in self._options.items()]
-        return subprocess.run(
-            ["apt-get", *options, *arguments],
-            capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
+        return process.run(["apt-get", *options, *arguments], env={**os.environ, "LC_ALL": "C.UTF-8"}, ok=None)
 
     def _apt(self, *arguments: str) -> str:
         ran = self._run("-qq", *arguments)

@@ -1,6 +1,6 @@
 """Supervisor: run a command, and kill all its descendants when the command, this process or the caller exits.
 
-Standard library only; runs as a program: `leash.py COMMAND…`. The caller holds the write end of stdin. When stdin
+Standard library only; runs as a program: `supervisor.py COMMAND…`. The caller holds the write end of stdin. When stdin
 closes, because the caller closed it or died (even by SIGKILL), every descendant gets SIGTERM, and SIGKILL 5 s later.
 Frameworks start processes in sessions of their own; this process is a subreaper, so their orphans become its children.
 """
