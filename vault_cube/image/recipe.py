@@ -227,7 +227,10 @@ def make_attestations(
 
     with step("attestations: SBOMs and provenance", times_file(space)):
         digests = {"raw": raw_sha256, **{file: entry["sha256"] for file, entry in files.items()}}
-        written = attestations.make(space, inputs, space.build / "image", name=basename(space), digests=digests)
+        layers = (layer_cache.find(space.layers, key.key) for key in inputs.keys.values())
+        trees = [entry.tree for entry in layers if entry]
+        folder, name = space.build / "image", basename(space)
+        written = attestations.make(space, inputs, folder, name=name, digests=digests, trees=trees)
         return {file.name: manifest.described(file) for file in written}
 
 
