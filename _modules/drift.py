@@ -1,5 +1,8 @@
 """Report the differences between this box and its states."""
 
+import json
+from pathlib import Path
+
 
 def report(layer=None):
     """
@@ -10,8 +13,9 @@ def report(layer=None):
     layer
         check only this layer and the layers below it; default: all layers
 
-    Returns a table; with --out=json or --out=yaml a dictionary with drifted, checked and findings (state, layer, what,
-    would, failed).
+    Returns a table; with --out=json or --out=yaml a dictionary with drifted, checked, findings (state, layer, what,
+    would, failed) and kept: what cloud-init's seed has set, and entries of the owner and of programs in shared files.
+    What is kept is no drift: state.apply does not change it.
 
     CLI Example:
 
@@ -27,8 +31,25 @@ def report(layer=None):
     findings = [_finding(state) for state in ran.values() if state["result"] is not True or state["changes"]]
     broken = [finding for finding in findings if finding["failed"]]
     __context__["retcode"] = 1 if broken else 2 if findings else 0
-    result = {"drifted": bool(findings), "checked": len(ran), "findings": findings}
+    result = {"drifted": bool(findings), "checked": len(ran), "findings": findings, "kept": _kept(ran)}
     return result if __opts__.get("output") not in (None, "nested", "highstate", "txt") else _table(result)
+
+
+def _kept(ran):
+    """List what the states keep: mappings with `what`, a file or the seed, and `entries`."""
+    kept = [
+        {"what": state.get("name", ""), "entries": [str(entry) for entry in state["others"]]}
+        for state in ran.values()
+        if state.get("others")
+    ]
+    seed = __opts__.get("vault_cube", {}).get("seed")
+    try:
+        record = json.loads(Path(seed).read_text()) if seed else {}
+    except (OSError, ValueError):
+        record = {}
+    if isinstance(record, dict) and record:
+        kept.append({"what": "cloud-init's seed", "entries": [f"{key} {value}" for key, value in record.items()]})
+    return kept
 
 
 def _finding(state):
@@ -51,11 +72,12 @@ def _would(state):
 
 
 def _table(result):
+    kept = [f"  kept: {part['what']}: {entry}" for part in result["kept"] for entry in part["entries"]]
     if not result["findings"]:
-        return f"no drift: {result['checked']} states hold"
+        return "\n".join([f"no drift: {result['checked']} states hold", *kept])
     lines = [f"{len(result['findings'])} of {result['checked']} states differ; `state.apply` repairs them"]
     lines += [
         f"  {'FAILED ' if finding['failed'] else ''}{finding['layer']}: {finding['state']}: {finding['would']}"
         for finding in result["findings"]
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *kept])

@@ -297,8 +297,8 @@ def vm(layers="validation", target=None):
 
         salt-call image.vm layers=driver,runtime
     """
-    from vault_cube.image import vm as guests
     from vault_cube.image.guest.qemu import Hardware, Qemu
+    from vault_cube.image.inside import vm as guests
     from vault_cube.image.layers import tools
 
     space = _space(target)
@@ -450,8 +450,8 @@ def rebuild_check(file, key):
 
         salt-call image.rebuild_check received/image.provenance.json ~/.ssh/id_ed25519
     """
-    from vault_cube.image import rebuild
     from vault_cube.image.inspect import origin
+    from vault_cube.image.release import rebuild
 
     provenance = rebuild.provenance_of(Path(file))
     space = _space(origin.read(provenance).target, locked=True)
@@ -496,7 +496,7 @@ def verify(target=None):
 
         salt-call image.verify target=debian-13
     """
-    from vault_cube.image import verify
+    from vault_cube.image.release import verify
 
     return verify.verify(_space(target, locked=True))
 
@@ -522,7 +522,7 @@ def release(key, target=None, check=False):
 
         salt-call image.release ~/.ssh/id_ed25519 target=debian-12
     """
-    from vault_cube.image import release
+    from vault_cube.image.release import release
 
     space, signing_key = _space(target, locked=True), Path(key).expanduser()
     if check:
@@ -586,7 +586,7 @@ def enter(command=None, target=None):
         salt-call image.enter
         salt-call image.enter 'salt-call --local gpu.stress duration=60s'
     """
-    from vault_cube.image import enter as inside
+    from vault_cube.image.inside import enter as inside
 
     status = inside.enter(_space(target), ["sh", "-c", command] if command else [])
     __context__["retcode"] = status
@@ -609,7 +609,7 @@ def benchmark(suite=None, quick=False, force=False, target=None):
 
         salt-call image.benchmark quick=True
     """
-    from vault_cube.image import enter as inside
+    from vault_cube.image.inside import enter as inside
 
     answers, status = inside.benchmark(_space(target), suite, quick=quick, force=force)
     __context__["retcode"] = status

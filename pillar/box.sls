@@ -302,13 +302,14 @@ benchmark:
     limits_s: {matmul: 300, copies: 300, all_reduce: 300, ddp: 480, tensorflow: 300, vllm: 900}
   # gpu_memory_mib: a desktop's display server holds a few hundred MiB
   quiet: {gpu_utilisation: 0.05, gpu_memory_mib: 1024, load_per_core: 0.5, spread: 0.1}
-  # The shares are ours. Measured on one H200: matmul 0.68 in a shape that was not searched, memory 0.89, host_copy 0.88,
-  # training 0.36, vllm_roofline 0.60 (benchmarks/results/2026-11-27-h200.md); a card at half its speed misses each of them
+  # The shares are ours: below what a healthy card reaches, above what one at half its speed does. Measured on one H200: matmul 0.68
+  # in a shape that was not searched, memory 0.89, host_copy 0.88, training 0.36, vllm_roofline 0.60
+  # (benchmarks/results/2026-11-27-h200.md). Cards for PCIe slots reach less of their matmul figure, because their power is lower
   thresholds:
     nvidia:
-      matmul: 0.6
+      matmul: 0.5
       memory: 0.7
-      host_copy: 0.75
+      host_copy: 0.65
       # processor and memory of the host have to serve all cards at once
       host_copy_together: 0.4
       all_reduce_nvlink: 0.6

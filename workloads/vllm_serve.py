@@ -35,6 +35,8 @@ SETTINGS = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_OFFLINE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
+    # a chroot may have no network but loopback
+    "VLLM_HOST_IP": "127.0.0.1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 """Defaults of environment variables; gpu.benchmark sets those of the service (frameworks:vllm:settings)."""
@@ -258,7 +260,7 @@ def own_benchmark(server: Server, model: Path, options: argparse.Namespace, rate
             "--base-url", server.url(""), "--model", NAME, "--tokenizer", str(model), "--dataset-name", "random",
             "--random-input-len", str(options.prompt_tokens), "--random-output-len", str(options.output_tokens),
             "--num-prompts", str(max(2, round(rate * options.steady))), "--request-rate", f"{rate:g}",
-            "--ignore-eos", "--percentile-metrics", "ttft,tpot,itl", "--metric-percentiles", "99",
+            "--ignore-eos", "--temperature", "0", "--percentile-metrics", "ttft,tpot,itl", "--metric-percentiles", "99",
             "--save-result", "--result-filename", file.name,
         ],
         capture_output=True, text=True, check=False,
@@ -267,7 +269,11 @@ def own_benchmark(server: Server, model: Path, options: argparse.Namespace, rate
         numbers = json.loads(file.read_text())
     except (OSError, ValueError):
         return {"why_not": (done.stderr.strip().splitlines() or ["no result"])[-1][-200:]}
-    wanted = ["output_throughput", *(f"{kind}_{name}_ms" for name in LATENCIES for kind in ("median", "p99"))]
+    wanted = [
+        "completed",
+        "output_throughput",
+        *(f"{kind}_{name}_ms" for name in LATENCIES for kind in ("median", "p99")),
+    ]
     return {"requests_per_s": rate, **{name: round(numbers[name], 3) for name in wanted if name in numbers}}
 
 
@@ -278,7 +284,8 @@ def command_of(model: Path, options: argparse.Namespace, weights: bool) -> list[
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", *json.loads(options.arguments),
         "--model", str(model), "--served-model-name", NAME, "--host", "127.0.0.1",
         "--load-format", "auto" if weights else "dummy", "--seed", "1", *eager,
-        "--max-model-len", str(options.prompt_tokens + options.output_tokens),
+        # vLLM's own benchmark may make prompts that are some tokens longer
+        "--max-model-len", str(options.prompt_tokens + options.output_tokens + 16),
         # the prompts are repeated: with a prefix cache, prefill would be skipped
         "--no-enable-prefix-caching",
     ]  # fmt: skip

@@ -2,14 +2,10 @@
 
 # Merged, because the runtime layer and the box's owner also write keys into this file
 Docker keeps logs small, containers alive and ports private:
-  file.serialize:
+  shared.json_object:
     - name: /etc/docker/daemon.json
-    - mode: '0644'
-    - makedirs: True
-    - serializer: json
-    - merge_if_exists: True
-    - dataset:
-        ip: {{ docker.publish_address }}
+    - values:
+        ip: {{ docker.publish_address | json }}
         live-restore: true
         log-driver: json-file
         log-opts: {max-size: {{ docker.log_size_mb }}m, max-file: '{{ docker.log_files }}'}
@@ -19,7 +15,8 @@ Docker keeps logs small, containers alive and ports private:
 
 Docker reads its settings again:
   cmd.run:
-    - name: systemctl restart docker.service
-    - onlyif: systemctl --quiet is-active docker.service
+    # a daemon.json that Docker could not read has stopped it, and the next starts then reached systemd's limit
+    - name: systemctl reset-failed docker.service; systemctl restart docker.service
+    - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: Docker keeps logs small, containers alive and ports private
+      - shared: Docker keeps logs small, containers alive and ports private

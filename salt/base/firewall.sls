@@ -2,27 +2,31 @@
 {% set firewall = pillar.base.firewall %}
 
 ufw is on at boot:
-  file.keyvalue:
+  shared.assignments:
     - name: /etc/ufw/ufw.conf
-    - key_values: {ENABLED: 'yes'}
-    - separator: '='
-    - create_if_missing: True   # under test=True the package may not be there yet
+    - values: {ENABLED: 'yes'}
+    - defaults: {LOGLEVEL: low}
     - require:
       - sls: base.packages
 
 nothing comes in, everything goes out:
-  file.keyvalue:
+  shared.assignments:
     - name: /etc/default/ufw
-    - key_values:
+    - values:
         IPV6: 'yes'
         DEFAULT_INPUT_POLICY: '"DROP"'
         DEFAULT_OUTPUT_POLICY: '"ACCEPT"'
         DEFAULT_FORWARD_POLICY: '"DROP"'
-    - separator: '='
-    - create_if_missing: True   # under test=True the package may not be there yet
+    # the package's values; without them ufw does not start
+    - defaults:
+        DEFAULT_APPLICATION_POLICY: '"SKIP"'
+        MANAGE_BUILTINS: 'no'
+        IPT_SYSCTL: /etc/ufw/sysctl.conf
+        IPT_MODULES: '""'
     - require:
       - sls: base.packages
 
+# ufw itself writes the owner's rules (`ufw allow`, `ufw route allow`) into the same files
 {% for family, name in (('', 'user.rules'), ('6', 'user6.rules')) %}
 ports that are open, IPv{{ family or '4' }}:
   file.managed:
@@ -30,7 +34,10 @@ ports that are open, IPv{{ family or '4' }}:
     - source: salt://base/files/ufw.rules
     - template: jinja
     - mode: '0640'
-    - context: {family: '{{ family }}', ports: {{ firewall.allow_tcp | json }}}
+    - context:
+        family: '{{ family }}'
+        ports: {{ firewall.allow_tcp | json }}
+        others: {{ salt['shared.other_rules']('/etc/ufw/' ~ name, firewall.allow_tcp) | json }}
     - require:
       - sls: base.packages
 
@@ -51,8 +58,8 @@ the firewall reads its rules again:
     - name: ufw reload
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: /etc/ufw/ufw.conf
-      - file: /etc/default/ufw
+      - shared: ufw is on at boot
+      - shared: nothing comes in, everything goes out
       - file: /etc/ufw/user.rules
       - file: /etc/ufw/user6.rules
       - file: /etc/ufw/after.rules

@@ -1,12 +1,25 @@
+# /etc/fstab also has the mounts of the box's owner and of cloud-init.
 # Settings for the first boot, when a box grows its root and makes its own keys. Nothing here runs during a build.
 the root file system is found by its label and grows:
-  file.managed:
+  shared.block:
     - name: /etc/fstab
+    - by: salt/base/first_boot.sls
+    - lines:
+      - LABEL=root / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
+      - LABEL=ESP /efi vfat umask=0077,nofail,x-systemd.automount,x-systemd.idle-timeout=60 0 0
+
+# Both labels are on every disk that was written from an image. The links in /dev/disk lead to the disk that was started
+labels and ids lead to the disk that was started:
+  file.managed:
+    - name: /etc/udev/rules.d/99-vault-cube-disks.rules
     - mode: '0644'
     - contents:
       - '# written by salt/base/first_boot.sls'
-      - LABEL=root / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
-      - LABEL=ESP /efi vfat umask=0077,nofail,x-systemd.automount,x-systemd.idle-timeout=60 0 0
+      - >-
+        SUBSYSTEM=="block", ENV{DEVTYPE}=="partition",
+        PROGRAM=="/bin/sh -c '[ /sys/dev/block/$$(mountpoint -d /)/.. -ef /sys%p/.. ]'", OPTIONS+="link_priority=100"
+    - require:
+      - sls: base.packages
 
 # No mode: on a live box this is the mounted partition, whose mode comes from the mount options
 the boot partition has a mount point:

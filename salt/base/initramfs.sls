@@ -16,6 +16,18 @@ the initial RAM disk fits any machine:
     - require_in:
       - pkg: the base packages are installed
 
+# Disks that were written from one image have the same ids: the root must be on the disk that the firmware has started
+{% for name, place in (('hook', 'hooks'), ('root', 'scripts/local-top')) %}
+initial RAM disk finds the disk that was started, {{ name }}:
+  file.managed:
+    - name: /etc/initramfs-tools/{{ place }}/vault-cube-root
+    - source: salt://base/files/initramfs/{{ name }}
+    - makedirs: True
+    - mode: '0755'
+    - require_in:
+      - pkg: the base packages are installed
+{% endfor %}
+
 # By default, the hooks of these packages add their microcode only if /proc/cpuinfo names their vendor
 {% set settings = {
   'amd64-microcode': ['AMD64UCODE_INITRAMFS=early'],

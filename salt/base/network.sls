@@ -53,10 +53,9 @@ the box takes its name at once when it runs:
       - file: the box's name
 
 the box resolves its own name:
-  file.managed:
+  shared.hosts:
     - name: /etc/hosts
-    - mode: '0644'
-    - contents:
-      - 127.0.0.1 localhost
-      - 127.0.1.1 {{ pillar.base.hostname }}
-      - ::1 localhost ip6-localhost ip6-loopback
+    - entries:
+      - {address: 127.0.0.1, names: [localhost]}
+      - {address: 127.0.1.1, names: {{ [pillar.base.hostname] | json }}}
+      - {address: '::1', names: [localhost, ip6-localhost, ip6-loopback]}

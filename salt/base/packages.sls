@@ -5,14 +5,13 @@ the base packages are installed:
       - sls: base.users
 
 the box's apt sources:
-  file.managed:
+  shared.block:
     - name: /etc/apt/sources.list
-    - mode: '0644'
-    - contents:
-      - '# written by salt/base/packages.sls from pillar archive:sources'
+    - by: salt/base/packages.sls
+    - lines:
 {%- for source in pillar.archive.sources %}
 {%- for suite in source.suites %}
-      - deb [signed-by={{ source.keyring }}] {{ source.mirror }} {{ suite }} {{ source.components | join(' ') }}
+      - {{ ['deb [signed-by=' ~ source.keyring ~ ']', source.mirror, suite, source.components | join(' ')] | join(' ') | json }}
 {%- endfor %}
 {%- endfor %}
 

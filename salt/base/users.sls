@@ -82,13 +82,14 @@ system user {{ name }} has its fixed id:
       - user: {{ name }} has an account without a password
 
 {{ name }} is let in by the pillar's keys:
-  file.managed:
+  shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
+    - by: salt/base/users.sls
     - user: {{ name }}
     - group: {{ name }}
     - mode: '0600'
     # one line per key: an entry may have the white space, empty lines and comment lines that sshd allows
-    - contents:
+    - lines:
 {%- for entry in user.ssh_keys %}
 {%- for line in entry.splitlines() if line.split() and not line.lstrip().startswith('#') %}
       - {{ line.split() | join(' ') | json }}
@@ -98,7 +99,9 @@ system user {{ name }} has its fixed id:
       - file: {{ name }} has a place for keys
 {% else %}
 {{ name }} is let in by no key of the pillar:
-  file.absent:
+  shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
+    - by: salt/base/users.sls
+    - lines: []
 {% endif %}
 {% endfor %}

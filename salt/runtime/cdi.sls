@@ -4,18 +4,16 @@
 {% set runtime = pillar.runtime %}
 
 Docker reads CDI specifications:
-  file.serialize:
+  shared.json_object:
     - name: /etc/docker/daemon.json
-    - dataset:
+    - values:
         features: {cdi: true}
         exec-opts: [native.cgroupdriver={{ runtime.cgroup_driver }}]
-    - serializer: json
-    - merge_if_exists: True
   cmd.run:
     - name: systemctl restart docker.service
     - onlyif: test -d /run/systemd/system
     - onchanges:
-      - file: Docker reads CDI specifications
+      - shared: Docker reads CDI specifications
 
 # Before Docker, because Docker restarts containers that ran before the reboot. The unit is skipped if there is no GPU
 CDI specification is written at boot:
@@ -80,7 +78,7 @@ vault-cube-cdi.{{ kind }} starts at boot:
   unit.enabled:
     - name: vault-cube-cdi.{{ kind }}
     - require:
-      - file: Docker reads CDI specifications
+      - shared: Docker reads CDI specifications
       - file: CDI specification is written at boot
       - file: CDI specification follows the installed libraries
       - cmd: CDI specification is written now

@@ -24,12 +24,10 @@ Docker passes GPUs to containers:
       - sls: runtime.packages
 
 containers keep their GPUs when systemd reloads:
-  file.serialize:
+  shared.json_object:
     - name: /etc/docker/daemon.json
-    - dataset:
+    - values:
         exec-opts: [native.cgroupdriver={{ runtime.cgroup_driver }}]
-    - serializer: json
-    - merge_if_exists: True
     - require:
       - cmd: Docker passes GPUs to containers
 
@@ -79,7 +77,7 @@ Docker reads its configuration again:
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - cmd: Docker passes GPUs to containers
-      - file: containers keep their GPUs when systemd reloads
+      - shared: containers keep their GPUs when systemd reloads
 {% elif runtime.provider == 'none' %}
 containers get no GPU on this target:
   test.nop: []

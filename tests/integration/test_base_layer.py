@@ -321,10 +321,12 @@ DRIFT = {
     "the box's name": "echo other > /etc/hostname",
     "the time zone": "ln -sf /usr/share/zoneinfo/Europe/Berlin /etc/localtime",
     "vaultadmin has an account without a password": "gpasswd -d vaultadmin docker",
-    "vaultadmin is let in by no key of the pillar": "install -d /home/vaultadmin/.ssh && "
-                                                    "echo intruder > /home/vaultadmin/.ssh/authorized_keys2",
+    "the root file system is found by its label and grows": "sed -i '/LABEL=root/d' /etc/fstab",
+    "the box resolves its own name": "printf '10.0.0.9 models\\n' > /etc/hosts",
     "Docker keeps logs small, containers alive and ports private":
         "printf '{\"ip\": \"0.0.0.0\", \"features\": {\"cdi\": true}}' > /etc/docker/daemon.json",
+    "cloud-init has the module vault_cube_report":
+        "rm /usr/lib/python3/dist-packages/cloudinit/config/cc_vault_cube_report.py",
 }  # fmt: skip
 
 
@@ -343,7 +345,8 @@ def test_drift_is_reported_without_changes_and_then_repaired(box):
     assert box.sh(watched) == broken, "test=True has changed the tree"
     assert box.apply() == ({}, set(DRIFT))
     assert box.apply() == ({}, set())
-    # keys in Docker's file that no state sets stay
+    # keys and entries that no state sets stay
+    assert "10.0.0.9 models" in box.sh("cat /etc/hosts")
     assert json.loads(box.sh("cat /etc/docker/daemon.json"))["features"] == {"cdi": True}
     assert box.salt("layer.check", "base", whole=True)[1]["verdict"] == "ok"
 
@@ -353,7 +356,7 @@ def test_a_key_that_is_removed_from_the_pillar_is_removed_from_the_box(box):
     file = "/home/vaultadmin/.ssh/authorized_keys2"
     box.choose(users={"vaultadmin": {"ssh_keys": [key]}})
     assert box.apply() == ({}, {"vaultadmin has a place for keys", "vaultadmin is let in by the pillar's keys"})
-    assert box.sh(f"cat {file}; stat -c '%a %U' {file} $(dirname {file})").splitlines() == [
+    assert box.sh(f"grep -v ^# {file}; stat -c '%a %U' {file} $(dirname {file})").splitlines() == [
         key, "600 vaultadmin", "700 vaultadmin",
     ]  # fmt: skip
     assert box.apply() == ({}, set())

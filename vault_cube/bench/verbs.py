@@ -22,7 +22,7 @@ from vault_cube.bench.store import Store
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu.verbs import Answer
 from vault_cube.settings import Settings
-from vault_cube.verdicts import EXIT_CODES, Report
+from vault_cube.verdicts import EXIT_CODES, OK, Report
 
 
 def say(line: str) -> None:
@@ -39,7 +39,11 @@ def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool,
     chosen = [name.strip() for name in (suite or "").split(",") if name.strip()]
     with open_hardware(settings.gpu.answer_s) as hardware:
         measured = runner.benchmark(settings, hardware, say, chosen=chosen, quick=quick, force=force, cache=Path(cache))
-    file = Path(settings.benchmark.results) / f"{measured.name}.json"
+    return shown(measured, Path(settings.benchmark.results) / f"{measured.name}.json")
+
+
+def shown(measured: result.Result, file: Path) -> Answer:
+    """Show a result: for a person the table of its verdicts, for a program its summary. file: of the whole result."""
     document = summary(measured, file) | ({"notes": measured.notes} if measured.notes else {})
     cards = Counter(str(gpu.get("name")) for gpu in measured.machine.gpus)
     subject = ", ".join(f"{count} x {name}" for name, count in cards.items()) or measured.machine.processor
@@ -105,7 +109,7 @@ def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
         for device, fields in verdict["devices"].items()
     }
     cards = {
-        device: {**card, "hours": [hour for hour in card["hours"] if hour["verdict"] != "pass"]}
+        device: {**card, "hours": [hour for hour in card["hours"] if hour["verdict"] != OK]}
         for device, card in verdict["cards"].items()
     }
     shown = {key: value for key, value in verdict.items() if key != "machine"}

@@ -156,14 +156,19 @@ def microcode_for_any_processor(place: Place, boot: Path = BOOT) -> Verdict:
 
 
 def the_firewall_in_force(place: Place) -> Verdict:
-    """Check that ufw is active, denies incoming connections by default, and allows exactly the pillar's ports."""
+    """Check that ufw is active, denies incoming connections by default, and allows the pillar's ports.
+
+    Ports that the owner has opened with `ufw` are named.
+    """
     place.require_running_system()
     ports = place.settings.base.firewall.allow_tcp
     status = command(["ufw", "status", "verbose"], 30).stdout
     allowed = {int(port) for port in re.findall(r"^(\d+)/tcp(?: \(v6\))?\s+ALLOW IN", status, re.M)}
-    good = "Status: active" in status and "deny (incoming), allow (outgoing)" in status and allowed == set(ports)
+    good = "Status: active" in status and "deny (incoming), allow (outgoing)" in status and allowed >= set(ports)
     wanted = f"deny in, allow out, ports {sorted(ports)} (base:firewall:allow_tcp)"
-    return verdict(good, f"ports {sorted(allowed)}; {' '.join(status.split()[:6])}", wanted)
+    others = sorted(allowed - set(ports))
+    evidence = f"ports {sorted(allowed & set(ports))}" + (f", opened by the owner: {others}" if others else "")
+    return verdict(good, f"{evidence}; {' '.join(status.split()[:6])}", wanted)
 
 
 def the_ssh_jail(place: Place) -> Verdict:

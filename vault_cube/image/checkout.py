@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
@@ -62,23 +60,20 @@ def copy_of_commit(checkout: Path, commit: str, other: Path) -> None:
 
     Raises VaultCubeError if the checkout has no such commit.
     """
-    git = ["git", "-c", "safe.directory=*", "-c", "tar.umask=0022", "-C", str(checkout)]
-    other.parent.mkdir(parents=True, exist_ok=True)
+    other.mkdir(parents=True)
     archive = other.with_name(f"{other.name}.tar")
-    try:
-        process.run([*git, "archive", "--format=tar", "-o", archive, commit])
-    except process.CommandFailed as err:
+    if git.output(checkout, "archive", "--format=tar", f"--output={archive}", commit) is None:
         raise VaultCubeError(
             f"commit {commit} is not in this checkout: run `git fetch`, or use a clone of the repository that the "
             "image was built from"
-        ) from err
-    other.mkdir()
-    process.run(["tar", "-x", "--no-same-owner", "-C", other, "-f", archive])
+        )
+    # not the modes of the archive: git makes its files writable for the group
+    process.run(["tar", "-xf", archive, "--no-same-owner", "--no-same-permissions", "-C", other])
     archive.unlink()
     _record(other, {"commit": commit, "changed": []})
 
 
-def _record(other: Path, source: Mapping[str, Any]) -> None:
+def _record(other: Path, source: provenance.Source) -> None:
     """Record the source of a copy in it, and make the folder of Salt's cache."""
     (other / ".salt").mkdir()
     (other / "carried").mkdir()

@@ -14,7 +14,6 @@ from vault_cube import process, verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import machine
 from vault_cube.image.layers import chroot
-from vault_cube.image.workspace import Workspace
 
 CONTAINER = (
     "run it as root of the machine itself, or in a container with the privileges of root (podman or docker run "
@@ -33,18 +32,18 @@ ln /program /link
 """
 
 
-def can_build(space: Workspace) -> str:
+def can_build(cache: Path) -> str:
     """Check mounts, device nodes and the file system of the cache, with the commands that enter a tree."""
     if os.geteuid() != 0:
         raise verdicts.NotApplicable("only root can make mounts and device nodes")
     try:
-        space.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=space.cache) as folder:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
             error = _try_tree(Path(folder))
     except OSError as err:
-        raise VaultCubeError(f"{space.cache}: cannot write here ({err.strerror}): {ELSEWHERE}") from err
+        raise VaultCubeError(f"{cache}: cannot write here ({err.strerror}): {ELSEWHERE}") from err
     if error:
-        raise VaultCubeError(_explained(space.cache, error))
+        raise VaultCubeError(_explained(cache, error))
     return "mounts, device nodes and owners work"
 
 
@@ -104,7 +103,7 @@ def _explained(cache: Path, error: str) -> str:
     return f"{cache}: a build cannot use this file system{kind and f', {kind}'} ({error}): {ELSEWHERE}"
 
 
-def can_boot(space: Workspace) -> str:
+def can_boot() -> str:
     """Check the network of the boot test: a namespace with a bridge and two tap devices."""
     if os.geteuid() != 0:
         raise verdicts.NotApplicable("only root can make the boot test's network")

@@ -165,13 +165,7 @@ def make(
     (folder / STAMP).unlink(missing_ok=True)
     _drop_broken(folder, {*differences.missing, *differences.altered})
     _drop(folder, differences.strays)
-    sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
-    sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
-    sync += ["--python", str(folder / "bin" / "python"), str(lock)]
-    places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
-    _uv(sync, folder, cache, places)
-    for package in _to_reinstall(folder):
-        _uv([*sync, "--reinstall-package", package], folder, cache, places)
+    _install(folder, lock, indexes, cache)
     _drop_install_times(folder)
     _drop(folder, damage(folder, contents=False).strays)  # files of removed packages or of an earlier Python
     _drop_byte_code(folder)
@@ -179,22 +173,45 @@ def make(
     shared = _share(folder, share_with)
     _compile(folder)
     _fix(folder)
+    _check_installed(folder, lock, wanted, repaired=not differences.absent)
+    files = {path: status for path, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
+    _write_stamp(folder, lock, [path for path, status in files.items() if status.st_mode & 0o100])
+    return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
+
+
+def _install(folder: Path, lock: Path, indexes: Sequence[Sequence[str]], cache: Path | None) -> None:
+    """Install exactly the packages of a lock with uv. Arguments: as for `make`."""
+    sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
+    sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
+    sync += ["--python", str(folder / "bin" / "python"), str(lock)]
+    places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
+    _uv(sync, folder, cache, places)
+    for package in _to_reinstall(folder):
+        _uv([*sync, "--reinstall-package", package], folder, cache, places)
+
+
+def _check_installed(folder: Path, lock: Path, wanted: Mapping[str, str], *, repaired: bool) -> None:
+    """Compare an environment with its lock. Raises VaultCubeError if a version differs.
+
+    repaired: the environment existed before; then all its files are compared, too.
+    """
     mismatches = _package_changes(folder, wanted)
     if mismatches:
         names = ", ".join(sorted(mismatches))
         raise VaultCubeError(f"{folder}: uv did not install the versions of {lock} for {names}: run it again")
-    if not differences.absent:
+    if repaired:
         remaining = damage(folder)
         if remaining.missing or remaining.altered:
             first = (remaining.missing + remaining.altered)[0]
             raise VaultCubeError(f"{folder}: {first} differs from its package even after a repair: check its wheel")
-    files = {path: status for path, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
-    executable = [path for path, status in files.items() if status.st_mode & 0o100]
+
+
+def _write_stamp(folder: Path, lock: Path, executable: Sequence[str]) -> None:
+    """Record that an environment matches its lock. executable: paths of its executable files."""
     stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": executable}
     (folder / STAMP).write_text(json.dumps(stamp, sort_keys=True) + "\n")
     for path in (folder / STAMP, folder):
         os.utime(path, (EPOCH, EPOCH))
-    return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
 
 
 def _uv(

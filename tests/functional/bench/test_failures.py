@@ -249,6 +249,7 @@ STUCK = {"utilisation": {"gpu": 100}, "performance_state": 8}
     ("fields", "busy"),
     [
         (STUCK, False),
+        ({"utilisation": {"gpu": 4294967295}}, False),
         (STUCK | {"performance_state": 1}, True),
         (STUCK | {"compute_process": {0: f"1 {1 << 20}"}}, True),
         ({"memory": {"used": 29 << 30}}, True),

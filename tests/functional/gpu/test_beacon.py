@@ -1,18 +1,17 @@
 """The beacon as a minion runs it: loaded by Salt, over the fake NVML, events with their tags."""
 
 import time
-from pathlib import Path
 
 import pytest
 import salt.beacons
 import salt.loader
+from copied import TOP
 from fake_host import FakeHost
 
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.watch import Watch
 
-TOP = Path(__file__).parents[3]
 NAME = "salt/beacon/test/gpu/"
 
 
@@ -126,7 +125,7 @@ def test_a_gpu_that_is_not_listed_any_more(nvml, watch):
     watch._session.close()
     (event,) = watch.look()
     assert (event["tag"], event["what"]) == ("lost", "count")
-    assert event["problem"] == "the driver lists 3 GPUs, and 4 before"
+    assert event["problem"] == "the driver lists 3 GPUs, 4 before"
     nvml.state["gpus"].append(gone)
     nvml.save()
     watch._session.close()

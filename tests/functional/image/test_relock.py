@@ -8,10 +8,10 @@ import pytest
 from archive import Archive
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import inputs, recipe
+from vault_cube.image import inputs, recipe, relock
 from vault_cube.image.cache import keys
 from vault_cube.image.inputs import Inputs
-from vault_cube.image.locks import mirrors, pylock, relock, resolve
+from vault_cube.image.locks import mirrors, pylock, resolve
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Unavailable
 from vault_cube.image.workspace import LAYERS
@@ -117,6 +117,17 @@ def test_a_changed_layer_and_a_rebuilt_package_are_reported(space, make, archive
         "debian-12/apt.lock: app:amd64 1.0: moved from layer base to root",
         "debian-12/apt.lock: lib:amd64 1.0: different file of the same version",
     ]
+
+
+def test_the_same_file_in_another_suite_is_no_change(space, archive):
+    before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
+    for name in ("app", "lib"):
+        (archive.top / f"pool/stable/{name}_1.0_amd64.deb").rename(
+            archive.top / f"pool/stable-security/{name}_1.0_amd64.deb"
+        )
+    archive.publish()
+    assert resolve.make(space).moved == []
+    assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
 
 
 def test_incompatible_wheels_change_no_lock(space, make, archive):
@@ -247,6 +258,22 @@ def test_a_wheel_that_is_listed_but_missing_is_re_resolved(space, archive):
     archive.publish()
     recipe.make_fetch(space)
     assert inputs.moved(space) == ["debian-12/python-salt.lock: beta 1.0 → 1.1"]
+
+
+def test_an_incompatible_replacement_of_a_wheel_is_an_error(make, archive):
+    archive.wheel("cuda_python", "13.0.3")
+    archive.wheel("cuda_bindings", "13.0.3")
+    archive.publish()
+    space = make(lambda pillar: pillar["image"]["salt"].update(requirements=["cuda-python", "cuda-bindings"]))
+    for file in space.locks.glob("*.lock"):
+        file.unlink()
+    resolve.make(space)
+    archive.drop_wheel("cuda_python", "13.0.3")
+    archive.wheel("cuda_python", "12.6.0")
+    archive.publish()
+    with pytest.raises(VaultCubeError, match=r"salt: cuda-python 12\.6\.0 and cuda-bindings 13\.0\.3 both contain"):
+        recipe.make_fetch(space)
+    assert not (space.build / "locks").exists()
 
 
 def test_a_missing_wheel_without_a_newer_version_is_an_error(space, archive):

@@ -17,7 +17,7 @@ def reach(workspace, monkeypatch):
     def run(mirrors, answering=""):
         asked = []
         monkeypatch.setattr(preflight, "_answers", lambda address: asked.append(address) or answering in address)
-        preflight.can_reach(workspace("ubuntu-24.04", {"image": {"mirrors": mirrors}}))
+        preflight.can_reach(preflight.Builder(workspace("ubuntu-24.04", {"image": {"mirrors": mirrors}})))
         return asked
 
     return run
@@ -68,7 +68,7 @@ def test_archives_are_requested_through_apt_s_proxy_as_the_fetch_requests_them(w
     behind_a_proxy.answers["http://archive.example/debian/dists/bookworm/InRelease"] = [servers.status(200)]
     space = workspace("debian-12", {**LOCAL, "archive": {"sources": [source("debian", "bookworm")]}})
     keep_only(space, "debian")
-    assert preflight.can_reach(space) == "all archives answer"
+    assert preflight.can_reach(preflight.Builder(space)) == "all archives answer"
     assert [path for path, _ in behind_a_proxy.asked] == ["http://archive.example/debian/dists/bookworm/InRelease"]
 
 
@@ -78,7 +78,7 @@ def test_the_reason_is_that_of_the_server_or_proxy(workspace, behind_a_proxy, co
     space = workspace("debian-12", {**LOCAL, "archive": {"sources": [source("debian", "bookworm")]}})
     keep_only(space, "debian")
     with pytest.raises(VaultCubeError, match=rf"InRelease \(the server returned status {code}\) from here: name a"):
-        preflight.can_reach(space)
+        preflight.can_reach(preflight.Builder(space))
 
 
 def source(archive, suite):

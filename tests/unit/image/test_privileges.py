@@ -11,11 +11,10 @@ TOP = Path(__file__).parents[3]
 PROGRAM = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import privileges
 try:
-    print(getattr(privileges, sys.argv[1])(SimpleNamespace(cache=Path(sys.argv[2]))))
+    print(privileges.can_boot() if sys.argv[1] == "can_boot" else privileges.can_build(Path(sys.argv[2])))
 except VaultCubeError as err:
     sys.exit(str(err))
 """

@@ -15,7 +15,8 @@ from vault_cube.verdicts import FAULT, NOT_APPLICABLE, OK, UNCERTAIN, Verdict
 
 LANE_GB_S = {generation: 2**generation * 128 / 130 / 8 for generation in (3, 4, 5)}
 """Rate of a PCIe lane in one direction: 8, 16 and 32 GT/s, encoded 128b/130b (PCI Express Base Specification 5.0)."""
-CEILINGS = "pillar benchmark:ceilings"
+SHARES = ("share", "ratio")
+"""Units of metrics that are shown in percent."""
 SLOW = "look at clock, power, heat and link beside the number; `gpu.health load=True`; try the card in another slot"
 NO_FIGURE = "add the card's figures and their source to benchmark:ceilings in the pillar"
 
@@ -28,7 +29,7 @@ class Threshold(NamedTuple):
     """Its pillar key."""
 
     def __str__(self) -> str:
-        return f"above {self.value:g}, pillar {self.key}"
+        return f"above {self.value:g}: {self.key}"
 
 
 def ceiling(ceilings: Sequence[Ceiling], name: str | None) -> Ceiling | None:
@@ -73,18 +74,19 @@ def against_figures(
     if not metrics or not cards:
         return
     measured = {metric.device: metric for metric in metrics}
-    verdicts = []
+    verdicts: list[tuple[float, Verdict]] = []
     for device, card in cards.items():
         metric, figure, gpu = measured.get(device), figures.get(device), index(device)
         if metric is None:
-            verdicts.append(Verdict(FAULT, f"{card}: not measured", "run the benchmark again", check=check, gpu=gpu))
+            missing = Verdict(FAULT, f"{card}: not measured", "run the benchmark again", check=check, gpu=gpu)
+            verdicts.append((0.0, missing))
         elif figure is None:
             evidence = f"not judged: no published figure for {card}; measured {metric.median:.4g} {metric.unit}"
-            verdicts.append(Verdict(UNCERTAIN, evidence, NO_FIGURE, check=check, gpu=gpu))
+            verdicts.append((metric.median, Verdict(UNCERTAIN, evidence, NO_FIGURE, check=check, gpu=gpu)))
         else:
             share = result.scaled(metric, check, "share", 1 / figure, 1)
             evidence = f"{metric.median:.4g} of {figure:.4g} {metric.unit}, {share.median:.0%}"
-            verdicts.append(judged(check, share, threshold, evidence, gpu=gpu))
+            verdicts.append((share.median, judged(check, share, threshold, evidence, gpu=gpu)))
     yield from collected(verdicts)
 
 
@@ -93,7 +95,7 @@ def among_siblings(metrics: Sequence[Metric], threshold: Threshold, cards: Mappi
 
     metrics: one per card. A card without siblings gives no verdict. cards: the names of all GPUs by device.
     """
-    verdicts = []
+    verdicts: list[tuple[float, Verdict]] = []
     for metric in metrics:
         card = cards.get(metric.device or "")
         others = [
@@ -105,20 +107,24 @@ def among_siblings(metrics: Sequence[Metric], threshold: Threshold, cards: Mappi
         # a latency is better if it is lower: compare speeds
         speeds = [sample / usual if metric.better == "higher" else usual / sample for sample in metric.samples]
         check = f"siblings: {metric.quantity}" + (f" {metric.subject}" if metric.subject else "")
-        share = result.metric(metric.model_dump() | {"better": "higher", "samples": speeds}, 1)
+        share = result.metric(metric.model_dump() | {"better": "higher", "unit": "share", "samples": speeds}, 1)
         evidence = f"{metric.median:.4g} {metric.unit}, {share.median:.0%} of the other cards' median"
-        verdicts.append(judged(check, share, threshold, evidence, gpu=index(metric.device)))
+        verdicts.append((share.median, judged(check, share, threshold, evidence, gpu=index(metric.device))))
     yield from collected(verdicts)
 
 
-def collected(verdicts: Sequence[Verdict]) -> Iterator[Verdict]:
-    """Yield the verdicts of all cards that are not ok; if all are ok, a single one, with the evidence of all."""
-    bad = [verdict for verdict in verdicts if verdict.bad]
+def collected(verdicts: Sequence[tuple[float, Verdict]]) -> Iterator[Verdict]:
+    """Yield the verdicts of all cards that are not ok; if all are ok, a single one, that of the lowest number.
+
+    verdicts: pairs of a number and the verdict on it.
+    """
+    bad = [verdict for _, verdict in verdicts if verdict.bad]
     if bad or len(verdicts) < 2:
-        yield from bad or verdicts
+        yield from bad or [verdict for _, verdict in verdicts]
         return
-    evidence = "; ".join(f"GPU {verdict.gpu}: {verdict.evidence.partition(' (')[0]}" for verdict in verdicts)
-    yield replace(verdicts[0], gpu=None, evidence=evidence)
+    _, least = min(verdicts, key=lambda pair: pair[0])
+    where = "" if least.gpu is None else f", the least of {len(verdicts)} GPUs on GPU {least.gpu}"
+    yield replace(least, gpu=None, evidence=f"{least.evidence}{where}")
 
 
 def judged(check: str, metric: Metric, threshold: Threshold, evidence: str, *, gpu: int | None = None) -> Verdict:
@@ -133,7 +139,8 @@ def judged(check: str, metric: Metric, threshold: Threshold, evidence: str, *, g
     if metric.low is None or metric.high is None:
         evidence += f"; {len(metric.samples)} samples are too few for an interval"
         return Verdict(UNCERTAIN, evidence, "measure again, with more repeats or rounds", text, check, gpu)
-    evidence += f" (95 % interval {metric.low:.3g} to {metric.high:.3g}){noisy}"
+    low, high = (f"{end:.1%}" if metric.unit in SHARES else f"{end:.4g}" for end in (metric.low, metric.high))
+    evidence += f" (95 % interval {low} to {high}){noisy}"
     if metric.low > threshold.value:
         return Verdict(OK, evidence, todo, text, check, gpu)
     if metric.high <= threshold.value:

@@ -198,7 +198,10 @@ def tokens_per_second(box: Box) -> Iterator[Verdict]:
     suite, threshold = box.measured("vllm"), box.threshold("vllm_tokens_per_s")
     rates = suite.of("output", "one request") if suite else []
     verdicts = [
-        judged("tokens per second", rate, threshold, f"{rate.median:.4g} tokens/s", gpu=cards.index(rate.device))
+        (
+            rate.median,
+            judged("tokens per second", rate, threshold, f"{rate.median:.4g} tokens/s", gpu=cards.index(rate.device)),
+        )
         for rate in rates
         if rate.device
     ]
@@ -226,7 +229,8 @@ def siblings(box: Box) -> Iterator[Verdict]:
         metrics = [
             metric
             for metric in (suite.metrics if suite else [])
-            if metric.quantity in quantities and metric.device and not metric.peer
+            # cards that share a switch copy more slowly together than one that has its own
+            if metric.quantity in quantities and metric.device and metric.subject != "together"
         ]
         for case in dict.fromkeys((metric.quantity, metric.subject) for metric in metrics):
             chosen = [metric for metric in metrics if (metric.quantity, metric.subject) == case]

@@ -77,7 +77,7 @@ def _serving(settings: Settings, gpus: Sequence[Mapping[str, Any]]) -> list[str]
     model = ["--model", settings.benchmark.model] if settings.benchmark.model else []
     return [
         *(["--gpus", f"{len(gpus)}", "--device", str(gpus[0].get("name", "gpu"))] if gpus else []),
-        "--rates", *(f"{rate:g}" for rate in (serving.requests_per_s if gpus else serving.requests_per_s[-1:])),
+        "--rates", *(f"{rate:g}" for rate in (serving.requests_per_s if gpus else serving.requests_per_s[:1])),
         "--tensor-parallel", *(f"{size}" for size in serving.tensor_parallel),
         "--concurrent", f"{serving.concurrent}",
         "--start", f"{serving.start_s:g}",

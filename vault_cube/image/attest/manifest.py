@@ -18,42 +18,45 @@ class File(TypedDict):
 
 
 class Size(TypedDict):
-    """A layer's share of the disk, and what hard links save, because environments share files; bytes."""
+    """A layer's share of the disk, and what hard links save, in bytes; environments share files."""
 
     bytes: int
     linked_bytes: int
 
 
 class Manifest(TypedDict):
-    """The manifest of an image. It is complete: a build writes it last."""
+    """The manifest of an image. A build writes it last, so an image with a manifest is complete."""
 
     name: str
     """Name of the image without file extension."""
     target: str
+    """Name of the target."""
     version: str
+    """`image:version` of the pillar."""
     builder: str
-    """Version of Vault Cube that built the image."""
+    """Version of this project."""
     key: str
-    """Key of the image, a digest of all its inputs."""
+    """Digest of all inputs of the image."""
     layers: dict[str, str]
     """Keys of the root tree and of the layers, bottom first."""
     sizes: dict[str, Size]
-    """Size of each layer."""
+    """For each layer `bytes`, its share of the disk, and `linked_bytes`, saved by hard links."""
     tools: str
     """Key of the tools tree."""
     epoch: int
-    """The lock's timestamp, seconds since 1970."""
+    """Time of all files, seconds since 1970."""
     matches_lock: bool
+    """False if a locked file had to be re-resolved."""
     moved: list[str]
-    """How the packages differ from the checkout's locks, one line per package."""
+    """The re-resolved packages, one line each."""
     raw_sha256: str
     """SHA-256 of the raw disk."""
     files: dict[str, File]
-    """The image's formats and attestations by file name."""
+    """For each file of the image `sha256` and `bytes`."""
     boot_test: NotRequired[dict[str, Any]]
-    """Verdicts of the boot test; missing before it."""
+    """Report of the boot test; absent before it."""
     seconds: NotRequired[dict[str, float]]
-    """Duration of each step."""
+    """Duration of each step of the build; absent before the boot test."""
 
 
 def path(folder: Path, name: str) -> Path:

@@ -96,6 +96,8 @@ class Run:
     seed: Seed
     own_network: bool = False
     """Connect the guest to BRIDGE in QEMU's network namespace, and to nothing else."""
+    devices: Sequence[str] = ()
+    """Further words of QEMU's command line, such as those of a second disk."""
 
 
 NETWORK = "10.0.2.0/24"
@@ -121,6 +123,7 @@ def command(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str) -> list[
         *("-device", "virtio-rng-pci"),
         *("-serial", f"file:{run.console}"),
         *("-qmp", f"unix:{run.qmp},server=on,wait=off"),
+        *run.devices,
     ]
     if accelerator == "tcg":
         # on a busy machine the emulated timer fires too late for Linux's timer check, and the kernel panics; the boot

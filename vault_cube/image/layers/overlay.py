@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -38,6 +38,18 @@ Dpkg::Use-Pty "false";
 """
 
 
+STATE_APPLY = (
+    f"{SALT}/bin/salt-call",
+    "--local",
+    *("-c", "/run/vault-cube/salt"),
+    "--retcode-passthrough",
+    "--log-level=info",  # the last line of the log is shown as progress
+    *("--out=json", "--out-file=/run/vault-cube/result.json"),
+    "state.apply",
+)
+INSTALLED = "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n' > /run/vault-cube/installed"
+
+
 def make(space: Workspace, inputs: Inputs, layer: str, below: Sequence[layer_cache.Entry]) -> layer_cache.Entry:
     """Build a layer and store it in the layer cache. Returns its cache entry.
 
@@ -52,54 +64,30 @@ def make(space: Workspace, inputs: Inputs, layer: str, below: Sequence[layer_cac
             (work / folder).mkdir()
         overlay = chroot.Overlay([entry.tree for entry in below], work / "upper", work / "work")
         stage(space, inputs, layer, work / "vault-cube")
-        binds = [chroot.Bind(work / "vault-cube", "/run/vault-cube", writable=True)]
+        chroot.block_daemons(work / "upper")
         environment = root.python_environment(lock.epoch) | {
             "APT_CONFIG": "/run/vault-cube/apt/apt.conf",
             "PYTHONPATH": STAGED,
         }
-        chroot.block_daemons(work / "upper")
+
+        def run(command: Sequence[str], what: str, check: bool = True) -> int:
+            return chroot.run(
+                overlay,
+                command,
+                what=f"layer {layer}: {what}",
+                log=log,
+                mountpoint=work / "merged",
+                binds=[chroot.Bind(work / "vault-cube", "/run/vault-cube", writable=True)],
+                environment=environment,
+                check=check,
+            )
+
         # Salt looks each name up with apt-cache first; without lists, apt takes a name such as g++ for a pattern
-        chroot.run(
-            overlay,
-            ["apt-get", "-qq", "update"],
-            what=f"layer {layer}: apt-get update",
-            log=log,
-            mountpoint=work / "merged",
-            binds=binds,
-            environment=environment,
-        )
-        status = chroot.run(
-            overlay,
-            [
-                f"{SALT}/bin/salt-call",
-                "--local",
-                "-c",
-                "/run/vault-cube/salt",
-                "--retcode-passthrough",
-                "--log-level=info",  # the last line of the log is shown as progress
-                "--out=json",
-                "--out-file=/run/vault-cube/result.json",
-                "state.apply",
-                layer,
-            ],
-            what=f"layer {layer}",
-            log=log,
-            mountpoint=work / "merged",
-            binds=binds,
-            environment=environment,
-            check=False,
-        )
+        run(["apt-get", "-qq", "update"], "apt-get update")
+        status = run([*STATE_APPLY, layer], "state.apply", check=False)
         judge(layer, status, work / "vault-cube/result.json", log)
-        installed = work / "vault-cube/installed"
-        chroot.run(
-            overlay,
-            ["sh", "-c", "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n' > /run/vault-cube/installed"],
-            what="dpkg-query",
-            log=log,
-            mountpoint=work / "merged",
-            binds=binds,
-        )
-        compare(installed.read_text(), lock.upto(layer, keys.ORDER), layer)
+        run(["sh", "-c", INSTALLED], "dpkg-query")
+        compare((work / "vault-cube/installed").read_text(), lock.upto(layer, keys.ORDER), layer)
         seal.seal(work / "upper", lock.epoch)
         return layer_cache.keep(space.layers, key.key, work / "upper", layer, key.inputs)
 
@@ -132,7 +120,7 @@ def stage(space: Workspace, inputs: Inputs, layer: str, folder: Path) -> None:
         root.link_wheels(space, wheels, folder / "wheels")
 
 
-def minion(space: Workspace) -> dict[str, Any]:
+def minion(space: Workspace) -> dict[str, object]:
     """Return Salt's configuration for a build; all paths that Salt itself writes to are outside the tree."""
     own = {name: f"/run/salt/{name}" for name in ("cache", "pki", "sock")}
     return {
@@ -153,13 +141,23 @@ def minion(space: Workspace) -> dict[str, Any]:
     }
 
 
+class State(TypedDict):
+    """Salt's result of one state."""
+
+    __id__: str
+    __sls__: str
+    comment: str
+    result: bool | None
+    changes: dict[str, object]
+
+
 def judge(layer: str, status: int, result: Path, log: Path) -> None:
     """Check Salt's result of a layer and append it to the log.
 
     Raises VaultCubeError with one line per failed state, or if a state of a lower layer changed something.
     """
     try:
-        states: Mapping[str, Any] = json.loads(result.read_text())["local"]
+        states: Mapping[str, State] = json.loads(result.read_text())["local"]
     except (OSError, ValueError, KeyError) as err:
         raise VaultCubeError(
             f"layer {layer}: Salt returned no result (status {status}); the end of {log}:\n{process.log_tail(log)}"

@@ -1,0 +1,84 @@
+"""Every layer of every target renders with the target's grains, and uses the recorded names of packages and keys."""
+
+import json
+
+import pytest
+from copied import TOP, distribution, minion, salt_call
+
+TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
+LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
+
+# Source of the names: packages.ubuntu.com (noble, sources nvidia-graphics-drivers-580 and linux-restricted-modules); of
+# repository and key: NVIDIA's Container Toolkit install guide. These tests do not query the archives themselves.
+UBUNTU_DRIVER = {"linux-modules-nvidia-580-open-generic", "nvidia-headless-no-dkms-580-open", "nvidia-utils-580"}
+TOOLKIT_URI = "URIs: https://nvidia.github.io/libnvidia-container/stable/deb/amd64"
+TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+
+
+@pytest.fixture(scope="module")
+def low(tmp_path_factory):
+    """low(target) returns the highstate of a target as low chunks, in order."""
+    by_target = {}
+
+    def render(target):
+        if target in by_target:
+            return by_target[target]
+        conf = minion(tmp_path_factory.mktemp("render"), target, grains=distribution(target))
+        ran = salt_call(conf, "--out=json", "--log-level=quiet", "state.show_lowstate", cwd=TOP)
+        by_target[target] = json.loads(ran.stdout)["local"]
+        return by_target[target]
+
+    return render
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_layer_renders(low, target):
+    chunks = low(target)
+    assert all(isinstance(chunk, dict) for chunk in chunks), chunks
+    assert {chunk["__sls__"].partition(".")[0] for chunk in chunks} >= set(LAYERS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_file_is_managed_by_two_states(low, target):
+    files = [chunk["name"] for chunk in low(target) if chunk["state"] == "file" and chunk["fun"] == "managed"]
+    assert len(files) == len(set(files)), sorted(name for name in files if files.count(name) > 1)
+
+
+def by_id(chunks):
+    return {f"{chunk['state']} {chunk['name']}": chunk for chunk in chunks}
+
+
+def test_the_demo_box_uses_the_recorded_names(low):
+    chunks = low("ubuntu-24.04")
+    packages = {str(name) for chunk in chunks if chunk["fun"] == "installed" for name in chunk.get("pkgs", [])}
+    assert packages >= UBUNTU_DRIVER
+    held = {name for chunk in chunks if chunk["name"].startswith("apt-mark hold ") for name in chunk["name"].split()}
+    assert held >= UBUNTU_DRIVER
+    states = by_id(chunks)
+    assert TOOLKIT_URI in states["file /etc/apt/sources.list.d/nvidia-container-toolkit.sources"]["contents"]
+    assert states["keyring /usr/share/keyrings/nvidia-container-toolkit.asc"]["fingerprint"] == TOOLKIT_KEY
+    pins = states["file /etc/apt/preferences.d/nvidia-container-toolkit"]["contents"]
+    assert pins.endswith('Package: *\nPin: origin "nvidia.github.io"\nPin-Priority: -1\n')
+    assert "unit nvidia-persistenced.service" in states
+
+
+@pytest.mark.parametrize("target", ["ubuntu-24.04", "debian-13-nvidia"])
+def test_without_its_gpu_a_box_boots_without_failed_units(low, target):
+    states = by_id(low(target))
+    persistence = states["file /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf"]["contents"]
+    assert "0x10de /sys/bus/pci/devices/*/vendor" in persistence
+    modules_load = states["file /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf"]["contents"]
+    assert "SuccessExitStatus=1" in modules_load
+
+
+def test_a_cpu_box_has_nothing_from_nvidia(low):
+    for target in ("debian-12", "debian-13"):
+        text = json.dumps([chunk for chunk in low(target) if chunk["__sls__"].startswith(("driver", "runtime"))])
+        assert "nvidia" not in text
+
+
+def test_debian_s_own_driver_needs_no_vendor_repository(low):
+    chunks = low("debian-13-nvidia")
+    assert not [chunk for chunk in chunks if chunk["state"] == "keyring"]
+    names = {str(name) for chunk in chunks if chunk["fun"] == "installed" for name in chunk.get("pkgs", [])}
+    assert {"nvidia-open-kernel-dkms", "linux-headers-amd64", "linux-image-amd64"} <= names

@@ -1,0 +1,102 @@
+"""A fake systemctl, which stores its units in a JSON file. The state runs it in place of the real program."""
+
+import importlib.util
+import json
+import os
+import sys
+
+import pytest
+from copied import TOP
+
+SYSTEMCTL = """\
+import json, sys
+from pathlib import Path
+file = Path({file!r})
+world = json.loads(file.read_text())
+words = [word for word in sys.argv[1:] if not word.startswith("--root")]
+root = "--root=/" in sys.argv
+verb, name = words[0], words[-1]
+unit = world["units"].get(name)
+def end(text="", status=0):
+    file.write_text(json.dumps(world))
+    print(text)
+    sys.exit(status)
+if verb not in ("is-enabled", "is-active", "show"):
+    world["did"].append(" ".join(sys.argv[1:]))
+if unit is None:
+    if verb in ("is-enabled", "show"):
+        end("", 1)
+    sys.stderr.write(f"Failed to {{verb}} unit: Unit file {{name}} does not exist.\\n")
+    end("", 1)
+if root and verb in ("start", "stop", "is-active", "show"):
+    sys.stderr.write("systemd is not running\\n")
+    end("", 1)
+if verb == "is-enabled":
+    end(unit["enabled"], 0 if unit["enabled"] == "enabled" else 1)
+if verb == "is-active":
+    end(unit["active"], 0 if unit["active"] == "active" else 3)
+if verb == "show":
+    end("\\n".join(f"{{key}}={{value}}" for key, value in unit["shown"].items()) + f"\\nActiveState={{unit['active']}}")
+if verb == "enable" and unit["enabled"].startswith("masked"):
+    sys.stderr.write(f"Failed to enable unit: Unit file {{name}} is masked.\\n")
+    end("", 1)
+if verb == "start" and unit.get("broken"):
+    sys.stderr.write(f"Job for {{name}} failed.\\n")
+    end("", 1)
+turned = {{"enable": "enabled", "disable": "disabled", "mask": "masked", "unmask": "disabled"}}
+moved = {{"start": "active", "stop": "inactive"}}
+unit["enabled"] = turned.get(verb, unit["enabled"])
+unit["active"] = moved.get(verb, unit["active"])
+end()
+"""
+
+
+class Systemd:
+    """The units of the fake systemctl, and the commands that changed a unit."""
+
+    def __init__(self, file):
+        self.file = file
+        self.write({"units": {}, "did": []})
+
+    def write(self, world):
+        self.file.write_text(json.dumps(world))
+
+    def add(self, name, enabled="disabled", active="inactive", **more):
+        world = json.loads(self.file.read_text())
+        shown = {"Type": "simple", "ConditionResult": "no", "ConditionTimestampMonotonic": "0", **more.pop("shown", {})}
+        world["units"][name] = {"enabled": enabled, "active": active, "shown": shown, **more}
+        self.write(world)
+
+    def unit(self, name):
+        unit = json.loads(self.file.read_text())["units"][name]
+        return unit["enabled"], unit["active"]
+
+    @property
+    def did(self):
+        return json.loads(self.file.read_text())["did"]
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    file = tmp_path / "units.json"
+    program = tmp_path / "bin/systemctl"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n" + SYSTEMCTL.format(file=str(file)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return Systemd(file)
+
+
+@pytest.fixture
+def unit(monkeypatch):
+    """unit(live=…, test=…) loads the state module as Salt would, on a box or in a chroot."""
+
+    def load(live=True, test=False):
+        spec = importlib.util.spec_from_file_location("state_unit", TOP / "_states/unit.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.__opts__ = {"test": test}
+        module._running = lambda: live
+        return module
+
+    return load
