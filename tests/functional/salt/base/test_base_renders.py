@@ -163,4 +163,4 @@ def test_keys_with_white_space_and_comments_are_written_as_one_clean_line_each(s
     local = {"base": {"users": {"vaultadmin": {"ssh_keys": keys}}}}
     chunks = salt_of("debian-12", local).modules.state.show_low_sls("base")
     chunk = named(chunks, "/home/vaultadmin/.ssh/authorized_keys2")
-    assert chunk["contents"] == [f"{key} anna's", f"{key} 50% {{x}}: # 'y'", key, f"{key} second"]
+    assert chunk["lines"] == [f"{key} anna's", f"{key} 50% {{x}}: # 'y'", key, f"{key} second"]
