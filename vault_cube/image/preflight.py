@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -204,8 +205,8 @@ def can_fetch(builder: Builder) -> str:
     wheels = (wheel for environment in locks.wheels.values() for wheel in environment)
     wheel = next((wheel for wheel in wheels if not store.has(wheel.sha256)), None)
     if wheel:
-        with space.scratch("preflight") as work:
-            pylock.locate(space.settings, space.uv, [wheel], work)
+        with tempfile.TemporaryDirectory() as work:
+            pylock.locate(space.settings, space.uv, [wheel], Path(work))
         passed += "; the package index answers"
     return passed
 
