@@ -66,5 +66,7 @@ def diagram(source: str, _language: str, css_class: str, _options: Any, _md: Any
         LOG.warning("a diagram is not valid: %s: %s", source.splitlines()[0], ran.stderr.strip().splitlines()[0])
         return ""
     svg = ran.stdout[ran.stdout.index("<svg") :]
+    name = (re.findall(r"graph (\w+)", source) or ["diagram"])[0]
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="diagram: {name}"', 1)
     svg = re.sub(r"<title>.*?</title>|<!--.*?-->", "", svg, flags=re.DOTALL)
     return f'<div class="{css_class}">{svg}</div>'

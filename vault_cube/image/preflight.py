@@ -23,6 +23,7 @@ COMMANDS = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "mmdebstrap": "mmdebstrap",
+    "mount": "mount",
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     # the boot test at the end of a build needs these; report a missing one before the build starts

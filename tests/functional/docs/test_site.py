@@ -61,7 +61,7 @@ def test_a_good_site_builds_without_a_message(site):
     assert 'href="../index.html#home"' in page
     assert 'href="numbers.json"' in page
     assert (folder / "docs/numbers.json").is_file()
-    assert re.search(r'<div class="diagram"><svg.*>a</text>', page, re.S)
+    assert re.search(r'<div class="diagram"><svg role="img".*>a</text>', page, re.S)
     assert '"location":"docs/page.html#below"' in (folder / "search/search_index.js").read_text()
 
 
