@@ -6,6 +6,8 @@ import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import requests
@@ -33,9 +35,26 @@ COMMANDS = {
 }
 
 
+@dataclass(frozen=True)
+class Builder:
+    """This machine and the target that it will build; the locks are read once for all checks."""
+
+    space: Workspace
+
+    @cached_property
+    def locks(self) -> Locks:
+        """The locks of the target. Raises VaultCubeError."""
+        return Locks.read(self.space)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The locks and the keys of the target. Raises VaultCubeError."""
+        return Inputs.of(self.space, self.locks)
+
+
 def check(space: Workspace) -> verdicts.Report:
     """Run all checks. Raises VaultCubeError with one line per problem."""
-    report = verdicts.Report(f"preflight of {space.target}", list(verdicts.run(CHECKS, space)))
+    report = verdicts.Report(f"preflight of {space.target}", list(verdicts.run(CHECKS, Builder(space))))
     problems = [verdict.evidence for verdict in report.verdicts if verdict.bad]
     if problems:
         # several checks read the locks: report a missing lock only once
@@ -43,14 +62,14 @@ def check(space: Workspace) -> verdicts.Report:
     return report
 
 
-def is_root(space: Workspace) -> str:
+def is_root(builder: Builder) -> str:
     """Check that the build runs as root, which it needs to mount layers and to set the owners of files."""
     if os.geteuid() != 0:
-        raise VaultCubeError(f"building an image of {space.target} requires root: run `sudo make image`")
+        raise VaultCubeError(f"building an image of {builder.space.target} requires root: run `sudo make image`")
     return "running as root"
 
 
-def has_commands(space: Workspace) -> str:
+def has_commands(builder: Builder) -> str:
     """Check the commands that must be installed on this machine; all others come from the tools tree."""
     missing = {package for command, package in COMMANDS.items() if not shutil.which(command, path=chroot.PATH)}
     if missing:
@@ -58,8 +77,9 @@ def has_commands(space: Workspace) -> str:
     return "all required commands are installed"
 
 
-def can_overlay(space: Workspace) -> str:
+def can_overlay(builder: Builder) -> str:
     """Check that this machine allows namespaces, and overlay mounts on the file system of the cache."""
+    space = builder.space
     if os.geteuid() != 0:
         raise verdicts.NotApplicable("only root can mount overlays")
     space.cache.mkdir(parents=True, exist_ok=True)
@@ -76,9 +96,10 @@ def can_overlay(space: Workspace) -> str:
     return "overlay mounts work"
 
 
-def has_locks(space: Workspace) -> str:
+def has_locks(builder: Builder) -> str:
     """Check that all locks are readable, contain every package that the pillar names, and are compatible."""
-    locks = Locks.read(space)
+    space = builder.space
+    locks = builder.locks
     debs = [*locks.packages.debs, *locks.tools.debs]
     locked = {(deb.layer if deb.layer == tools.LAYER else "", deb.name) for deb in debs}
     settings = space.settings
@@ -95,9 +116,10 @@ def has_locks(space: Workspace) -> str:
     return f"{len(debs)} packages, {sum(map(len, locks.wheels.values()))} wheels"
 
 
-def has_time(space: Workspace) -> str:
+def has_time(builder: Builder) -> str:
     """Check that the clock is later than the lock's timestamp: file times are clamped down to that, never up."""
-    epoch = Locks.read(space).packages.epoch
+    space = builder.space
+    epoch = builder.locks.packages.epoch
     if time.time() < epoch:
         raise VaultCubeError(
             f"this machine's clock is behind {space.locks}/apt.lock by {int(epoch - time.time())} s: set the clock"
@@ -105,10 +127,11 @@ def has_time(space: Workspace) -> str:
     return "the clock is later than the lock's timestamp"
 
 
-def has_room(space: Workspace) -> str:
+def has_room(builder: Builder) -> str:
     """Check that the disk has room for the downloads, the layers and the image."""
+    space = builder.space
     try:
-        needed = needs.of(space, Inputs.read(space))
+        needed = needs.of(space, builder.inputs)
     except VaultCubeError:
         raise verdicts.NotApplicable("no locks could be read") from None
     free = shutil.disk_usage(existing(space.cache)).free
@@ -121,8 +144,9 @@ def has_room(space: Workspace) -> str:
     return f"{needs.gigabytes(free)} free, {disk} needed, {download} of it for downloads"
 
 
-def can_reach(space: Workspace) -> str:
+def can_reach(builder: Builder) -> str:
     """Check that a mirror of each archive and vendor repository answers if the store lacks files from there."""
+    space = builder.space
     settings, store = space.settings, Store(space.store)
     indexes: dict[str, list[str]] = {}
     """The URLs of each archive's signed index; at least one per archive has to answer."""
@@ -135,7 +159,7 @@ def can_reach(space: Workspace) -> str:
         index = f"{url}/{suite}" if suite.endswith("/") else f"{url}/dists/{suite}"
         indexes[repository.name] = [f"{index.rstrip('/')}/InRelease"]
     try:
-        lacking = {deb.archive for deb in Locks.read(space).packages.debs if not store.has(deb.sha256)}
+        lacking = {deb.archive for deb in builder.locks.packages.debs if not store.has(deb.sha256)}
     except VaultCubeError:
         lacking = set(indexes)
     unreachable = [

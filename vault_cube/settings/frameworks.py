@@ -4,10 +4,17 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from vault_cube.settings.environment import Environment
 from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+
+
+class Environment(Section):
+    """A Python environment; `image.lock` resolves it to exact versions and hashes."""
+
+    requirements: list[str] = Field(min_length=1, description="Requirement specifiers (PEP 508)")
+    overrides: list[str] = Field(description="Requirement specifiers that replace what packages themselves require")
+    excluded: list[str] = Field(description="Packages to leave out although another package requires them")
 
 
 class Service(Section):

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, field_validator
 
-from vault_cube.settings.environment import Environment
+from vault_cube.settings.frameworks import Environment
 from vault_cube.settings.repository import Fingerprint
 from vault_cube.settings.strict import AbsolutePath, HttpUrl, PackageName, Section
 

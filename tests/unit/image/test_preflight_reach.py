@@ -15,7 +15,7 @@ def reach(workspace, monkeypatch):
     def run(mirrors, answering=""):
         asked = []
         monkeypatch.setattr(preflight, "_answers", lambda address: asked.append(address) or answering in address)
-        preflight.can_reach(workspace("ubuntu-24.04", {"image": {"mirrors": mirrors}}))
+        preflight.can_reach(preflight.Builder(workspace("ubuntu-24.04", {"image": {"mirrors": mirrors}})))
         return asked
 
     return run

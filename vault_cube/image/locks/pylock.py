@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 from urllib.parse import unquote, urlparse
 
 import requests
@@ -25,7 +25,7 @@ from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import locktext
 from vault_cube.settings import Settings
-from vault_cube.settings.environment import Environment
+from vault_cube.settings.frameworks import Environment
 
 # The newest manylinux platform that uv supports. uv only resolves versions; `tags` decides which files are accepted.
 UV_GLIBC = 40
@@ -44,6 +44,25 @@ class Wheel:
     file: str
     size: int
     """Size in bytes."""
+
+
+class File(TypedDict):
+    """A file in a pylock.toml (PEP 751)."""
+
+    name: NotRequired[str]
+    url: NotRequired[str]
+    path: NotRequired[str]
+    size: NotRequired[int]
+    hashes: dict[str, str]
+
+
+class Package(TypedDict):
+    """A package in a pylock.toml (PEP 751)."""
+
+    name: str
+    version: str
+    wheels: NotRequired[list[File]]
+    sdist: NotRequired[File]
 
 
 def read(file: Path) -> list[Wheel]:
@@ -107,9 +126,7 @@ def machine_indexes() -> list[str]:
     return options
 
 
-def _compile(
-    settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]
-) -> list[dict[str, Any]]:
+def _compile(settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]) -> list[Package]:
     """Resolve requirements for the target's Python with uv. Returns the packages of the resulting pylock.toml."""
     (work / "requirements.in").write_text(requirements)
     out = work / "pylock.toml"
@@ -128,7 +145,7 @@ def _compile(
             ok=None,
         )  # fmt: skip
         if ran.returncode == 0:
-            packages: list[dict[str, Any]] = tomllib.loads(out.read_text()).get("packages", [])
+            packages: list[Package] = tomllib.loads(out.read_text()).get("packages", [])
             return packages
         # uv exits with 1 if no index has a package, with 2 if it could not query an index
         unknown = unknown or ran.returncode == 1
@@ -148,7 +165,7 @@ class Unknown(VaultCubeError):
     """No index has a required package."""
 
 
-def _candidates(package: dict[str, Any], accepted: dict[Tag, int]) -> list[tuple[int, dict[str, Any]]]:
+def _candidates(package: Package, accepted: dict[Tag, int]) -> list[tuple[int, File]]:
     """Return the files of a package that the target accepts, with their ranks, best first; a source archive is last."""
     candidates = []
     for wheel in package.get("wheels", []):
@@ -160,7 +177,7 @@ def _candidates(package: dict[str, Any], accepted: dict[Tag, int]) -> list[tuple
     return sorted(candidates, key=lambda pair: pair[0])
 
 
-def filename(file: dict[str, Any]) -> str:
+def filename(file: File) -> str:
     """Return the name of a file in a pylock.toml."""
     return str(file.get("name") or unquote(Path(urlparse(file.get("url") or file["path"]).path).name))
 
@@ -214,12 +231,12 @@ def resolve(
     return wheels
 
 
-def _place(file: dict[str, Any], work: Path) -> str:
+def _place(file: File, work: Path) -> str:
     """Return the URL of a file in a pylock.toml. work: the folder of that pylock.toml."""
     return str(file.get("url") or (work / file["path"]).resolve().as_uri())
 
 
-def _size(file: dict[str, Any], work: Path) -> int:
+def _size(file: File, work: Path) -> int:
     """Return the size of a file in a pylock.toml, in bytes: from the index, else from the file's server."""
     if "size" in file:
         return int(file["size"])

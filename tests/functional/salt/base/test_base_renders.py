@@ -1,10 +1,8 @@
 """Layer base as Salt renders it for each target: its release's names, and only states that work in a chroot."""
 
-from pathlib import Path
-
 import pytest
+from copied import TOP
 
-TOP = Path(__file__).parents[3]
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
 
 # Sources: packages.ubuntu.com, suite noble; for socket activation, Ubuntu's announcement "SSHd now uses socket-based
