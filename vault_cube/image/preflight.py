@@ -6,20 +6,25 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import requests
+import urllib3
 
-from vault_cube import process, verdicts
+from vault_cube import verdicts
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import needs
+from vault_cube.image import needs, privileges
 from vault_cube.image.inputs import Inputs, Locks
 from vault_cube.image.layers import chroot, tools
-from vault_cube.image.locks import mirrors, wheel_rules
-from vault_cube.image.store import Store, existing
+from vault_cube.image.locks import mirrors, pylock, vendors, wheel_rules
+from vault_cube.image.store import Client, Store, existing, refusal
 from vault_cube.image.workspace import LAYERS, Workspace
+from vault_cube.settings.image import Source
 
 COMMANDS = {
     "unshare": "util-linux",
@@ -33,6 +38,10 @@ COMMANDS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
+
+
+ANSWER_S = 5
+"""Connect timeout and read timeout of a check, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +86,14 @@ def has_commands(builder: Builder) -> str:
     return "all required commands are installed"
 
 
-def can_overlay(builder: Builder) -> str:
-    """Check that this machine allows namespaces, and overlay mounts on the file system of the cache."""
-    space = builder.space
-    if os.geteuid() != 0:
-        raise verdicts.NotApplicable("only root can mount overlays")
-    space.cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=space.cache) as folder:
-        for name in ("a", "b", "work", "merged"):
-            (Path(folder) / name).mkdir()
-        mount = ["mount", "-t", "overlay", "overlay", "-o", "lowerdir=a,upperdir=b,workdir=work", "merged"]
-        ran = process.run([*chroot.unshare(False), *mount], cwd=Path(folder), ok=None)
-    if ran.returncode:
-        raise VaultCubeError(
-            f"{space.cache}: cannot mount an overlay here ({ran.stderr.strip()}): "
-            "set VAULT_CUBE_CACHE to a folder on ext4"
-        )
-    return "overlay mounts work"
+def can_build(builder: Builder) -> str:
+    """Check mounts, device nodes and the file system of the cache, with the function that enters a tree."""
+    return privileges.can_build(builder.space.cache)
+
+
+def can_boot(_builder: Builder) -> str:
+    """Check that the boot test's network can be made."""
+    return privileges.can_boot()
 
 
 def has_locks(builder: Builder) -> str:
@@ -151,8 +151,7 @@ def can_reach(builder: Builder) -> str:
     indexes: dict[str, list[str]] = {}
     """The URLs of each archive's signed index; at least one per archive has to answer."""
     for source in settings.archive.sources:
-        urls = mirrors.live(source, settings.image.mirrors, settings.target.architecture)
-        indexes.setdefault(source.archive, [f"{url}/dists/{source.suites[0]}/InRelease" for url in urls])
+        indexes.setdefault(source.archive, _indexes(space, source))
     for repository in [*settings.driver.repositories, *settings.runtime.repositories]:
         url = settings.image.mirrors.get(repository.name, repository.uri).rstrip("/")
         suite = repository.suite
@@ -162,22 +161,86 @@ def can_reach(builder: Builder) -> str:
         lacking = {deb.archive for deb in builder.locks.packages.debs if not store.has(deb.sha256)}
     except VaultCubeError:
         lacking = set(indexes)
-    unreachable = [
-        indexes[name][-1] for name in sorted(lacking & indexes.keys()) if not any(map(_answers, indexes[name]))
-    ]
-    if unreachable:
-        raise VaultCubeError(
-            f"{space.target}: cannot reach {', '.join(unreachable)} from here: "
-            "name a mirror in pillar key image:mirrors, or copy a bundle to this machine (`make bundle`)"
-        )
+    _reach(space, {name: indexes[name] for name in sorted(lacking & indexes.keys())})
     return "all archives answer" if lacking else "no network needed: the store has all packages"
 
 
-def _answers(address: str) -> bool:
+def _indexes(space: Workspace, source: Source) -> list[str]:
+    """Return the URLs of a source's signed index, one per mirror; at least one has to answer."""
+    urls = mirrors.live(source, space.settings.image.mirrors, space.settings.target.architecture)
+    return [f"{url}/dists/{source.suites[0]}/InRelease" for url in urls]
+
+
+def _reach(space: Workspace, indexes: Mapping[str, Sequence[str]]) -> None:
+    """Request the indexes of all archives at once. Raises VaultCubeError with those of which no mirror answers."""
+    with ThreadPoolExecutor(len(indexes) or 1) as pool:
+        answers = list(pool.map(_first_answer, indexes.values()))
+    silent = [(urls[-1], answer) for urls, answer in zip(indexes.values(), answers, strict=True) if not answer]
+    if silent:
+        reasons = [f"{url} ({answer.reason})" if isinstance(answer, Answer) else url for url, answer in silent]
+        raise VaultCubeError(
+            f"{space.target}: cannot reach {', '.join(reasons)} from here: "
+            "name a mirror in pillar key image:mirrors, or copy a bundle to this machine (`make bundle`)"
+        )
+
+
+def can_fetch(builder: Builder) -> str:
+    """Check that the servers of all missing files answer: archives, signing keys of vendors, and the package index."""
+    passed, space = can_reach(builder), builder.space
+    store, own_tools = Store(space.store), space.settings.image.tools
     try:
-        return requests.head(address, timeout=5, allow_redirects=True).status_code < 400
-    except requests.RequestException:
-        return False
+        locks = builder.locks
+    except VaultCubeError:
+        return passed  # has_locks reports it
+    missing = {deb.archive for deb in locks.tools.debs if not store.has(deb.sha256)}
+    _reach(
+        space, {source.archive: _indexes(space, source) for source in own_tools.sources if source.archive in missing}
+    )
+    for repository in vendors.repositories(space):
+        name, url = repository.name, repository.keyring.url
+        answer = Answer() if store.has(locks.vendor_keys[name][0]) else _answers(url, by_apt=False)
+        if not answer:
+            raise VaultCubeError(f"{space.target}: cannot fetch {name}'s key from {url} ({answer.reason})")
+    # the query of the fetch, but for one wheel: it takes a second
+    wheels = (wheel for environment in locks.wheels.values() for wheel in environment)
+    wheel = next((wheel for wheel in wheels if not store.has(wheel.sha256)), None)
+    if wheel:
+        with tempfile.TemporaryDirectory() as work:
+            pylock.locate(space.settings, space.uv, [wheel], Path(work))
+        passed += "; the package index answers"
+    return passed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether a URL can be fetched; false with the reason why not."""
+
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.reason
+
+
+def _first_answer(urls: Sequence[str]) -> Answer:
+    """Return the first good answer of several URLs, or else the last one."""
+    answer = Answer("no URL")
+    for url in urls:
+        answer = _answers(url)
+        if answer:
+            break
+    return answer
+
+
+def _answers(address: str, by_apt: bool = True) -> Answer:
+    """Request a URL in the way of the fetch."""
+    if address.startswith("file:"):
+        return Answer("" if Path(unquote(urlparse(address).path)).is_file() else "no such file")
+    try:
+        with Client.of_machine().get(address, by_apt=by_apt, timeouts_s=(ANSWER_S, ANSWER_S)) as response:
+            status = response.status_code
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
+        return Answer(str(refusal(err)))
+    return Answer("" if status < 400 else f"the server returned status {status}")
 
 
 CHECKS: tuple[verdicts.Check, ...] = (
@@ -185,7 +248,8 @@ CHECKS: tuple[verdicts.Check, ...] = (
     has_commands,
     has_locks,
     has_time,
-    can_reach,
-    can_overlay,
+    can_fetch,
+    can_build,
+    can_boot,
     has_room,
 )

@@ -7,8 +7,8 @@ end of the line as a comment.
 
 from __future__ import annotations
 
+import os
 import re
-import sys
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,8 @@ from packaging.utils import parse_wheel_filename
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.locks import locktext
+from vault_cube.image.apt_network import session
+from vault_cube.image.locks import indexes, locktext
 from vault_cube.settings import Settings
 from vault_cube.settings.frameworks import Environment
 
@@ -112,18 +113,16 @@ def _release(glibc: str) -> int:
     return int(glibc.removeprefix("2."))
 
 
-def machine_indexes() -> list[str]:
-    """Return options of uv for the indexes in this machine's pip configuration, which uv itself does not read."""
-    ran = process.run([sys.executable, "-m", "pip", "config", "list"], ok=None)
-    options: list[str] = []
-    for line in ran.stdout.splitlines():
-        key, _, value = line.partition("=")
-        name = {"index-url": "--index-url", "extra-index-url": "--extra-index-url", "find-links": "--find-links"}.get(
-            key.rpartition(".")[2]
-        )
-        if name:
-            options += [part for place in value.strip("'\"").split() for part in (name, place)]
-    return options
+def index_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of uv with the indexes of the pillar, or else with those of this machine's pip and uv.
+
+    In the environment and not in uv's arguments, which every user of this machine can read: an index may have a login.
+    """
+    own = {**os.environ, **indexes.environment()}
+    if settings.archive.wheel_index:
+        own = {name: value for name, value in own.items() if name not in indexes.PLACES}
+        own["UV_DEFAULT_INDEX"] = settings.archive.wheel_index
+    return own
 
 
 def _compile(settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]) -> list[Package]:
@@ -132,17 +131,19 @@ def _compile(settings: Settings, uv: Path, work: Path, requirements: str, argume
     out = work / "pylock.toml"
     out.unlink(missing_ok=True)
     archive = settings.archive
-    own = ["--index-url", archive.wheel_index] if archive.wheel_index else machine_indexes()
-    extra = [part for place in archive.extra_wheel_indexes for part in ("--extra-index-url", place)]
+    own = index_environment(settings)
+    # an argument replaces the variable, and there are arguments for wheels to keep
+    links = [part for place in own.pop("UV_FIND_LINKS", "").split(",") if place for part in ("--find-links", place)]
+    extra = " ".join([own.get("UV_INDEX", ""), *archive.extra_wheel_indexes]).strip()
     error, unknown = "", False
     # try without the extra indexes first: an unreachable one is an error only if it is needed
-    for indexes in [own, [*own, *extra]] if extra else [own]:
+    for more in ({}, {"UV_INDEX": extra}) if archive.extra_wheel_indexes else ({},):
         ran = process.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
              "--python-version", settings.target.python,
              "--python-platform", f"x86_64-manylinux_2_{min(_release(settings.target.glibc), UV_GLIBC)}",
-             "--index-strategy", "unsafe-best-match", *indexes, *arguments, work / "requirements.in"],
-            ok=None,
+             "--index-strategy", "unsafe-best-match", *links, *arguments, work / "requirements.in"],
+            ok=None, env={**own, **more},
         )  # fmt: skip
         if ran.returncode == 0:
             packages: list[Package] = tomllib.loads(out.read_text()).get("packages", [])
@@ -245,7 +246,7 @@ def _size(file: File, work: Path) -> int:
         return Path(unquote(urlparse(place).path)).stat().st_size
     try:
         # compression would change the Content-Length
-        response = requests.head(place, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
+        response = session().head(place, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
         response.raise_for_status()
         return int(response.headers["Content-Length"])
     except (requests.RequestException, KeyError, ValueError) as err:
