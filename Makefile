@@ -14,7 +14,7 @@ VENV := .venv
 STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
 BUILDER := iproute2 mmdebstrap openssh-client
-TESTER := shellcheck
+TESTER := iptables shellcheck
 PROVER := libfaketime
 
 .PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean

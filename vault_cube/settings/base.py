@@ -87,6 +87,13 @@ class Ssh(Section):
         int,
         Field(ge=1, le=6, description="MaxAuthTries: authentication attempts per connection (OpenSSH's default is 6)"),
     ]
+    forward_ports: list[Port] = Field(
+        description="Ports of the box's loopback address to which `ssh -L` may forward, such as 8000 for vLLM"
+    )
+    forward_sockets: bool = Field(
+        description="Allow forwarding to Unix sockets, which VS Code needs with remote.SSH.remoteServerListenOnSocket"
+    )
+    forward_agent: bool = Field(description="Allow the forwarding of a person's ssh agent (`ssh -A`)")
     banner: str = Field(min_length=1, description="Text shown before login")
     host_key_algorithms: list[Algorithm] = Field(min_length=1, description="HostKeyAlgorithms, see sshd_config(5)")
     key_exchange: list[Algorithm] = Field(min_length=1, description="KexAlgorithms, see sshd_config(5)")
