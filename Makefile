@@ -13,8 +13,8 @@ endif
 VENV := .venv
 STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
-BUILDER := iproute2 mmdebstrap openssh-client
-TESTER := iptables shellcheck
+export BUILDER := iproute2 mmdebstrap mount openssh-client
+TESTER := gcc gnupg iptables libc6-dev shellcheck
 PROVER := libfaketime
 
 .PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
@@ -45,12 +45,12 @@ test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
 test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu, Packer's vm, GPUs in guests
-	@sh scripts/apt.sh $(BUILDER) gnupg
+	@sh scripts/apt.sh $(BUILDER) $(TESTER)
 	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
 lint: $(STAMP) ## run ruff, mypy, import-linter, salt-lint and shellcheck, and check that generated pages are not stale
-	@sh scripts/apt.sh $(TESTER)
+	@sh scripts/apt.sh shellcheck
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

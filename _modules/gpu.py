@@ -146,22 +146,24 @@ def reset(index, test=False):
 
 def benchmark(suite=None, quick=False, force=False):
     """
-    Measure what the box can do, judge it by the pillar's thresholds, and publish the grain ``gpu_benchmark``.
+    Measure the box, judge each card and the box by the pillar, and publish the grain ``gpu_benchmark``.
 
-    Suites run one after the other: the ceilings (matmul), DDP scaling, TensorFlow, vLLM. Exit code 0 when the
-    verdict is
-    ``pass``, or nothing measured has a threshold.
+    Suites: ``matmul``, ``copies`` (memory, PCIe, between GPUs), ``all_reduce``, ``ddp`` (training and its scaling),
+    ``tensorflow``, ``vllm`` (through its server). Each card is compared with the vendor's figures (pillar
+    ``benchmark:ceilings``) and with the other cards of its model. Exit code 0 if all verdicts are ok or not applicable,
+    1 if one is uncertain, such as for a card without published figures, 2 with a fault.
 
     suite
-        one suite, or several with commas; all of the pillar's otherwise
+        name of a suite, or several separated by commas; default: all of pillar ``benchmark:suites``
 
     quick
-        a few minutes instead of half an hour
+        measure for some minutes instead of an hour
 
     force
-        measure on a busy or throttled GPU, too; the result says so
+        measure busy or throttled GPUs as well; the result records it
 
-    Returns verdict, verdicts by question, medians with their 95 % intervals, and the file of the whole result.
+    Returns a table of the verdicts; with --out=json or --out=yaml verdict, verdicts, bad, suites, numbers (medians with
+    their 95 % intervals) and the file of the whole result.
 
     CLI Example:
 
@@ -172,18 +174,18 @@ def benchmark(suite=None, quick=False, force=False):
     """
     from vault_cube.bench import verbs
 
-    return _proof(verbs.benchmark, suite, cache=__opts__["cachedir"], quick=quick, force=force)
+    return _answer(verbs.benchmark, suite, cache=__opts__["cachedir"], quick=quick, force=force)
 
 
 def benchmark_compare(a="previous", b="last"):
     """
-    Say what changed from one result to another, and whether it is more than noise (permutation test).
+    Compare two results: which numbers changed by more than noise (permutation test). Exit code 1 if one is slower.
 
     a, b
         names of results, paths, ``last`` or ``previous``
 
-    Returns what differed besides the numbers, and by number: medians, ratio, p, and ``faster``, ``slower`` or
-    ``noise``.
+    Returns differences in machine and software, and for each number both medians, their ratio, p, and ``faster``,
+    ``slower`` or ``noise``.
 
     CLI Example:
 
@@ -193,29 +195,30 @@ def benchmark_compare(a="previous", b="last"):
     """
     from vault_cube.bench import verbs
 
-    return _proof(verbs.compare, a, b)
+    return _answer(verbs.compare, a, b)
 
 
 def stress(duration=None, resume=False, abandon=False, background=None):
     """
-    Burn every GPU for a time, every result checked, a sample a second on disk; without a GPU, the processor.
+    Burn in all GPUs at the same time and check every result; without a GPU, the processor.
 
-    Stops by itself at the pillar's temperature. Exit code 0 when the verdict is ``pass``.
+    Stops at the pillar's temperature, and does not start if a GPU gives none. Exit code 0 if the verdict is ok, 1 if it
+    is uncertain, 2 with a fault.
 
     duration
         such as 60s, 5m or 24h
 
     resume
-        go on with the burn that a reboot or Ctrl-C interrupted
+        continue the burn-in that a reboot or Ctrl-C interrupted
 
     abandon
-        end that burn, with a verdict on what there is
+        end that burn-in, and judge its samples
 
     background
-        run as a systemd unit, through reboots; the default for more than the pillar's ``benchmark:stress:background_s``
+        run as a systemd unit, through reboots; default: if longer than pillar ``benchmark:stress:background_s``
 
-    Returns the verdict: throttling by cause and share of time, clocks against the first hour, XIDs, ECC, wrong results,
-    and curves; in the background, how to follow.
+    Returns the verdict, with a verdict per card and per hour: work, wrong values, speed, clock, power, throttling,
+    XIDs, ECC and PCIe errors; in the background, how to follow it.
 
     CLI Example:
 
@@ -226,20 +229,20 @@ def stress(duration=None, resume=False, abandon=False, background=None):
     """
     from vault_cube.bench import verbs
 
-    return _proof(verbs.stress, duration, resume=resume, abandon=abandon, background=background)
+    return _answer(verbs.stress, duration, resume=resume, abandon=abandon, background=background)
 
 
 def report(result="last", burn="last", folder=None):
     """
-    Write the report of a result and a burn: one HTML file that needs nothing else, and Markdown.
+    Write the report on a benchmark and a burn-in: one self-contained HTML file, and Markdown.
 
     result, burn
-        names as ``gpu.benchmark`` and ``gpu.stress`` gave them, or ``last``
+        names as ``gpu.benchmark`` and ``gpu.stress`` return them, or ``last``
 
     folder
-        where to write; the results' own otherwise
+        where to write; default: the folder of the results
 
-    Returns the two paths.
+    Returns the paths of both files.
 
     CLI Example:
 
@@ -249,11 +252,14 @@ def report(result="last", burn="last", folder=None):
     """
     from vault_cube.bench import verbs
 
-    return _proof(verbs.report, result, burn, folder=folder)
+    return _answer(verbs.report, result, burn, folder=folder)
 
 
-def _answer(command, **kwargs):
-    """Run a command of vault_cube.gpu.verbs: a table for a person, the fields for a program, its exit code."""
+def _answer(command, *args, **kwargs):
+    """Run a command: a table for a person, the fields for a program, its exit code, and errors in one line.
+
+    command: a function of the settings, or the name of one in vault_cube.gpu.verbs.
+    """
     from salt.exceptions import CommandExecutionError
 
     from vault_cube import terminal
@@ -261,25 +267,10 @@ def _answer(command, **kwargs):
     from vault_cube.gpu import verbs
     from vault_cube.settings import PillarError, of_minion
 
+    run = getattr(verbs, command) if isinstance(command, str) else command
     try:
-        answer = getattr(verbs, command)(of_minion(__pillar__), **kwargs)
+        answer = run(of_minion(__pillar__), *args, **kwargs)
     except (VaultCubeError, PillarError) as err:
         raise CommandExecutionError(str(err)) from err
     __context__["retcode"] = answer.exit_code
     return answer.text() if terminal.for_a_person(__opts__) else answer.document
-
-
-def _proof(verb, *args, **kwargs):
-    """Run a verb of vault_cube.bench with the pillar's settings: errors in one line, the exit code by the verdict."""
-    from salt.exceptions import CommandExecutionError
-
-    from vault_cube.errors import VaultCubeError
-    from vault_cube.settings import PillarError, of_minion
-
-    try:
-        said, well = verb(of_minion(__pillar__), *args, **kwargs)
-    except (VaultCubeError, PillarError) as err:
-        raise CommandExecutionError(str(err)) from None
-    if not well:
-        __context__["retcode"] = 1
-    return said

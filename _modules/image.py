@@ -25,13 +25,13 @@ def _salt_errors(function):
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        from vault_cube.errors import VaultCubeError
+        from vault_cube.errors import VaultCubeError, shown
         from vault_cube.redact import redacted
 
         try:
             return function(*args, **kwargs)
         except VaultCubeError as err:
-            raise CommandExecutionError(str(err)) from None
+            raise CommandExecutionError(shown(err)) from None
         except (KeyboardInterrupt, SystemExit):
             # Salt's own handler of Ctrl-C exits with code 0, so Packer would start the next stage
             raise CommandExecutionError("stopped; finished stages are kept: run it again to continue") from None
@@ -153,8 +153,8 @@ def current(target=None, locked=False):
         return f"{target or 'the default target'}: the image has to be built"
     for name, file in manifest["files"].items():
         note(f"dist/{name} is up to date; sha256 {file['sha256']}")
-    if recipe.verdict(manifest):
-        note(recipe.verdict(manifest))
+    if warning := recipe.verdict(manifest):
+        note(warning)
     return {name: file["sha256"] for name, file in manifest["files"].items()}
 
 
@@ -172,7 +172,12 @@ def fetch(target=None, locked=False):
 
         salt-call image.fetch target=debian-12 locked=True
     """
-    return _stage("make_fetch", target, locked)
+    from vault_cube.image import recipe
+
+    space = _space(target, locked)
+    with space.exclusive():
+        recipe.make_fetch(space)
+    return True
 
 
 @_salt_errors
@@ -207,7 +212,7 @@ def layer(name="validation", target=None):
 
     if name not in ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(ORDER)}")
-    return _stage("make_layers", target, False, name)
+    return _stage("make_layers", target, name)
 
 
 @_salt_errors
@@ -289,8 +294,8 @@ def vm(layers="validation", target=None):
 
         salt-call image.vm layers=driver,runtime
     """
-    from vault_cube.image import vm as guests
     from vault_cube.image.guest.qemu import Hardware, Qemu
+    from vault_cube.image.inside import vm as guests
     from vault_cube.image.layers import tools
 
     space = _space(target)
@@ -301,13 +306,14 @@ def vm(layers="validation", target=None):
         return str(guests.apply(space, image, qemu, Hardware.of_this_machine(), names))
 
 
-def _stage(name, target, locked=False, *args):
+def _stage(name, target, *args):
     """Run one stage of the recipe; no other build of the target can run at the same time."""
     from vault_cube.image import recipe
+    from vault_cube.image.inputs import Inputs
 
-    space = _space(target, locked)
+    space = _space(target)
     with space.exclusive():
-        getattr(recipe, name)(space, *args)
+        getattr(recipe, name)(space, Inputs.read(space), *args)
     return True
 
 
@@ -326,10 +332,12 @@ def why(name, target=None):
         salt-call image.why validation
     """
     from vault_cube.image.cache import keys
+    from vault_cube.image.inputs import Inputs
 
     if name not in keys.ORDER:
         raise CommandExecutionError(f"{name}: no such layer; there are {', '.join(keys.ORDER)}")
-    return keys.why(_space(target), name)
+    space = _space(target)
+    return keys.why(space, name, Inputs.read(space).keys[name])
 
 
 @_salt_errors
@@ -439,8 +447,8 @@ def rebuild_check(file, key):
 
         salt-call image.rebuild_check received/image.provenance.json ~/.ssh/id_ed25519
     """
-    from vault_cube.image import rebuild
     from vault_cube.image.inspect import origin
+    from vault_cube.image.release import rebuild
 
     provenance = rebuild.provenance_of(Path(file))
     space = _space(origin.read(provenance).target, locked=True)
@@ -485,7 +493,7 @@ def verify(target=None):
 
         salt-call image.verify target=debian-13
     """
-    from vault_cube.image import verify
+    from vault_cube.image.release import verify
 
     return verify.verify(_space(target, locked=True))
 
@@ -511,7 +519,7 @@ def release(key, target=None, check=False):
 
         salt-call image.release ~/.ssh/id_ed25519 target=debian-12
     """
-    from vault_cube.image import release
+    from vault_cube.image.release import release
 
     space, signing_key = _space(target, locked=True), Path(key).expanduser()
     if check:
@@ -575,7 +583,7 @@ def enter(command=None, target=None):
         salt-call image.enter
         salt-call image.enter 'salt-call --local gpu.stress duration=60s'
     """
-    from vault_cube.image import enter as inside
+    from vault_cube.image.inside import enter as inside
 
     status = inside.enter(_space(target), ["sh", "-c", command] if command else [])
     __context__["retcode"] = status
@@ -598,7 +606,7 @@ def benchmark(suite=None, quick=False, force=False, target=None):
 
         salt-call image.benchmark quick=True
     """
-    from vault_cube.image import enter as inside
+    from vault_cube.image.inside import enter as inside
 
     answers, status = inside.benchmark(_space(target), suite, quick=quick, force=force)
     __context__["retcode"] = status
@@ -620,6 +628,8 @@ def vulnerabilities(data=None, target=None):
 
         salt-call image.vulnerabilities data=tracker.json target=debian-12
     """
+    from vault_cube.image.inputs import Locks
     from vault_cube.image.inspect import vulnerabilities
 
-    return vulnerabilities.report(_space(target), Path(data).expanduser() if data else None)
+    space = _space(target)
+    return vulnerabilities.report(space, Locks.read(space), Path(data).expanduser() if data else None)

@@ -3,8 +3,9 @@
 Salt's own service states return True in a chroot and enable nothing; `systemctl --root=/` edits the links itself.
 """
 
-import subprocess
 from pathlib import Path
+
+from vault_cube import process
 
 # states of `systemctl is-enabled` that `systemctl enable` cannot change to "enabled"; see systemctl(1)
 NOT_ENABLED = {
@@ -101,9 +102,9 @@ def _turn(name, wanted, verb, live):
     if f"{name} now" in changes:
         commands.append(["systemctl", live, name])
     for command in commands:
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        ran = process.run(command, ok=None)
         if ran.returncode:
-            reason = (ran.stderr.strip().splitlines() or ["no error message"])[-1]
+            reason = process.last_line(ran.stderr) or "no error message"
             return {**ret, "changes": {}, "result": False, "comment": f"{' '.join(command)}: {reason}"}
     after = _state(name)
     if after not in wanted:
@@ -126,19 +127,14 @@ def _state(name):
 def _systemctl(verb, name):
     """Return the output of a query of systemctl."""
     root = [] if _running() else ["--root=/"]
-    ran = subprocess.run(["systemctl", *root, verb, name], capture_output=True, text=True, check=False)
-    return ran.stdout.strip()
+    return process.run(["systemctl", *root, verb, name], ok=None).stdout.strip()
 
 
 def _need_not_run(name):
     """Return whether the unit need not run: it is a oneshot unit that has finished, or its condition was not met."""
-    ran = subprocess.run(
-        ["systemctl", "show", "-p", "Type,Result,ConditionResult,ConditionTimestampMonotonic,ActiveState", name],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    properties = dict(line.split("=", 1) for line in ran.stdout.splitlines() if "=" in line)
+    wanted = "Type,Result,ConditionResult,ConditionTimestampMonotonic,ActiveState"
+    shown = process.run(["systemctl", "show", "-p", wanted, name], ok=None).stdout
+    properties = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     if properties.get("ActiveState") == "failed":
         return False
     # ConditionResult is "no" for a unit that was never started, too; its timestamp is 0

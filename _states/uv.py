@@ -5,7 +5,7 @@ Salt's pip states do not support uv, and their test=True is not reliable.
 
 from pathlib import Path
 
-from vault_cube.errors import VaultCubeError
+from vault_cube.errors import VaultCubeError, shown
 from vault_cube.python_env import environments
 
 
@@ -52,7 +52,7 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
             folder, lock, Path(python), share_with=others, indexes=indexes, cache=Path(cache) if cache else None
         )
     except VaultCubeError as err:
-        return {**ret, "result": False, "changes": {}, "comment": str(err)}
+        return {**ret, "result": False, "changes": {}, "comment": shown(err)}
     except OSError as err:
         return {**ret, "result": False, "changes": {}, "comment": f"{err.filename or name}: {err.strerror}"}
     ret["changes"]["made"] = numbers

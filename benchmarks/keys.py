@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/keys.py [--target debian-12] [--runs 15]
 
-Each sample is a new process, so no key is computed yet: `keys.layer_keys` reads the lock and all files that are part of
+Each sample is a new process, so no key is computed yet: `Inputs.read` reads all locks and all files that are part of
 a key. Starting Python and rendering the pillar are not measured. Prints one JSON document.
 """
 
@@ -27,7 +27,7 @@ def time_keys(target: str) -> None:
     import salt.loader
     from salt.pillar import get_pillar
 
-    from vault_cube.image.cache import keys
+    from vault_cube.image.inputs import Inputs
     from vault_cube.image.workspace import Workspace
     from vault_cube.settings import check
 
@@ -37,7 +37,7 @@ def time_keys(target: str) -> None:
     pillar = json.loads(json.dumps(get_pillar(opts, salt.loader.grains(opts), opts["id"], None).compile_pillar()))
     space = Workspace(TOP, check(pillar), pillar)
     started, before = time.perf_counter(), time.process_time()
-    computed = keys.layer_keys(space)
+    computed = Inputs.read(space).keys
     print(
         json.dumps({"wall": time.perf_counter() - started, "cpu": time.process_time() - before, "keys": len(computed)})
     )

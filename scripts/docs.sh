@@ -12,13 +12,14 @@ if ! cmp -s locks/docs.lock "$venv/docs.lock"; then
   index=$(.venv/bin/pip config get global.index-url 2>/dev/null || :)
   [ -z "$index" ] || export UV_INDEX_URL="$index"
   .venv/bin/uv venv --quiet --python .venv/bin/python "$venv"
-  .venv/bin/uv pip sync --quiet --python "$venv/bin/python" --require-hashes locks/docs.lock
+  .venv/bin/uv pip sync --quiet --python "$venv/bin/python" --require-hashes locks/docs.lock ||
+    { echo "make docs: cannot install locks/docs.lock: the first build of the site needs a Python index" >&2; exit 1; }
   cp locks/docs.lock "$venv/"
 fi
 # Material prints a notice about its successor on each run
 export NO_MKDOCS_2_WARNING=1
 # not --quiet, with which --strict misses warnings
-if ! "$venv/bin/mkdocs" build --strict --clean --config-file docs/site/mkdocs.yml >"$folder/log" 2>&1; then
+if ! "$venv/bin/python" -m mkdocs build --strict --clean --config-file docs/site/mkdocs.yml >"$folder/log" 2>&1; then
   grep -v '^INFO' "$folder/log" >&2
   exit 1
 fi

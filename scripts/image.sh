@@ -13,7 +13,8 @@ case $status in
   3) ;; # the image has to be built
   *) exit 1 ;;
 esac
-sh scripts/apt.sh iproute2 mmdebstrap openssh-client
+# shellcheck disable=SC2086 # a list of names
+sh scripts/apt.sh ${BUILDER:?set by the Makefile}
 if sh scripts/packer.sh; then
   set -- packer build -color=false -var target="$target" -var locked="$locked" packer/demo-box.pkr.hcl
 else

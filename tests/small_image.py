@@ -10,7 +10,8 @@ from copied import chosen, merged
 from vault_cube.image import store
 from vault_cube.image.attest import attestations
 from vault_cube.image.cache import keys
-from vault_cube.image.locks import locktext
+from vault_cube.image.inputs import Inputs, lock_digests
+from vault_cube.image.locks import locktext, pylock
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.workspace import LAYERS, Workspace
 from vault_cube.settings import check as check_settings
@@ -49,15 +50,27 @@ def space_in(folder):
     return Workspace(checkout, check_settings(pillar), pillar, cache=folder / "cache", store=folder / "store")
 
 
+def inputs_of(space):
+    """Read the locks of the small checkout, which has too few files for the keys of its layers."""
+    names = ("salt", "pytorch", "tensorflow", "vllm")
+    return Inputs(
+        packages=AptLock.read(space.locks / "apt.lock"),
+        tools=AptLock.read(space.tools_lock),
+        wheels={name: pylock.read(space.locks / f"python-{name}.lock") for name in names},
+        vendor_keys={},
+        keys={layer: keys.Key(layer[0] * 64, {"parent": "t" * 64}) for layer in ("root", *LAYERS)},
+        moved=[],
+        digests=lock_digests(space),
+    )
+
+
 def make(space, folder, content=None):
     """Write a small image with its attestations and checksums to a folder, as the recipe does in dist/."""
     folder.mkdir(exist_ok=True)
     image = folder / f"{NAME}.qcow2"
     image.write_bytes(content or b"a small image" * 100)
-    lock = AptLock.read(space.locks / "apt.lock")
-    wanted = {layer: keys.Key(layer[0] * 64, {}) for layer in ("root", *LAYERS)}
     digests = {"raw": "d" * 64, image.name: store.sha256_of(image)}
-    files = [image, *attestations.make(space, folder, name=NAME, digests=digests, lock=lock, wanted=wanted)]
+    files = [image, *attestations.make(space, inputs_of(space), folder, name=NAME, digests=digests)]
     sums = folder / f"{NAME}.SHA256SUMS"
     sums.write_text("".join(f"{store.sha256_of(file)}  {file.name}\n" for file in files))
     return image, sums

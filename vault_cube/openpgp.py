@@ -44,8 +44,8 @@ def _dearmoured(data: bytes) -> bytes:
     )  # fmt: skip
     try:
         return b"".join(base64.b64decode(b"".join(block.split()), validate=True) for block in blocks)
-    except binascii.Error:
-        raise ValueError("the ASCII armour is damaged") from None
+    except binascii.Error as err:
+        raise ValueError("the ASCII armour is damaged") from err
 
 
 def _header(data: bytes, position: int) -> tuple[int, int, int]:
@@ -65,5 +65,5 @@ def _header(data: bytes, position: int) -> tuple[int, int, int]:
             raise ValueError("the keyring has a packet of unknown length")
         width = {0: 1, 1: 2, 2: 4}[first & 3]
         return first >> 2 & 0xF, position + 1 + width, int.from_bytes(data[position + 1 : position + 1 + width], "big")
-    except (IndexError, KeyError):
-        raise ValueError("the keyring is truncated") from None
+    except (IndexError, KeyError) as err:
+        raise ValueError("the keyring is truncated") from err

@@ -6,8 +6,8 @@ import re
 
 HIDDEN = "***"
 
-# scheme://user:password@host. A password may have an unencoded @, / or ?, so it reaches to the last @ of the word, unless
-# what follows the colon is a port and a path
+# scheme://user:password@host. A password may have an unencoded @, / or ?, so it reaches to the last @ of the word,
+# unless a port and a path follow the colon
 USERINFO = re.compile(
     r"""(?P<scheme>[a-z][a-z0-9+.-]*://)
         (?: [^\s/@:'"]* : (?!\d+(?:[/?\#]|$)) [^\s'"]*   # user:password, with any characters

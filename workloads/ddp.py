@@ -1,20 +1,21 @@
 """Scaling of training under PyTorch's DistributedDataParallel (DDP). Run it with torchrun: NCCL on GPUs, gloo on a CPU.
 
-Weak scaling, fixed batch per device: E = T_N / (N * T_1), T in samples/s, T_1 the plain model on one device.
+Weak scaling, fixed batch per device: E = T_N / (N * T_1), T in samples/s. T_1 is the plain model on one device while
+the others wait; it is measured on every device, and the fastest one counts: a slow device lowers E, whichever it is.
 Two controls are measured between the same repeats. N independent copies at the same time give C_N:
 E_shared = C_N / (N * T_1) shows the loss from heat, power and shared memory, E_comm = T_N / C_N the loss from
 communication. E = E_shared * E_comm holds for each repeat.
 Strong scaling, fixed global batch: E_strong = S_N / (N * T_1 at the global batch), that batch split over the devices.
+Models run in PyTorch's eager mode, with DDP's default buckets: torch.compile would raise T_1 more than T_N.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import time
 from collections.abc import Callable
 from typing import Any
 
+import ranks
 import workload
 
 # sizes of the models on a GPU and on a CPU; fixed, so that results can be compared
@@ -174,168 +175,166 @@ def wrap(model: Any, device: Any) -> Any:
     return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 
-def rate(step: Callable[[], None], own: int, steps: int, meet: Callable[[], None]) -> float:
-    """Return steps per second, from the common start of all ranks to the end of the last rank.
+class Trial:
+    """One model on all ranks: its steps, and the rates measured so far, in samples/s."""
 
-    own: number of steps of this rank, `steps` or 0. meet: waits for the device and for all ranks.
-    """
-    meet()
-    started = time.perf_counter()
-    for _ in range(own):
-        step()
-    meet()
-    return steps / (time.perf_counter() - started)
+    def __init__(self, name: str, group: ranks.Ranks) -> None:
+        import torch
 
+        self.name, self.group, self.device = name, group, group.device
+        self.size = SIZES[name]["gpu" if group.gpu else "cpu"]
+        self.batch = self.size["batch"]
+        torch.manual_seed(1)
+        make = {"transformer": transformer, "resnet": resnet}[name]
+        plain = make(self.size).to(self.device)
+        self.flops = flops_of(plain, name, self.size, self.device)
+        self.parameters = sum(parameter.numel() for parameter in plain.parameters())
+        counts = (self.batch, max(1, self.batch // group.world))
+        data, part = (batch_of(name, self.size, count, self.device) for count in counts)
+        wrapped = wrap(make(self.size).to(self.device), self.device)
+        # weak and strong train the same model by turns: a second optimizer state would need as much memory again
+        shared = optimizer_of(wrapped)
+        self.plain = stepper(plain, optimizer_of(plain), data, self.device)
+        self.weak, self.strong = (stepper(wrapped, shared, inputs, self.device) for inputs in (data, part))
+        self.alone: list[list[float]] = [[] for _ in range(group.world)]
+        self.rates: dict[str, list[float]] = {"concurrent": [], "weak": [], "strong": [], "steady": []}
 
-def measure(
-    name: str, options: argparse.Namespace, device: Any, gloo: Any, share: tuple[float, float]
-) -> dict[str, Any]:
-    """Measure one model: calibrate, then `repeats` rounds of solo, concurrent, weak and strong, interleaved.
+    def calibrate(self, seconds: float) -> int:
+        """Warm up, and return the number of steps that take about so many seconds."""
+        for step in (self.weak, self.strong):
+            for _ in range(3):
+                step()
+        self.group.meet()
+        # all ranks calibrate at the same time, so that they are equally warm when the baseline is measured
+        return self.group.agreed(workload.steps_for(seconds, self.plain, self.group.sync))
 
-    gloo: process group for barriers and broadcasts on the CPU. share: start and end of this model's part of the
-    progress, 0 to 1. Returns `workload` and `metrics` of the result.
-    """
-    import torch
-    import torch.distributed as dist
+    def phase(self, kind: str) -> None:
+        """Begin a phase, or end it with an empty kind."""
+        if self.group.rank == 0:
+            workload.say("phase", f"{self.name} {kind}" if kind not in ("", "steady") else kind)
 
-    rank, world = dist.get_rank(), dist.get_world_size()
-    size = SIZES[name]["gpu" if device.type == "cuda" else "cpu"]
-    batch = size["batch"]
-    torch.manual_seed(1)
-    make = {"transformer": transformer, "resnet": resnet}[name]
-    plain = make(size).to(device)
-    flops = flops_of(plain, name, size, device)
-    parameters = sum(parameter.numel() for parameter in plain.parameters())
-    data, part = (batch_of(name, size, count, device) for count in (batch, max(1, batch // world)))
-    wrapped = wrap(make(size).to(device), device)
-    # weak and strong train the same model by turns: a second optimizer state would need as much memory again
-    alone, shared = stepper(plain, optimizer_of(plain), data, device), optimizer_of(wrapped)
-    weak, strong = (stepper(wrapped, shared, inputs, device) for inputs in (data, part))
+    def repeat(self, steps: int) -> None:
+        """Measure once: the plain model on each rank in turn, then on all at once, weak and strong scaling."""
+        world = self.group.world
+        for turn in range(world):
+            self.phase("alone")
+            seconds = self.group.seconds(self.plain, steps if self.group.rank == turn else 0)
+            self.alone[turn].append(self.batch * steps / seconds)
+        # strong: each rank trains its part of the batch, so the sum is one batch per step
+        part = max(1, self.batch // world)
+        for kind, step, samples in (
+            ("concurrent", self.plain, world * self.batch),
+            ("weak", self.weak, world * self.batch),
+            ("strong", self.strong, world * part),
+        ):
+            self.phase(kind)
+            self.rates[kind].append(samples * steps / self.group.seconds(step, steps))
+        self.phase("")
 
-    def sync() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    def steady(self, seconds: float, repeats: int) -> None:
+        """Train on all devices without a pause, and time each part of it: a device that gets hot becomes slower."""
+        world = self.group.world
+        steps = self.group.agreed(max(3, round(seconds / repeats * self.rates["weak"][-1] / (world * self.batch))))
+        self.phase("steady")
+        for _ in range(repeats):
+            self.rates["steady"].append(world * self.batch * steps / self.group.seconds(self.weak, steps))
+        self.phase("")
 
-    def meet() -> None:
-        sync()
-        dist.barrier(group=gloo)
-
-    for step in (weak, strong):
-        for _ in range(3):
-            step()
-    meet()
-    # all ranks calibrate at the same time, so that rank 0 is not the only warm one when the solo baseline is measured
-    counts = torch.tensor([workload.steps_for(options.seconds, alone, sync)])
-    dist.broadcast(counts, 0, group=gloo)
-    steps = int(counts)
-
-    rates: dict[str, list[float]] = {"solo": [], "concurrent": [], "weak": [], "strong": []}
-    for repeat in range(options.repeats):
-        rates["solo"].append(batch * rate(alone, steps if rank == 0 else 0, steps, meet))
-        rates["concurrent"].append(world * batch * rate(alone, steps, steps, meet))
-        rates["weak"].append(world * batch * rate(weak, steps, steps, meet))
-        rates["strong"].append(world * part[0].shape[0] * rate(strong, steps, steps, meet))
-        if rank == 0:
-            done = share[0] + (share[1] - share[0]) * (repeat + 1) / (options.repeats + 1)
-            workload.progress(done, f"{name}, repeat {repeat + 1} of {options.repeats}")
-    if rank == 0:
-        workload.say("phase", "steady")
-    # train on all devices without a pause; utilisation, power and clocks are read in this phase
-    steady = max(3, round(options.steady * rates["weak"][-1] / (world * batch)))
-    agreed = torch.tensor([steady])
-    dist.broadcast(agreed, 0, group=gloo)
-    meet()
-    for _ in range(int(agreed)):
-        weak()
-    meet()
-    if rank == 0:
-        workload.say("phase")
-    return {
-        "workload": {
-            **size,
-            "parameters": parameters,
-            "flop_per_sample": flops,
+    def workload(self, steps: int) -> dict[str, Any]:
+        """Describe the model for the document."""
+        return {
+            **self.size,
+            "parameters": self.parameters,
+            "flop_per_sample": self.flops,
             "steps": steps,
-            "batch_per_device": batch,
-            "precision": "bfloat16 autocast" if device.type == "cuda" else "float32",
+            "batch_per_device": self.batch,
+            "precision": "bfloat16 autocast" if self.group.gpu else "float32",
             "optimizer": "AdamW",
-        },
-        "metrics": metrics_of(name, rates, world, flops),
-    }
+            "compiled": False,
+        }
 
 
-def metrics_of(name: str, rates: dict[str, list[float]], world: int, flops: float) -> dict[str, Any]:
+def metrics_of(
+    name: str, alone: list[list[float]], rates: dict[str, list[float]], flops: float, device: str = "cuda"
+) -> list[dict[str, Any]]:
     """Return the metrics of one model. Efficiencies are computed per repeat, so that their spread is visible.
 
-    rates: samples/s of each repeat, by kind. world: number of devices. flops: FLOP per sample.
+    alone: samples/s of each repeat of the plain model, by rank. rates: the same of all devices together, by kind.
+    flops: FLOP per sample. device: type of the devices.
     """
-    solo, concurrent, weak, strong = rates["solo"], rates["concurrent"], rates["weak"], rates["strong"]
-    scaling = {
-        "efficiency": ("ratio", [w / (world * s) for w, s in zip(weak, solo, strict=True)]),
-        "efficiency_shared": ("ratio", [c / (world * s) for c, s in zip(concurrent, solo, strict=True)]),
-        "efficiency_communication": ("ratio", [w / c for w, c in zip(weak, concurrent, strict=True)]),
-        "efficiency_strong": ("ratio", [n / (world * s) for n, s in zip(strong, solo, strict=True)]),
-    }
-    metrics = {
+    world = len(alone)
+    fastest = [max(repeat) for repeat in zip(*alone, strict=True)]
+    slowest = [min(repeat) for repeat in zip(*alone, strict=True)]
+    concurrent, weak, strong = rates["concurrent"], rates["weak"], rates["strong"]
+
+    def ratio(quantity: str, above: list[float], below: list[float], factor: float = 1.0) -> dict[str, Any]:
+        samples = [a / (factor * b) for a, b in zip(above, below, strict=True)]
+        return workload.metric(quantity, "ratio", samples, subject=name)
+
+    scaling = [
+        ratio("efficiency", weak, fastest, world),
+        ratio("efficiency shared", concurrent, fastest, world),
+        ratio("efficiency communication", weak, concurrent),
+        ratio("efficiency strong", strong, fastest, world),
+        ratio("slowest of fastest", slowest, fastest),
+    ]
+    together = [
+        workload.metric(f"training {kind}", "samples/s", samples, subject=name, phase=f"{name} {kind}")
+        for kind, samples in (("concurrent", concurrent), ("weak", weak), ("strong", strong))
+    ]
+    steady = workload.metric("training steady", "samples/s", rates["steady"], subject=name, phase="steady")
+    return [
         # leave scaling out for one device: its ratios would always be 1
-        **(scaling if world > 1 else {}),
-        "solo": ("samples/s", solo),
-        "concurrent": ("samples/s", concurrent),
-        "weak": ("samples/s", weak),
-        "strong": ("samples/s", strong),
-        "model_flops": ("TFLOP/s per device", [w * flops / world / 1e12 for w in weak]),
-    }
-    return {f"{name}_{key}": workload.metric(unit, values) for key, (unit, values) in metrics.items()}
+        *(scaling if world > 1 else []),
+        *(
+            workload.metric(
+                "training alone", "samples/s", samples, subject=name, device=f"{device}:{rank}", phase=f"{name} alone"
+            )
+            for rank, samples in enumerate(alone)
+        ),
+        *together,
+        *([steady] if rates["steady"] else []),
+        workload.metric(
+            "model flops",
+            "TFLOP/s per device",
+            [rate * flops / world / 1e12 for rate in weak],
+            subject=name,
+            phase=f"{name} weak",
+        ),
+    ]
+
+
+def measure(name: str, options: argparse.Namespace, group: ranks.Ranks, share: tuple[float, float]) -> Any:
+    """Measure one model; return its description and its metrics.
+
+    share: start and end of this model's part of the progress, 0 to 1.
+    """
+    trial = Trial(name, group)
+    steps = trial.calibrate(options.seconds)
+    for repeat in range(options.repeats):
+        trial.repeat(steps)
+        if group.rank == 0:
+            done = share[0] + (share[1] - share[0]) * (repeat + 1) / options.repeats
+            workload.progress(done, f"{name}, repeat {repeat + 1} of {options.repeats}")
+    trial.steady(options.steady, options.repeats)
+    return trial.workload(steps), metrics_of(name, trial.alone, trial.rates, trial.flops, group.device.type)
 
 
 def main() -> dict[str, Any] | None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = workload.effort(__doc__)
     parser.add_argument("--models", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="approximate length of one timed run, seconds")
-    parser.add_argument(
-        "--steady", type=float, default=10.0, help="length of the run in which sensors are read, seconds"
-    )
     options = parser.parse_args()
-
     import torch
     import torch.distributed as dist
 
-    gpu = torch.cuda.is_available()
-    local = int(os.environ["LOCAL_RANK"])
-    device = torch.device("cuda", local) if gpu else torch.device("cpu")
-    if gpu:
-        torch.cuda.set_device(device)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
-    else:
-        # divide the cores among the workers, so that their threads do not compete for a core
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"])))
-    dist.init_process_group("nccl" if gpu else "gloo")
-    try:
-        gloo = dist.new_group(backend="gloo")
-        world, parts, count = dist.get_world_size(), {}, len(options.models)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    with ranks.joined() as group:
+        models, metrics, count = {}, [], len(options.models)
         for index, name in enumerate(options.models):
-            parts[name] = measure(name, options, device, gloo, (index / count, (index + 1) / count))
-        if dist.get_rank():
-            return None
-        return {
-            "workload": {
-                "backend": dist.get_backend(),
-                "devices": world,
-                "threads_per_device": torch.get_num_threads(),
-                "repeats": options.repeats,
-                "models": {name: part["workload"] for name, part in parts.items()},
-            },
-            "versions": {
-                "torch": torch.__version__,
-                "cuda": torch.version.cuda,
-                "nccl": ".".join(map(str, torch.cuda.nccl.version())) if gpu else None,
-            },
-            "device": torch.cuda.get_device_name(device) if gpu else "cpu",
-            "metrics": {key: value for part in parts.values() for key, value in part["metrics"].items()},
-        }
-    finally:
-        dist.destroy_process_group()
+            models[name], measured = measure(name, options, group, (index / count, (index + 1) / count))
+            metrics += measured
+        work = {"backend": dist.get_backend(), "repeats": options.repeats, "models": models}
+        return ranks.document(group, work, metrics)
 
 
 if __name__ == "__main__":

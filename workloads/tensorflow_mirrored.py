@@ -1,12 +1,11 @@
 """Scaling of training under TensorFlow's MirroredStrategy: all GPUs, or two logical devices of a CPU.
 
-Weak scaling, fixed batch per replica: E = T_N / (N * T_1), T in samples/s, T_1 under OneDeviceStrategy. The repeats of
-both are interleaved.
+Weak scaling, fixed batch per replica: E = T_N / (N * T_1), T in samples/s. T_1 under OneDeviceStrategy is measured on
+every device, and the fastest one counts. The repeats of all are interleaved.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections.abc import Callable
@@ -56,89 +55,126 @@ def trainer(tf: Any, strategy: Any, size: dict[str, int], steps: int) -> Callabl
     return train
 
 
-def main() -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0, help="approximate length of one timed run, seconds")
-    parser.add_argument(
-        "--steady", type=float, default=10.0, help="length of the run in which sensors are read, seconds"
+def devices_of(tf: Any) -> tuple[list[Any], list[str]]:
+    """Return the GPUs, and the names of the devices to train on: the GPUs, or two logical devices of the CPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus:
+        return gpus, [f"GPU:{index}" for index in range(len(gpus))]
+    # one core per replica, because the baseline would otherwise use all cores
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    options = parser.parse_args()
+    return [], ["CPU:0", "CPU:1"]
 
+
+def rate(train: Callable[[], float], samples: int) -> float:
+    """Return samples per second of one call that trains on so many samples."""
+    started = time.perf_counter()
+    train()
+    return samples / (time.perf_counter() - started)
+
+
+def steady(train: Callable[[], float], samples: int, seconds: float) -> list[float]:
+    """Train for so many seconds without a pause; return samples per second of each call."""
+    workload.say("phase", "steady")
+    end, rates = time.perf_counter() + seconds, []
+    while time.perf_counter() < end or not rates:
+        rates.append(rate(train, samples))
+    workload.say("phase")
+    return rates
+
+
+def metrics_of(
+    alone: dict[str, list[float]], weak: list[float], flops: float, constant: list[float]
+) -> list[dict[str, Any]]:
+    """Return the metrics.
+
+    alone: samples/s of each repeat by device. weak: of all replicas together; empty with one device. flops: FLOP per
+    sample. constant: samples/s of the steady run.
+    """
+    count = len(alone)
+    fastest = [max(repeat) for repeat in zip(*alone.values(), strict=True)]
+    metrics = [
+        workload.metric("training alone", "samples/s", samples, subject="dense", device=device, phase="alone")
+        for device, samples in alone.items()
+    ]
+    trained = weak or fastest
+    metrics.append(
+        workload.metric(
+            "model flops",
+            "TFLOP/s per device",
+            [samples_per_s * flops / count / 1e12 for samples_per_s in trained],
+            subject="dense",
+        )
+    )
+    metrics.append(workload.metric("training steady", "samples/s", constant, subject="dense", phase="steady"))
+    if weak:
+        ratios = [w / (count * s) for w, s in zip(weak, fastest, strict=True)]
+        metrics.append(workload.metric("training weak", "samples/s", weak, subject="dense", phase="weak"))
+        metrics.append(workload.metric("efficiency", "ratio", ratios, subject="dense"))
+    return metrics
+
+
+def description(tf: Any, size: dict[str, int], steps: int, *, gpu: bool) -> dict[str, Any]:
+    """Describe the model for the document. size: an entry of `SIZES`. steps: in each timed run."""
+    tf32 = gpu and tf.config.experimental.tensor_float_32_execution_enabled()
+    return {
+        **size,
+        "steps": steps,
+        # three products per layer: forward, gradient of weights, gradient of input (not in the first layer)
+        "flop_per_sample": (6 * size["layers"] - 2) * size["width"] ** 2,
+        "batch_per_device": size["batch"],
+        # TensorFlow's default on GPUs that support TF32: float32 in and out, 10 bits of mantissa in the product
+        "precision": "tf32" if tf32 else "float32",
+    }
+
+
+def main() -> dict[str, Any]:
+    options = workload.effort(__doc__).parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        for gpu in gpus:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        devices = [f"GPU:{index}" for index in range(len(gpus))]
-    else:
-        # one core per replica, because the baseline would otherwise use all cores
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(2)
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-        )
-        devices = ["CPU:0", "CPU:1"]
+    gpus, devices = devices_of(tf)
     size, count = SIZES["gpu" if gpus else "cpu"], len(devices)
-    single = tf.distribute.OneDeviceStrategy(devices[0])
-    mirrored = tf.distribute.MirroredStrategy(devices) if count > 1 else single
-
-    probe = trainer(tf, single, size, 1)
-    steps = workload.steps_for(options.seconds, probe, lambda: None)
-    alone = trainer(tf, single, size, steps)
-    together = trainer(tf, mirrored, size, steps) if count > 1 else alone
-    for train in (alone, together):
+    batch = size["batch"]
+    singles = [tf.distribute.OneDeviceStrategy(device) for device in devices]
+    steps = workload.steps_for(options.seconds, trainer(tf, singles[0], size, 1), lambda: None)
+    alone = [trainer(tf, single, size, steps) for single in singles]
+    together = trainer(tf, tf.distribute.MirroredStrategy(devices), size, steps) if count > 1 else alone[0]
+    for train in {*alone, together}:
         loss = train()
         if not 0 < loss < float("inf"):
             raise ArithmeticError(f"the loss is {loss}: the training step computes wrong values")
     workload.progress(0.3, "warmed up")
 
-    def rate(train: Callable[[], float], replicas: int) -> float:
-        started = time.perf_counter()
-        train()
-        return replicas * size["batch"] * steps / (time.perf_counter() - started)
-
-    solo, weak = [], []
+    names = [device.lower().replace("gpu:", "cuda:") for device in devices]
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    weak: list[float] = []
     for repeat in range(options.repeats):
-        solo.append(rate(alone, 1))
+        workload.say("phase", "alone")
+        for name, train in zip(names, alone, strict=True):
+            rates[name].append(rate(train, batch * steps))
         if count > 1:
-            weak.append(rate(together, count))
+            workload.say("phase", "weak")
+            weak.append(rate(together, count * batch * steps))
+        workload.say("phase")
         workload.progress(0.3 + 0.6 * (repeat + 1) / options.repeats, f"repeat {repeat + 1} of {options.repeats}")
-    workload.say("phase", "steady")
-    end = time.perf_counter() + options.steady
-    while time.perf_counter() < end:
-        together()
-    workload.say("phase")
-    # three products per layer: forward, gradient of weights, gradient of input (not in the first layer)
-    flops = (6 * size["layers"] - 2) * size["width"] ** 2
-    metrics = {
-        "solo": workload.metric("samples/s", solo),
-        "model_flops": workload.metric("TFLOP/s per device", [rate * flops / count / 1e12 for rate in (weak or solo)]),
-    }
-    if count > 1:
-        metrics["weak"] = workload.metric("samples/s", weak)
-        metrics["efficiency"] = workload.metric("ratio", [w / (count * s) for w, s in zip(weak, solo, strict=True)])
+    constant = steady(together, count * batch * steps, options.steady)
+    model = description(tf, size, steps, gpu=bool(gpus))
     build = tf.sysconfig.get_build_info()
     return {
-        "workload": {
-            **size,
-            "devices": count,
-            "steps": steps,
-            "repeats": options.repeats,
-            "flop_per_sample": flops,
-            "batch_per_device": size["batch"],
-            # TensorFlow's default on GPUs that support TF32: float32 in and out, 10 bits of mantissa in the product
-            "precision": "tf32" if gpus and tf.config.experimental.tensor_float_32_execution_enabled() else "float32",
-        },
+        "workload": {"devices": count, "repeats": options.repeats, "models": {"dense": model}},
         "versions": {
             "tensorflow": tf.__version__,
             "cuda": build.get("cuda_version"),
             "cudnn": build.get("cudnn_version"),
         },
         "device": tf.config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu",
-        "metrics": metrics,
+        "metrics": metrics_of(rates, weak, model["flop_per_sample"], constant),
     }
 
 

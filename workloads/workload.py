@@ -1,10 +1,12 @@
 """Shared code of the workloads: one JSON document on stdout, everything else on stderr. Standard library only.
 
 A line on stderr that starts with `@` is a message to the runner: `@progress 0.40 ddp weak`, `@phase steady`, `@phase`.
+Sensors are summarised by phase: a metric names the phase in which it was measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -110,6 +112,45 @@ def timed(step: Callable[[], object], sync: Callable[[], object], steps: int) ->
     return time.perf_counter() - started
 
 
-def metric(unit: str, samples: list[float], better: str = "higher") -> dict[str, Any]:
-    """Return a metric for the document, with its raw samples in order of time; the runner adds the statistics."""
-    return {"unit": unit, "better": better, "samples": samples}
+def metric(
+    quantity: str,
+    unit: str,
+    samples: list[float],
+    *,
+    better: str = "higher",
+    subject: str | None = None,
+    device: str | None = None,
+    peer: str | None = None,
+    phase: str | None = None,
+) -> dict[str, Any]:
+    """Return a metric for the document, with its raw samples in order of time; the runner adds the statistics.
+
+    quantity: what was measured. subject: its case, such as a precision or a model. device, peer: a copy goes from one
+    to the other; None: all devices together. phase: the phase in which it was measured.
+    """
+    return {
+        "quantity": quantity,
+        "subject": subject,
+        "device": device,
+        "peer": peer,
+        "phase": phase,
+        "unit": unit,
+        "better": better,
+        "samples": samples,
+    }
+
+
+def check(
+    quantity: str, compared: int, wrong: int, device: str | None = None, peer: str | None = None
+) -> dict[str, Any]:
+    """Return the result of a comparison of data for the document: number of values compared, and of wrong ones."""
+    return {"quantity": quantity, "device": device, "peer": peer, "compared": compared, "wrong": wrong}
+
+
+def effort(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of every workload: repeats, seconds, steady."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="approximate length of one timed run, seconds")
+    parser.add_argument("--steady", type=float, default=10.0, help="length of a continuous run, seconds")
+    return parser

@@ -1,6 +1,6 @@
 """Run comparisons in the tree of the built image, and save them in benchmarks/results/. Run with the checkout's Python.
 
-    .venv/bin/python benchmarks/versus/record.py ddp_plain vllm_generate
+    .venv/bin/python benchmarks/versus/record.py ddp_plain
 
 Writes <date>-versus-<name>.json: machine, command, load, all pairs, and the median of their ratios with its 95 %
 interval. Exits with 1 if the harness costs more than 3 %, that is, if the whole interval is below 0.97.
@@ -28,7 +28,6 @@ LEAST = 0.97
 COMMANDS = {
     "ddp_plain": "env OMP_NUM_THREADS=1 GLOO_SOCKET_IFNAME=lo torchrun --nproc-per-node 2 --master-addr 127.0.0.1 "
     f"{CHECKOUT}/benchmarks/versus/ddp_plain.py --repeats 25 --steps 10",
-    "vllm_generate": f"python-vllm {CHECKOUT}/benchmarks/versus/vllm_generate.py --repeats 15",
 }
 
 

@@ -45,6 +45,8 @@ the boot succeeds if the driver finds no GPU:
         # written by salt/driver/modules.sls
         [Service]
         SuccessExitStatus=1
+        # without a GPU, the driver is loaded and unloaded once per module and file: over 90 s in an emulated guest
+        TimeoutStartSec=300
 {% endif %}
 
 {% if driver.persistence %}

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from vault_cube import verdicts
-from vault_cube.image import vm
 from vault_cube.image.guest.boot_check import CHECKS
+from vault_cube.image.inside import vm
 
 
 def digest(path):

@@ -13,7 +13,7 @@ from stand_in_gpu import OPENS, verdicts
 
 from vault_cube import verdicts as outcomes
 from vault_cube.box import runtime
-from vault_cube.image.guest.cases import IMPORT, TAG
+from vault_cube.image.guest.cases import TAG, import_image
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +82,7 @@ def written(box, applied, driver_version, two_gpus, cuda):
     box.ssh(f"sudo -n sh -c '{nodes}; {smi}; mkdir -p {DROP_IN}'")
     box.ssh(f"sudo -n tee {DROP_IN}/stand-in.conf >/dev/null", stdin=STAND_IN)
     box.ssh(f"sudo -n sh -c 'systemctl daemon-reload; systemctl start {UNIT}'", timeout_s=600)
-    box.ssh(IMPORT, timeout_s=900)
+    import_image(box)
     yield box
     stand_in_gpu.remove(box)
     smi = f"rm -f {SMI}; [ ! -h {SMI}.real -a ! -e {SMI}.real ] || mv {SMI}.real {SMI}"

@@ -9,7 +9,7 @@ import pytest
 import stand_in_gpu
 from stand_in_gpu import OPENS, verdicts
 
-from vault_cube.image.guest.cases import IMPORT, TAG
+from vault_cube.image.guest.cases import TAG, import_image
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def gpus(box, mode, two_gpus, cuda):
     box.ssh(f"sudo -n tee {DAEMON} >/dev/null", stdin=json.dumps(merged))
     box.ssh(f"sudo -n tee {LOCAL} >/dev/null", stdin=json.dumps({"runtime": {**CHOSEN, **mode}}))
     box.ssh("sudo -n systemctl restart docker", timeout_s=900)
-    box.ssh(IMPORT, timeout_s=900)
+    import_image(box)
     yield box
     stand_in_gpu.remove(box)
     box.ssh(f"sudo -n rm {LOCAL}; docker rmi -f {TAG}", timeout_s=900)

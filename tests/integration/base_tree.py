@@ -12,6 +12,7 @@ from copied import chosen, merged
 
 from vault_cube.image import recipe
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot, overlay, root, tools
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.workspace import STAGED, Workspace
@@ -51,7 +52,7 @@ def waited(find):
 def built(space):
     """Return the trees of a target's finished layers by name, bottom first, up to the first layer that is not built."""
     trees = {}
-    wanted = keys.layer_keys(space)
+    wanted = Inputs.read(space).keys
     waited(lambda: layer_cache.find(space.layers, wanted[keys.ORDER[-1]].key))
     for name, key in wanted.items():
         entry = layer_cache.find(space.layers, key.key)
@@ -63,15 +64,15 @@ def built(space):
 
 def root_tree(space):
     """Return the finished root tree; it is made if it is not in the cache."""
-    wanted = keys.layer_keys(space)[keys.ROOT].key
+    wanted = Inputs.read(space).keys[keys.ROOT].key
     entry = waited(lambda: layer_cache.find(space.layers, wanted))
     if entry:
         return entry.tree
     with space.exclusive():
         recipe.make_fetch(space)
         if tools.find(space) is None:
-            tools.make(space)
-        return recipe.make_layers(space, keys.ROOT)[-1].tree
+            tools.make(space, AptLock.read(space.tools_lock))
+        return recipe.make_layers(space, Inputs.read(space), keys.ROOT)[-1].tree
 
 
 class Box:
@@ -83,11 +84,8 @@ class Box:
         for name in ("upper", "work", "merged", "vault-cube"):
             (folder / name).mkdir()
         self.overlay = chroot.Overlay([root_tree(space)], folder / "upper", folder / "work")
-        overlay.stage(space, layer, self.lock, folder / "vault-cube")
-        policy = folder / "upper/usr/sbin/policy-rc.d"
-        policy.parent.mkdir(parents=True)
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+        overlay.stage(space, Inputs.read(space), layer, folder / "vault-cube")
+        chroot.block_daemons(folder / "upper")
         minion = yaml.safe_load((folder / "vault-cube/salt/minion").read_text())
         minion |= {"file_roots": {"base": [f"{OWN}/salt"]}, "module_dirs": [f"{OWN}/_modules"]}
         (folder / "vault-cube/whole").mkdir()

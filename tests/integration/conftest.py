@@ -5,6 +5,7 @@ from base_tree import waited, workspace
 from copied import checkout  # noqa: F401 a fixture
 
 from vault_cube.image import recipe
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import tools
 
 
@@ -15,5 +16,5 @@ def space():
     if waited(lambda: tools.find(target_space)) is None:
         with target_space.exclusive():
             recipe.make_fetch(target_space)
-            tools.make(target_space)
+            recipe.make_tools(target_space, Inputs.read(target_space))
     return target_space

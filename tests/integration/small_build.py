@@ -87,16 +87,18 @@ def workspace(checkout, cache, store):
 
 if __name__ == "__main__":
     from vault_cube.image import recipe
+    from vault_cube.image.inputs import Inputs
 
     space = workspace(*(Path(argument) for argument in sys.argv[1:4]))
     with space.exclusive():
         recipe.make_fetch(space)
-        recipe.make_tools(space)
+        inputs = Inputs.read(space)
+        recipe.make_tools(space, inputs)
         if sys.argv[4:] == ["root"]:
-            digests = {"root": recipe.make_layers(space, "root")[0].meta["digest"]}
+            digests = {"root": recipe.make_layers(space, inputs, "root")[0].meta["digest"]}
         else:
-            recipe.make_layers(space, LAYERS[-1])
-            manifest = recipe.make_disk(space)
+            recipe.make_layers(space, inputs, LAYERS[-1])
+            manifest = recipe.make_disk(space, inputs)
             digests = {"raw": manifest["raw_sha256"]}
             digests |= {name: file["sha256"] for name, file in manifest["files"].items()}
     print(json.dumps(digests))

@@ -11,8 +11,9 @@ import last_layer
 import pytest
 
 from vault_cube.image.cache import tree_manifest
-from vault_cube.image.disk import ext4_changes, formats, raw_disk
+from vault_cube.image.disk import formats, raw_disk
 from vault_cube.image.layers import chroot, seal, tools
+from vault_cube.process import CommandFailed
 
 pytestmark = [
     pytest.mark.chroot,
@@ -31,7 +32,7 @@ make() {
 BOTH = f"""\
 {MAKE}
 make /run/below disk.raw
-( {raw_disk.LAST} )
+sh /run/disk/last_layer.sh
 mv disk.raw written.raw
 make /run/tree whole.raw
 e2fsck -f -n 'whole.raw?offset=1048576'
@@ -52,7 +53,7 @@ def in_tools(space, folder, script, overlays=(), binds=()):
         binds=[
             chroot.Bind(folder, "/run/work", writable=True),
             chroot.Bind(Path(last_layer.__file__), "/run/last_layer.py"),
-            chroot.Bind(Path(ext4_changes.__file__), "/run/ext4_changes.py"),
+            chroot.Bind(raw_disk.SCRIPTS, "/run/disk"),
             *binds,
         ],
         overlays=dict(overlays),
@@ -117,7 +118,7 @@ def test_capabilities_and_attributes_are_written(both):
 def test_a_second_run_writes_the_same_bytes(space, both, tmp_path):
     binds = [chroot.Bind(both / "below", "/run/below"), chroot.Bind(both / "top", "/run/top")]
     tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
-    in_tools(space, tmp_path, f"{MAKE}\nmake /run/below disk.raw\n{raw_disk.LAST}", tree, binds)
+    in_tools(space, tmp_path, f"{MAKE}\nmake /run/below disk.raw\nsh /run/disk/last_layer.sh", tree, binds)
     assert (tmp_path / "disk.raw").read_bytes() == (both / "written.raw").read_bytes()
 
 
@@ -126,8 +127,8 @@ def test_a_disk_that_is_too_small_fails_the_build(space, both, tmp_path):
     binds = [chroot.Bind(both / "below", "/run/below"), chroot.Bind(both / "top", "/run/top")]
     tree = {"/run/tree": chroot.Overlay([both / "below", both / "top"])}
     small = MAKE.replace("16384", "2600")
-    with pytest.raises(chroot.CommandFailed, match="block"):
-        in_tools(space, tmp_path, f"{small}\nmake /run/below disk.raw\n{raw_disk.LAST}", tree, binds)
+    with pytest.raises(CommandFailed, match="block"):
+        in_tools(space, tmp_path, f"{small}\nmake /run/below disk.raw\nsh /run/disk/last_layer.sh", tree, binds)
 
 
 def test_qemu_reads_the_qcow2_and_zstd_the_raw_zst(space, both, tmp_path):
@@ -153,7 +154,7 @@ def test_a_sparse_file_is_copied_with_its_holes(tmp_path):
         out.truncate(400 << 20)
     raw_disk.copy_sparse(source, tmp_path / "target")
     assert (tmp_path / "target").stat().st_size == 400 << 20
-    assert len({line.split(" ")[6] for line in tree_manifest.entries(tmp_path)[1:]}) == 1
+    assert len({line.content for line in tree_manifest.parse(tree_manifest.entries(tmp_path)[1:])}) == 1
     assert (tmp_path / "target").stat().st_blocks <= source.stat().st_blocks + 64
 
 

@@ -19,6 +19,7 @@ import small_build
 
 from vault_cube.image import recipe
 from vault_cube.image.cache import keys
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import tools
 from vault_cube.image.workspace import default_cache
 
@@ -181,7 +182,7 @@ def finished():
     space = base_tree.workspace()
     root = base_tree.root_tree(space)
     with space.exclusive():
-        entry = recipe.make_tools(space)
+        entry = recipe.make_tools(space, Inputs.read(space))
     assert entry.tree == tools.tree(space)
     return [entry.folder, root.parent]
 

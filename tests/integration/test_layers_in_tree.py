@@ -15,8 +15,8 @@ from base_tree import built, chosen_workspace
 from copied import merged
 
 from vault_cube.image.cache import keys
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot, overlay, root
-from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.workspace import LAYERS, STAGED
 from vault_cube.paths import SALT
 
@@ -85,12 +85,9 @@ def test_the_frameworks_compute_in_the_tree(inside, space):
 @pytest.fixture
 def apply(inside, space, tmp_path):
     """apply(layer, **changes) applies a layer to its finished tree, as the builder does. Returns the states."""
-    lock = AptLock.read(space.locks / "apt.lock")
-    policy = tmp_path / "upper/usr/sbin/policy-rc.d"
-    policy.parent.mkdir(parents=True)
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    environment = root.python_environment(lock.epoch)
+    inputs = Inputs.read(space)
+    chroot.block_daemons(tmp_path / "upper")
+    environment = root.python_environment(inputs.packages.epoch)
     environment |= {"APT_CONFIG": "/run/vault-cube/apt/apt.conf", "PYTHONPATH": STAGED}
     call = [f"{SALT}/bin/salt-call", "--local", "-c", "/run/vault-cube/salt", "--log-level=quiet", "--out=json"]
     call += ["--out-file=/run/vault-cube/result.json", "state.apply"]
@@ -98,7 +95,7 @@ def apply(inside, space, tmp_path):
 
     def run(layer, **changes):
         shutil.rmtree(folder, ignore_errors=True)
-        overlay.stage(space, layer, lock, folder)
+        overlay.stage(space, inputs, layer, folder)
         seen = merged(keys.visible_pillar(space, layer), changes)
         (folder / "pillar/seen.sls").write_text("#!yaml\n" + yaml.safe_dump(seen))
         binds = [chroot.Bind(folder, "/run/vault-cube", writable=True)]

@@ -7,6 +7,7 @@ import yaml
 from base_tree import Box, workspace
 
 from vault_cube.image.fetch import fetch
+from vault_cube.image.inputs import Locks
 
 pytestmark = [
     pytest.mark.chroot,
@@ -20,7 +21,7 @@ UNITS = "/etc/systemd/system"
 def box():
     """The tree after its first apply."""
     space = workspace()
-    fetch(space)
+    fetch(space, Locks.read(space))
     with space.scratch("test-monitoring") as folder:
         tree = Box(space, folder, "validation")
         failed, changed = tree.apply()

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from vault_cube.bench import stress as burn_in
 from vault_cube.bench.judge import compare as comparison
 from vault_cube.bench.judge import result
+from vault_cube.bench.judge.summary import summary
 from vault_cube.bench.report import pages
 from vault_cube.bench.run import runner
 from vault_cube.bench.run.hardware import open_hardware
 from vault_cube.bench.store import Store
 from vault_cube.errors import VaultCubeError
+from vault_cube.gpu.verbs import Answer
 from vault_cube.settings import Settings
-
-Answer = tuple[Any, bool]
+from vault_cube.verdicts import EXIT_CODES, OK, Report
 
 
 def say(line: str) -> None:
@@ -27,7 +31,7 @@ def say(line: str) -> None:
 
 
 def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool, force: bool) -> Answer:
-    """Run the benchmark; succeeds if the verdict is `pass` or `not judged`.
+    """Run the benchmark; exit code 0 if all verdicts are ok or not applicable, 1 if one is uncertain, 2 at a fault.
 
     suite: comma-separated names of suites, or None for all. cache: Salt's cache folder. quick: short measurement.
     force: measure busy GPUs as well. Raises VaultCubeError.
@@ -35,25 +39,27 @@ def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool,
     chosen = [name.strip() for name in (suite or "").split(",") if name.strip()]
     with open_hardware(settings.gpu.answer_s) as hardware:
         measured = runner.benchmark(settings, hardware, say, chosen=chosen, quick=quick, force=force, cache=Path(cache))
-    file = Path(settings.benchmark.results) / f"{measured.name}.json"
-    failed = {name: f"{outcome.kind}: {outcome.reason}" for name, outcome in measured.suites.items() if outcome.reason}
-    shown = (
-        runner.summary(measured, file)
-        | ({"failed": failed} if failed else {})
-        | ({"notes": measured.notes} if measured.notes else {})
-    )
-    return shown, measured.verdict in ("pass", "not judged")
+    return shown(measured, Path(settings.benchmark.results) / f"{measured.name}.json")
+
+
+def shown(measured: result.Result, file: Path) -> Answer:
+    """Show a result: for a person the table of its verdicts, for a program its summary. file: of the whole result."""
+    document = summary(measured, file) | ({"notes": measured.notes} if measured.notes else {})
+    cards = Counter(str(gpu.get("name")) for gpu in measured.machine.gpus)
+    subject = ", ".join(f"{count} x {name}" for name, count in cards.items()) or measured.machine.processor
+    report = Report(subject, measured.verdicts, measured.machine.simulated, measured.started)
+    return Answer(document, report.exit_code, lambda: "\n".join([report.table(), *measured.notes, str(file)]))
 
 
 def compare(settings: Settings, a: str, b: str) -> Answer:
-    """Compare two results; succeeds unless a metric is slower. Raises VaultCubeError if a result is missing."""
+    """Compare two results; exit code 1 if a metric is slower. Raises VaultCubeError if a result is missing."""
     store = Store(Path(settings.benchmark.results))
     changed = comparison.compare(result.load(store.find(a)), result.load(store.find(b)), settings.benchmark.compare)
-    return changed, not any(change["means"] == "slower" for change in changed["changes"].values())
+    return _yaml(changed, any(change["means"] == "slower" for change in changed["changes"].values()))
 
 
 def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: bool, background: bool | None) -> Answer:
-    """Run a burn-in in the foreground or as a systemd unit; succeeds if it passes, or if the unit was started.
+    """Run a burn-in in the foreground or as a systemd unit; exit code 0 if it is ok, or if the unit was started.
 
     duration: as for `stress.seconds_of`; needed unless resume or abandon is set. resume: continue the unfinished
     burn-in. abandon: end it and judge its samples. background: force or forbid the unit; None: decide by duration.
@@ -61,8 +67,7 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
     """
     rule = settings.benchmark.stress
     if abandon:
-        verdict = burn_in.abandon(settings)
-        return _without_curves(verdict), verdict["said"] == "pass"
+        return _burnt(burn_in.abandon(settings))
     if not resume:
         if duration is None:
             raise VaultCubeError(
@@ -77,14 +82,23 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
         plan = burn_in.start(settings, duration)
         if systemd and (length > rule.background_s if background is None else background):
             subprocess.run(["systemctl", "start", "--no-block", rule.unit], check=True, capture_output=True)
-            return f"{plan.name} runs for {pages.span(length)}; follow it with `journalctl -fu {rule.unit}`", True
+            line = f"{plan.name} runs for {pages.span(length)}; follow it with `journalctl -fu {rule.unit}`"
+            return Answer({"name": plan.name, "unit": rule.unit, "seconds": length}, 0, lambda: line)
     with open_hardware(settings.gpu.answer_s) as hardware:
-        verdict = burn_in.go_on(settings, hardware, say)
-    return _without_curves(verdict), verdict["said"] == "pass"
+        return _burnt(burn_in.go_on(settings, hardware, say))
+
+
+def _burnt(verdict: dict[str, Any]) -> Answer:
+    return _yaml(_without_curves(verdict), EXIT_CODES[verdict["verdict"]])
+
+
+def _yaml(document: dict[str, Any], exit_code: int) -> Answer:
+    """Return an answer whose text is the document as YAML."""
+    return Answer(document, int(exit_code), lambda: yaml.safe_dump(document, sort_keys=False, width=120))
 
 
 def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
-    """Return a verdict without its curves and its machine; these are in its file."""
+    """Return a verdict without its curves, its passing hours and its machine; these are in its file."""
     devices = {
         device: {
             key: {part: number for part, number in value.items() if part != "curve"}
@@ -94,7 +108,12 @@ def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
         }
         for device, fields in verdict["devices"].items()
     }
-    return {key: value for key, value in verdict.items() if key != "machine"} | {"devices": devices}
+    cards = {
+        device: {**card, "hours": [hour for hour in card["hours"] if hour["verdict"] != OK]}
+        for device, card in verdict["cards"].items()
+    }
+    shown = {key: value for key, value in verdict.items() if key != "machine"}
+    return shown | {"devices": devices, "cards": cards}
 
 
 def report(settings: Settings, name: str, burn: str, *, folder: str | None) -> Answer:
@@ -122,4 +141,4 @@ def report(settings: Settings, name: str, burn: str, *, folder: str | None) -> A
             written[ending] = str(file)
     except OSError as err:
         raise VaultCubeError(f"{err.filename or target}: {err.strerror}; the report was not written") from None
-    return written, True
+    return _yaml(written, 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from vault_cube.box import Place, read_json
 from vault_cube.box.initrd import MICROCODE, early_files
-from vault_cube.command import command, last_line
+from vault_cube.process import command, last_line
 from vault_cube.verdicts import Check, Verdict, not_applicable, verdict
 
 SHADOW = Path("/etc/shadow")

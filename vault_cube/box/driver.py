@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from vault_cube.box import Place
-from vault_cube.command import command, last_line
 from vault_cube.gpu.health.validate import validate
 from vault_cube.gpu.nvml.session import Session
+from vault_cube.process import Result, command, last_line
 from vault_cube.settings.compatibility import ARCHITECTURE
 from vault_cube.settings.driver import Driver
 from vault_cube.verdicts import Check, NotApplicable, Verdict, fault, not_applicable, verdict
@@ -143,7 +142,7 @@ def first_error(stderr: str) -> str:
     return next((line.strip()[:300] for line in stderr.splitlines() if "error" in line.lower()), last_line(stderr))
 
 
-def failure(ran: subprocess.CompletedProcess[str]) -> str:
+def failure(ran: Result) -> str:
     """Describe how the compiled program failed."""
     step = {2: "no memory on the GPU, or no driver", 3: "the GPU did not run the kernel", 4: "wrong sum"}
     return step.get(ran.returncode) or last_line(ran.stderr) or f"exit code {ran.returncode}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.box import Place
-from vault_cube.command import command, last_line
 from vault_cube.errors import VaultCubeError
+from vault_cube.process import command, last_line
 from vault_cube.python_env import environments
 from vault_cube.verdicts import Check, Verdict, fault, not_applicable, ok, verdict
 

@@ -9,9 +9,9 @@ import tarfile
 from pathlib import Path
 
 from vault_cube.box import Place, read_json
-from vault_cube.command import command, last_line
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu import cdi_check
+from vault_cube.process import command, last_line
 from vault_cube.settings.runtime import Runtime
 from vault_cube.verdicts import Check, NotApplicable, Verdict, fault, not_applicable, verdict
 

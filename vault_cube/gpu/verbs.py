@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
@@ -25,7 +24,7 @@ RETRY_S = 30.0
 class Answer:
     """The result of a command."""
 
-    document: dict[str, Any]
+    document: Mapping[str, object]
     """For a program, with --out=json or --out=yaml."""
     exit_code: int
     text: Callable[[], str]
@@ -82,7 +81,7 @@ def reset(settings: Settings, index: int, *, test: bool) -> Answer:
 
     with Session(settings.gpu.answer_s) as session:
         result = reset_gpu(session, settings.gpu.reset, index, test=test, machine=Host())
-    return Answer(result, int(not test and not result["reset"]), lambda: tables.detect({**result, "devices": []}))
+    return Answer(result, int(not test and not result["reset"]), lambda: tables.fields(result))
 
 
 def monitor(settings: Settings, *, every_s: float | None) -> Answer:

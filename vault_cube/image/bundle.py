@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -19,11 +18,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
-from vault_cube.image.layers import repository, tools
-from vault_cube.image.locks import pylock, vendors
-from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.inputs import Locks
+from vault_cube.image.layers import repository
+from vault_cube.image.locks import vendors
+from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.progress import note, step
 from vault_cube.image.store import Store, Wanted
 from vault_cube.image.workspace import Workspace
@@ -49,10 +50,11 @@ def make(space: Workspace, packages: Sequence[str]) -> Path:
             repository.make(stored, [deb for deb, _ in builder_debs], top / "carried/debs", codename())
         (top / "carried/machine").write_text(f"{codename()} {python_version()}\n")
         with step("bundle: stored files and archive"):
-            link_store(space, top / "carried/store")
+            locks = Locks.read(space)
+            link_store(space, locks, top / "carried/store")
             space.dist.mkdir(exist_ok=True)
             staging = file.with_name(f".{file.name}")
-            pack(top, staging, AptLock.read(space.locks / "apt.lock").epoch)
+            pack(top, staging, locks.packages.epoch)
         staging.replace(file)
     sums = space.dist / f"{name}.bundle.SHA256SUMS"
     sums.write_text(f"{store.sha256_of(file)}  {file.name}\n")
@@ -70,16 +72,12 @@ def python_version() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def link_store(space: Workspace, folder: Path) -> None:
+def link_store(space: Workspace, locks: Locks, folder: Path) -> None:
     """Link all files that the target's locks name from the store into a new store; each file is verified first."""
     stored, part = Store(space.store), Store(folder)
-    files = [
-        (deb.sha256, deb.filename) for deb in (*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs)
-    ]
-    for environment in ("salt", *space.settings.frameworks.environments):
-        lock = pylock.read(space.locks / f"python-{environment}.lock")
-        files += [(wheel.sha256, wheel.file) for wheel in lock]
-    files += [(key.sha256, key.name) for key in vendors.wanted(space)]
+    files = [(deb.sha256, deb.filename) for deb in (*locks.packages.debs, *locks.tools.debs)]
+    files += [(wheel.sha256, wheel.file) for wheels in locks.wheels.values() for wheel in wheels]
+    files += [(key.sha256, key.name) for key in vendors.wanted(space, locks.vendor_keys)]
     for sha256, name in dict(files).items():
         target = part.path(sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +106,7 @@ def build_requirements(archive: Path) -> list[str]:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    ran = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    ran = process.run([*command, *arguments], ok=None)
     if ran.returncode:
         error = next((line for line in ran.stderr.splitlines() if line.startswith("ERROR")), ran.stderr[-300:])
         raise VaultCubeError(f"pip cannot download the checkout's wheels: {error}")
@@ -126,7 +124,7 @@ def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:
             "apt-get", "-qq", "--print-uris", "-oDir::State::status=/dev/null", f"-oDir::Cache::archives={archives}",
             "-oAcquire::ForceHash=SHA256", "-oAPT::Install-Recommends=false", "install", *packages,
         ]  # fmt: skip
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        ran = process.run(command, ok=None)
     if ran.returncode:
         error = (ran.stderr.strip() or "no reason given").splitlines()[0]
         raise VaultCubeError(f"apt-get cannot resolve {' '.join(packages)} (try `apt-get update`): {error}")
@@ -149,7 +147,8 @@ def pack(top: Path, file: Path, epoch: int) -> None:
         "tar", "--sort=name", f"--mtime=@{epoch}", "--owner=0", "--group=0", "--numeric-owner",
         "--mode=u+rwX,go+rX,go-w", "--hard-dereference", "-cf", str(file), "-C", str(top.parent), top.name,
     ]  # fmt: skip
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ran.returncode:
+    try:
+        process.run(command, purpose=str(file))
+    except process.CommandFailed:
         file.unlink(missing_ok=True)
-        raise VaultCubeError(f"{file}: tar failed: {ran.stderr.strip()[-300:]}")
+        raise

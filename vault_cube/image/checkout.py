@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import git
 from vault_cube.image.attest import provenance
@@ -62,16 +62,16 @@ def copy_of_commit(checkout: Path, commit: str, other: Path) -> None:
 
     Raises VaultCubeError if the checkout has no such commit.
     """
-    git = ["git", "-c", "safe.directory=*", "-c", "tar.umask=0022", "-C", str(checkout)]
-    try:
-        archive = subprocess.run([*git, "archive", "--format=tar", commit], capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+    other.mkdir(parents=True)
+    archive = other.with_name(f"{other.name}.tar")
+    if git.output(checkout, "archive", "--format=tar", f"--output={archive}", commit) is None:
         raise VaultCubeError(
             f"commit {commit} is not in this checkout: run `git fetch`, or use a clone of the repository that the "
             "image was built from"
-        ) from None
-    other.mkdir(parents=True)
-    subprocess.run(["tar", "-x", "--no-same-owner", "-C", other], input=archive, check=True)
+        )
+    # not the modes of the archive: git makes its files writable for the group
+    process.run(["tar", "-xf", archive, "--no-same-owner", "--no-same-permissions", "-C", other])
+    archive.unlink()
     _record(other, {"commit": commit, "changed": []})
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from vault_cube.image.layers import tools
+from vault_cube.image.inputs import Locks
 from vault_cube.image.locks import mirrors, pylock, vendors
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Failure, Store, Unavailable, Wanted
@@ -32,13 +32,13 @@ def wanted_debs(lock: AptLock, sources: Sequence[Source], configured: dict[str, 
     ]
 
 
-def wanted_wheels(space: Workspace, store: Store, environments: Iterable[list[pylock.Wheel]]) -> list[Wanted]:
+def wanted_wheels(space: Workspace, store: Store, locks: Locks) -> list[Wanted]:
     """List the locked wheels that the store lacks, with their URLs from the package indexes.
 
     Raises VaultCubeError if the indexes cannot be queried.
     """
     missing = []
-    for locked in environments:
+    for locked in locks.wheels.values():
         wheels = [wheel for wheel in locked if not store.has(wheel.sha256)]
         with space.scratch("locate") as work:
             places = pylock.locate(space.settings, space.uv, wheels, work)
@@ -49,25 +49,21 @@ def wanted_wheels(space: Workspace, store: Store, environments: Iterable[list[py
     return missing
 
 
-def fetch(space: Workspace) -> int:
+def fetch(space: Workspace, locks: Locks) -> int:
     """Fetch all locked files that the store lacks.
 
     Returns the number of bytes fetched. Raises Unavailable if files could not be fetched, with each of them.
     """
     store, image = Store(space.store), space.settings.image
-    lock = AptLock.read(space.locks / "apt.lock")
-    # read all locks before the first download, so that a damaged one stops the build at once
     sources = [*space.settings.archive.sources, *vendors.sources(space, space.locks)]
-    debs = wanted_debs(lock, sources, image.mirrors) + vendors.wanted(space)
-    debs += wanted_debs(tools.lock(space), image.tools.sources, image.mirrors)
-    names = ("salt", *space.settings.frameworks.environments)
-    environments = [pylock.read(space.locks / f"python-{name}.lock") for name in names]
+    debs = wanted_debs(locks.packages, sources, image.mirrors) + vendors.wanted(space, locks.vendor_keys)
+    debs += wanted_debs(locks.tools, image.tools.sources, image.mirrors)
     fetched = 0
     failures: list[Failure] = []
     for title in ("packages", "wheels"):
         try:
             # query the package indexes last: a package failure that re-resolving cannot fix ends the build before
-            fetched += store.fetch(debs if title == "packages" else wanted_wheels(space, store, environments), title)
+            fetched += store.fetch(debs if title == "packages" else wanted_wheels(space, store, locks), title)
         except Unavailable as err:
             if not err.gone:
                 raise

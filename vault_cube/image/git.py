@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
+
+from vault_cube import process
 
 
 def output(checkout: Path, *arguments: str) -> str | None:
@@ -25,10 +26,7 @@ def _run(checkout: Path, *arguments: str) -> str | None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"}
     try:
-        ran = subprocess.run(
-            ["git", *settings, "-C", str(checkout), *arguments],
-            capture_output=True, text=True, errors="surrogateescape", check=True, env=environment,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
+        command = ["git", *settings, "-C", str(checkout), *arguments]
+        return process.run(command, env=environment, errors="surrogateescape").stdout
+    except process.CommandFailed:
         return None
-    return ran.stdout

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from vault_cube.image import needs
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.locks import contract
 from vault_cube.image.locks.contract import Contract
 from vault_cube.image.locks.resolve import Resolved
@@ -25,7 +26,7 @@ def lines(space: Workspace, resolved: Resolved, expected: Contract | None) -> li
     if expected:
         differences = contract.differences(expected, resolved.packages)
         report += [f"differs from the contract: {line}" for line in differences or ["nothing"]]
-    needed = needs.of(space)
+    needed = needs.of(space, Inputs.read(space))
     return [
         *report,
         f"to download: {needs.gigabytes(needed.download)} of {needs.gigabytes(needed.locked)}; the store has the rest",

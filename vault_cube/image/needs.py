@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.cache import layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import tools
-from vault_cube.image.locks import pylock
-from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 
@@ -47,25 +46,21 @@ class Needs:
     """Free disk space that the build needs, including the downloads."""
 
 
-def of(space: Workspace) -> Needs:
-    """Estimate the needs of a build in its current state. Raises VaultCubeError if a lock is missing or damaged."""
+def of(space: Workspace, inputs: Inputs) -> Needs:
+    """Estimate the needs of a build in its current state."""
     store, settings = Store(space.store), space.settings
-    debs = {deb.sha256: deb.size for deb in AptLock.read(space.locks / "apt.lock").debs}
-    tool_debs = {deb.sha256: deb.size for deb in tools.lock(space).debs}
-    wheels = {
-        wheel.sha256: wheel.size
-        for name in ("salt", *settings.frameworks.environments)
-        for wheel in pylock.read(space.locks / f"python-{name}.lock")
-    }
+    debs = {deb.sha256: deb.size for deb in inputs.packages.debs}
+    tool_debs = {deb.sha256: deb.size for deb in inputs.tools.debs}
+    wheels = {wheel.sha256: wheel.size for wheels in inputs.wheels.values() for wheel in wheels}
     files = debs | tool_debs | wheels
     download = sum(size for sha256, size in files.items() if not store.has(sha256))
     growth = GROWTH[settings.target.accelerator]
-    inputs = ((sum(debs.values()), growth["debs"]), (sum(wheels.values()), growth["wheels"]))
-    tree = sum(size * factor.tree for size, factor in inputs)
-    formats = len(settings.image.formats) * sum(size * factor.packed for size, factor in inputs)
+    parts = ((sum(debs.values()), growth["debs"]), (sum(wheels.values()), growth["wheels"]))
+    tree = sum(size * factor.tree for size, factor in parts)
+    formats = len(settings.image.formats) * sum(size * factor.packed for size, factor in parts)
     # the disk is as large as the tree, and both it and its packed formats exist at the same time
     disk = download + tree + formats
-    if not all(layer_cache.find(space.layers, key.key) for key in keys.layer_keys(space).values()):
+    if not all(layer_cache.find(space.layers, key.key) for key in inputs.keys.values()):
         # the build also caches a disk of the lower layers, but only if there is room for it
         disk += tree
     if tools.find(space) is None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import requests
 
-from vault_cube import verdicts
+from vault_cube import process, verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
+from vault_cube.image.inputs import Inputs, Locks
 from vault_cube.image.layers import chroot, tools
-from vault_cube.image.locks import mirrors, pylock, wheel_rules
-from vault_cube.image.locks.aptlock import AptLock
+from vault_cube.image.locks import mirrors, wheel_rules
 from vault_cube.image.store import Store, existing
 from vault_cube.image.workspace import LAYERS, Workspace
 
@@ -24,6 +23,7 @@ COMMANDS = {
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "mmdebstrap": "mmdebstrap",
+    "mount": "mount",
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
     # the boot test at the end of a build needs these; report a missing one before the build starts
@@ -67,7 +67,7 @@ def can_overlay(space: Workspace) -> str:
         for name in ("a", "b", "work", "merged"):
             (Path(folder) / name).mkdir()
         mount = ["mount", "-t", "overlay", "overlay", "-o", "lowerdir=a,upperdir=b,workdir=work", "merged"]
-        ran = subprocess.run([*chroot.unshare(False), *mount], cwd=folder, capture_output=True, text=True, check=False)
+        ran = process.run([*chroot.unshare(False), *mount], cwd=Path(folder), ok=None)
     if ran.returncode:
         raise VaultCubeError(
             f"{space.cache}: cannot mount an overlay here ({ran.stderr.strip()}): "
@@ -78,11 +78,8 @@ def can_overlay(space: Workspace) -> str:
 
 def has_locks(space: Workspace) -> str:
     """Check that all locks are readable, contain every package that the pillar names, and are compatible."""
-    debs = [*AptLock.read(space.locks / "apt.lock").debs, *tools.lock(space).debs]
-    wheels = {
-        name: pylock.read(space.locks / f"python-{name}.lock")
-        for name in ("salt", *space.settings.frameworks.environments)
-    }
+    locks = Locks.read(space)
+    debs = [*locks.packages.debs, *locks.tools.debs]
     locked = {(deb.layer if deb.layer == tools.LAYER else "", deb.name) for deb in debs}
     settings = space.settings
     named = {"image:root_packages": settings.image.root_packages}
@@ -94,13 +91,13 @@ def has_locks(space: Workspace) -> str:
             f"{space.locks}: these packages are in the pillar but not locked: {', '.join(lacking[:5])}: "
             f"run `make lock TARGET={space.target}`"
         )
-    wheel_rules.check(settings, wheels, {name for layer, name in locked if not layer})
-    return f"{len(debs)} packages, {sum(map(len, wheels.values()))} wheels"
+    wheel_rules.check(settings, locks.wheels, {name for layer, name in locked if not layer})
+    return f"{len(debs)} packages, {sum(map(len, locks.wheels.values()))} wheels"
 
 
 def has_time(space: Workspace) -> str:
     """Check that the clock is later than the lock's timestamp: file times are clamped down to that, never up."""
-    epoch = AptLock.read(space.locks / "apt.lock").epoch
+    epoch = Locks.read(space).packages.epoch
     if time.time() < epoch:
         raise VaultCubeError(
             f"this machine's clock is behind {space.locks}/apt.lock by {int(epoch - time.time())} s: set the clock"
@@ -111,7 +108,7 @@ def has_time(space: Workspace) -> str:
 def has_room(space: Workspace) -> str:
     """Check that the disk has room for the downloads, the layers and the image."""
     try:
-        needed = needs.of(space)
+        needed = needs.of(space, Inputs.read(space))
     except VaultCubeError:
         raise verdicts.NotApplicable("no locks could be read") from None
     free = shutil.disk_usage(existing(space.cache)).free
@@ -138,7 +135,7 @@ def can_reach(space: Workspace) -> str:
         index = f"{url}/{suite}" if suite.endswith("/") else f"{url}/dists/{suite}"
         indexes[repository.name] = [f"{index.rstrip('/')}/InRelease"]
     try:
-        lacking = {deb.archive for deb in AptLock.read(space.locks / "apt.lock").debs if not store.has(deb.sha256)}
+        lacking = {deb.archive for deb in Locks.read(space).packages.debs if not store.has(deb.sha256)}
     except VaultCubeError:
         lacking = set(indexes)
     unreachable = [

@@ -14,14 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from vault_cube.process import log_tail
 from vault_cube.redact import redacted
 
 # stderr, because salt-call prints the result of the stage to stdout
 console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-LINE = 300
-"""Maximum length, in characters, of a log line that is shown."""
 
 PULSE_S = 10.0
 """Interval, in seconds, between the progress lines of a long step if the output is not a terminal."""
@@ -39,7 +36,9 @@ def step(title: str, times: Path | None = None, log: Path | None = None) -> Iter
     console.print(f"[bold]→[/] {title}")
 
     def status() -> str:
-        last_line = log_tail(log, 1).rpartition("\r")[2].strip()[:100] if log else ""
+        # command lines begin with "+ ", and are too long to show
+        output = [line for line in log_tail(log, 5).splitlines() if not line.startswith("+ ")] if log else []
+        last_line = output[-1].rpartition("\r")[2].strip()[:100] if output else ""
         return f"  … {time.monotonic() - started:.0f} s  {escape(last_line)}"
 
     with _pulse(status):
@@ -124,12 +123,3 @@ def byte_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     task = progress.add_task(title, total=total or None)
     with progress:
         yield lambda size: progress.advance(task, size)
-
-
-def log_tail(log: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, each shortened to LINE characters; empty if the log cannot be read."""
-    try:
-        text = redacted(log.read_text(errors="replace")).splitlines()
-    except OSError:
-        return ""
-    return "\n".join(line if len(line) <= LINE else line[:LINE] + " …" for line in text[-lines:])

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlparse
 import requests
 import urllib3
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.progress import byte_bar
 
@@ -242,7 +242,7 @@ class Store:
                     refused = _refused(err)
                 except OSError as err:
                     # the error is local, such as a full disk: other URLs cannot help
-                    raise VaultCubeError(f"{err.filename or self.root}: {err.strerror or err}") from None
+                    raise VaultCubeError(f"{err.filename or self.root}: {err.strerror or err}") from err
                 else:
                     return None
                 if not refused.again or stop.wanted:
@@ -332,10 +332,8 @@ def _apt_proxies() -> dict[str, str]:
     proxies = {}
     for scheme in ("http", "https"):
         try:
-            ran = subprocess.run(
-                ["apt-config", "shell", "P", f"Acquire::{scheme}::Proxy"], capture_output=True, text=True, check=False
-            )
-        except OSError:
+            ran = process.run(["apt-config", "shell", "P", f"Acquire::{scheme}::Proxy"], ok=None)
+        except process.CommandFailed:
             return {}
         value = ran.stdout.strip().removeprefix("P=").strip("'")
         if value and value != "DIRECT":

@@ -63,7 +63,7 @@ class Workspace:
 
     @property
     def lock_root(self) -> Path:
-        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (see `relock.py`)."""
+        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (`relock.py`)."""
         own = self.build / "locks"
         if self.locked or not own.exists():
             return self.checkout / "locks"
@@ -121,12 +121,12 @@ class Workspace:
         with (self.build / "lock").open("a+") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except BlockingIOError as err:
                 handle.seek(0)
                 raise VaultCubeError(
                     f"another build of {self.target} runs in this checkout (process {handle.read().strip() or '?'}): "
                     "wait for it or stop it"
-                ) from None
+                ) from err
             handle.truncate(0)
             handle.write(str(os.getpid()))
             handle.flush()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vault_cube.errors import VaultCubeError
+from vault_cube.errors import VaultCubeError, shown
 from vault_cube.metrics import disks, exposition
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
                 families = gpus.families(session, beside_dcgm=chosen.beside_dcgm, memory=memory)
         exposition.write(chosen.folder, f"vault-cube-{chosen.what}", families)
     except VaultCubeError as err:
-        print(err, file=sys.stderr)
+        print(shown(err), file=sys.stderr)
         return 1
     except OSError as err:
         print(f"{err.filename or chosen.folder}: {err.strerror}: make it writable for the service", file=sys.stderr)

@@ -7,10 +7,10 @@ Specification 1.4, figure 194 (`percentage_used` may exceed 100).
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.metrics.exposition import Family
 
@@ -25,14 +25,14 @@ def smartctl(arguments: Sequence[str]) -> Mapping[str, Any]:
     """Run smartctl. Returns its JSON. Raises VaultCubeError if smartctl is missing or prints no JSON in time."""
     command = [SMARTCTL, "--json=c", *arguments]
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        ran = process.run(command, timeout_s=SECONDS, ok=None)
         answer = json.loads(ran.stdout)
-    except FileNotFoundError:
-        raise VaultCubeError("smartctl is not installed: run `salt-call --local state.apply validation`") from None
-    except subprocess.TimeoutExpired:
-        raise VaultCubeError(f"smartctl {' '.join(arguments)}: no answer within {SECONDS} s") from None
-    except ValueError:
-        raise VaultCubeError(f"smartctl {' '.join(arguments)}: exit status {ran.returncode}, no JSON") from None
+    except process.Missing as err:
+        raise VaultCubeError("smartctl is not installed: run `salt-call --local state.apply validation`") from err
+    except process.TimedOut as err:
+        raise VaultCubeError(f"smartctl {' '.join(arguments)}: no answer within {SECONDS} s") from err
+    except ValueError as err:
+        raise VaultCubeError(f"smartctl {' '.join(arguments)}: exit status {ran.returncode}, no JSON") from err
     return answer if isinstance(answer, dict) else {}
 
 

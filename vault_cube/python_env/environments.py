@@ -15,13 +15,13 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.python_env import bytecode
 
@@ -61,7 +61,7 @@ def read_lock(lock: Path) -> dict[str, str]:
     try:
         lines = lock.read_text().splitlines()
     except OSError as err:
-        raise VaultCubeError(f"{lock}: {err.strerror}: run `make lock`, or restore the file") from None
+        raise VaultCubeError(f"{lock}: {err.strerror}: run `make lock`, or restore the file") from err
     wanted = {}
     for number, line in enumerate(lines, 1):
         text = line.partition(" #")[0].strip().rstrip("\\").strip()
@@ -165,13 +165,7 @@ def make(
     (folder / STAMP).unlink(missing_ok=True)
     _drop_broken(folder, {*differences.missing, *differences.altered})
     _drop(folder, differences.strays)
-    sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
-    sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
-    sync += ["--python", str(folder / "bin" / "python"), str(lock)]
-    places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
-    _uv(sync, folder, cache, places)
-    for package in _to_reinstall(folder):
-        _uv([*sync, "--reinstall-package", package], folder, cache, places)
+    _install(folder, lock, indexes, cache)
     _drop_install_times(folder)
     _drop(folder, damage(folder, contents=False).strays)  # files of removed packages or of an earlier Python
     _drop_byte_code(folder)
@@ -179,22 +173,45 @@ def make(
     shared = _share(folder, share_with)
     _compile(folder)
     _fix(folder)
+    _check_installed(folder, lock, wanted, repaired=not differences.absent)
+    files = {path: status for path, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
+    _write_stamp(folder, lock, [path for path, status in files.items() if status.st_mode & 0o100])
+    return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
+
+
+def _install(folder: Path, lock: Path, indexes: Sequence[Sequence[str]], cache: Path | None) -> None:
+    """Install exactly the packages of a lock with uv. Arguments: as for `make`."""
+    sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
+    sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
+    sync += ["--python", str(folder / "bin" / "python"), str(lock)]
+    places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
+    _uv(sync, folder, cache, places)
+    for package in _to_reinstall(folder):
+        _uv([*sync, "--reinstall-package", package], folder, cache, places)
+
+
+def _check_installed(folder: Path, lock: Path, wanted: Mapping[str, str], *, repaired: bool) -> None:
+    """Compare an environment with its lock. Raises VaultCubeError if a version differs.
+
+    repaired: the environment existed before; then all its files are compared, too.
+    """
     mismatches = _package_changes(folder, wanted)
     if mismatches:
         names = ", ".join(sorted(mismatches))
         raise VaultCubeError(f"{folder}: uv did not install the versions of {lock} for {names}: run it again")
-    if not differences.absent:
+    if repaired:
         remaining = damage(folder)
         if remaining.missing or remaining.altered:
             first = (remaining.missing + remaining.altered)[0]
             raise VaultCubeError(f"{folder}: {first} differs from its package even after a repair: check its wheel")
-    files = {path: status for path, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
-    executable = [path for path, status in files.items() if status.st_mode & 0o100]
+
+
+def _write_stamp(folder: Path, lock: Path, executable: Sequence[str]) -> None:
+    """Record that an environment matches its lock. executable: paths of its executable files."""
     stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": executable}
     (folder / STAMP).write_text(json.dumps(stamp, sort_keys=True) + "\n")
     for path in (folder / STAMP, folder):
         os.utime(path, (EPOCH, EPOCH))
-    return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
 
 
 def _uv(
@@ -212,7 +229,7 @@ def _uv(
     environ = {**os.environ, "UV_CACHE_DIR": str(cache)}
     try:
         for options in attempts:
-            ran = subprocess.run([uv, *arguments, *options], env=environ, capture_output=True, text=True, check=False)
+            ran = process.run([uv, *arguments, *options], env=environ, ok=None)
             if ran.returncode == 0:
                 return
     finally:
@@ -359,9 +376,7 @@ def _compile(folder: Path) -> None:
     """Compile the sources that have no byte code yet, with relative paths in it, so that environments can share it."""
     # sources that no Python 3 can compile (templates, old tests) are skipped
     program: list[str | Path] = [folder / "bin" / "python", *bytecode.FLAGS, Path(bytecode.__file__)]
-    subprocess.run(
-        [*program, "TIMESTAMP", str(folder), _site(folder)], env=bytecode.ENVIRONMENT, capture_output=True, check=False
-    )
+    process.run([*program, "TIMESTAMP", str(folder), _site(folder)], env=bytecode.ENVIRONMENT, ok=None)
 
 
 def _share(folder: Path, others: Sequence[Path]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from vault_cube.settings.strict import AbsolutePath, Fraction, Section
 LEAST = 5
 """Fewest samples that give an interval: the range of 4 samples contains the median in only 87 % of cases."""
 
-Suite = Literal["matmul", "ddp", "tensorflow", "vllm"]
+Suite = Literal["matmul", "copies", "all_reduce", "ddp", "tensorflow", "vllm"]
 Seconds = Annotated[float, Field(gt=0, strict=False)]
 Positive = Annotated[float, Field(gt=0, strict=False)]
 
@@ -33,14 +33,30 @@ class Effort(Section):
 
 
 class Thresholds(Section):
-    """Values that the lower end of a result's interval must exceed; null: not judged."""
+    """Values that the lower end of a result's interval must exceed; null: not applicable."""
 
-    ddp_efficiency: Fraction | None = Field(description="Weak-scaling efficiency of each model, T_N / (N * T_1)")
-    vllm_tokens_per_s: Positive | None = Field(description="Output tokens per second at batch size 1")
-    vllm_roofline: Fraction | None = Field(
-        description="Batch-1 decoding rate as a share of memory bandwidth / weight bytes"
+    matmul: Fraction | None = Field(description="Each card's bfloat16 product as a share of the vendor's peak")
+    memory: Fraction | None = Field(description="Each card's memory copy as a share of the vendor's bandwidth")
+    host_copy: Fraction | None = Field(
+        description="Copy between host and one card at a time, as a share of the PCIe link's rate"
     )
+    host_copy_together: Fraction | None = Field(description="The same for all cards at once")
+    all_reduce_nvlink: Fraction | None = Field(
+        description="Bus bandwidth of the largest all-reduce, as a share of the card's NVLink in one direction"
+    )
+    all_reduce_pcie: Fraction | None = Field(description="The same over PCIe, as a share of the link's rate")
+    training: Fraction | None = Field(
+        description="Model FLOP/s of the transformer (DDP) and the dense network (TensorFlow), as a share of the peak"
+    )
+    ddp_efficiency: Fraction | None = Field(description="Weak-scaling efficiency of each model, T_N / (N * T_1)")
     utilisation: Fraction | None = Field(description="Utilisation (NVML) of the least busy GPU during DDP training")
+    vllm_tokens_per_s: Positive | None = Field(description="Output tokens per second of one request at a time")
+    vllm_roofline: Fraction | None = Field(
+        description="Decoding of one request, as a share of memory bandwidth / bytes read per token"
+    )
+    siblings: Fraction | None = Field(
+        description="Each card's rates as a share of the median of the other cards of its model"
+    )
 
 
 class Quiet(Section):
@@ -49,18 +65,45 @@ class Quiet(Section):
     gpu_utilisation: Fraction = Field(
         description="GPU utilisation above which a benchmark does not start; force=True overrides it"
     )
+    gpu_memory_mib: Annotated[int, Field(ge=0)] = Field(
+        description="GPU memory in use by programs above which a benchmark does not start"
+    )
     load_per_core: Positive = Field(
         description="Load average of 1 minute, per core, above which a result is marked noisy"
     )
     spread: Fraction = Field(description="Coefficient of variation above which a number is marked noisy")
 
 
-class Ceiling(Section):
-    """A vendor's peak figures for a device, for the share of them that is reached."""
+class PcieLink(Section):
+    """The PCIe link of a card."""
 
-    device: str = Field(min_length=1, description="Text that the device's name in NVML contains")
-    bfloat16_tflops: Positive = Field(description="Peak of dense bfloat16 with float32 accumulation")
-    memory_gb_s: Positive = Field(description="Peak memory bandwidth (1 GB = 10^9 bytes)")
+    generation: Annotated[int, Field(ge=3, le=5, description="PCIe generation")]
+    width: Annotated[int, Field(ge=1, le=16, description="Number of lanes")]
+
+
+class Serving(Section):
+    """What is asked of vLLM's server."""
+
+    requests_per_s: list[Positive] = Field(description="Rates of requests, one measurement each")
+    tensor_parallel: list[Annotated[int, Field(ge=2)]] = Field(
+        description="Sizes of tensor parallelism to measure, if the box has so many GPUs"
+    )
+    concurrent: Annotated[int, Field(ge=1, description="Requests at the same time when a server is saturated")]
+    start_s: Seconds = Field(description="Time that a server has to answer its first request")
+
+
+class Ceiling(Section):
+    """A vendor's peak figures for a card; null: not published."""
+
+    devices: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1, description="Names of the card as NVML returns them, complete: a Laptop GPU is another card"
+    )
+    bfloat16_tflops: Positive | None = Field(description="Peak of dense bfloat16 with float32 accumulation")
+    memory_gb_s: Positive | None = Field(description="Peak memory bandwidth (1 GB = 10^9 bytes)")
+    pcie: PcieLink
+    nvlink_gb_s: Positive | None = Field(
+        default=None, description="Peak of NVLink between all cards of a box, in one direction"
+    )
     source: str = Field(min_length=1, description="Document that the figures are from")
 
 
@@ -78,10 +121,20 @@ class Stress(Section):
     sync_s: Seconds = Field(description="Longest time until samples are written to disk")
     memory: dict[Literal["cpu", "nvidia"], Fraction] = Field(description="Share of the free memory to fill")
     stop_celsius: Annotated[int, Field(ge=40, le=120, description="Temperature at which the burn-in stops")]
+    blind_s: Seconds = Field(description="Time without a reading of a GPU's temperature after which the burn-in stops")
+    unread_share: Fraction = Field(description="Share of a GPU's samples that may lack its temperature")
     throttle_share: dict[str, Fraction] = Field(
         description="Share of time in which a throttle reason may be active; 0 for one that is not named"
     )
     clock_drop: Fraction = Field(description="Largest drop of the median clock against the first hour")
+    siblings: Fraction = Field(
+        description="A GPU's least speed in each hour, as a share of the median of the other GPUs of its model"
+    )
+    speed_share: Fraction = Field(description="A GPU's least median speed, as a share of the vendor's bfloat16 peak")
+    clock_share: Fraction = Field(description="A GPU's least median clock, as a share of its highest clock")
+    power_share: Fraction = Field(description="A GPU's least median power, as a share of its power limit")
+    pcie_replays: Annotated[int, Field(ge=0, description="Most replays of a GPU's PCIe link in an hour")]
+    pcie_corrected: Annotated[int, Field(ge=0, description="Most corrected PCIe errors (AER) of a GPU in an hour")]
     silence_s: Seconds = Field(description="Time without output after which a burn-in counts as hung")
     background_s: Seconds = Field(description="Length above which a burn-in runs as a systemd unit")
     unit: Annotated[str, Field(pattern=r"^[a-z-]+\.service$", description="Name of that unit")]
@@ -97,7 +150,7 @@ class Benchmark(Section):
     model: AbsolutePath | None = Field(
         description="Folder of the model for vLLM; null: random weights of a fixed shape"
     )
-    tensor_parallel: Annotated[int, Field(ge=1, description="Number of GPUs per vLLM engine")]
+    serving: Serving
     full: Effort = Field(description="Length of a full run")
     quick: Effort = Field(description="Length of a quick run, quick=True")
     quiet: Quiet

@@ -23,7 +23,7 @@ import workload
 def main():
     workload.say("phase", "steady")
     return {"workload": {"devices": 1}, "versions": {"stand-in": "1"}, "device": "cpu",
-            "metrics": {"matmul_float32": workload.metric("TFLOP/s", [1.0, 1.1, 1.2, 1.1, 1.0])}}
+            "metrics": [workload.metric("matmul", "TFLOP/s", [1.0, 1.1, 1.2, 1.1, 1.0], subject="float32")]}
 workload.run(main)
 """
 
@@ -46,7 +46,7 @@ class Bench:
         self.pillar["frameworks"]["folder"] = str(folder / "envs")
         self.pillar["benchmark"]["results"] = str(folder / "results")
         # 20 s: a slow test machine must not count as hung
-        self.pillar["benchmark"]["stress"] |= {"sample_s": 0.1, "silence_s": 20.0}
+        self.pillar["benchmark"]["stress"] |= {"sample_s": 0.1, "silence_s": 20.0, "blind_s": 1.0}
 
     @property
     def settings(self):

@@ -9,12 +9,14 @@ from vault_cube.bench import stress, verbs
 from vault_cube.bench.run import runner
 from vault_cube.bench.run.hardware import open_hardware
 from vault_cube.errors import VaultCubeError
+from vault_cube.gpu.read.host import Host
 from vault_cube.settings import check
 
 
 def main(verb, pillar, workloads, arguments):
     settings = check(json.loads(Path(pillar).read_text()))
-    with open_hardware(float(os.environ.get("BENCH_ANSWER_S", "10"))) as hardware:
+    root = Host(Path(os.environ.get("BENCH_ROOT", "/")))
+    with open_hardware(float(os.environ.get("BENCH_ANSWER_S", "10")), root) as hardware:
         if verb == "benchmark":
             cache = Path(pillar).parent / "cache"
             result = runner.benchmark(

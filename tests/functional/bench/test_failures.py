@@ -36,9 +36,9 @@ def measured(bench, **arguments):
 def test_a_successful_benchmark_is_saved_and_published(bench):
     result = measured(bench, cache=bench.folder / "cache")
     assert result.suites["matmul"].status == "measured"
-    assert result.suites["matmul"].metrics["matmul_float32"].median == 1.1
+    assert result.suites["matmul"].one("matmul", "float32").median == 1.1
     document = json.loads((bench.folder / "results" / f"{result.name}.json").read_text())
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["machine"]["simulated"] is False
     assert json.loads((bench.folder / "cache/gpu_benchmark.json").read_text())["suites"] == {"matmul": "measured"}
 
@@ -53,7 +53,7 @@ def runner_text(before):
 def main():
     {before}
     return {{"workload": {{}}, "versions": {{}}, "device": "cpu",
-            "metrics": {{"x": workload.metric("s", [1.0] * 5)}}}}
+            "metrics": [workload.metric("x", "s", [1.0] * 5)]}}
 workload.run(main)
 """
 
@@ -64,7 +64,7 @@ def test_a_killed_worker_is_a_fault(bench):
     assert result.suites["matmul"].kind == "killed"
     assert "signal 9" in result.suites["matmul"].reason
     assert result.verdict == "fault"
-    assert [verdict.said for verdict in result.verdicts] == ["fault"]
+    assert [verdict.status for verdict in result.verdicts] == ["fault"]
 
 
 def test_an_allocation_that_fails_is_out_of_memory(bench):
@@ -127,12 +127,12 @@ def test_a_missing_environment_is_a_fault(bench):
     assert result.verdict == "fault"
 
 
-def test_a_suite_without_an_environment_in_the_target_is_not_judged(bench):
+def test_a_suite_without_an_environment_in_the_target_is_not_applicable(bench):
     del bench.pillar["frameworks"]["environments"]["pytorch"], bench.pillar["frameworks"]["checks"]["pytorch"]
     bench.pillar["frameworks"]["commands"] = {}
     result = measured(bench)
     assert result.suites["matmul"].status == "not measured"
-    assert result.verdict == "not judged"
+    assert result.verdict == "not applicable"
     assert "no environment pytorch" in result.notes[0]
 
 
@@ -224,6 +224,46 @@ def test_a_driver_that_hangs_during_the_benchmark(bench, gpus):
     assert "the driver hangs: nvmlDeviceGetPowerUsage on GPU 1" in result["suites"]["matmul"]["reason"]
 
 
+@pytest.mark.parametrize(("function", "code"), [("nvmlDeviceGetPowerUsage", 999), ("nvmlDeviceGetTotalEccErrors", 14)])
+def test_a_function_of_nvml_that_fails_does_not_end_the_benchmark(bench, gpus, function, code):
+    gpus.gpu(1, error={function: code})
+    bench.workload("matmul", BROOD + runner_text("time.sleep(2.5)"))
+    result = bench.answer(bench.start(environment=gpus.environment, chosen=["matmul"]))
+    assert result["suites"]["matmul"]["status"] == "measured"
+
+
+def test_a_gpu_that_does_not_answer_for_a_moment_does_not_end_the_benchmark(bench, gpus):
+    bench.workload("matmul", BROOD + runner_text("time.sleep(3)"))
+    process = bench.start(environment=gpus.environment, chosen=["matmul"])
+    bench.until_running(2)
+    gpus.gpu(1, error=999)
+    time.sleep(0.7)
+    gpus.gpu(1, error=None)
+    assert bench.answer(process)["suites"]["matmul"]["status"] == "measured"
+
+
+STUCK = {"utilisation": {"gpu": 100}, "performance_state": 8}
+
+
+@pytest.mark.parametrize(
+    ("fields", "busy"),
+    [
+        (STUCK, False),
+        ({"utilisation": {"gpu": 4294967295}}, False),
+        (STUCK | {"performance_state": 1}, True),
+        (STUCK | {"compute_process": {0: f"1 {1 << 20}"}}, True),
+        ({"memory": {"used": 29 << 30}}, True),
+        ({"memory": {"used": 900 << 20}}, False),
+    ],
+)
+def test_a_gpu_is_busy_by_load_or_memory_but_not_by_a_stuck_utilisation(bench, gpus, fields, busy):
+    gpus.gpu(1, **fields)
+    answer = bench.answer(bench.start(environment=gpus.environment, chosen=["matmul"]))
+    assert ("error" in answer) is busy, answer
+    if "memory" in fields and busy:
+        assert "GPU 1: 29696 MiB of its memory are in use" in answer["error"]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -246,4 +286,4 @@ def test_a_gpu_box_with_missing_gpus_gets_a_fault(bench):
     bench.pillar["target"]["accelerator"] = "nvidia"
     result = measured(bench)
     assert result.verdict == "fault"
-    assert result.verdicts[0].why == "the target requires nvidia, but cpu was measured"
+    assert result.verdicts[0].evidence == "the target requires nvidia, but cpu was measured"

@@ -21,7 +21,7 @@ def main():
         {late}
     base = 0.5 if number else 1.0
     return {{"workload": {{}}, "versions": {{}}, "device": "cpu",
-            "metrics": {{"rate": workload.metric("TFLOP/s", [base, base + 0.01, base + 0.02])}}}}
+            "metrics": [workload.metric("rate", "TFLOP/s", [base, base + 0.01, base + 0.02])]}}
 workload.run(main)
 """
 
@@ -32,7 +32,7 @@ def measured(bench, *suites, say=lambda _: None):
 
 def test_the_interval_covers_both_rounds(bench):
     bench.workload("matmul", DRIFTS.format(late="pass"))
-    rate = measured(bench, "matmul").suites["matmul"].metrics["rate"]
+    rate = measured(bench, "matmul").suites["matmul"].one("rate")
     assert rate.samples == [1.0, 1.01, 1.02, 0.5, 0.51, 0.52]
     # the interval of one round would be 0.02 wide
     assert rate.low <= 0.51
@@ -74,7 +74,7 @@ def test_ctrl_c_in_a_later_round_keeps_the_other_suites(bench):
     process.send_signal(signal.SIGINT)
     result = bench.answer(process)
     assert result["suites"]["tensorflow"]["status"] == "interrupted"
-    assert len(result["suites"]["matmul"]["metrics"]["rate"]["samples"]) == 6
+    assert len(result["suites"]["matmul"]["metrics"][0]["samples"]) == 6
     assert result["verdict"] == "fault"
 
 

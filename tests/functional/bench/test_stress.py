@@ -20,7 +20,7 @@ turn = 0
 while True:
     wrong = 0
     {each}
-    print(json.dumps({{"products": 10, "tflops": 1.0, "wrong": wrong, "seconds": 0.05}}), flush=True)
+    print(json.dumps({{"products": 10, "tflops": 180.0, "wrong": wrong, "seconds": 0.05}}), flush=True)
     turn += 1
     time.sleep(0.05)
 """
@@ -34,6 +34,10 @@ def burning(gpus, bench):
     gpus.every(**COOL)
     bench.workload("burn", BURN.format(each="pass"))
     return gpus
+
+
+def uuid_of(fake, gpu):
+    return fake.state["gpus"][gpu]["uuid"]
 
 
 def samples(bench):
@@ -53,7 +57,7 @@ def test_the_verdict_names_throttle_reasons_and_their_share_of_time(bench, burni
     burning.every(**HOT)
     verdict = bench.answer(process)
     device = verdict["devices"]["cuda:0"]
-    assert verdict["said"] == "fail"
+    assert verdict["verdict"] == "fault"
     assert verdict["simulated"] is True
     assert verdict["whole"] is True
     # the GPU was hot in half of the time; the power cap was active all the time, which is allowed in a burn-in
@@ -67,7 +71,7 @@ def test_the_verdict_names_throttle_reasons_and_their_share_of_time(bench, burni
 
 def test_a_gpu_that_stays_cool_passes(bench, burning):
     verdict = bench.answer(bench.start("stress", burning.environment, duration="2s"))
-    assert verdict["said"] == "pass", verdict["problems"]
+    assert verdict["verdict"] == "ok", verdict["problems"]
     assert verdict["work"]["cuda:0"]["products"] > 100
     assert not (bench.folder / "results/unfinished").exists()
 
@@ -77,7 +81,7 @@ def test_a_burn_in_stops_at_the_pillars_temperature(bench, burning):
     until_samples(bench, 5)
     burning.every(temperature={0: 90})
     verdict = bench.answer(process)
-    assert verdict["said"] == "fault"
+    assert verdict["verdict"] == "fault"
     assert verdict["problems"][0] == "cuda:0: 90 deg C, the limit is 90 (pillar benchmark:stress:stop_celsius)"
     assert verdict["whole"] is False
 
@@ -90,14 +94,99 @@ def test_a_lost_gpu_and_new_ecc_errors_are_reported(bench, burning):
     until_samples(bench, 10)
     burning.gpu(1, error=15)
     verdict = bench.answer(process)
-    assert verdict["problems"][0] == "cuda:1: GPU 1: GPU is lost: it has fallen off the bus"
+    assert verdict["problems"][0] == ("cuda:1: no temperature for 1 s: GPU 1: GPU is lost: it has fallen off the bus")
     assert "cuda:0: 7 uncorrected ECC errors" in verdict["problems"]
+
+
+def test_a_card_that_never_computes_is_named(bench, burning):
+    # a burn-in that is shorter than silence_s ends before a hanging program is noticed
+    bench.workload("burn", BURN.format(each="time.sleep(0 if os.environ['CUDA_VISIBLE_DEVICES'] == FIRST else 600)"))
+    text = (bench.workloads / "burn.py").read_text().replace("FIRST", repr(uuid_of(burning, 0)))
+    bench.workload("burn", "import os\n" + text)
+    verdict = bench.answer(bench.start("stress", burning.environment, duration="2s"))
+    assert verdict["verdict"] == "fault"
+    assert "cuda:1: computed no product: it cannot be judged" in verdict["problems"]
+    assert {name: card["verdict"] for name, card in verdict["cards"].items()} == {"cuda:0": "ok", "cuda:1": "fault"}
+
+
+def test_one_failed_reading_does_not_end_the_burn_in(bench, burning):
+    process = bench.start("stress", burning.environment, duration="4s")
+    until_samples(bench, 5)
+    burning.gpu(
+        1, error={"nvmlDeviceGetPowerUsage": 999, "nvmlDeviceGetTemperature": 999, "nvmlDeviceGetTemperatureV": 999}
+    )
+    time.sleep(0.3)
+    burning.gpu(1, error=None)
+    verdict = bench.answer(process)
+    assert verdict["whole"] is True
+    # 1 % of the samples may lack the temperature; here it was missing in some of 40
+    assert [line for line in verdict["problems"] if "no temperature in" not in line] == []
+
+
+def test_a_corrupted_inforom_does_not_end_the_burn_in(bench, burning):
+    burning.every(error={"nvmlDeviceGetTotalEccErrors": 14})
+    verdict = bench.answer(bench.start("stress", burning.environment, duration="1s"))
+    assert verdict["verdict"] == "ok", verdict["problems"]
+
+
+@pytest.mark.parametrize("gpu", [0, 1])
+def test_a_burn_in_without_a_temperature_does_not_start(bench, burning, gpu):
+    burning.gpu(gpu, temperature={0: None})
+    answer = bench.answer(bench.start("stress", burning.environment, duration="1h"))
+    assert f"cuda:{gpu}: NVML returns no temperature" in answer["error"]
+    assert not (bench.folder / "results/unfinished").exists()
+    assert samples(bench) == 0
+
+
+def test_a_card_at_a_fifth_of_its_speed_is_named(bench, burning):
+    each = "pass"
+    text = BURN.format(each=each).replace("180.0", "36.0 if os.environ['CUDA_VISIBLE_DEVICES'] == FIRST else 180.0")
+    bench.workload("burn", "import os\n" + text.replace("FIRST", repr(uuid_of(burning, 0))))
+    verdict = bench.answer(bench.start("stress", burning.environment, duration="2s"))
+    assert verdict["verdict"] == "fault"
+    assert "cuda:0: 36 TFLOP/s, 20% of the other cards' median, in hour 1" in verdict["problems"]
+    assert verdict["cards"]["cuda:1"]["verdict"] == "ok"
+
+
+def test_xids_of_the_boot_before_count(bench, burning):
+    process = bench.start("stress", burning.environment, duration="3s")
+    until_samples(bench, 10)
+    process.kill()
+    process.communicate()
+    assert not bench.left()
+    folder = next((bench.folder / "results").glob("stress-*"))
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(plan | {"boots": ["another-boot"]}))
+    root = bench.folder / "root"
+    root.mkdir()
+    bus = burning.state["gpus"][1]["bus_id"].lower()[4:-2]
+    line = f"{time.time():.6f} box kernel: NVRM: Xid (PCI:{bus}): 79, GPU has fallen off the bus."
+    old = f"{time.time() - 86400:.6f} box kernel: NVRM: Xid (PCI:{bus}): 48, of the day before"
+    (root / "kernel.log.1").write_text(f"{old}\n{line}\n")
+    verdict = bench.answer(bench.start("stress", burning.environment | {"BENCH_ROOT": str(root)}))
+    assert verdict["verdict"] == "fault"
+    assert "cuda:1: XID 79" in verdict["problems"]
+    assert not any("48" in line for line in verdict["problems"])
+
+
+def test_a_card_that_is_gone_after_a_reboot_is_named(bench, burning):
+    process = bench.start("stress", burning.environment, duration="1h")
+    until_samples(bench, 5)
+    process.kill()
+    process.communicate()
+    assert not bench.left()
+    gone = uuid_of(burning, 1)
+    del burning.state["gpus"][1]
+    burning.save()
+    verdict = bench.answer(bench.start("stress", burning.environment))
+    assert verdict["verdict"] == "fault"
+    assert verdict["problems"][0] == f"cuda:1 ({gone}): no longer there; the burn-in began with it"
 
 
 def test_a_wrong_value_is_reported(bench):
     bench.workload("burn", BURN.format(each="wrong = 3 if turn == 7 else 0"))
     verdict = bench.answer(bench.start("stress", duration="2s"))
-    assert verdict["said"] == "fail"
+    assert verdict["verdict"] == "fault"
     assert verdict["work"]["cpu"]["wrong"] == 3
     assert "cpu: 3 wrong values" in verdict["problems"][0]
 
@@ -115,17 +204,20 @@ def test_a_wrong_value_detected_only_at_the_end_is_reported(bench):
     imports, rest = BURN.format(each="pass").split("turn = 0", 1)
     bench.workload("burn", f"{imports}{AT_ITS_END}turn = 0{rest}")
     verdict = bench.answer(bench.start("stress", duration="1s"))
-    assert verdict["said"] == "fail"
+    assert verdict["verdict"] == "fault"
     assert "cpu: 2 wrong values" in verdict["problems"][0]
     # the last line has no rate, because its interval is too short to measure one
-    assert verdict["devices"]["cpu"]["tflops"]["least"] == 1.0
+    assert verdict["devices"]["cpu"]["tflops"]["least"] == 180.0
 
 
 def test_a_burn_in_without_a_product_is_a_fault(bench):
     bench.workload("burn", "import time; time.sleep(600)")
     verdict = bench.answer(bench.start("stress", duration="1s"))
-    assert verdict["said"] == "fault"
-    assert "no matrix product was computed" in verdict["problems"][0]
+    assert verdict["verdict"] == "fault"
+    assert (
+        verdict["problems"] == ["cpu: computed no product: it cannot be judged"]
+        or "no matrix product" in verdict["problems"][0]
+    )
 
 
 def test_a_burn_program_that_hangs(bench):
@@ -158,7 +250,7 @@ def test_a_burn_in_continues_after_a_reboot(bench):
     began = time.monotonic()
     verdict = bench.answer(bench.start("stress"))
     assert time.monotonic() - began < 4 + 10 - before
-    assert verdict["said"] == "pass", verdict["problems"]
+    assert verdict["verdict"] == "ok", verdict["problems"]
     assert verdict["boots"] == 2
     assert verdict["whole"] is True
     times = [sample["at"] for sample in stress.samples(folder)]

@@ -126,7 +126,7 @@ def test_a_gpu_that_is_not_listed_any_more(nvml, watch):
     watch._session.close()
     (event,) = watch.look()
     assert (event["tag"], event["what"]) == ("lost", "count")
-    assert event["problem"] == "the driver lists 3 GPUs, and 4 before"
+    assert event["problem"] == "the driver lists 3 GPUs, 4 before"
     nvml.state["gpus"].append(gone)
     nvml.save()
     watch._session.close()

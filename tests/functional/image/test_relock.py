@@ -8,8 +8,9 @@ import pytest
 from archive import Archive
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import recipe, relock
+from vault_cube.image import inputs, recipe, relock
 from vault_cube.image.cache import keys
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.locks import mirrors, pylock, resolve
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Unavailable
@@ -118,6 +119,17 @@ def test_a_changed_layer_and_a_rebuilt_package_are_reported(space, make, archive
     ]
 
 
+def test_the_same_file_in_another_suite_is_no_change(space, archive):
+    before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
+    for name in ("app", "lib"):
+        (archive.top / f"pool/stable/{name}_1.0_amd64.deb").rename(
+            archive.top / f"pool/stable-security/{name}_1.0_amd64.deb"
+        )
+    archive.publish()
+    assert resolve.make(space).moved == []
+    assert {file: file.read_bytes() for file in space.locks.glob("*.lock")} == before
+
+
 def test_incompatible_wheels_change_no_lock(space, make, archive):
     before = {file: file.read_bytes() for file in space.locks.glob("*.lock")}
     archive.wheel("cuda_python", "12.6.0")
@@ -186,12 +198,12 @@ def test_no_lock_is_written_if_anything_cannot_be_resolved(space, archive, make,
 
 def test_if_all_files_are_available_nothing_is_resolved_again(space):
     recipe.make_fetch(space)
-    assert relock.moved(space) == []
+    assert inputs.moved(space) == []
     assert not (space.build / "locks").exists()
 
 
 def test_only_a_missing_package_is_re_resolved(space, archive, capsys):
-    before = keys.layer_keys(space)
+    before = Inputs.read(space).keys
     archive.drop("app")
     archive.deb("app", "1.1", suite="stable-security", depends="lib")
     archive.deb("lib", "7.0")
@@ -199,13 +211,13 @@ def test_only_a_missing_package_is_re_resolved(space, archive, capsys):
     archive.wheel("beta", "7.0")
     archive.publish()
     recipe.make_fetch(space)
-    assert relock.moved(space) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)"]
+    assert inputs.moved(space) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)"]
     output = capsys.readouterr().err
     assert "app_1.0_amd64.deb cannot be fetched" in output
     assert "moved: debian-12/apt.lock: app:amd64 1.0 → 1.1 (security)" in output
     assert versions(space) == {"essential": "1.0", "rootpkg": "1.0", "lib": "1.0", "app": "1.1"}
     assert wheels_of(space) == {"alpha": "1.0", "beta": "1.0"}
-    assert keys.layer_keys(space)["base"] != before["base"]
+    assert Inputs.read(space).keys["base"] != before["base"]
     assert keys.tools_key(space).key == before["root"].inputs["parent"]
     # the checkout's lock is unchanged
     assert "app 1.0" in (space.checkout / "locks/debian-12/apt.lock").read_text()
@@ -218,7 +230,7 @@ def test_a_new_package_may_change_its_dependencies(space, archive):
     archive.deb("fresh", "1.0")
     archive.publish()
     recipe.make_fetch(space)
-    assert relock.moved(space) == [
+    assert inputs.moved(space) == [
         "debian-12/apt.lock: app:amd64 1.0 → 1.1",
         "debian-12/apt.lock: fresh:amd64 – → 1.0",  # noqa: RUF001
         "debian-12/apt.lock: lib:amd64 1.0 → 2.0",
@@ -233,7 +245,7 @@ def test_a_tools_package_and_a_wheel_are_re_resolved(space, archive):
     archive.wheel("beta", "9.0")
     archive.publish()
     recipe.make_fetch(space)
-    assert relock.moved(space) == [
+    assert inputs.moved(space) == [
         "locks/tools.lock: toolpkg:amd64 1.0 → 1.5",
         "debian-12/python-salt.lock: alpha 1.0 → 1.5",
     ]
@@ -245,7 +257,23 @@ def test_a_wheel_that_is_listed_but_missing_is_re_resolved(space, archive):
     archive.wheel("beta", "1.1")
     archive.publish()
     recipe.make_fetch(space)
-    assert relock.moved(space) == ["debian-12/python-salt.lock: beta 1.0 → 1.1"]
+    assert inputs.moved(space) == ["debian-12/python-salt.lock: beta 1.0 → 1.1"]
+
+
+def test_an_incompatible_replacement_of_a_wheel_is_an_error(make, archive):
+    archive.wheel("cuda_python", "13.0.3")
+    archive.wheel("cuda_bindings", "13.0.3")
+    archive.publish()
+    space = make(lambda pillar: pillar["image"]["salt"].update(requirements=["cuda-python", "cuda-bindings"]))
+    for file in space.locks.glob("*.lock"):
+        file.unlink()
+    resolve.make(space)
+    archive.drop_wheel("cuda_python", "13.0.3")
+    archive.wheel("cuda_python", "12.6.0")
+    archive.publish()
+    with pytest.raises(VaultCubeError, match=r"salt: cuda-python 12\.6\.0 and cuda-bindings 13\.0\.3 both contain"):
+        recipe.make_fetch(space)
+    assert not (space.build / "locks").exists()
 
 
 def test_a_missing_wheel_without_a_newer_version_is_an_error(space, archive):
@@ -308,7 +336,7 @@ def test_the_snapshot_is_tried_last_and_still_has_the_locked_file(space, archive
     archive.deb("app", "1.1", depends="lib")
     archive.publish()
     recipe.make_fetch(space)
-    assert relock.moved(space) == []
+    assert inputs.moved(space) == []
     asked = [path for path, _ in archive.mirror.asked if "app_1.0" in path]
     assert asked == ["debian/pool/stable/app_1.0_amd64.deb", f"snapshot/{date}/pool/stable/app_1.0_amd64.deb"]
 
@@ -343,7 +371,7 @@ def moved(space, archive):
 def test_the_next_run_requests_nothing(moved, archive):
     recipe.make_fetch(moved)
     assert archive.mirror.asked == []
-    assert relock.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
+    assert inputs.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
 
 
 def test_a_second_change_is_reported_against_the_checkout_s_lock(moved, archive, make):
@@ -355,25 +383,25 @@ def test_a_second_change_is_reported_against_the_checkout_s_lock(moved, archive,
         if deb.name == "app":
             (store / deb.sha256[:2] / deb.sha256).unlink()
     recipe.make_fetch(moved)
-    assert relock.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.2"]
+    assert inputs.moved(moved) == ["debian-12/apt.lock: app:amd64 1.0 → 1.2"]
 
 
 def test_locked_ignores_and_removes_the_build_s_own_locks(moved, make):
     with pytest.raises(Unavailable):
         recipe.make_fetch(make(locked=True))
-    assert relock.moved(moved) == []
+    assert inputs.moved(moved) == []
 
 
 def test_make_lock_ends_the_use_of_the_build_s_own_locks(moved):
     locked_space = type(moved)(moved.checkout, moved.settings, moved.pillar, True, moved.cache, moved.store)
     assert resolve.make(locked_space).moved == ["debian-12/apt.lock: app:amd64 1.0 → 1.1"]
-    assert relock.moved(moved) == []
+    assert inputs.moved(moved) == []
     assert moved.locks == moved.checkout / "locks/debian-12"
 
 
 def test_the_verdict_of_such_an_image_lists_the_changes(moved):
     assert recipe.verdict({"matches_lock": True, "moved": []}) is None
-    line = recipe.verdict({"matches_lock": False, "moved": relock.moved(moved)})
+    line = recipe.verdict({"matches_lock": False, "moved": inputs.moved(moved)})
     assert "matches_lock: false" in line
     assert line.endswith("debian-12/apt.lock: app:amd64 1.0 → 1.1")
 
@@ -381,8 +409,8 @@ def test_the_verdict_of_such_an_image_lists_the_changes(moved):
 def test_such_an_image_is_out_of_date_once_the_checkout_s_locks_apply(moved):
     """Its manifest lists changes against the checkout's locks, which the build now uses unchanged."""
     manifest = {
-        "name": recipe.basename(moved), "key": recipe.image_key(moved, keys.layer_keys(moved)),
-        "moved": relock.moved(moved), "files": {},
+        "name": recipe.basename(moved), "key": recipe.image_key(moved, Inputs.read(moved)),
+        "moved": inputs.moved(moved), "files": {},
     }  # fmt: skip
     moved.dist.mkdir()
     (moved.dist / f"{manifest['name']}.manifest.json").write_text(json.dumps(manifest))

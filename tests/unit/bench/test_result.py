@@ -8,29 +8,27 @@ import pytest
 
 from tests.unit.bench.conftest import a_result, metric, suite
 from vault_cube.bench.judge import result
+from vault_cube.bench.judge.summary import summary
 from vault_cube.bench.report import pages
-from vault_cube.bench.run import runner
 from vault_cube.bench.store import Store
 from vault_cube.errors import VaultCubeError
 
 
 @pytest.fixture
 def finished(settings):
-    metrics = {
-        f"transformer_{key}": metric(0.9, 0.91, 0.92, 0.9, 0.93)
-        for key in (
-            "efficiency",
-            "efficiency_shared",
-            "efficiency_communication",
-            "efficiency_strong",
-            "solo",
-            "weak",
-            "strong",
-        )
-    }
-    return a_result(
-        settings, {"ddp": suite(metrics, devices=4, models={"transformer": {}}), "vllm": suite(status="failed")}
-    )
+    samples = (0.9, 0.91, 0.92, 0.9, 0.93)
+    quantities = (
+        "efficiency", "efficiency shared", "efficiency communication", "efficiency strong",
+        "training weak", "training strong",
+    )  # fmt: skip
+    metrics = [metric(*samples, quantity=quantity, subject="transformer") for quantity in quantities]
+    metrics += [
+        metric(*samples, quantity="training alone", subject="transformer", device=f"cuda:{gpu}", phase="alone")
+        for gpu in range(4)
+    ]
+    readings = {"alone": {"cuda:2": {"power_w": {"mean": 571.4}, "clock_mhz": {"mean": 2407.0}, "readings": 9}}}
+    trained = suite(metrics, sensors=readings, devices=4, models={"transformer": {"flop_per_sample": 1.0}})
+    return a_result(settings, {"ddp": trained, "vllm": suite(status="failed")})
 
 
 def test_a_result_is_read_back_unchanged(finished, tmp_path):
@@ -42,7 +40,7 @@ def test_a_result_is_read_back_unchanged(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"schema_version": 2}, "schema_version"), ({"surprise": 1}, "surprise"), ({"verdict": "splendid"}, "verdict")],
+    [({"schema_version": 1}, "schema_version"), ({"surprise": 1}, "surprise"), ({"verdict": "splendid"}, "verdict")],
 )
 def test_a_result_of_another_schema_is_refused_in_one_line(finished, tmp_path, change, message):
     file = tmp_path / "benchmark-x.json"
@@ -59,11 +57,11 @@ def test_a_missing_result_is_refused(tmp_path):
 
 
 def test_unmeasured_suites_are_absent_from_the_summary(finished, tmp_path):
-    summary = runner.summary(finished, tmp_path / "x.json")
-    assert summary["ddp_transformer_efficiency"]["median"] == 0.91
-    assert summary["suites"] == {"ddp": "measured", "vllm": "failed"}
-    assert not [key for key in summary if key.startswith("vllm")]
-    assert "utilisation" not in summary
+    shown = summary(finished, tmp_path / "x.json")
+    assert shown["numbers"]["ddp: efficiency transformer"]["median"] == 0.91
+    assert shown["suites"] == {"ddp": "measured", "vllm": "failed"}
+    assert not [key for key in shown["numbers"] if key.startswith("vllm")]
+    assert {"check": "vllm", "status": "fault", "evidence": "hang: it broke"} in shown["bad"]
 
 
 class Page(HTMLParser):
@@ -87,7 +85,7 @@ class Page(HTMLParser):
 
 BURN = {
     "name": "stress-x",
-    "said": "fail",
+    "verdict": "fault",
     "asked_s": 86400.0,
     "burnt_s": 80000.0,
     "whole": False,
@@ -95,6 +93,13 @@ BURN = {
     "simulated": True,
     "problems": ["cuda:0: throttled by hw_thermal_slowdown for 12.0% of the time; at most 0.0% is allowed"],
     "work": {"cuda:0": {"products": 5, "wrong": 1}},
+    "cards": {
+        "cuda:0": {
+            "verdict": "fault",
+            "problems": [],
+            "hours": [{"hour": 1, "verdict": "ok", "problems": [], "products": 5, "wrong": 1, "tflops": 187.5}],
+        }
+    },
     "devices": {
         "cuda:0": {
             "samples": 2,
@@ -121,6 +126,8 @@ def test_the_page_is_self_contained_and_lists_what_is_missing(finished, settings
         "0.9 \u2013 0.93",
         "it broke",
         "throttled by hw_thermal_slowdown for 12.0%",
+        "571 W, 2407 MHz",
+        "187.5",
         "(simulated)",
         "burn-in: the last 107 min",
     ):
@@ -140,6 +147,7 @@ def test_the_report_has_all_sections(finished, settings):
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == wanted
     titles = re.findall(r'class="title plot_title">([^<]*)<', page)
     assert titles == ["Efficiency of scaling (threshold 0.8)", "Scaling", "Temperature"]
+    assert 'class="verdict fault"' in page
 
 
 def test_a_report_of_a_burn_in_alone_shows_the_machine(finished, settings):
@@ -149,15 +157,21 @@ def test_a_report_of_a_burn_in_alone_shows_the_machine(finished, settings):
     assert "there is no result" in page
 
 
-def test_four_devices_share_one_plot_with_one_colour_each(settings):
-    metrics = {
-        f"matmul_{kind}_{n}": metric(*[9.0] * 5, unit="TFLOP/s") for kind in ("tf32", "float8") for n in range(4)
-    }
-    metrics |= {f"copy_device_to_device_{n}_{3 - n}": metric(*[9.0] * 5, unit="GB/s") for n in range(4)}
-    page, _ = pages.make(a_result(settings, {"matmul": suite(metrics, devices=4)}), None, settings.benchmark)
+def test_four_devices_share_one_plot_with_one_colour_each(gpu_settings):
+    products = [
+        metric(*[9.0] * 5, quantity="matmul", subject=precision, device=f"cuda:{gpu}")
+        for precision in ("tf32", "float8")
+        for gpu in range(4)
+    ]
+    pairs = [
+        metric(*[9.0] * 5, quantity="device to device", subject="one way", device=f"cuda:{gpu}", peer=f"cuda:{3 - gpu}")
+        for gpu in range(4)
+    ]
+    suites = {"matmul": suite(products, devices=4), "copies": suite(pairs, devices=4)}
+    page, _ = pages.make(a_result(gpu_settings, suites), None, gpu_settings.benchmark)
     assert page.count("<svg") == 1
-    assert [f"device {n}" for n in range(4)] == re.findall(r">(device \d)<", page)
-    assert "copy device to device 0 3" in page
+    assert [f"cuda:{gpu}" for gpu in range(4)] == re.findall(r">(cuda:\d)<", page)
+    assert "device to device one way cuda:0 to cuda:3" in page
 
 
 def test_the_report_is_reproducible(finished, settings):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from copied import TOP, chosen, merged
 
-from vault_cube.bench.run import process, runner
+from vault_cube.bench.run import measure, process
 from vault_cube.bench.run.hardware import Hardware
 from vault_cube.settings import check
 
@@ -42,7 +42,7 @@ def test_the_benchmark_runs_vllm_with_the_service_s_settings(monkeypatch, tmp_pa
         return process.Ended(None, "error", "not run", 0.0, 1)
 
     monkeypatch.setattr(process, "run", run)
-    runner.measure(suite, settings, Hardware(), print, nullcontext(), quick=True)
+    measure.measure(suite, measure.Run(settings, Hardware(), print, quick=True), nullcontext())
     wanted = settings.frameworks.vllm.settings
     assert (wanted.items() <= variables.items()) is expected
     assert Path(variables["HOME"]).name.startswith("vault-cube-bench-")

@@ -1,6 +1,8 @@
 """Computations of the workload programs; these are imported without their frameworks."""
 
 import importlib
+import json
+import random
 import sys
 from pathlib import Path
 
@@ -11,36 +13,72 @@ WORKLOADS = Path(__file__).resolve().parents[3] / "workloads"
 
 @pytest.fixture
 def load(monkeypatch):
+    before = set(sys.modules)
     monkeypatch.syspath_prepend(str(WORKLOADS))
     yield importlib.import_module
-    for name in ("ddp", "workload", "vllm_throughput"):
-        sys.modules.pop(name, None)
+    for name in set(sys.modules) - before:
+        if str(WORKLOADS) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
-RATES = {"solo": [100.0, 110.0], "concurrent": [180.0, 198.0], "weak": [150.0, 165.0], "strong": [140.0, 154.0]}
+RATES = {"concurrent": [360.0, 396.0], "weak": [300.0, 330.0], "strong": [280.0, 308.0], "steady": [310.0]}
+ALONE = [[100.0, 110.0], [98.0, 109.0], [99.0, 108.0], [97.0, 107.0]]
 
 
-def sample_lists(load, world=2, **changes):
-    metrics = load("ddp").metrics_of("m", RATES | changes, world, 1e9)
-    return {name: metric["samples"] for name, metric in metrics.items()}
+def training(load, alone=ALONE, **changes):
+    """Return the samples of each quantity of a model, those of single devices by `quantity device`."""
+    metrics = load("ddp").metrics_of("m", alone, RATES | changes, 1e9)
+    return {" ".join(filter(None, (m["quantity"], m["device"]))): m["samples"] for m in metrics}
 
 
 def test_efficiency_of_each_repeat_is_the_product_of_its_two_factors(load):
-    ratios = sample_lists(load)
-    assert ratios["m_efficiency"] == [0.75, 0.75]
-    assert ratios["m_efficiency_shared"] == [0.9, 0.9]
+    rates = training(load)
+    assert rates["efficiency"] == [0.75, 0.75]
+    assert rates["efficiency shared"] == [0.9, 0.9]
     for whole, shared, communication in zip(
-        ratios["m_efficiency"], ratios["m_efficiency_shared"], ratios["m_efficiency_communication"], strict=True
+        rates["efficiency"], rates["efficiency shared"], rates["efficiency communication"], strict=True
     ):
         assert whole == pytest.approx(shared * communication)
 
 
 def test_half_the_rate_is_half_the_efficiency(load):
-    assert sample_lists(load, weak=[75.0, 82.5])["m_efficiency"] == [0.375, 0.375]
+    assert training(load, weak=[150.0, 165.0])["efficiency"] == [0.375, 0.375]
+
+
+def test_every_device_is_measured_alone_and_the_spread_is_shown(load):
+    rates = training(load)
+    assert [rates[f"training alone cuda:{rank}"] for rank in range(4)] == ALONE
+    assert rates["slowest of fastest"] == [0.97, pytest.approx(107 / 110)]
+
+
+@pytest.mark.parametrize("speed", [0.2, 0.5, 0.9])
+def test_a_slow_gpu_gives_the_same_efficiency_wherever_it_is(load, speed):
+    """Simulated: each GPU trains 100 samples/s, the slow one less, and DDP waits for the slowest."""
+    dice = random.Random(1)
+
+    def efficiency(slow):
+        noise = [[1 + dice.uniform(-0.005, 0.005) for _ in range(5)] for _ in range(4)]
+        alone = [[100 * (speed if rank == slow else 1) * each for each in noise[rank]] for rank in range(4)]
+        weak = [4 * 0.95 * min(repeat) for repeat in zip(*alone, strict=True)]
+        rates = training(load, alone, weak=weak, concurrent=weak, strong=weak, steady=weak)
+        return sorted(rates["efficiency"])[2]
+
+    by_place = [efficiency(slow) for slow in range(4)]
+    assert max(by_place) - min(by_place) < 0.02
+    assert by_place[0] == pytest.approx(0.95 * speed, abs=0.02)
 
 
 def test_one_device_has_no_efficiency(load):
-    assert not [name for name in sample_lists(load, world=1) if "efficiency" in name]
+    assert not [name for name in training(load, ALONE[:1]) if "efficiency" in name or "slowest" in name]
+
+
+def test_tensorflow_counts_the_fastest_device_as_its_baseline(load):
+    alone = {"cuda:0": [50.0], "cuda:1": [100.0]}
+    metrics = load("tensorflow_mirrored").metrics_of(alone, [95.0], 1e12, [94.0])
+    samples = {(m["quantity"], m["device"]): m["samples"] for m in metrics}
+    assert samples["efficiency", None] == [0.475]
+    assert samples["training alone", "cuda:0"] == [50.0]
+    assert samples["model flops", None] == [47.5]
 
 
 @pytest.mark.parametrize(
@@ -58,49 +96,74 @@ def test_errors_are_classified(load, error, kind):
     assert load("workload").kind_of(error) == kind
 
 
-class Engine:
-    """A fake vLLM engine that generates a fixed number of tokens per request."""
-
-    def __init__(self, tokens):
-        self.generated, self.tokens = {}, tokens
-
-    def add_request(self, name, _prompt, _parameters):
-        self.generated[name] = 0
-
-    def has_unfinished_requests(self):
-        return any(count < self.tokens for count in self.generated.values())
-
-    def step(self):
-        self.generated = {name: count + 1 for name, count in self.generated.items()}
-        return [Output(name, count) for name, count in self.generated.items()]
+@pytest.mark.parametrize(
+    ("size", "seconds", "world", "rate"),
+    # nccl-tests, doc/PERFORMANCE.md: algorithm bandwidth S/t times 2(n-1)/n
+    [(1 << 30, 0.1, 2, 10.737), (1 << 30, 0.1, 4, 16.106), (10**9, 1.0, 8, 1.75)],
+)
+def test_bus_bandwidth_is_that_of_nccl_tests(load, size, seconds, world, rate):
+    assert load("all_reduce").bus_gb_s(size, seconds, world) == pytest.approx(rate, rel=1e-3)
 
 
-class Output:
-    def __init__(self, name, count):
-        self.request_id, self.outputs = name, [self]
-        self.token_ids = range(count)
+@pytest.mark.parametrize(("size", "text"), [(32 << 10, "32 KiB"), (1 << 20, "1 MiB"), (1 << 30, "1 GiB")])
+def test_sizes_are_shown_in_binary_units(load, size, text):
+    assert load("all_reduce").shown(size) == text
 
 
-class Parameters:
-    max_tokens = 8
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0-3", {0, 1, 2, 3}), ("0-1,8-9,31", {0, 1, 8, 9, 31}), ("5", {5}), ("", set())]
+)
+def test_lists_of_processors_are_those_of_the_kernel(load, text, cpus):
+    assert load("copies").cpus_of(text) == cpus
 
 
-def test_a_wrong_number_of_tokens_is_an_error(load):
-    generate = load("vllm_throughput").generate
-    run = generate(Engine(8), Parameters, [[1, 2]] * 3, "a")
-    assert run["tokens"] == 24
-    with pytest.raises(ArithmeticError, match=r"3 requests for 8 tokens each gave \[1\] tokens"):
-        generate(Engine(1), Parameters, [[1, 2]] * 3, "b")
+@pytest.mark.parametrize("best", [(2048, 16384, 4096), (16384, 16384, 16384), (8192, 8192, 8192)])
+def test_the_search_finds_the_fastest_shape(load, best):
+    matmul = load("matmul")
+
+    def speed(shape):
+        return 1 / (1 + sum(abs(side - wanted) for side, wanted in zip(shape, best, strict=True)))
+
+    assert matmul.shapes(matmul.START["cuda"], matmul.SIDES["cuda"], speed) == best
+
+
+def test_the_search_never_chooses_a_shape_slower_than_the_first(load):
+    matmul, dice, speeds = load("matmul"), random.Random(2), {}
+
+    def speed(shape):
+        return speeds.setdefault(shape, dice.random())
+
+    start = matmul.START["cuda"]
+    assert speed(matmul.shapes(start, matmul.SIDES["cuda"], speed)) >= speeds[start]
 
 
 def test_llama_2_7b_has_the_published_size(load, tmp_path):
-    import json
-
     config = json.loads((WORKLOADS / "models/llama-2-7b/config.json").read_text())
-    whole, read = load("vllm_throughput").weights_of(config, tmp_path, 2)
+    serve = load("vllm_serve")
+    whole, read = serve.weights_of(config, tmp_path, 2)
     # 6,738,415,616 parameters (Touvron et al. 2023, and the model card)
     assert whole == 2 * 6_738_415_616
     assert whole - read == 2 * 32000 * 4096
+    # 0.5 MiB of keys and values per token: 2 x 32 layers x 4096 x 2 bytes
+    assert serve.cache_bytes(config, 576, 2) == 576 * (1 << 19)
+
+
+def test_grouped_queries_have_a_smaller_cache(load):
+    config = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 2}
+    assert load("vllm_serve").cache_bytes(config, 10, 2) == 2 * 2 * 2 * 8 * 2 * 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"concurrent": 16, "tensor_parallel": [], "prompt_tokens": 64}),
+        (["--gpus", "4", "--tensor-parallel", "2", "4"], {"concurrent": 256, "tensor_parallel": [2, 4]}),
+        (["--gpus", "1", "--rates", "1", "4", "--repeats", "3"], {"rates": [1.0, 4.0], "repeats": 3}),
+    ],
+)
+def test_a_cpu_has_a_smaller_load(load, arguments, expected):
+    options = load("vllm_serve").options_of(arguments)
+    assert {name: getattr(options, name) for name in expected} == expected
 
 
 def test_each_model_folder_has_its_config():

@@ -62,7 +62,7 @@ def test_xids_in_the_kernel_s_log():
     assert [(one["bus_id"], one["xid"]) for one in found] == [
         ("0000:81:00", 79), ("0000:c1:00", 13), ("0000:01:00", 62), ("0000:01:00", 999999),
     ]  # fmt: skip
-    assert found[0]["said"].startswith("pid=1234")
+    assert found[0]["message"].startswith("pid=1234")
 
 
 @pytest.mark.parametrize(

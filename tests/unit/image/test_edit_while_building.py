@@ -8,7 +8,7 @@ from vault_cube.image.cache import keys, layer_cache
 
 
 @pytest.fixture
-def edited(tmp_path, monkeypatch):
+def edited(tmp_path):
     """edited(**after) builds a layer and then changes its inputs to `after`; returns the entry and the check."""
     before = {"parent": "1", "salt/base/init.sls": "a", "vault_cube/image/layers/seal.py": "b"}
     key = keys.Key("0" * 64, before)
@@ -18,8 +18,8 @@ def edited(tmp_path, monkeypatch):
         tree.mkdir()
         (tree / "file").write_text("x")
         entry = layer_cache.keep(tmp_path / "layers", key.key, tree, "base", before)
-        monkeypatch.setattr(keys, "layer_keys", lambda _: {"base": keys.Key("1" * 64, before | after)})
-        return entry, lambda: recipe._of_its_key(None, "base", key, entry)
+        now = keys.Key("1" * 64, before | after)
+        return entry, lambda: recipe.of_its_key("base", key, now, entry)
 
     return make
 

@@ -29,7 +29,7 @@ def resolved():
 
 @pytest.fixture(autouse=True)
 def _needed(monkeypatch):
-    monkeypatch.setattr(needs, "of", lambda _: needs.Needs(9_000_000_000, 7_460_000_000, 70_000_000_000))
+    monkeypatch.setattr(needs, "of", lambda *_: needs.Needs(9_000_000_000, 7_460_000_000, 70_000_000_000))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from copied import checkout, workspace  # noqa: F401 fixtures
 from vault_cube.image import recipe, store
 from vault_cube.image.attest import attestations
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 
 RAW = b"a small disk" * 100_000
 
@@ -17,10 +18,10 @@ RAW = b"a small disk" * 100_000
 @pytest.fixture
 def space(workspace, monkeypatch):  # noqa: F811
     """A workspace whose layers are built and whose disk has the content RAW."""
-    layer_keys = {name: keys.Key(f"key of {name}", {}) for name in keys.ORDER}
-    layers = [SimpleNamespace(meta={"bytes": 1}, manifest=list) for _ in keys.ORDER]
-    monkeypatch.setattr(keys, "layer_keys", lambda _: layer_keys)
-    monkeypatch.setattr(recipe, "make_layers", lambda _: layers)
+    layer_keys = {name: keys.Key(f"key of {name}", {"parent": "tools"}) for name in keys.ORDER}
+    layers = [SimpleNamespace(meta={"bytes": 1}, lines=list) for _ in keys.ORDER]
+    monkeypatch.setattr(keys, "layer_keys", lambda *_: layer_keys)
+    monkeypatch.setattr(recipe, "make_layers", lambda *_: layers)
     monkeypatch.setattr(layer_cache, "sound", lambda entry: entry)
     monkeypatch.setattr(recipe.raw_disk, "make", make_raw_disk)
     monkeypatch.setattr(attestations, "make", lambda *_, **__: [])
@@ -36,7 +37,7 @@ def test_the_image_folder_has_all_formats_and_a_manifest_with_their_digests(spac
     old = space.build / "image/old.qcow2"
     old.parent.mkdir(parents=True)
     old.touch()
-    manifest = recipe.make_disk(space)
+    manifest = recipe.make_disk(space, Inputs.read(space))
     folder, name = space.build / "image", recipe.basename(space)
     files = {f"{name}.{form}" for form in space.settings.image.formats}
     assert {file.name for file in folder.iterdir()} == files | {f"{name}.manifest.json"}
@@ -50,7 +51,7 @@ def test_the_image_folder_has_all_formats_and_a_manifest_with_their_digests(spac
 
 
 def test_an_image_that_is_up_to_date_is_not_made_again(space, monkeypatch, capsys):
-    manifest = recipe.make_disk(space)
-    monkeypatch.setattr(recipe, "make_layers", lambda _: pytest.fail("the layers were made again"))
-    assert recipe.make_disk(space) == manifest
+    manifest = recipe.make_disk(space, Inputs.read(space))
+    monkeypatch.setattr(recipe, "make_layers", lambda *_: pytest.fail("the layers were made again"))
+    assert recipe.make_disk(space, Inputs.read(space)) == manifest
     assert "is up to date; nothing to do" in capsys.readouterr().err

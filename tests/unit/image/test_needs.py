@@ -7,6 +7,7 @@ import pytest
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
 from vault_cube.image.cache import layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import tools
 from vault_cube.image.locks import pylock
 from vault_cube.image.locks.aptlock import AptLock, Deb
@@ -38,32 +39,33 @@ def space(workspace):
 
 
 def test_a_file_of_several_environments_is_downloaded_once(space):
-    assert needs.of(space).locked == needs.of(space).download == (10 + 5 + 90) * MB
+    needed = needs.of(space, Inputs.read(space))
+    assert needed.locked == needed.download == (10 + 5 + 90) * MB
 
 
 def test_a_stored_file_is_not_downloaded(space):
     path = Store(space.store).path(sha("y"))
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    needed = needs.of(space)
+    needed = needs.of(space, Inputs.read(space))
     assert (needed.locked, needed.download) == (105 * MB, 45 * MB)
 
 
 def test_disk_space_covers_downloads_layers_the_disk_its_formats_and_the_tools(space):
     tree, formats = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
-    assert needs.of(space).disk == pytest.approx((105 + 2 * tree + formats + 5 * 4) * MB)
+    assert needs.of(space, Inputs.read(space)).disk == pytest.approx((105 + 2 * tree + formats + 5 * 4) * MB)
 
 
 def test_cached_layers_and_tools_need_no_more_space(space, monkeypatch):
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
     tree, formats = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
-    assert needs.of(space).disk == pytest.approx((105 + tree + formats) * MB)
+    assert needs.of(space, Inputs.read(space)).disk == pytest.approx((105 + tree + formats) * MB)
 
 
 def test_a_missing_lock_is_reported_by_name(space):
     (space.locks / "python-vllm.lock").unlink()
     with pytest.raises(VaultCubeError, match=r"python-vllm\.lock: this lock does not exist yet"):
-        needs.of(space)
+        Inputs.read(space)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,8 @@ def test_a_missing_lock_is_reported_by_name(space):
 )
 def test_the_estimates_for_the_committed_locks_are_close_to_the_measurements(workspace, target, download, disk):
     """debian-12: twice 5.4 GB of tree, 2.9 GB of packed formats, 1.3 GB of downloads."""
-    needed = needs.of(workspace(target))
+    space = workspace(target)
+    needed = needs.of(space, Inputs.read(space))
     assert download[0] < needed.download / 1e9 < download[1]
     assert disk[0] < needed.disk / 1e9 < disk[1]
 

@@ -32,6 +32,17 @@ def test_a_step_prints_its_title_its_duration_and_the_last_line_of_its_log(outpu
     assert set(json.loads((tmp_path / "times.json").read_text())) == {"base"}
 
 
+def test_command_lines_of_a_log_are_not_shown(output, tmp_path):
+    log = tmp_path / "log"
+    log.write_text("Setting up less\n+ setpriv --pdeathsig KILL sh\n")
+    with progress.step("base: states", log=log):
+        until = time.monotonic() + 10
+        while "less" not in output.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert "Setting up less" in output.getvalue()
+    assert "setpriv" not in output.getvalue()
+
+
 def test_only_the_last_state_of_an_overwritten_log_line_is_shown(output, tmp_path):
     log = tmp_path / "log"
     log.write_text("    (1.00/100%)\r    (43.21/100%)\r    (44.00/100%)")

@@ -1,150 +1,240 @@
-"""The verdict on a burn-in's samples: share of time per throttle reason, clocks, XIDs, ECC errors, wrong values."""
+"""The verdict on a burn-in's samples, per card and per hour: work, speed, clock, power, heat, XIDs, errors."""
 
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from vault_cube.settings.benchmark import Stress
+from vault_cube.bench.judge import cards
+from vault_cube.bench.judge.burn_card import Device, Hour
+from vault_cube.settings.benchmark import Ceiling, Stress
+from vault_cube.verdicts import FAULT, OK, UNCERTAIN, Status, worst
 
-HOUR_S = 3600.0
-POINTS = 600
-"""Most points of a curve in the verdict. A day gives one point per 144 s, enough for the width of a plot."""
-
-IGNORED = ("gpu_idle",)
-"""Throttle reasons that mean idle, not slowed down (nvml.h, nvmlClocksEventReasonGpuIdle)."""
+BOX = "box"
+"""Stands for a device that an XID's line does not name."""
 
 
-class _Device:
-    """The samples of one device, accumulated."""
+class Problem(NamedTuple):
+    """One reason against `ok`. hour: the hour, from 1; None: of the whole burn-in. kind: what recurs by the hour."""
 
-    def __init__(self) -> None:
-        self.samples = 0
-        self.throttle_samples = 0
-        """Number of samples with the field `throttle`; a device without that sensor has none."""
-        self.throttled: Counter[str] = Counter()
-        self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self.xids: list[dict[str, Any]] | None = None
-        self.ecc: list[int] = []
-
-    def add(self, at: float, fields: dict[str, Any]) -> None:
-        self.samples += 1
-        self.throttle_samples += "throttle" in fields
-        self.throttled.update(reason for reason in fields.get("throttle", []) if reason not in IGNORED)
-        for name in ("temperature_c", "power_w", "clock_mhz", "utilisation"):
-            if fields.get(name) is not None:
-                self.values[name].append((at, float(fields[name])))
-        if "xids" in fields:
-            self.xids = (self.xids or []) + [{"at": at, "xid": xid} for xid in fields["xids"]]
-        if fields.get("ecc_uncorrected") is not None:
-            self.ecc.append(int(fields["ecc_uncorrected"]))
+    device: str
+    text: str
+    hour: int | None = None
+    kind: str = ""
+    status: Status = FAULT
 
 
-def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, rule: Stress) -> dict[str, Any]:
+class Rules(NamedTuple):
+    """What the samples are judged by.
+
+    devices: what is to burn, by device: name, clock_max_mhz, power_limit_w, as far as they are known; empty for a CPU.
+    """
+
+    devices: Mapping[str, Mapping[str, Any]]
+    stress: Stress
+    ceilings: Sequence[Ceiling]
+
+
+def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, rules: Rules) -> dict[str, Any]:
     """Judge the samples of a burn-in.
 
     samples: in the order in which they were taken. asked_s: requested duration, seconds. why: the reason for an early
-    end, or None. rule: the pillar's thresholds.
+    end, or None.
 
-    Returns `said` (pass, fail or fault), `problems` (one line each), `burnt_s`, `whole` (the requested duration was
-    reached), and `devices` and `work` by device.
+    Returns `verdict` (ok, uncertain or fault), `problems` (one line each), `burnt_s`, `whole` (the requested
+    duration was reached), and by device `devices`, `work`, and `cards` with a verdict, its problems and one entry per
+    hour.
     """
-    devices: dict[str, _Device] = defaultdict(_Device)
-    work: dict[str, dict[str, float]] = defaultdict(lambda: {"products": 0, "wrong": 0})
-    rates: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    first_wrong: dict[str, float] = {}
+    devices, burnt = accumulated(samples, rules.devices)
+    problems = [problem for name, device in devices.items() for problem in _of_device(name, device, rules)]
+    problems += _among_siblings(devices, rules)
+    if not why and not any(device.products for device in devices.values()):
+        why = "no matrix product was computed: nothing can be judged"
+    lines = ([why] if why else []) + [f"{problem.device}: {problem.text}" for problem in _whole(problems)]
+    described = {
+        name: _card([problem for problem in problems if problem.device == name], device)
+        for name, device in devices.items()
+        if name != BOX or device.xids
+    }
+    statuses: list[Status] = [FAULT if why else OK, *(problem.status for problem in problems)]
+    return {
+        "verdict": worst(statuses),
+        "problems": lines,
+        "burnt_s": round(burnt, 1),
+        "whole": burnt >= asked_s,
+        "cards": described,
+        "devices": {name: devices[name].described() for name in described},
+        "work": {
+            name: {"products": device.products, "wrong": device.wrong}
+            for name, device in devices.items()
+            if name in rules.devices or device.products
+        },
+    }
+
+
+def accumulated(samples: Iterable[dict[str, Any]], planned: Iterable[str]) -> tuple[dict[str, Device], float]:
+    """Return what the samples contain by device, those without a sample included, and the seconds of the last one."""
+    devices = {name: Device() for name in planned}
     burnt = 0.0
     for sample in samples:
         at = burnt = float(sample["at"])
         for name, fields in sample["devices"].items():
-            devices[name].add(at, fields)
+            if name != "sensors":
+                devices.setdefault(name, Device()).read(at, fields, sample.get("boot", 1))
         for name, done in sample["work"].items():
-            work[name]["products"] += done["products"]
-            work[name]["wrong"] += done["wrong"]
-            if "tflops" in done:
-                rates[name].append((at, done["tflops"]))
-            if done["wrong"]:
-                first_wrong.setdefault(name, at)
-    faults = [why] if why else []
-    if not any(done["products"] for done in work.values()):
-        faults.append("no matrix product was computed: the devices cannot be judged")
-    problems = []
-    for name, done in work.items():
-        if done["wrong"]:
-            problems.append(
-                f"{name}: {done['wrong']:.0f} wrong values in {done['products']:.0f} products, the first after "
-                f"{first_wrong[name]:.0f} s"
-            )
-    described = {}
-    for name, device in devices.items():
-        described[name] = _describe(device)
-        problems += _problems(name, device, described[name], rule)
-    for name, curve in rates.items():
-        described.setdefault(name, {"samples": 0})["tflops"] = _curve(curve, min)
-    verdict = "fault" if faults else "fail" if problems else "pass"
+            devices.setdefault(name, Device()).work(at, done)
+    return devices, burnt
+
+
+def _card(problems: Sequence[Problem], device: Device) -> dict[str, Any]:
+    """Return a card's verdict, its problems, and one entry per hour."""
     return {
-        "said": verdict,
-        "problems": faults + problems,
-        "burnt_s": round(burnt, 1),
-        "whole": burnt >= asked_s,
-        "devices": described,
-        "work": dict(work),
+        "verdict": worst([OK, *(problem.status for problem in problems)]),
+        "problems": [problem.text for problem in _whole(problems)],
+        "hours": [
+            {
+                "hour": number,
+                "verdict": worst([OK, *(problem.status for problem in problems if problem.hour == number)]),
+                "problems": [problem.text for problem in problems if problem.hour == number],
+                "products": hour.products,
+                "wrong": hour.wrong,
+                **{
+                    name: round(median, 2)
+                    for name in ("tflops", "clock_mhz", "power_w")
+                    if (median := hour.median(name)) is not None
+                },
+                **({"temperature_c": max(hour.values["temperature_c"])} if hour.values["temperature_c"] else {}),
+            }
+            for number, hour in sorted(device.hours.items())
+        ],
     }
 
 
-def _describe(device: _Device) -> dict[str, Any]:
-    described: dict[str, Any] = {"samples": device.samples}
-    if device.throttle_samples:
-        described["throttle_share"] = {
-            reason: count / device.throttle_samples for reason, count in sorted(device.throttled.items())
-        }
-    for name, series in device.values.items():
-        described[name] = _curve(series, min if name == "clock_mhz" else max)
-    clocks = device.values.get("clock_mhz")
-    if clocks:
-        first = [value for at, value in clocks if at <= HOUR_S]
-        later = [value for at, value in clocks if at > HOUR_S]
-        described["clock_first_hour_mhz"] = statistics.median(first) if first else None
-        # leave the share out after a burn-in of one hour or less, because there is no later clock
-        if first and later:
-            described["clock_later_share"] = statistics.median(later) / statistics.median(first)
-    if device.xids is not None:
-        described["xids"] = device.xids
-    if device.ecc:
-        described["ecc_uncorrected"] = device.ecc[-1] - device.ecc[0]
-    return described
+def _whole(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems with those that recur hour after hour only once, in their first hour."""
+    whole: list[Problem] = []
+    seen: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        if problem.hour is None:
+            whole.append(problem)
+        else:
+            seen.setdefault((problem.device, problem.kind), []).append(problem)
+    for recurring in seen.values():
+        first, count = recurring[0], len(recurring)
+        more = f", and in {count - 1} more hour(s)" if count > 1 else ""
+        whole.append(first._replace(text=f"{first.text} in hour {first.hour}{more}"))
+    return whole
 
 
-def _problems(name: str, device: _Device, described: dict[str, Any], rule: Stress) -> list[str]:
-    lines = []
-    for reason, share in described.get("throttle_share", {}).items():
-        allowed = rule.throttle_share.get(reason, 0.0)
+def _of_device(name: str, device: Device, rules: Rules) -> list[Problem]:
+    if name == BOX:
+        return _xids(name, device)
+    problems = [*_work(name, device), *_sensors(name, device, rules), *_xids(name, device)]
+    return [*problems, *_speed(name, device, rules), *_errors(name, device, rules.stress)]
+
+
+def _work(name: str, device: Device) -> list[Problem]:
+    if not device.products:
+        return [Problem(name, "computed no product: it cannot be judged")]
+    problems = [
+        Problem(name, "computed no product", number, "work")
+        for number, hour in device.hours.items()
+        # the last hour may have only just begun
+        if not hour.products and hour.samples > 60
+    ]
+    if device.wrong:
+        text = f"{device.wrong} wrong values in {device.products} products, the first after {device.first_wrong:.0f} s"
+        problems.append(Problem(name, text))
+    return problems
+
+
+def _sensors(name: str, device: Device, rules: Rules) -> list[Problem]:
+    rule, problems = rules.stress, []
+    card = rules.devices.get(name, {})
+    for reason, count in sorted(device.throttled.items()):
+        share, allowed = count / device.throttle_samples, rule.throttle_share.get(reason, 0.0)
         if share > allowed:
-            lines.append(f"{name}: throttled by {reason} for {share:.1%} of the time; at most {allowed:.1%} is allowed")
-    share = described.get("clock_later_share")
-    if share is not None and share < 1 - rule.clock_drop:
-        lines.append(f"{name}: median clock after the first hour is {share:.1%} of the first hour's")
-    if device.xids:
-        lines.append(f"{name}: XID {', '.join(sorted({str(event['xid']) for event in device.xids}))}")
-    if described.get("ecc_uncorrected"):
-        lines.append(f"{name}: {described['ecc_uncorrected']} uncorrected ECC errors")
-    return lines
+            text = f"throttled by {reason} for {share:.1%} of the time; at most {allowed:.1%} is allowed"
+            problems.append(Problem(name, text))
+    later = device.later_share()
+    if later is not None and later < 1 - rule.clock_drop:
+        problems.append(Problem(name, f"median clock after the first hour is {later:.1%} of the first hour's"))
+    for sensor, limit, least, unit in (
+        ("clock_mhz", card.get("clock_max_mhz"), rule.clock_share, "MHz"),
+        ("power_w", card.get("power_limit_w"), rule.power_share, "W"),
+    ):
+        median = device.median(sensor)
+        if limit and median is not None and median < least * limit:
+            what = "clock" if unit == "MHz" else "power"
+            text = f"median {what} of {median:.0f} {unit}, {median / limit:.0%} of {limit:.0f}; at least {least:.0%}"
+            problems.append(Problem(name, f"{text} is expected under load"))
+    if card and device.samples and device.unread > rule.unread_share * device.samples:
+        text = f"no temperature in {device.unread} of {device.samples} samples"
+        problems.append(Problem(name, text))
+    return problems
 
 
-def _curve(series: list[tuple[float, float]], worst: Callable[[Iterable[float]], float]) -> dict[str, Any]:
-    """Return the least, median and greatest value of a series, and its curve of at most 600 points.
+def _xids(name: str, device: Device) -> list[Problem]:
+    codes = device.serious_xids()
+    return [Problem(name, f"XID {', '.join(map(str, codes))}")] if codes else []
 
-    series: pairs of seconds and value. worst: reduces the values that share one point of the curve, `max` for a
-    temperature, `min` for a clock, so that a short peak or dip stays visible.
-    """
-    values = [value for _, value in series]
-    width = -(-len(series) // POINTS)
-    parts = [series[n : n + width] for n in range(0, len(series), width)]
-    return {
-        "least": min(values),
-        "median": statistics.median(values),
-        "most": max(values),
-        "curve": [[part[0][0], worst(value for _, value in part)] for part in parts],
-    }
+
+def _speed(name: str, device: Device, rules: Rules) -> list[Problem]:
+    """Compare the speed of a GPU with the vendor's figure; a GPU without a figure needs siblings to be judged."""
+    card, median = rules.devices.get(name, {}), device.median("tflops")
+    if not card or median is None:
+        return []
+    figures = cards.ceiling(rules.ceilings, card.get("name"))
+    if figures is None or figures.bfloat16_tflops is None:
+        if len(_siblings(name, rules)) > 1:
+            return []
+        text = f"speed not judged: no published figure for {card.get('name')} (pillar benchmark:ceilings), no sibling"
+        return [Problem(name, text, status=UNCERTAIN)]
+    share = median / figures.bfloat16_tflops
+    if share >= rules.stress.speed_share:
+        return []
+    text = f"median of {median:.4g} TFLOP/s, {share:.0%} of the card's {figures.bfloat16_tflops:g}"
+    return [Problem(name, f"{text}; at least {rules.stress.speed_share:.0%} is expected")]
+
+
+def _errors(name: str, device: Device, rule: Stress) -> list[Problem]:
+    problems = []
+    uncorrected = device.counters.get("ecc_uncorrected")
+    if uncorrected and uncorrected.increase:
+        problems.append(Problem(name, f"{uncorrected.increase} uncorrected ECC errors"))
+    for counter, limit, what in (
+        ("pcie_replays", rule.pcie_replays, "replays of the PCIe link"),
+        ("pcie_corrected", rule.pcie_corrected, "corrected PCIe errors"),
+    ):
+        problems += [
+            Problem(name, f"{hour.grown[counter]} {what}, at most {limit} are allowed", number, counter)
+            for number, hour in device.hours.items()
+            if hour.grown[counter] > limit
+        ]
+    return problems
+
+
+def _siblings(name: str, rules: Rules) -> list[str]:
+    """Return the devices of one model, the named one included."""
+    model = rules.devices.get(name, {}).get("name")
+    return [other for other, card in rules.devices.items() if model and card.get("name") == model]
+
+
+def _among_siblings(devices: Mapping[str, Device], rules: Rules) -> list[Problem]:
+    """Compare the speed of each GPU in each hour with the median of the other GPUs of its model."""
+    problems = []
+    numbers = sorted({number for device in devices.values() for number in device.hours})
+    for number in numbers:
+        speeds = {
+            name: speed
+            for name, device in devices.items()
+            if (speed := device.hours.get(number, Hour()).median("tflops")) is not None
+        }
+        for name, speed in speeds.items():
+            others = [speeds[other] for other in _siblings(name, rules) if other != name and other in speeds]
+            if others and speed < rules.stress.siblings * statistics.median(others):
+                share = speed / statistics.median(others)
+                text = f"{speed:.4g} TFLOP/s, {share:.0%} of the other cards' median,"
+                problems.append(Problem(name, text, number, "siblings"))
+    return problems

@@ -27,7 +27,7 @@ def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
     for name in sorted(ours | theirs):
         if name not in ours or name not in theirs:
             missing.append(f"{name}: only in {(a if name in ours else b).name}")
-        elif any(line.startswith(f"{name.split('.')[0]}: workload") for line in differs):
+        elif any(line.startswith(f"{name.partition(':')[0]}: workload") for line in differs):
             missing.append(f"{name}: not comparable: the workloads differ")
         else:
             changes[name] = _change(ours[name], theirs[name], rule)
@@ -52,11 +52,8 @@ def _change(a: Metric, b: Metric, rule: Comparison) -> dict[str, Any]:
 
 
 def _metrics(result: Result) -> dict[str, Metric]:
-    metrics = {
-        f"{name}.{key}": metric for name, suite in result.suites.items() for key, metric in suite.metrics.items()
-    }
-    metrics.update({f"derived.{name}": metric for name, metric in result.derived.items() if metric})
-    return metrics
+    metrics = {f"{name}: {metric.label}": metric for name, suite in result.suites.items() for metric in suite.metrics}
+    return metrics | {f"derived: {metric.label}": metric for metric in result.derived}
 
 
 def _differs(a: Result, b: Result) -> list[str]:
@@ -82,8 +79,12 @@ def _differs(a: Result, b: Result) -> list[str]:
     return lines
 
 
+MEASURED = ("steps", "repeats", "shapes", "bench_serve")
+"""Parts of a workload's description that calibration or a measurement gave; they differ between equal runs."""
+
+
 def _fixed(workload: Any) -> Any:
-    """Return a workload without the counts that calibration chose; they differ between runs of the same workload."""
+    """Return a workload without the parts that differ between runs of the same workload."""
     if isinstance(workload, dict):
-        return {key: _fixed(value) for key, value in workload.items() if key not in ("steps", "repeats")}
+        return {key: _fixed(value) for key, value in workload.items() if key not in MEASURED}
     return workload

@@ -1,185 +1,237 @@
-"""Metrics derived from several suites, and the verdicts against the pillar's thresholds."""
+"""The verdicts on a benchmark's suites: each threshold of the pillar, data that was compared, suites that failed."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from vault_cube.bench.judge import result
-from vault_cube.bench.judge.result import Machine, Metric, Outcome, Suite, Verdict
-from vault_cube.settings.benchmark import Benchmark, Ceiling, Thresholds
+from vault_cube.bench.judge import cards, derived, result
+from vault_cube.bench.judge.cards import Threshold, against_figures, among_siblings, judged
+from vault_cube.bench.judge.result import Machine, Metric, Suite
+from vault_cube.settings import Settings
+from vault_cube.settings.benchmark import Ceiling
+from vault_cube.verdicts import UNCERTAIN, Verdict, fault, not_applicable, ok, run
 
-PEAKS = {"bfloat16 autocast": "matmul_bfloat16", "tf32": "matmul_tf32", "float32": "matmul_float32"}
-"""Precision of a workload -> the measured matrix product that is its upper bound."""
-
-
-def ceiling(settings: Benchmark, device: str | None) -> Ceiling | None:
-    """Return the vendor's peak figures for a device, matched by its name; None if the pillar has none."""
-    return next((peaks for peaks in settings.ceilings if peaks.device in (device or "")), None)
-
-
-def derived(suites: Mapping[str, Suite], settings: Benchmark) -> dict[str, Metric]:
-    """Return model FLOP utilisation (MFU) and the share of vLLM's roofline, by name.
-
-    MFU = model FLOP/s per device / peak FLOP/s (Chowdhery et al. 2022, appendix B), against the vendor's dense
-    bfloat16 peak if it is known (`mfu`), and against the matrix product measured in the same run (`mfu_of_measured`).
-    The roofline of decoding one sequence is memory bandwidth / bytes of weights read per token (Williams et al. 2009);
-    the bandwidth is the measured one, or the vendor's if none was measured.
-    """
-    spread = settings.quiet.spread
-    metrics: dict[str, Metric] = {}
-
-    def add(name: str, unit: str, samples: list[float]) -> None:
-        metrics[name] = result.metric({"unit": unit, "better": "higher", "samples": samples}, spread)
-
-    for suite, key in (("ddp", "transformer"), ("ddp", "resnet"), ("tensorflow", "")):
-        if suite not in suites:
-            continue
-        trained = suites[suite]
-        rate = trained.metrics.get(f"{key}_model_flops" if key else "model_flops")
-        precision = (trained.workload.get("models", {}).get(key) or trained.workload).get("precision")
-        if rate is None or precision not in PEAKS:
-            continue
-        name = key or suite
-        known = ceiling(settings, trained.device)
-        if known and precision == "bfloat16 autocast":
-            add(
-                f"{name}_mfu", "share of the vendor's peak", [sample / known.bfloat16_tflops for sample in rate.samples]
-            )
-        # the measured product of a CPU uses all cores; each worker has only its share of them
-        peak = _measured(suites, PEAKS[precision])
-        if peak:
-            workers = 1 if trained.device != "cpu" else int(trained.workload.get("devices", 1))
-            add(
-                f"{name}_mfu_of_measured",
-                "share of the measured product",
-                [sample * workers / peak for sample in rate.samples],
-            )
-    vllm = suites.get("vllm")
-    if vllm and "batch1_decode" in vllm.metrics:
-        known = ceiling(settings, vllm.device)
-        bandwidth = _measured(suites, "copy_memory") or (known.memory_gb_s if known else None)
-        if bandwidth:
-            roof = bandwidth * 1e9 * vllm.workload["tensor_parallel"] / vllm.workload["decode_bytes"]
-            add(
-                "vllm_roofline",
-                "share of memory bandwidth",
-                [sample / roof for sample in vllm.metrics["batch1_decode"].samples],
-            )
-    return metrics
+PER_CARD = {
+    "matmul": ("matmul",),
+    "copies": ("memory copy", "host to device", "device to host"),
+    "ddp": ("training alone",),
+    "tensorflow": ("training alone",),
+    "vllm": ("output",),
+}
+"""Suite -> the quantities in which cards of one model are compared with each other."""
 
 
-def _measured(suites: Mapping[str, Suite], name: str) -> float | None:
-    """Return a measured ceiling by name: the median over all devices, or None if it was not measured."""
-    metrics = suites["matmul"].metrics if "matmul" in suites else {}
-    medians = [
-        metric.median
-        for key, metric in metrics.items()
-        if key == name or (key.startswith(f"{name}_") and key[-1].isdigit())
-    ]
-    return statistics.median(medians) if medians else None
+class Box(NamedTuple):
+    """What all verdicts are based on."""
+
+    suites: Mapping[str, Suite]
+    extra: Sequence[Metric]
+    """The derived metrics."""
+    machine: Machine
+    settings: Settings
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return the name of each GPU by its device; empty on a CPU."""
+        return cards.names(self.machine)
+
+    def measured(self, name: str) -> Suite | None:
+        """Return a suite, if it was measured."""
+        suite = self.suites.get(name)
+        return suite if suite and suite.status == "measured" else None
+
+    def threshold(self, name: str) -> Threshold:
+        """Return a threshold of the pillar."""
+        accelerator = self.machine.accelerator
+        value = getattr(self.settings.benchmark.thresholds[accelerator], name)
+        return Threshold(value, f"benchmark:thresholds:{accelerator}:{name}")
+
+    def figures(self, value: Callable[[Ceiling], float | None]) -> dict[str, float | None]:
+        """Return a figure of each card by device; None if none is published."""
+        ceilings = self.settings.benchmark.ceilings
+        known = {device: cards.ceiling(ceilings, name) for device, name in self.names.items()}
+        return {device: value(ceiling) if ceiling else None for device, ceiling in known.items()}
+
+    def links(self) -> dict[str, float | None]:
+        """Return the rate of each card's PCIe link in one direction, in GB/s."""
+        return self.figures(lambda ceiling: cards.link_gb_s(ceiling, self.settings.driver.gates))
 
 
 def verdicts(
-    suites: Mapping[str, Suite], extra: Mapping[str, Metric], machine: Machine, wanted: str, settings: Benchmark
+    suites: Mapping[str, Suite], extra: Sequence[Metric], machine: Machine, settings: Settings
 ) -> list[Verdict]:
-    """Return one verdict per threshold, and a fault for each suite that failed.
+    """Return the verdicts on a benchmark. extra: the derived metrics."""
+    checks = (
+        accelerator, completed, data, matmul, memory, host_copies, all_reduce, training, scaling, utilisation,
+        tokens_per_second, roofline, siblings,
+    )  # fmt: skip
+    return list(run(checks, Box(suites, extra, machine, settings)))
 
-    extra: the derived metrics. wanted: the target's accelerator; a GPU box whose GPUs are missing gets a fault.
-    """
-    thresholds = settings.thresholds[machine.accelerator]
-    faults = []
-    if wanted != machine.accelerator:
-        faults.append(
-            _bare("accelerator", "fault", f"the target requires {wanted}, but {machine.accelerator} was measured")
-        )
-    for name, suite in suites.items():
+
+def accelerator(box: Box) -> Iterator[Verdict]:
+    """Compare what was measured with what the target has."""
+    wanted, measured = box.settings.target.accelerator, box.machine.accelerator
+    if wanted != measured:
+        yield fault(f"the target requires {wanted}, but {measured} was measured", "`gpu.detect` shows why")
+
+
+def completed(box: Box) -> Iterator[Verdict]:
+    """Name the suites that failed."""
+    for name, suite in box.suites.items():
         if suite.status in ("failed", "interrupted"):
-            faults.append(_bare(name, "fault", f"{suite.kind}: {suite.reason}"))
-    return [
-        *faults,
-        *_ddp(suites, machine, thresholds),
-        *_vllm(suites, extra, thresholds),
-        *_utilisation(suites, machine, thresholds),
-    ]
+            yield fault(f"{suite.kind}: {suite.reason}", check=name)
 
 
-def _ddp(suites: Mapping[str, Suite], machine: Machine, thresholds: Thresholds) -> list[Verdict]:
-    ddp = suites.get("ddp")
-    if not ddp or ddp.status != "measured":
-        return []
-    judgements = []
-    for name in ddp.workload.get("models", {}):
-        efficiency = ddp.metrics.get(f"{name}_efficiency")
+def data(box: Box) -> Iterator[Verdict]:
+    """Name the copies and reductions whose data was wrong."""
+    checks = [check for suite in box.suites.values() for check in suite.checks]
+    for check in checks:
+        if check.wrong:
+            devices = f" {check.device or ''}{f' to {check.peer}' if check.peer else ''}".rstrip()
+            evidence = f"{check.quantity}{devices}: {check.wrong} of {check.compared} values are wrong"
+            todo = "`gpu.health`: peer path, IOMMU and ACS; until it is found, no result on this box can be trusted"
+            yield fault(evidence, todo)
+    if checks and not any(check.wrong for check in checks):
+        yield ok(f"{sum(check.compared for check in checks)} values arrived unchanged")
+
+
+def matmul(box: Box) -> Iterator[Verdict]:
+    """Compare each card's bfloat16 product with the vendor's peak."""
+    suite = box.measured("matmul")
+    if suite:
+        figures = box.figures(lambda ceiling: ceiling.bfloat16_tflops)
+        metrics = suite.of("matmul", "bfloat16")
+        yield from against_figures("matmul", metrics, figures, box.threshold("matmul"), box.names)
+
+
+def memory(box: Box) -> Iterator[Verdict]:
+    """Compare the copy within each card's memory with the vendor's bandwidth."""
+    suite = box.measured("copies")
+    if suite:
+        figures = box.figures(lambda ceiling: ceiling.memory_gb_s)
+        yield from against_figures("memory", suite.of("memory copy"), figures, box.threshold("memory"), box.names)
+
+
+def host_copies(box: Box) -> Iterator[Verdict]:
+    """Compare the copies between host and each card with the rate of its PCIe link."""
+    suite = box.measured("copies")
+    for subject, name in (("alone", "host_copy"), ("together", "host_copy_together")):
+        for quantity in ("host to device", "device to host"):
+            metrics = suite.of(quantity, subject) if suite else []
+            check = f"{quantity}, {subject}"
+            yield from against_figures(check, metrics, box.links(), box.threshold(name), box.names)
+
+
+def all_reduce(box: Box) -> Iterator[Verdict]:
+    """Compare the bus bandwidth of the largest all-reduce with the slowest card's NVLink or PCIe link."""
+    suite = box.measured("all_reduce")
+    if not suite or not box.names:
+        return
+    largest = suite.of("all reduce")[-1:]
+    if not largest:
+        yield not_applicable("an all-reduce needs at least two devices")
+        return
+    nvlinks, links = box.figures(lambda ceiling: ceiling.nvlink_gb_s), box.links()
+    joined = all(nvlinks.values())
+    rates = nvlinks if joined else links
+    slowest = min((rate for rate in rates.values() if rate), default=0.0)
+    unknown = sorted({box.names[device] for device, rate in rates.items() if not rate})
+    if unknown:
+        evidence = f"not judged: no published figure for {', '.join(unknown)}; measured {largest[0].median:.4g} GB/s"
+        yield Verdict(UNCERTAIN, evidence, cards.NO_FIGURE)
+        return
+    share = result.scaled(largest[0], "all reduce", "share", 1 / slowest, 1)
+    link = "NVLink" if joined else "PCIe"
+    evidence = f"{largest[0].subject}: {largest[0].median:.4g} of {slowest:.4g} GB/s of {link}, {share.median:.0%}"
+    yield judged("all reduce", share, box.threshold("all_reduce_nvlink" if joined else "all_reduce_pcie"), evidence)
+
+
+def training(box: Box) -> Iterator[Verdict]:
+    """Compare the model FLOP/s of each card alone with the vendor's peak."""
+    for name, model in (("ddp", "transformer"), ("tensorflow", "dense")):
+        suite = box.measured(name)
+        workload = suite.workload.get("models", {}).get(model) if suite else None
+        if not suite or workload is None:
+            continue
+        relative = derived.PEAKS.get(workload.get("precision"), 0.0)
+        flops = workload["flop_per_sample"] / 1e12
+        metrics = [
+            result.scaled(metric, metric.quantity, "TFLOP/s", flops, 1) for metric in suite.of("training alone", model)
+        ]
+        peaks = box.figures(lambda ceiling: ceiling.bfloat16_tflops)
+        figures = {device: peak * relative if peak and relative else None for device, peak in peaks.items()}
+        check = f"training, {name} {model}"
+        yield from against_figures(check, metrics, figures, box.threshold("training"), box.names)
+
+
+def scaling(box: Box) -> Iterator[Verdict]:
+    """Judge the efficiency of weak scaling of each model under DDP."""
+    suite = box.measured("ddp")
+    for model in suite.workload.get("models", {}) if suite else {}:
+        check, efficiency = f"scaling, {model}", suite.one("efficiency", model) if suite else None
         if efficiency is None:
-            judgements.append(_bare(f"ddp_{name}_efficiency", "not judged", "scaling needs at least two devices"))
+            yield not_applicable("scaling needs at least two devices", check=check)
         else:
-            judgements.append(
-                judged(f"ddp_{name}_efficiency", efficiency, thresholds.ddp_efficiency, machine.accelerator)
-            )
-    return judgements
+            yield judged(check, efficiency, box.threshold("ddp_efficiency"), f"efficiency {efficiency.median:.1%}")
 
 
-def _vllm(suites: Mapping[str, Suite], extra: Mapping[str, Metric], thresholds: Thresholds) -> list[Verdict]:
-    vllm = suites.get("vllm")
-    if not vllm or vllm.status != "measured":
-        return []
-    accelerator = "cpu" if vllm.device == "cpu" else "nvidia"
-    judgements = [judged("vllm_tokens_per_s", vllm.metrics["batch1_output"], thresholds.vllm_tokens_per_s, accelerator)]
-    if "vllm_roofline" in extra:
-        judgements.append(judged("vllm_roofline", extra["vllm_roofline"], thresholds.vllm_roofline, accelerator))
-    elif thresholds.vllm_roofline is not None:
-        judgements.append(
-            _bare("vllm_roofline", "not judged", "no memory bandwidth is known; run the suite matmul to measure it")
+def utilisation(box: Box) -> Iterator[Verdict]:
+    """Judge how busy the least busy GPU was while DDP trained."""
+    suite, threshold = box.measured("ddp"), box.threshold("utilisation")
+    if not suite or not box.names or threshold.value is None:
+        return
+    readings = suite.sensors.get("steady", {})
+    for device in box.names:
+        busy, gpu = readings.get(device, {}).get("utilisation"), cards.index(device)
+        if busy is None:
+            evidence = "NVML returned no utilisation while DDP trained"
+            yield Verdict(UNCERTAIN, evidence, "`gpu.health`", gpu=gpu)
+            continue
+        text = f"busy {busy['mean']:.1%} of the time while DDP trained"
+        good = busy["mean"] > threshold.value
+        yield Verdict("ok" if good else "fault", text, "" if good else cards.SLOW, str(threshold), gpu=gpu)
+
+
+def tokens_per_second(box: Box) -> Iterator[Verdict]:
+    """Judge the output tokens per second of one request at a time, on each replica of vLLM."""
+    suite, threshold = box.measured("vllm"), box.threshold("vllm_tokens_per_s")
+    rates = suite.of("output", "one request") if suite else []
+    verdicts = [
+        (
+            rate.median,
+            judged("tokens per second", rate, threshold, f"{rate.median:.4g} tokens/s", gpu=cards.index(rate.device)),
         )
-    return judgements
-
-
-def _utilisation(suites: Mapping[str, Suite], machine: Machine, thresholds: Thresholds) -> list[Verdict]:
-    ddp = suites.get("ddp")
-    if not ddp or ddp.status != "measured" or machine.accelerator == "cpu":
-        return []
-    shares = [fields["utilisation"]["mean"] for fields in ddp.sensors.values() if "utilisation" in fields]
-    if not shares:
-        return [_bare("utilisation", "not judged", "NVML returned no utilisation while DDP trained")]
-    least, limit = min(shares), thresholds.utilisation
-    if limit is None:
-        return [_bare("utilisation", "not judged", "the pillar has no threshold for utilisation", least)]
-    return [
-        Verdict(
-            name="utilisation",
-            said="pass" if least > limit else "fail",
-            value=least,
-            low=None,
-            high=None,
-            threshold=limit,
-            why=f"busy share of the least busy of {len(shares)} GPU(s) while DDP trains",
-        )
+        for rate in rates
+        if rate.device
     ]
+    yield from cards.collected(verdicts)
 
 
-def judged(name: str, metric: Metric, threshold: float | None, accelerator: str) -> Verdict:
-    """Judge a metric: pass if its whole interval is above the threshold, fail if none of it is, else uncertain.
-
-    name: the verdict's name. threshold: None gives `not judged`. accelerator: named in the reason for `not judged`.
-    """
-    outcome: Outcome
-    if threshold is None:
-        outcome, why = "not judged", f"the pillar has no threshold for this on {accelerator}"
-    elif metric.low is None or metric.high is None:
-        outcome, why = "uncertain", f"{len(metric.samples)} samples are too few for an interval"
-    elif metric.low > threshold:
-        outcome, why = "pass", "the whole interval is above the threshold"
-    elif metric.high <= threshold:
-        outcome, why = "fail", "the whole interval is at or below the threshold"
-    else:
-        outcome, why = "uncertain", "the interval contains the threshold; measure again on a quieter machine, or longer"
-    if metric.noisy:
-        why += f"; noisy: the samples vary by {metric.variation:.0%}"
-    return Verdict(
-        name=name, said=outcome, value=metric.median, low=metric.low, high=metric.high, threshold=threshold, why=why
-    )
+def roofline(box: Box) -> Iterator[Verdict]:
+    """Compare decoding with the vendor's memory bandwidth; a measured one cannot show that a card is slow."""
+    suite = box.measured("vllm")
+    if not suite:
+        return
+    rates = [
+        result.scaled(rate, rate.quantity, "GB/s", suite.workload["decode_bytes"] / 1e9, 1)
+        for rate in suite.of("decode", "one request")
+        if rate.device
+    ]
+    figures = box.figures(lambda ceiling: ceiling.memory_gb_s)
+    yield from against_figures("roofline", rates, figures, box.threshold("vllm_roofline"), box.names)
 
 
-def _bare(name: str, outcome: Outcome, why: str, value: float | None = None) -> Verdict:
-    return Verdict(name=name, said=outcome, value=value, low=None, high=None, threshold=None, why=why)
+def siblings(box: Box) -> Iterator[Verdict]:
+    """Compare each card with the other cards of its model."""
+    for name, quantities in PER_CARD.items():
+        suite = box.measured(name)
+        metrics = [
+            metric
+            for metric in (suite.metrics if suite else [])
+            # cards that share a switch copy more slowly together than one that has its own
+            if metric.quantity in quantities and metric.device and metric.subject != "together"
+        ]
+        for case in dict.fromkeys((metric.quantity, metric.subject) for metric in metrics):
+            chosen = [metric for metric in metrics if (metric.quantity, metric.subject) == case]
+            yield from among_siblings(chosen, box.threshold("siblings"), box.names)

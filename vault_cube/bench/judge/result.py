@@ -1,4 +1,4 @@
-"""Schema of a benchmark result, version 1. A value that was not measured is absent or null, never 0."""
+"""Schema of a benchmark result, version 2. A value that was not measured is absent or null, never 0."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vault_cube.bench.judge.interval import median_interval, variation
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings.benchmark import LEAST
+from vault_cube.verdicts import Status, Verdict
 
-VERSION = 1
+VERSION = 2
 
-Outcome = Literal["pass", "fail", "uncertain", "not judged", "fault"]
-WORST: tuple[Outcome, ...] = ("not judged", "pass", "uncertain", "fail", "fault")
-Status = Literal["measured", "failed", "interrupted", "not measured"]
+State = Literal["measured", "failed", "interrupted", "not measured"]
 
 
 class Part(BaseModel):
@@ -29,6 +28,11 @@ class Part(BaseModel):
 class Metric(Part):
     """A measured or derived quantity with its raw samples."""
 
+    quantity: str = Field(description="what was measured: matmul, host to device, efficiency …")
+    subject: str | None = Field(description="its case: a precision, a model, a size, a load of the server")
+    device: str | None = Field(description="the device, or the source of a copy; null: all of them together")
+    peer: str | None = Field(description="the target of a copy between devices")
+    phase: str | None = Field(description="key of the suite's sensor readings that were taken at the same time")
     unit: str
     better: Literal["higher", "lower"]
     samples: list[float] = Field(min_length=1)
@@ -38,23 +42,32 @@ class Metric(Part):
     variation: float = Field(description="coefficient of variation of the samples")
     noisy: bool
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What identifies the metric within its suite."""
+        return self.quantity, self.subject or "", self.device or "", self.peer or ""
 
-class Verdict(Part):
-    """The verdict on one threshold of the pillar."""
+    @property
+    def label(self) -> str:
+        """Name for readers: `matmul bfloat16 cuda:0`, `device to device cuda:0 to cuda:1`."""
+        devices = f"{self.device} to {self.peer}" if self.peer else self.device
+        return " ".join(part for part in (self.quantity, self.subject, devices) if part)
 
-    name: str
-    said: Outcome
-    value: float | None
-    low: float | None
-    high: float | None
-    threshold: float | None
-    why: str
+
+class Check(Part):
+    """A comparison of data that was copied or reduced with the expected data."""
+
+    quantity: str
+    device: str | None
+    peer: str | None
+    compared: int = Field(description="number of values compared")
+    wrong: int = Field(description="number of values that differ")
 
 
 class Suite(Part):
     """The outcome of one workload."""
 
-    status: Status
+    status: State
     reason: str | None = Field(description="reason for missing metrics, one line")
     kind: str | None = Field(
         description="out of memory, gpu lost, hang, killed, missing, interrupted, refused or error"
@@ -64,8 +77,17 @@ class Suite(Part):
     device: str | None
     workload: dict[str, Any]
     versions: dict[str, str | None]
-    metrics: dict[str, Metric]
-    sensors: dict[str, Any] = Field(description="sensor readings of the steady phase, by device")
+    metrics: list[Metric]
+    checks: list[Check]
+    sensors: dict[str, dict[str, Any]] = Field(description="sensor readings by phase of the workload and device")
+
+    def of(self, quantity: str, subject: str | None = None) -> list[Metric]:
+        """Return the metrics of a quantity, of all devices. subject: only this case; None: all cases."""
+        return [metric for metric in self.metrics if metric.quantity == quantity and subject in (None, metric.subject)]
+
+    def one(self, quantity: str, subject: str | None = None) -> Metric | None:
+        """Return the first metric of a quantity, or None."""
+        return next(iter(self.of(quantity, subject)), None)
 
 
 class Machine(Part):
@@ -87,7 +109,7 @@ class Machine(Part):
 class Result(Part):
     """One run of `gpu.benchmark`."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: str
     started: str = Field(description="UTC, ISO 8601")
     seconds: float
@@ -95,22 +117,27 @@ class Result(Part):
     forced: bool
     machine: Machine
     suites: dict[str, Suite]
-    derived: dict[str, Metric | None] = Field(description="metrics derived from several suites: MFU, roofline")
+    derived: list[Metric] = Field(description="metrics derived from several suites: MFU, roofline, tokens per joule")
     verdicts: list[Verdict]
-    verdict: Outcome
+    verdict: Status = Field(description="the worst status of the verdicts")
     notes: list[str]
 
 
 def metric(measured: Mapping[str, Any], spread: float) -> Metric:
     """Return a metric with its statistics.
 
-    measured: `unit`, `better` and `samples`, as a workload prints them. spread: the coefficient of variation above
-    which the metric is marked noisy.
+    measured: the fields of a metric up to its samples, as a workload prints them; `subject`, `device`, `peer` and
+    `phase` may be missing. spread: the coefficient of variation above which the metric is marked noisy.
     """
     samples = [float(value) for value in measured["samples"]]
     low, high = median_interval(samples) if len(samples) >= LEAST else (None, None)
     varied = variation(samples)
     return Metric(
+        quantity=measured["quantity"],
+        subject=measured.get("subject"),
+        device=measured.get("device"),
+        peer=measured.get("peer"),
+        phase=measured.get("phase"),
         unit=measured["unit"],
         better=measured["better"],
         samples=samples,
@@ -122,34 +149,43 @@ def metric(measured: Mapping[str, Any], spread: float) -> Metric:
     )
 
 
-def pooled(rounds: Sequence[Suite], sensors: dict[str, Any], spread: float) -> Suite:
+def scaled(measured: Metric, quantity: str, unit: str, factor: float, spread: float) -> Metric:
+    """Return a metric whose samples are those of another one times a factor."""
+    fields = measured.model_dump() | {"quantity": quantity, "unit": unit}
+    return metric(fields | {"samples": [sample * factor for sample in measured.samples]}, spread)
+
+
+def pooled(rounds: Sequence[Suite], sensors: dict[str, dict[str, Any]], spread: float) -> Suite:
     """Merge the rounds of one suite, with all samples in the order in which they were taken.
 
-    sensors: the summary over all rounds. spread: the coefficient of variation above which a metric is marked noisy.
+    sensors: the summary over all rounds. spread: the coefficient of variation above which a metric is marked noisy. A
+    metric that a round lacks, such as a shape's that was chosen only once, keeps the samples of the other rounds.
     """
-    last = rounds[-1]
-    return last.model_copy(
+    samples: dict[tuple[str, str, str, str], list[float]] = {}
+    latest: dict[tuple[str, str, str, str], Metric] = {}
+    for suite in rounds:
+        for measured in suite.metrics:
+            samples.setdefault(measured.key, []).extend(measured.samples)
+            latest[measured.key] = measured
+    checks: dict[tuple[str, str | None, str | None], Check] = {}
+    for check in (check for suite in rounds for check in suite.checks):
+        name = check.quantity, check.device, check.peer
+        old = checks.get(name)
+        checks[name] = (
+            check.model_copy(update={"compared": check.compared + old.compared, "wrong": check.wrong + old.wrong})
+            if old
+            else check
+        )
+    return rounds[-1].model_copy(
         update={
             "seconds": round(sum(suite.seconds for suite in rounds), 1),
             "sensors": sensors,
-            "metrics": {
-                name: metric(
-                    {
-                        "unit": measured.unit,
-                        "better": measured.better,
-                        "samples": [value for suite in rounds for value in suite.metrics[name].samples],
-                    },
-                    spread,
-                )
-                for name, measured in last.metrics.items()
-            },
+            "metrics": [
+                metric(latest[key].model_dump() | {"samples": values}, spread) for key, values in samples.items()
+            ],
+            "checks": list(checks.values()),
         }
     )
-
-
-def worst(outcomes: list[Outcome]) -> Outcome:
-    """Return the worst outcome; `not judged` for an empty list."""
-    return max(outcomes, key=WORST.index, default="not judged")
 
 
 def load(file: Path) -> Result:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vault_cube.bench.judge.result import Machine, Metric, Result
+import jinja2
+
+from vault_cube.bench.judge.result import Machine, Metric, Result, Suite
 from vault_cube.bench.report import plots
 from vault_cube.settings.benchmark import Benchmark
+from vault_cube.verdicts import ORDER
 
-STYLE = (Path(__file__).parent / "report.css").read_text
-
+HERE = Path(__file__).parent
+TITLE = "Vault Cube: performance report"
 MEANING = {
-    "pass": "reaches the threshold",
-    "fail": "does not reach the threshold",
-    "uncertain": "the interval contains the threshold",
-    "not judged": "has no threshold",
-    "fault": "could not be measured",
+    "ok": "reaches the threshold",
+    "fault": "does not reach the threshold, or could not be measured",
+    "warning": "needs attention",
+    "uncertain": "the interval contains the threshold, or there is no figure to compare with",
+    "not applicable": "has no threshold",
 }
+SUITES = {
+    "matmul": "Matrix products",
+    "copies": "Memory and links",
+    "all_reduce": "All-reduce",
+    "ddp": "Training: DDP",
+    "tensorflow": "Training: TensorFlow",
+    "vllm": "Inference: vLLM",
+}
+SENSORS = (("power_w", "W"), ("temperature_c", "°C"), ("clock_mhz", "MHz"))
+DERIVED = {"mfu": ("ddp", "tensorflow"), "roofline": ("vllm",), "tokens per joule": ("vllm",)}
+"""First words of a derived metric -> the suites that it is shown with."""
 
 
 @dataclass
@@ -47,16 +60,27 @@ def make(result: Result | None, burn: Mapping[str, Any] | None, settings: Benchm
     result: a benchmark result, or None. burn: the verdict of a burn-in, or None. The report lists a missing one under
     "Not measured".
     """
-    title = "Vault Cube: performance report"
     chapters = [_summary(result, burn)]
     if result:
-        chapters += [_machine(result.machine, result), *_suites(result, settings)]
+        chapters += [_machine(result.machine, result)]
+        chapters += [_suite(name, suite, result, settings) for name, suite in result.suites.items()]
     elif burn and "machine" in burn:
         chapters.append(_machine(Machine.model_validate(burn["machine"]), None))
     if burn:
         chapters.append(_burn(burn, settings))
     chapters.append(_absent(result, burn))
-    return _html(title, chapters), _markdown(title, chapters)
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=jinja2.select_autoescape(["html.j2"]),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    style = (HERE / "report.css").read_text()
+    page, text = (
+        templates.get_template(f"report.{kind}.j2").render(title=TITLE, chapters=chapters, meaning=MEANING, style=style)
+        for kind in ("html", "md")
+    )
+    return page, text
 
 
 def _summary(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
@@ -70,19 +94,20 @@ def _summary(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
         )
         rows = [
             [
-                verdict.name.replace("_", " "),
-                verdict.said,
-                number(verdict.value),
-                interval(verdict.low, verdict.high),
-                number(verdict.threshold),
-                verdict.why,
+                verdict.check,
+                verdict.status,
+                "" if verdict.gpu is None else f"GPU {verdict.gpu}",
+                verdict.evidence,
+                verdict.threshold,
+                verdict.todo,
             ]
-            for verdict in result.verdicts
+            for verdict in sorted(result.verdicts, key=lambda verdict: -ORDER.index(verdict.status))
         ]
     if burn:
         why = "; ".join(burn["problems"]) or f"{span(burn['burnt_s'])} without a problem"
-        rows.append(["burn-in", burn["said"], "", "", span(burn["asked_s"]), why])
-    chapter.tables.append(Table(["check", "verdict", "median", "95 % interval", "threshold", "why"], rows))
+        rows.append(["burn-in", burn["verdict"], "", why, span(burn["asked_s"]), ""])
+    head = ["check", "verdict", "GPU", "evidence", "threshold", "what to do"]
+    chapter.tables.append(Table(head, rows))
     return chapter
 
 
@@ -110,163 +135,127 @@ def _machine(machine: Machine, result: Result | None) -> Chapter:
     )
 
 
-def _suites(result: Result, settings: Benchmark) -> list[Chapter]:
-    chapters = []
-    for name, suite in result.suites.items():
-        chapter = Chapter(
-            {
-                "ddp": "Training: DDP",
-                "vllm": "Inference: vLLM",
-                "tensorflow": "Training: TensorFlow",
-                "matmul": "Ceilings",
-            }.get(name, name)
-        )
-        chapters.append(chapter)
-        if suite.status != "measured":
-            chapter.text.append(f"{suite.status}: {suite.reason}")
-            continue
-        chapter.text.append(f"Measured in {suite.seconds:.0f} s on {suite.device}. Workload: {_flat(suite.workload)}.")
-        chapter.tables.append(_numbers(suite.metrics))
-        extra = {key: metric for key, metric in result.derived.items() if metric and _belongs(key, name)}
-        if extra:
-            chapter.tables.append(_numbers(extra))
-        if suite.sensors:
-            chapter.tables.append(_sensors(suite.sensors))
-        threshold = settings.thresholds[result.machine.accelerator].ddp_efficiency
-        chapter.plots += _plots(name, suite.metrics, int(suite.workload.get("devices", 1)), threshold)
-    return chapters
+def _suite(name: str, suite: Suite, result: Result, settings: Benchmark) -> Chapter:
+    chapter = Chapter(SUITES.get(name, name))
+    if suite.status != "measured":
+        chapter.text.append(f"{suite.status}: {suite.reason}")
+        return chapter
+    chapter.text.append(f"Measured in {suite.seconds:.0f} s on {suite.device}. Workload: {_flat(suite.workload)}.")
+    extra = [
+        metric
+        for metric in result.derived
+        for words, suites in DERIVED.items()
+        if metric.quantity.startswith(words) and name in suites and _of_suite(metric, suite)
+    ]
+    chapter.tables.append(_numbers([*suite.metrics, *extra], suite.sensors))
+    threshold = settings.thresholds[result.machine.accelerator].ddp_efficiency
+    chapter.plots += _plots(name, suite, threshold)
+    return chapter
 
 
-def _belongs(key: str, suite: str) -> bool:
-    return {"transformer": "ddp", "resnet": "ddp"}.get(
-        key.split("_", maxsplit=1)[0], key.split("_", maxsplit=1)[0]
-    ) == suite
+def _of_suite(derived: Metric, suite: Suite) -> bool:
+    return any(metric.subject == derived.subject for metric in suite.metrics)
 
 
-def _plots(name: str, metrics: Mapping[str, Metric], devices: int, threshold: float | None) -> list[str]:
-    svgs = []
-    if name == "ddp" and devices > 1:
-        kinds = {
-            "efficiency": "weak",
-            "efficiency_strong": "strong",
-            "efficiency_shared": "shared",
-            "efficiency_communication": "communication",
-        }
-        ratios = {
-            model: {shown: metrics[f"{model}_{key}"] for key, shown in kinds.items() if f"{model}_{key}" in metrics}
-            for model in ("transformer", "resnet")
-            if f"{model}_efficiency" in metrics
-        }
-        svgs.append(plots.bars("efficiency", "Efficiency of scaling", ratios, threshold))
-        lines = {}
+def _plots(name: str, suite: Suite, threshold: float | None) -> list[str]:
+    match name:
+        case "ddp":
+            return _scaling(suite, threshold)
+        case "vllm":
+            kinds = {"output": "Throughput", "ttft": "Time to first token", "tpot": "Time per output token"}
+            loads = {key: [metric for metric in suite.of(key) if metric.device in (None, "cpu")] for key in kinds}
+            return [
+                plots.bars(f"vllm-{key}", title, {title: {metric.subject or "": metric for metric in loads[key]}})
+                for key, title in kinds.items()
+                if loads[key]
+            ]
+        case "matmul":
+            return _bars("matmul", "Matrix products", suite.of("matmul"))
+        case "copies":
+            # copies between devices are left to the table: n * (n - 1) bars would be unreadable
+            return _bars("copies", "Copies", [metric for metric in suite.metrics if not metric.peer])
+        case "all_reduce":
+            sizes = {metric.subject or "": metric for metric in suite.of("all reduce")}
+            return [plots.bars("all-reduce", "All-reduce", {"bus bandwidth": sizes})] if sizes else []
+    return []
+
+
+def _scaling(suite: Suite, threshold: float | None) -> list[str]:
+    devices = int(suite.workload.get("devices", 1))
+    models = [metric.subject or "" for metric in suite.of("efficiency")]
+    if not models:
+        return []
+    kinds = {
+        "efficiency": "weak",
+        "efficiency strong": "strong",
+        "efficiency shared": "shared",
+        "efficiency communication": "communication",
+    }
+    ratios = {
+        model: {shown: metric for key, shown in kinds.items() if (metric := suite.one(key, model))} for model in models
+    }
+    lines = {}
+    for model in models:
+        fastest = max((metric.median for metric in suite.of("training alone", model)), default=0.0)
         for kind in ("weak", "strong"):
-            for model in ("transformer", "resnet"):
-                if f"{model}_{kind}" in metrics and f"{model}_solo" in metrics:
-                    gain = metrics[f"{model}_{kind}"].median / metrics[f"{model}_solo"].median
-                    lines[f"{model}, {kind}"] = [(1, 1), (devices, gain)]
-        svgs.append(plots.scaling("scaling", "Scaling", lines, devices))
-    if name == "vllm":
-        kinds = {
-            "output": "Throughput",
-            "first_token": "Time to first token",
-            "between_tokens": "Time between tokens",
-        }
-        for key, title in kinds.items():
-            chosen = {
-                shown: metrics[f"{batch}_{key}"]
-                for batch, shown in (("batch1", "batch 1"), ("saturated", "saturated"))
-                if f"{batch}_{key}" in metrics
-            }
-            if chosen:
-                svgs.append(plots.bars(f"vllm-{key}", title, {title: chosen}))
-    if name == "matmul":
-        for prefix, title in (("matmul_", "Matrix products"), ("copy_", "Copies")):
-            # leave copies between devices to the table: n * (n - 1) bars would be unreadable
-            chosen = {
-                key.removeprefix(prefix): metric
-                for key, metric in metrics.items()
-                if key.startswith(prefix) and not key.startswith("copy_device_to_device")
-            }
-            if chosen:
-                svgs.append(plots.bars(f"ceiling-{prefix[:-1]}", title, _by_device(chosen, devices)))
-    return svgs
+            rate = suite.one(f"training {kind}", model)
+            if rate and fastest:
+                lines[f"{model}, {kind}"] = [(1.0, 1.0), (float(devices), rate.median / fastest)]
+    return [
+        plots.bars("efficiency", "Efficiency of scaling", ratios, threshold),
+        plots.scaling("scaling", "Scaling", lines, devices),
+    ]
 
 
-def _by_device(metrics: Mapping[str, Metric], devices: int) -> dict[str, dict[str, Metric]]:
-    """Group metrics by device: `float32_0` is device 0's `float32`. A single device has no number in its names."""
-    if devices < 2:
-        return {"": {key.replace("_", " "): metric for key, metric in metrics.items()}}
+def _bars(name: str, title: str, metrics: Sequence[Metric]) -> list[str]:
+    """Return one bar chart, with one colour per device."""
     groups: dict[str, dict[str, Metric]] = {}
-    for key, metric in metrics.items():
-        kind, _, device = key.rpartition("_")
-        groups.setdefault(f"device {device}", {})[kind.replace("_", " ")] = metric
-    return groups
+    for metric in metrics:
+        label = metric.subject if metric.quantity == "matmul" else " ".join(metric.label.split()[:-1])
+        groups.setdefault(metric.device or "", {})[label or metric.quantity] = metric
+    return [plots.bars(name, title, groups)] if groups else []
 
 
-def _numbers(metrics: Mapping[str, Metric]) -> Table:
+def _numbers(metrics: Sequence[Metric], sensors: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = [
         [
-            name.replace("_", " "),
+            metric.label,
             number(metric.median),
             interval(metric.low, metric.high),
             metric.unit,
             f"{len(metric.samples)}",
             f"{metric.variation:.1%}{' (noisy)' if metric.noisy else ''}",
+            _beside(metric, sensors.get(metric.phase or "", {})),
         ]
-        for name, metric in metrics.items()
+        for metric in metrics
     ]
-    return Table(["metric", "median", "95 % interval", "unit", "samples", "variation"], rows)
+    return Table(["metric", "median", "95 % interval", "unit", "samples", "variation", "sensors"], rows)
 
 
-def _sensors(sensors: Mapping[str, Any]) -> Table:
-    rows = []
-    units = {"utilisation": "", "power_w": "W", "temperature_c": "°C", "clock_mhz": "MHz", "memory_used_mib": "MiB"}
-    for device, fields in sensors.items():
-        for key, unit in units.items():
-            if key in fields:
-                spread = fields[key]
-                name = key.rsplit("_", 1)[0].replace("_", " ")
-                rows.append([device, name, number(spread["mean"]), interval(spread["least"], spread["most"]), unit])
-        rows += [
-            [device, f"throttled: {reason}", f"{share:.0%}", "", "of the time"]
-            for reason, share in fields.get("throttle", {}).items()
-        ]
-    return Table(["device", "sensor, under load", "mean", "least to greatest", "unit"], rows)
+def _beside(metric: Metric, readings: Mapping[str, Any]) -> str:
+    """Format the sensors that were read while a metric was measured: of its device, else the total power, the highest
+    temperature, the lowest clock and the least utilisation of all devices."""
+    chosen = [fields for device, fields in readings.items() if metric.device in (None, device)]
+    reduce: dict[str, Callable[[list[float]], float]] = {"power_w": sum, "temperature_c": max, "clock_mhz": min}
+    parts = [
+        f"{reduce[key](values):.0f} {unit}"
+        for key, unit in SENSORS
+        if (values := [fields[key]["mean"] for fields in chosen if key in fields])
+    ]
+    busy = [fields["utilisation"]["mean"] for fields in chosen if "utilisation" in fields]
+    parts += [f"{min(busy):.0%} busy"] if busy else []
+    throttled = sorted({reason for fields in chosen for reason in fields.get("throttle", {})} - {"gpu_idle"})
+    return ", ".join([*parts, *throttled])
 
 
 def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
     chapter = Chapter("Burn-in")
     chapter.text.append(
-        f"{burn['name']}: {burn['said']}. Ran {span(burn['burnt_s'])} of {span(burn['asked_s'])} "
+        f"{burn['name']}: {burn['verdict']}. Ran {span(burn['burnt_s'])} of {span(burn['asked_s'])} "
         f"in {burn['boots']} boot(s){' (simulated)' if burn.get('simulated') else ''}."
     )
     chapter.text += burn["problems"]
-    rows = []
-    for device, fields in burn["devices"].items():
-        work = burn["work"].get(device) or {}
-        throttled = ", ".join(f"{reason} {share:.1%}" for reason, share in fields.get("throttle_share", {}).items())
-        later = fields.get("clock_later_share")
-        rows.append(
-            [
-                device,
-                f"{work.get('products', 0):.0f}" if work else "",
-                f"{work['wrong']:.0f}" if work else "",
-                throttled or ("no" if "throttle_share" in fields else ""),
-                f"{later:.1%}" if later else "",
-                (", ".join(str(event["xid"]) for event in fields["xids"]) or "none") if "xids" in fields else "",
-                number(fields.get("ecc_uncorrected")),
-            ]
-        )
-    head = [
-        "device",
-        "products",
-        "wrong values",
-        "throttled",
-        "clock after the first hour, relative",
-        "XID",
-        "uncorrected ECC",
-    ]
-    chapter.tables.append(Table(head, rows))
+    chapter.tables += [_burn_cards(burn), _burn_hours(burn)]
     named = (
         ("temperature_c", "Temperature", "°C"),
         ("power_w", "Power", "W"),
@@ -278,9 +267,46 @@ def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
         series = {device: fields[key]["curve"] for device, fields in burn["devices"].items() if key in fields}
         if series:
             chapter.plots.append(plots.curves(f"burn-{key.partition('_')[0]}", title, unit, series))
-    if "temperature_c" in str(burn["devices"]):
+    if any("temperature_c" in fields for fields in burn["devices"].values()):
         chapter.text.append(f"A burn-in stops automatically at {settings.stress.stop_celsius} °C.")
     return chapter
+
+
+def _burn_cards(burn: Mapping[str, Any]) -> Table:
+    rows = []
+    for device, fields in burn["devices"].items():
+        work = burn["work"].get(device) or {}
+        throttled = ", ".join(f"{reason} {share:.1%}" for reason, share in fields.get("throttle_share", {}).items())
+        later = fields.get("clock_later_share")
+        rows.append(
+            [
+                device,
+                burn["cards"][device]["verdict"],
+                f"{work['products']:.0f}" if work else "",
+                f"{work['wrong']:.0f}" if work else "",
+                throttled or ("no" if "throttle_share" in fields else ""),
+                f"{later:.1%}" if later else "",
+                (", ".join(str(event["xid"]) for event in fields["xids"]) or "none") if "xids" in fields else "",
+                *(number(fields.get(counter)) for counter in ("ecc_uncorrected", "pcie_replays", "pcie_corrected")),
+            ]
+        )
+    head = ["device", "verdict", "products", "wrong values", "throttled", "clock after the first hour, relative"]
+    return Table([*head, "XID", "uncorrected ECC", "PCIe replays", "corrected PCIe errors"], rows)
+
+
+def _burn_hours(burn: Mapping[str, Any]) -> Table:
+    rows = [
+        [
+            device,
+            f"{hour['hour']}",
+            hour["verdict"],
+            *(number(hour.get(key)) for key in ("products", "tflops", "clock_mhz", "power_w", "temperature_c")),
+        ]
+        for device, card in burn["cards"].items()
+        for hour in card["hours"]
+    ]
+    head = ["device", "hour", "verdict", "products", "TFLOP/s", "clock, MHz", "power, W", "highest temperature, °C"]
+    return Table(head, rows)
 
 
 def _absent(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
@@ -292,9 +318,15 @@ def _absent(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
         lines += [f"{name}: {suite.reason}" for name, suite in result.suites.items() if suite.status != "measured"]
         if not result.machine.gpus:
             lines.append("GPU utilisation, power, clocks and throttling: this machine has no GPU; the CPU was measured")
-        if "ddp" in result.suites and not any("_efficiency" in key for key in result.suites["ddp"].metrics):
+        if "ddp" in result.suites and not result.suites["ddp"].of("efficiency"):
             lines.append("scaling: fewer than two devices took part in training")
-        read = {key for suite in result.suites.values() for fields in suite.sensors.values() for key in fields}
+        read = {
+            key
+            for suite in result.suites.values()
+            for readings in suite.sensors.values()
+            for fields in readings.values()
+            for key in fields
+        }
         wanted = ("temperature", "power", "clock", "throttle")
         unread = [name for name in wanted if not any(key.startswith(name) for key in read)]
         if read and unread:
@@ -334,52 +366,3 @@ def span(seconds: float) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.1f} h"
     )
-
-
-def _html(title: str, chapters: list[Chapter]) -> str:
-    body = [f"<h1>{html.escape(title)}</h1>"]
-    for chapter in chapters:
-        body.append(f"<section><h2>{html.escape(chapter.title)}</h2>")
-        body += [f"<p>{html.escape(line)}</p>" for line in chapter.text]
-        body += [_html_table(table) for table in chapter.tables if table.rows]
-        if chapter.plots:
-            body.append(
-                '<div class="plots">' + "".join(f"<figure>{plot}</figure>" for plot in chapter.plots) + "</div>"
-            )
-        body.append("</section>")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>\n{STYLE()}</style></head><body>\n'
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.head)
-    rows = []
-    for row in table.rows:
-        cells = "".join(
-            f'<td class="said {cell.replace(" ", "-")}" title="{MEANING[cell]}">{cell}</td>'
-            if cell in MEANING
-            else f"<td>{html.escape(cell)}</td>"
-            for cell in row
-        )
-        rows.append(f"<tr>{cells}</tr>")
-    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _markdown(title: str, chapters: list[Chapter]) -> str:
-    lines = [f"# {title}"]
-    for chapter in chapters:
-        lines += ["", f"## {chapter.title}"]
-        for line in chapter.text:
-            lines += ["", line]
-        for table in chapter.tables:
-            if table.rows:
-                lines += ["", _row(table.head), _row(["---"] * len(table.head)), *(_row(row) for row in table.rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

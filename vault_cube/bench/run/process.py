@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from vault_cube.bench.run import leash
+from vault_cube.bench.run import supervisor
 
 KILLED = re.compile(r"Signal 9 \(SIGKILL\) received by PID (\d+)|exitcode\s*:\s*-9 \(pid: (\d+)\)")
 CRASHED = re.compile(r"^(\w*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
@@ -50,7 +50,7 @@ class Supervised:
         self.tail: deque[str] = deque(maxlen=200)
         self._on_message, self._on_output = on_message, on_output
         self.process = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-P", str(leash.__file__), *command],
+            [sys.executable, "-S", "-E", "-P", str(supervisor.__file__), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -89,7 +89,7 @@ class Supervised:
         if self.process.stdin and not self.process.stdin.closed:
             self.process.stdin.close()
         try:
-            self.process.wait(timeout=2 * leash.GRACE_S + 5)
+            self.process.wait(timeout=2 * supervisor.GRACE_S + 5)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -78,10 +78,15 @@ def _numbers(folder: str, pattern: str) -> list[float]:
     return values
 
 
+LOST_S = 2.0
+"""A problem in all readings for so long means that a GPU is lost. A shorter one is a failure of the driver for a
+moment, which does not void a measurement."""
+
+
 class Sampler:
     """Reads the sensors in a thread, and records the workload's phase with each reading.
 
-    A context manager, entered once per round of the workload. `problem` is the last reading's problem, or None.
+    A context manager, entered once per round of the workload.
     """
 
     def __init__(self, read: Callable[[], Reading], every_s: float) -> None:
@@ -89,14 +94,21 @@ class Sampler:
         self._stop = threading.Event()
         self._phase, self._since = "", time.monotonic()
         self._readings: list[tuple[str, float, Reading]] = []
-        self.problem: str | None = None
+        self._problem: tuple[float, str] | None = None
+        """Since when all readings have had a problem, monotonic, and the last one."""
+
+    @property
+    def lost(self) -> str | None:
+        """The problem of the last readings; None if there was none, or only for a moment."""
+        problem = self._problem
+        return problem[1] if problem and time.monotonic() - problem[0] >= LOST_S else None
 
     def phase(self, name: str) -> None:
         """Record that a phase of the workload begins; an empty name ends the phase."""
         self._phase, self._since = name, time.monotonic()
 
     def __enter__(self) -> Sampler:
-        self.problem = None
+        self._problem = None
         self.phase("")
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -113,15 +125,26 @@ class Sampler:
             try:
                 reading = self._read()
             except Exception as err:
-                self.problem = f"{type(err).__name__}: {err}"[:200]
-                continue
-            self.problem = next((fields["problem"] for fields in reading.values() if fields.get("problem")), None)
+                reading = {"sensors": {"problem": f"{type(err).__name__}: {err}"[:200]}}
+            problem = next((fields["problem"] for fields in reading.values() if fields.get("problem")), None)
+            since_when = self._problem[0] if self._problem else time.monotonic()
+            self._problem = (since_when, problem) if problem else None
             self._readings.append((phase, since, reading))
 
-    def summary(self, phase: str = "steady") -> dict[str, Any]:
-        """Return the statistics of a phase's readings by device, without its first second. Unread fields are absent."""
-        chosen = [reading for name, since, reading in self._readings if name == phase and since >= SETTLE_S]
-        devices = sorted({device for reading in chosen for device in reading})
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Return the statistics of the readings by phase and device. Unread fields are absent.
+
+        The first second of a phase does not count; a shorter phase has no utilisation.
+        """
+        phases = sorted({name for name, _, _ in self._readings if name})
+        return {phase: summary for phase in phases if (summary := self._of(phase))}
+
+    def _of(self, phase: str) -> dict[str, Any]:
+        readings = [(since, reading) for name, since, reading in self._readings if name == phase]
+        chosen = [reading for since, reading in readings if since >= SETTLE_S] or [
+            {device: {**fields, "utilisation": None} for device, fields in reading.items()} for _, reading in readings
+        ]
+        devices = sorted({device for reading in chosen for device in reading if device != "sensors"})
         return {device: _summed([reading[device] for reading in chosen if device in reading]) for device in devices}
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from vault_cube.settings.benchmark import Benchmark, Effort, Suite
+from vault_cube.settings import Settings
+from vault_cube.settings.benchmark import Effort, Suite
 
 WORKLOADS = Path(__file__).resolve().parents[3] / "workloads"
 """Folder of the workload programs, beside the package in a checkout and on a box."""
@@ -17,46 +21,69 @@ class Plan:
     """A suite's command line, and the environment variables to add."""
 
     command: list[str]
-    environment: dict[str, str]
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def plan(
-    suite: Suite, python: Path, settings: Benchmark, effort: Effort, *, gpus: int, workloads: Path = WORKLOADS
+    suite: Suite,
+    python: Path,
+    settings: Settings,
+    effort: Effort,
+    *,
+    gpus: Sequence[Mapping[str, Any]],
+    workloads: Path = WORKLOADS,
 ) -> Plan:
     """Return the command of a suite.
 
-    python: interpreter of the suite's environment. effort: repeats and lengths. gpus: number of GPUs; 0 means CPU.
-    workloads: folder of the workload programs.
+    python: interpreter of the suite's environment. effort: repeats and lengths. gpus: the GPUs to measure, as
+    `Hardware.gpus`; empty means CPU. workloads: folder of the workload programs.
     """
-    timed = ["--repeats", f"{effort.repeats}", "--seconds", f"{effort.seconds:g}"]
-    steady = ["--steady", f"{effort.steady_s:g}"]
-    program = [str(python)]
+    wanted = settings.benchmark
+    timed = ["--repeats", f"{effort.repeats}", "--seconds", f"{effort.seconds:g}", "--steady", f"{effort.steady_s:g}"]
+    near = ["--near", ";".join(str(gpu.get("cpus", "")) for gpu in gpus)]
+    ranks = [str(python), "-m", "torch.distributed.run", "--nnodes", "1", "--master-addr", "127.0.0.1"]
+    ranks += ["--master-port", f"{_free_port()}", "--nproc-per-node"]
+    # one machine needs no network interface but loopback, and a chroot may have no other
+    local = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    workers = f"{len(gpus) or wanted.cpu_workers}"
+    environment = chosen_gpus(gpus)
     match suite:
         case "matmul":
-            return Plan([*program, str(workloads / "matmul.py"), *timed], {})
+            return Plan([str(python), str(workloads / "matmul.py"), *timed], environment)
+        case "copies":
+            # a CPU has one memory, which one worker measures with all cores
+            command = [*ranks, f"{len(gpus) or 1}", str(workloads / "copies.py"), *timed, *near]
+            return Plan(command, environment | local)
+        case "all_reduce":
+            return Plan([*ranks, workers, str(workloads / "all_reduce.py"), *timed], environment | local)
         case "ddp":
-            torchrun = [
-                "-m",
-                "torch.distributed.run",
-                "--nnodes",
-                "1",
-                "--nproc-per-node",
-                f"{gpus or settings.cpu_workers}",
-                "--master-addr",
-                "127.0.0.1",
-                "--master-port",
-                f"{_free_port()}",
-            ]
-            # one machine needs no network interface but loopback, and a chroot may have no other
-            local = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-            return Plan([*program, *torchrun, str(workloads / "ddp.py"), *timed, *steady], local)
+            return Plan([*ranks, workers, str(workloads / "ddp.py"), *timed], environment | local)
         case "tensorflow":
-            return Plan([*program, str(workloads / "tensorflow_mirrored.py"), *timed, *steady], {})
+            return Plan([str(python), str(workloads / "tensorflow_mirrored.py"), *timed], environment)
         case "vllm":
-            model = ["--model", settings.model] if settings.model else []
-            parallel = ["--tensor-parallel", f"{settings.tensor_parallel}"]
-            repeats = ["--repeats", f"{effort.repeats}"]
-            return Plan([*program, str(workloads / "vllm_throughput.py"), *repeats, *steady, *parallel, *model], {})
+            command = [str(python), str(workloads / "vllm_serve.py"), *timed, *_serving(settings, gpus)]
+            # measure vLLM with the same settings as its service
+            return Plan(command, environment | settings.frameworks.vllm.settings)
+
+
+def chosen_gpus(gpus: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the environment in which CUDA numbers the GPUs as NVML does, also beside one that is lost."""
+    uuids = [str(gpu["uuid"]) for gpu in gpus if "uuid" in gpu]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)} if uuids and len(uuids) == len(gpus) else {}
+
+
+def _serving(settings: Settings, gpus: Sequence[Mapping[str, Any]]) -> list[str]:
+    serving = settings.benchmark.serving
+    model = ["--model", settings.benchmark.model] if settings.benchmark.model else []
+    return [
+        *(["--gpus", f"{len(gpus)}", "--device", str(gpus[0].get("name", "gpu"))] if gpus else []),
+        "--rates", *(f"{rate:g}" for rate in (serving.requests_per_s if gpus else serving.requests_per_s[:1])),
+        "--tensor-parallel", *(f"{size}" for size in serving.tensor_parallel),
+        "--concurrent", f"{serving.concurrent}",
+        "--start", f"{serving.start_s:g}",
+        f"--arguments={json.dumps(settings.frameworks.vllm.arguments)}",
+        *model,
+    ]  # fmt: skip
 
 
 def _free_port() -> int:

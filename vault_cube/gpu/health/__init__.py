@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vault_cube import verdicts
 from vault_cube.gpu.health import box, heat, links, storage, use
@@ -23,6 +23,9 @@ from vault_cube.gpu.read.host import Host
 from vault_cube.settings import Settings
 from vault_cube.settings.gpu import Acceptance
 from vault_cube.verdicts import FAULT, OK, Check, Report, Verdict
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card, LoadedLink
 
 CARD_CHECKS = (*storage.CHECKS, *links.CHECKS, *heat.CHECKS, *use.CHECKS)
 
@@ -46,7 +49,7 @@ def health(
 
 def report(seen: Seen, judgements: Sequence[Verdict]) -> Report:
     """Return verdicts as a report whose subject is the list of GPUs."""
-    subject = facts.short({"devices": seen.cards, "problem": seen.facts.get("problem", "no GPU")})
+    subject = facts.short(seen.cards, seen.facts.get("problem", "no GPU"))
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seen.now))
     return Report(subject, judgements, bool(seen.facts.get("simulated")), started)
 
@@ -55,12 +58,13 @@ def look(session: Session, settings: Settings, machine: Host, *, window_s: float
     """Read everything that the checks judge. window_s, load: as for `health`."""
     rules = settings.gpu.health
     log = kernel_log.begin(machine)
-    # after a crash the XIDs that led to it are in the boot before
+    # after a crash, the XIDs that led to it are in the log of the previous boot
     up = host.uptime_s(machine)
     before = kernel_log.begin(machine, boot=-1) if up is not None and up < rules.xid_hours * 3600 else None
-    versions, cards = facts.versions(session, machine), []
+    versions = facts.versions(session, machine)
+    cards: list[Card] = []
     masks: dict[int, list[int]] = {}
-    loaded: dict[int, dict[str, Any]] = {}
+    loaded: dict[int, LoadedLink] = {}
     if "problem" not in versions:
         try:
             cards = detail.details(session)
@@ -68,9 +72,9 @@ def look(session: Session, settings: Settings, machine: Host, *, window_s: float
             try:
                 masks = sampling.throttle_masks(session, well, window_s or rules.window_s)
             except NvmlProblem:
-                # one of them went in that time: asked again one by one, it shows which
+                # a GPU was lost in the meantime; reading each one again shows which
                 cards = detail.details(session)
-            cards = _twice(session, machine, cards)
+            cards = _without_ended(session, machine, cards)
             if load:
                 from vault_cube.gpu.read.load import under_load
 
@@ -83,21 +87,20 @@ def look(session: Session, settings: Settings, machine: Host, *, window_s: float
     return Seen(settings, machine, now, versions, cards, masks, xids, kernel_log.xids(before), loaded)
 
 
-def _twice(session: Session, machine: Host, cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Look again for processes that are gone: one that ended between two readings is none that was left over."""
-    if all(host.process(machine, one["pid"]) for card in cards for one in card.get("processes", ())):
+def _without_ended(session: Session, machine: Host, cards: list[Card]) -> list[Card]:
+    """Remove processes that ended between two readings, so that they do not count as left over."""
+    if all(host.process(machine, process["pid"]) for card in cards for process in card.get("processes", ())):
         return cards
-    held = {answer["index"]: answer.get("processes", []) for answer in session.each(_processes)}
-    return [
-        {**card, "processes": [one for one in card["processes"] if one in held.get(card["index"], [])]}
-        if "processes" in card
-        else card
-        for card in cards
-    ]
+    still = {card["index"]: card.get("processes", []) for card in session.each(_processes)}
+    for card in cards:
+        if "processes" in card:
+            card["processes"] = [process for process in card["processes"] if process in still.get(card["index"], [])]
+    return cards
 
 
-def _processes(device: Device) -> dict[str, Any]:
-    return readings.present(processes=readings.processes(device))
+def _processes(device: Device) -> Card:
+    card: Card = facts.present(processes=readings.processes(device))
+    return card
 
 
 def judge(

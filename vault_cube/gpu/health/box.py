@@ -69,7 +69,7 @@ def model(seen: Seen) -> Verdict:
     wanted, cards = seen.settings.gpu.model, seen.answering
     if not cards:
         return not_applicable("no GPU that answers")
-    shown = short({"devices": cards})
+    shown = short(cards)
     if wanted is None:
         return ok(shown)
     wrong = [card for card in cards if not is_model(card.get("name", ""), wanted)]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from vault_cube.gpu.health.seen import Card, Seen
+from typing import TYPE_CHECKING
+
+from vault_cube.gpu.health.seen import Seen
 from vault_cube.gpu.nvml import failures
 from vault_cube.gpu.read import throttle
 from vault_cube.verdicts import Verdict, fault, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card
 
 COOL = "airflow, dust, fans, room; gpu.stress shows how it behaves"
 

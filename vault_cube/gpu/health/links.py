@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from vault_cube.gpu.health.box import is_model
-from vault_cube.gpu.health.seen import Card, Seen, busy
+from vault_cube.gpu.health.seen import Seen, busy
 from vault_cube.gpu.nvml import failures
 from vault_cube.gpu.read import host
 from vault_cube.verdicts import Verdict, fault, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card
 
 RESEAT = "power off, reseat card and riser, look at the slot's BIOS settings; `pcie_aspm=off` where links drop"
 

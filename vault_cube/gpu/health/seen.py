@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vault_cube.gpu.read.host import Host
 from vault_cube.settings import Settings
 from vault_cube.settings.gpu import Health
 
-Card = Mapping[str, Any]
-"""One GPU as vault_cube.gpu.read.detail has it."""
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card, LoadedLink, Versions, Xid
 
 
 @dataclass(frozen=True)
 class Seen:
-    """All that was read before the first check judges: checks ask nobody.
-
-    facts: versions, module, problem. cards: one dict a GPU.
-    masks: GPU → sampled masks of throttle reasons. log: XIDs of this boot with `at`, None if the log cannot be read.
-    before: the same of the boot before, if it can matter. loaded: GPU → PCIe generation and width while it was kept
-    busy, and the replays in that time, or `problem`; empty without load=True.
-    """
+    """Everything that was read before the first check runs. Checks themselves read only the machine's files."""
 
     settings: Settings
     machine: Host
     now: float
-    facts: Mapping[str, Any]
+    """Seconds since 1970."""
+    facts: Versions
     cards: Sequence[Card]
     masks: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    log: Sequence[Mapping[str, Any]] | None = None
-    before: Sequence[Mapping[str, Any]] | None = None
-    loaded: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Sampled masks of throttle reasons, by GPU."""
+    log: Sequence[Xid] | None = None
+    """XIDs of this boot; None if the kernel's log cannot be read."""
+    before: Sequence[Xid] | None = None
+    """XIDs of the previous boot, if this boot is young enough for them to matter."""
+    loaded: Mapping[int, LoadedLink] = field(default_factory=dict)
+    """PCIe links under load, by GPU; empty without load=True."""
 
     @property
     def rules(self) -> Health:
@@ -41,32 +40,32 @@ class Seen:
 
     @property
     def answering(self) -> list[Card]:
-        """The GPUs that answered."""
+        """The GPUs that answer."""
         return [card for card in self.cards if "problem" not in card]
 
 
 FULL_LOAD = 0.9
-"""From this utilisation on a GPU has to be awake."""
+"""Utilisation from which a GPU must have left its idle clocks."""
 REST_STATE = 5
 """P5 and higher: video and idle; programs that compute run in P0 to P3 (nvidia-smi(1), "Performance State")."""
 
 
 def busy(card: Card) -> bool:
-    """Whether a GPU works now: an idle one says nothing of its links and clocks."""
+    """Return whether a GPU computes now; links and clocks of an idle GPU are low on purpose."""
     return card.get("utilisation", 0) > 0.05 and "gpu_idle" not in card.get("throttle", ()) and not latched(card)
 
 
 def latched(card: Card) -> bool:
-    """Whether a GPU at rest counts as busy: its utilisation stands at 100 %, and nobody uses it.
+    """Return whether an idle, unused GPU reports a utilisation of 100 %, which is an error of the driver.
 
-    Seen with drivers 580 to 595 on Blackwell (github.com/Datura-ai/lium-io/pull/1142).
+    Observed with drivers 580 to 595 on Blackwell (github.com/Datura-ai/lium-io/pull/1142).
     """
     return card.get("utilisation", 0) >= FULL_LOAD and card.get("processes") == [] and rests(card)
 
 
 def rests(card: Card) -> bool:
-    """Whether clocks and performance state are those of a GPU without work, and nothing slows it down."""
-    slowed = set(card.get("throttle", ())) - {"gpu_idle"}
+    """Return whether clocks and performance state are those of an idle GPU, and no throttle reason is active."""
+    reasons = set(card.get("throttle", ())) - {"gpu_idle"}
     now, most = card.get("clock_mhz"), card.get("clocks_max_mhz", {}).get("sm")
-    slow = now is not None and most is not None and now < most / 2 and not slowed
+    slow = now is not None and most is not None and now < most / 2 and not reasons
     return bool(card.get("performance_state", 0) >= REST_STATE or slow)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from vault_cube.gpu.health.seen import Card, Seen
+from vault_cube.gpu.health.seen import Seen
 from vault_cube.gpu.nvml.failures import RESET
 from vault_cube.verdicts import Verdict, fault, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card
 
 
 def ecc(card: Card, seen: Seen) -> Verdict:

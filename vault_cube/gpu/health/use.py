@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vault_cube.gpu.health.seen import FULL_LOAD, Card, Seen, latched, rests
+from vault_cube.gpu.health.seen import FULL_LOAD, Seen, latched, rests
 from vault_cube.gpu.nvml.failures import RESET
 from vault_cube.gpu.read import host
 from vault_cube.settings.gpu import Acceptance
 from vault_cube.verdicts import FAULT, WARNING, Status, Verdict, fault, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card, Xid
 
 RECOVERY_CHANGED = 154
 
@@ -83,7 +86,7 @@ def xids(card: Card, seen: Seen) -> Verdict:
     return ok(said)
 
 
-def _of_card(card: Card, log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _of_card(card: Card, log: Sequence[Xid]) -> list[Xid]:
     slot = host.slot(card.get("pcie", {}).get("bus_id", ""))
     own = [one for one in log if slot and host.slot(one["bus_id"]) == slot]
     # what the driver asks for to recover is what it asked for last
@@ -91,7 +94,7 @@ def _of_card(card: Card, log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, 
     return [one for one in own if one["xid"] != RECOVERY_CHANGED or one is asked[-1]]
 
 
-def _listed(xids: Sequence[Mapping[str, Any]]) -> str:
+def _listed(xids: Sequence[Xid]) -> str:
     """XIDs by code and, with MIG, by instance: 79 (the GPU has fallen off the bus) 2 times."""
     times: dict[tuple[int, str], int] = {}
     for one in xids:

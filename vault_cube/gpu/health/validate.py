@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from vault_cube.gpu.health import box, heat, judge, links, look, report, storage, use
-from vault_cube.gpu.health.seen import Card, Seen, busy
+from vault_cube.gpu.health.seen import Seen, busy
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.host import Host
 from vault_cube.settings import Settings
 from vault_cube.verdicts import Report, Verdict, not_applicable, ok, warning
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Card
 
 
 def idle_temperature(card: Card, seen: Seen) -> Verdict:

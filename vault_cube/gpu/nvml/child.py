@@ -130,7 +130,7 @@ def _serve(pipe: Connection[Any, Any], calling: Callable[[str], None], ahead: bo
         pipe.send(answer)
 
 
-def _device(device: Device, question: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> dict[str, Any]:
+def _device(device: Device, question: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     device.begin()
     answer = question(device, *args)
     device.settle()

@@ -190,7 +190,7 @@ class Device:
                     self.ask(function)
             if self.problem is None and not (self._alive() and self.answered & set(VITAL)):
                 silent = failures.silent([*self.errors.values(), *self.lacks.values()])
-                self.problem, self.kind = f"GPU {self.index}: {silent.said}", silent.kind
+                self.problem, self.kind = f"GPU {self.index}: {silent.reason}", silent.kind
         if self.problem is not None:
             # after a reset the old handle is of no use
             self.handle = None

@@ -1,7 +1,7 @@
-"""Every way in which NVML fails, in words for a person.
+"""All ways in which NVML fails, described for a person.
 
-Codes: nvml.h, nvmlReturn_t (docs.nvidia.com/deploy/nvml-api, "Device Enums"). They stand here as numbers because
-importing pynvml costs more than the whole answer of a machine without a driver.
+Codes: nvml.h, nvmlReturn_t (docs.nvidia.com/deploy/nvml-api, "Device Enums"). They are numbers here because
+importing pynvml takes longer than everything else on a machine without a driver.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vault_cube.errors import VaultCubeError
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Facts
 
 LIBRARY = "libnvidia-ml.so.1"
 
 
-# no dataclass here, nor in host.py: making one costs more than the whole answer of a machine without a driver
+# not a dataclass, here and in host.py: creating one takes longer than everything else on a machine without a driver
 class Problem:
-    """Why NVML does not answer: kind, a word for programs; said, a sentence; todo, what to do."""
+    """Why NVML does not answer: kind, a word for programs; reason, a sentence; todo, what to do."""
 
-    def __init__(self, kind: str, said: str, todo: str) -> None:
-        self.kind, self.said, self.todo = kind, said, todo
+    def __init__(self, kind: str, reason: str, todo: str) -> None:
+        self.kind, self.reason, self.todo = kind, reason, todo
 
     def __str__(self) -> str:
-        return f"{self.said}; {self.todo}"
+        return f"{self.reason}; {self.todo}"
 
 
 class NvmlProblem(VaultCubeError):
@@ -40,12 +43,12 @@ class NvmlProblem(VaultCubeError):
         return NvmlProblem, (self.problem,)
 
 
-# also what a handle gives whose GPU is gone: nvml.h has no code of its own for that
+# NVML also returns this for the handle of a GPU that is gone; nvml.h has no separate code for that
 STALE = 2
-# only what is stored in the inforom is lost, the GPU computes
+# only the contents of the inforom are lost; the GPU computes
 CORRUPTED_INFOROM = 14
-# not an error of the device: it has no such thing, the driver is too old or too new for the function, or the caller
-# may not ask
+# not an error of the device: it lacks the feature, the driver is too old or too new for the function, or the caller
+# lacks a permission
 LACKING = {
     STALE: "invalid argument",
     3: "not supported",
@@ -59,7 +62,7 @@ LACKING = {
     27: "not ready",
     CORRUPTED_INFOROM: "the inforom is corrupted",
 }
-# the device answers nothing more, whatever it is asked
+# the device no longer answers any function
 DEAD = {
     1: ("uninitialized", "NVML was closed"),
     8: ("no power", "the card's external power cables are not connected properly"),
@@ -93,20 +96,20 @@ TODO = {
 
 
 def words(code: int) -> str:
-    """What an NVML code means."""
+    """Return the meaning of an NVML return code."""
     if code in DEAD:
         return DEAD[code][1]
     return LACKING.get(code) or ERRORS.get(code) or f"NVML error {code}"
 
 
 def silent(reasons: Sequence[str]) -> Problem:
-    """A GPU is listed and answers nothing useful. reasons: what its functions gave, in words."""
+    """Return the problem of a GPU that is listed and answers nothing useful. reasons: the errors of its functions."""
     usual = Counter(reasons).most_common(1)[0][0] if reasons else "no answer"
     return Problem("silent", f"it answers nothing useful ({usual})", TODO["silent"])
 
 
 def opening(code: int, root: Path = Path("/")) -> Problem:
-    """Why NVML could not be opened. code: what nvmlInit returned. root: where /proc and /dev are looked for."""
+    """Return why NVML could not be opened. code: the result of nvmlInit. root: folder that contains /proc and /dev."""
     if code == 9:
         return Problem("no driver", "the kernel module nvidia is not loaded", TODO["no driver"])
     if code == 18:
@@ -126,41 +129,41 @@ def opening(code: int, root: Path = Path("/")) -> Problem:
     if code == 13:
         return Problem(
             "function not found",
-            f"{LIBRARY} is too old: it has no nvmlInitWithFlags",
+            f"{LIBRARY} is too old: it lacks nvmlInitWithFlags",
             "install a driver of branch 396 or newer; `salt-call --local state.apply driver`",
         )
     kind = DEAD[code][0] if code in DEAD else "unknown"
     return Problem(kind, f"NVML does not open: {words(code)}", TODO.get(kind, "`journalctl -k -g NVRM` says more"))
 
 
-def nothing(problem: Problem) -> dict[str, Any]:
-    """The facts of a machine whose GPUs cannot be asked."""
+def nothing(problem: Problem) -> Facts:
+    """Return the facts of a machine whose GPUs do not answer."""
     return {"accelerator": "cpu", "count": 0, "devices": [], "problem": str(problem), "problem_kind": problem.kind}
 
 
-def no_library(said: str) -> Problem:
-    """Why the library could not be loaded. said: the loader's own words."""
-    if "No such file" in said:
+def no_library(message: str) -> Problem:
+    """Return why the library could not be loaded. message: the loader's message."""
+    if "No such file" in message:
         return Problem(
             "no library",
             f"no NVIDIA driver is installed ({LIBRARY} is missing)",
             "on a box with a GPU: `salt-call --local state.apply driver`",
         )
-    return Problem("broken library", f"{LIBRARY} does not load: {said}", "install the driver's packages again")
+    return Problem("broken library", f"{LIBRARY} does not load: {message}", "install the driver's packages again")
 
 
 def hang(call: str, seconds: float) -> Problem:
-    """The driver gave no answer in time. call: the function that was called."""
+    """Return the problem of a driver without an answer. call: the function that was called. seconds: the time limit."""
     return Problem("hang", f"the driver hangs: {call or 'NVML'} gave no answer within {seconds:g} s", TODO["hang"])
 
 
 def miscounted(count: int) -> Problem:
-    """NVML counts more GPUs than a machine can have."""
+    """Return the problem of an NVML that counts more GPUs than a machine can have."""
     return Problem("unknown", f"NVML counts {count} GPUs", "`journalctl -k -g NVRM` says more; reboot")
 
 
 def crash(call: str, status: int) -> Problem:
-    """The library took its process down. status: as waitpid gives it."""
+    """Return the problem of a library that ended its process. status: as from waitpid."""
     how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
     return Problem(
         "crash",

@@ -109,7 +109,7 @@ class Session:
         self._driver_hung = False
         return answer
 
-    def each(self, question: Callable[..., dict[str, Any]], *args: Any) -> list[dict[str, Any]]:
+    def each(self, question: Callable[..., T], *args: Any) -> list[T]:
         """Ask each GPU: `question(device, *args)` runs in the child, one GPU after the other.
 
         Returns one dict per GPU: `index`, what the question gave, `problem` and `kind` if the GPU did not answer,
@@ -119,12 +119,13 @@ class Session:
         answers, count = [], self.count()
         for index in range(count):
             healthy = set(range(count)) - set(self._hung)
-            answers.append(self._one(index, question, args))
+            answers.append(self._ask_gpu(index, question, args))
             if index in self._hung and index in healthy:
                 self._try_others([other for other in range(index + 1, count) if other in healthy], question, args)
         return answers
 
-    def _one(self, index: int, question: Callable[..., dict[str, Any]], args: tuple[Any, ...]) -> dict[str, Any]:
+    def _ask_gpu(self, index: int, question: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Ask one GPU. Returns its answer with index and, if it did not answer, problem and kind."""
         if index in self._hung and not self._retried(index):
             return {"index": index, "kind": "hang", "problem": self._hung[index].reason}
         try:
@@ -132,7 +133,7 @@ class Session:
         except NvmlProblem as err:
             if err.problem.kind == "hang":
                 self._note_hang(index, err.problem)
-            return {"index": index, "kind": err.problem.kind, "problem": f"GPU {index}: {err.problem.said}"}
+            return {"index": index, "kind": err.problem.kind, "problem": f"GPU {index}: {err.problem.reason}"}
         self._hung.pop(index, None)
         return answer
 
@@ -143,7 +144,7 @@ class Session:
         return self.retry_s is not None and since >= self.retry_s and not self._stuck
 
     def _note_hang(self, index: int, problem: Problem) -> None:
-        self._hung[index] = Hang(f"GPU {index}: {problem.said}", time.monotonic())
+        self._hung[index] = Hang(f"GPU {index}: {problem.reason}", time.monotonic())
 
     def _try_others(self, indices: list[int], question: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """After a hang: ask the other GPUs at the same time, and note which of them hang, too."""

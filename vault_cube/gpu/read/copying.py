@@ -1,8 +1,8 @@
-"""Keep the PCIe links of some GPUs busy: a program of its own, standard library only, through the CUDA driver's API.
+"""Keep the PCIe links of some GPUs busy: a separate program that uses the CUDA driver's API.
 
-Run as `copying.py SECONDS NAME=BUS_ID…`; prints one line `NAME ready`, or `NAME reason`, for each GPU. CUDA numbers the
-GPUs that it sees in an order of its own, so that each is opened by its PCI address. The functions are those of cuda.h
-(docs.nvidia.com/cuda/cuda-driver-api); the driver brings the library, no toolkit is needed.
+Run as `copying.py SECONDS NAME=BUS_ID…`; prints one line `NAME ready`, or `NAME reason`, for each GPU. CUDA
+numbers the GPUs in another order than NVML, so each is opened by its PCI address. The functions are those of cuda.h
+(docs.nvidia.com/cuda/cuda-driver-api). The library is part of the driver; no toolkit is needed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ BYTES = 64 << 20
 
 
 def main(seconds: float, gpus: dict[str, str]) -> None:
-    """Copy to the GPUs, name → PCI address, for so many seconds."""
-    # it could hide GPUs
+    """Copy to the GPUs until the time is over. seconds: duration. gpus: name → PCI address."""
+    # the variable could hide GPUs
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -41,14 +41,14 @@ def main(seconds: float, gpus: dict[str, str]) -> None:
 
 
 def _copier(cuda: ctypes.CDLL, bus_id: str) -> Callable[[], None]:
-    """Memory on both sides of a GPU's link, and the call that sends it over."""
+    """Allocate memory on both sides of a GPU's link. Returns a function that copies it."""
     device, context = ctypes.c_int(), ctypes.c_void_p()
     here, there = ctypes.c_void_p(), ctypes.c_uint64()
     size = ctypes.c_size_t(BYTES)
     _checked(cuda, "cuDeviceGetByPCIBusId", ctypes.byref(device), ctypes.c_char_p(bus_id.encode()))
     _checked(cuda, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
     _checked(cuda, "cuCtxSetCurrent", context)
-    # memory that the GPU fetches by itself: copies from ordinary memory wait for the processor
+    # pinned memory, which the GPU reads itself; copies from ordinary memory wait for the processor
     _checked(cuda, "cuMemHostAlloc", ctypes.byref(here), size, 0)
     _checked(cuda, "cuMemAlloc_v2", ctypes.byref(there), size)
 

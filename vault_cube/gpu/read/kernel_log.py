@@ -1,4 +1,4 @@
-"""The kernel's log where it concerns the driver: the journal of a boot, else the kernel's own buffer of this boot."""
+"""The driver's lines in the kernel's log: from the journal of a boot, or else from the kernel's buffer of this boot."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vault_cube.gpu.read import events
 from vault_cube.gpu.read.host import Host
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Xid
 
 Lines = list[tuple[float, str]]
 """(seconds since 1970, text)"""
 
 JOURNAL = ["journalctl", "--dmesg", "--quiet", "--no-pager", "--output=short-unix", "--grep=NVRM|nvidia"]
 JOURNAL_S = 5
-"""The journal is read while other work goes on; so many seconds after its start the kernel's buffer has to do."""
+"""Time limit for reading the journal, which runs in the background; after it, the kernel's buffer is used."""
 
 
 class Reading:
@@ -28,10 +31,10 @@ class Reading:
 
 
 def begin(machine: Host, boot: int = 0, since: float | None = None) -> Reading | Lines | None:
-    """Start to read, so that other work can go on at the same time.
+    """Start to read the log in the background.
 
-    boot: 0 is this one, -1 the one before. since: seconds since 1970, to read the end of a journal that could be read
-    before. A test's machine has its logs in the files kernel.log and kernel.log.1.
+    boot: 0 is this one, -1 the previous one. since: seconds since 1970; read only the entries after that time. A test's
+    machine has its logs in the files kernel.log and kernel.log.1.
     """
     if machine.root != Path("/"):
         text = machine.text("kernel.log" if boot == 0 else f"kernel.log.{-boot}")
@@ -50,7 +53,7 @@ def begin(machine: Host, boot: int = 0, since: float | None = None) -> Reading |
 
 
 def lines(begun: Reading | Lines | None) -> Lines | None:
-    """The lines of what was begun, oldest first; None if the log cannot be read."""
+    """Return the lines of a log that `begin` started to read, oldest first; None if the log cannot be read."""
     if not isinstance(begun, Reading):
         return begun
     other = _buffer if begun.boot == 0 else _nothing
@@ -60,19 +63,23 @@ def lines(begun: Reading | Lines | None) -> Lines | None:
         begun.process.kill()
         begun.process.communicate()
         return other()
-    # an empty result is status 1, too; a journal that cannot be read, or is none, says so
+    # journalctl also exits with 1 if nothing matches; only an unreadable journal has a message on stderr
     if begun.process.returncode != 0 and err.strip():
         return other()
-    # the driver writes a line when it starts: a journal without any was not kept since the boot
+    # the driver logs a line when it starts: a journal without one does not go back to the boot
     return _parsed(out) or ([] if begun.end_only else other())
 
 
-def xids(begun: Reading | Lines | None) -> list[dict[str, Any]] | None:
-    """The XIDs in what was begun, with `at`, seconds since 1970; None if the log cannot be read."""
-    found = lines(begun)
-    if found is None:
+def xids(begun: Reading | Lines | None) -> list[Xid] | None:
+    """Return the XIDs of a log that `begin` started to read, with `at`; None if the log cannot be read."""
+    log = lines(begun)
+    if log is None:
         return None
-    return [{"at": found[number][0], **entry} for number, entry in events.numbered(text for _, text in found)]
+    entries: list[Xid] = []
+    for number, entry in events.numbered(text for _, text in log):
+        entry["at"] = log[number][0]
+        entries.append(entry)
+    return entries
 
 
 def _nothing() -> Lines | None:
@@ -80,20 +87,20 @@ def _nothing() -> Lines | None:
 
 
 def _parsed(text: str) -> Lines:
-    """Lines of `journalctl --output=short-unix`: time, host, kernel:, text; a record's further lines have no time."""
-    found: Lines = []
+    """Parse `journalctl --output=short-unix`: time, host, kernel:, text; further lines of a record have no time."""
+    parsed: Lines = []
     for line in text.splitlines():
         at, _, rest = line.partition(" ")
         try:
-            found.append((float(at), rest))
+            parsed.append((float(at), rest))
         except ValueError:
-            if found and line[:1].isspace():
-                found.append((found[-1][0], line.strip()))
-    return found
+            if parsed and line[:1].isspace():
+                parsed.append((parsed[-1][0], line.strip()))
+    return parsed
 
 
 class Follower:
-    """XIDs that the kernel writes while we look again and again: what was there at the first look does not count."""
+    """Reports the XIDs that the kernel logs after this object was created."""
 
     def __init__(self, machine: Host) -> None:
         self._file = None if machine.root == Path("/") else machine.root / "kernel.log"
@@ -102,8 +109,8 @@ class Follower:
             os.lseek(self._opened, 0, os.SEEK_END)
         self._read = len(self._lines_of_file())
 
-    def new(self) -> list[dict[str, Any]]:
-        """The XIDs since the last call, as `events.logged` has them; none if the log cannot be read."""
+    def new(self) -> list[Xid]:
+        """Return the XIDs since the last call, as from `events.logged`; none if the log cannot be read."""
         if self._opened is not None:
             return events.logged(text for _, text in _records(self._opened))
         texts = self._lines_of_file()
@@ -131,7 +138,7 @@ def _open_buffer() -> int | None:
 
 
 def _buffer() -> Lines | None:
-    """What the kernel's ring buffer, /dev/kmsg, has of this boot."""
+    """Read the kernel's ring buffer, /dev/kmsg."""
     opened = _open_buffer()
     if opened is None:
         return None
@@ -142,16 +149,16 @@ def _buffer() -> Lines | None:
 
 
 def _records(opened: int) -> Lines:
-    """The driver's records up to the end, one per read: "priority,number,microseconds,flags;text"."""
+    """Read the driver's records up to the end, one per read: "priority,number,microseconds,flags;text"."""
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    found: Lines = []
+    records: Lines = []
     while True:
         try:
             record = os.read(opened, 8192).decode(errors="replace")
         except BrokenPipeError:
-            continue  # overwritten while it was read: the next one is whole
+            continue  # overwritten while it was read; the next one is complete
         except (BlockingIOError, OSError):
-            return found
+            return records
         head, _, text = record.partition(";")
         if "NVRM" in text or "nvidia" in text:
-            found.append((booted + int(head.split(",")[2]) / 1e6, text.splitlines()[0]))
+            records.append((booted + int(head.split(",")[2]) / 1e6, text.splitlines()[0]))

@@ -1,4 +1,4 @@
-"""What a PCIe link reaches while it is kept busy: an idle one drops to generation 1."""
+"""Measure PCIe links under load, because an idle link drops to generation 1."""
 
 from __future__ import annotations
 
@@ -7,31 +7,40 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
-from vault_cube.gpu.read import copying, host, readings
-from vault_cube.gpu.read.facts import text
+from vault_cube.gpu.read import copying, host
+from vault_cube.gpu.read.facts import present, text
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import LoadedLink, Pcie
+
+    class _Link(Pcie, total=False):
+        index: int
+        problem: str
+        kind: str
+
 
 START_S = 20.0
-"""CUDA opens a GPU in under a second; without persistence it wakes it first."""
+"""CUDA opens a GPU in under a second; without persistence the driver has to initialise the GPU first."""
 
 
-def under_load(session: Session, seconds: float) -> dict[int, dict[str, Any]]:
-    """GPU → the best generation and width that were seen under load and the replays in that time, or `problem`.
+def under_load(session: Session, seconds: float) -> dict[int, LoadedLink]:
+    """Keep the PCIe links busy, and return the best values of each GPU's link, or `problem` if there was no load.
 
-    `problem` says why there was no load. seconds: how long the load lasts once it runs. Raises NvmlProblem.
+    seconds: duration of the load after all GPUs are busy. Raises NvmlProblem.
     """
     gpus = session.each(_link)
     if any(gpu.get("kind") == "hang" for gpu in gpus):
-        # CUDA initialises all GPUs, and would hang, too
+        # CUDA initialises all GPUs, so it would hang as well
         return {gpu["index"]: {"problem": "no load: a GPU of this box hangs"} for gpu in gpus if "problem" not in gpu}
     addresses = {gpu["index"]: host.sysfs(gpu["bus_id"]) for gpu in gpus if "problem" not in gpu and "bus_id" in gpu}
     before = {gpu["index"]: gpu["replays"] for gpu in gpus if "replays" in gpu}
     command = [sys.executable, "-I", "-S", str(Path(copying.__file__)), str(START_S + seconds)]
     command += [f"{index}={address}" for index, address in addresses.items()]
-    loaded: dict[int, dict[str, Any]] = {}
+    loaded: dict[int, LoadedLink] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as load:
         hung = threading.Timer(START_S, load.kill)
         hung.start()
@@ -41,9 +50,8 @@ def under_load(session: Session, seconds: float) -> dict[int, dict[str, Any]]:
             until = time.monotonic() + seconds
             while any("problem" not in gpu for gpu in loaded.values()) and time.monotonic() < until:
                 for gpu in session.each(_link):
-                    best = loaded.get(gpu["index"], {})
-                    if "problem" not in best:
-                        _merge(best, gpu, before)
+                    if gpu["index"] in loaded and "problem" not in loaded[gpu["index"]]:
+                        _merge(loaded[gpu["index"]], gpu, before)
                 time.sleep(0.05)
         finally:
             hung.cancel()
@@ -52,32 +60,34 @@ def under_load(session: Session, seconds: float) -> dict[int, dict[str, Any]]:
     return loaded | {index: {"problem": "no load: the GPU gives no PCI address"} for index in without}
 
 
-def _merge(best: dict[str, Any], now: dict[str, Any], before: dict[int, int]) -> None:
-    for name in ("generation", "width"):
-        if name in now:
-            best[name] = max(best.get(name, 0), now[name])
+def _merge(best: LoadedLink, now: _Link, before: dict[int, int]) -> None:
+    if "generation" in now:
+        best["generation"] = max(best.get("generation", 0), now["generation"])
+    if "width" in now:
+        best["width"] = max(best.get("width", 0), now["width"])
     if "replays" in now and now["index"] in before:
         best["replays"] = max(0, now["replays"] - before[now["index"]])
 
 
-def _started(load: subprocess.Popen[str], indices: list[int]) -> dict[int, dict[str, Any]]:
-    """Wait until every GPU is busy, or cannot be."""
-    found: dict[int, dict[str, Any]] = {}
-    assert load.stdout is not None  # noqa: S101 we asked for it
+def _started(load: subprocess.Popen[str], indices: list[int]) -> dict[int, LoadedLink]:
+    """Wait until each GPU is busy, or has reported why it is not."""
+    started: dict[int, LoadedLink] = {}
+    assert load.stdout is not None  # noqa: S101 the caller set it to a pipe
     for line in load.stdout:
-        index, _, said = line.strip().partition(" ")
-        found[int(index)] = {} if said == "ready" else {"problem": f"no load could be put on it: {said}"}
-        if len(found) == len(indices):
+        index, _, message = line.strip().partition(" ")
+        started[int(index)] = {} if message == "ready" else {"problem": f"no load: {message}"}
+        if len(started) == len(indices):
             break
-    missing = [index for index in indices if index not in found]
-    return found | {index: {"problem": "no load could be put on it: the program ended"} for index in missing}
+    missing = [index for index in indices if index not in started]
+    return started | {index: {"problem": "no load: the program that makes it ended"} for index in missing}
 
 
-def _link(device: Device) -> dict[str, Any]:
+def _link(device: Device) -> _Link:
     ask, pci = device.ask, device.ask("nvmlDeviceGetPciInfo")
-    return readings.present(
+    link: _Link = present(
         bus_id=None if pci is None else text(pci.busId),
         generation=ask("nvmlDeviceGetCurrPcieLinkGeneration"),
         width=ask("nvmlDeviceGetCurrPcieLinkWidth"),
         replays=ask("nvmlDeviceGetPcieReplayCounter"),
     )
+    return link

@@ -1,4 +1,4 @@
-"""Throttle reasons over a while: how much of the time each held."""
+"""Sample throttle reasons over a time window."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from vault_cube.gpu.read import readings
 
 EVERY_S = 0.005
 CHUNK_S = 0.5
-"""The child samples by itself, since an exchange with it costs more than a sample; so long, then it reports."""
+"""Time for which the child samples before it reports, because one exchange with it takes longer than one sample."""
 
 
 def throttle_masks(session: Session, indices: Sequence[int], window_s: float) -> dict[int, list[int]]:
-    """Masks of these GPUs' throttle reasons, taken together every few milliseconds for so long. Raises NvmlProblem."""
-    found: dict[int, list[int]] = {index: [] for index in indices}
+    """Sample the throttle masks of some GPUs every few milliseconds. window_s: duration. Raises NvmlProblem."""
+    samples: dict[int, list[int]] = {index: [] for index in indices}
     until = time.monotonic() + window_s
     while True:
         left = until - time.monotonic()
         for index, masks in session.ask(_sampled, list(indices), max(0.0, min(left, CHUNK_S))).items():
-            found[index] += masks
+            samples[index] += masks
         if time.monotonic() >= until:
-            return {index: masks for index, masks in found.items() if masks}
+            return {index: masks for index, masks in samples.items() if masks}
 
 
 def _sampled(nvml: Nvml, indices: list[int], window_s: float) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {index: [] for index in indices}
+    samples: dict[int, list[int]] = {index: [] for index in indices}
     until = time.monotonic() + window_s
     while True:
         for index in indices:
@@ -35,7 +35,7 @@ def _sampled(nvml: Nvml, indices: list[int], window_s: float) -> dict[int, list[
             device.begin()
             mask = readings.throttle_mask(device)
             if mask is not None:
-                found[index].append(mask)
+                samples[index].append(mask)
         if time.monotonic() >= until:
-            return found
+            return samples
         time.sleep(EVERY_S)

@@ -1,8 +1,8 @@
-"""Why a GPU's clocks are lower than they could be: bits of a mask, several at a time; never compared as a whole.
+"""Reasons why a GPU lowers its clocks: bits of a mask, of which several can be set.
 
-Source: nvml.h, nvmlClocksEventReasons (docs.nvidia.com/deploy/nvml-api, "nvmlClocksEventReasons"); named as nvidia-smi
-names them. What a bit weighs: `idle` and `chosen` are no throttling; `power` is the cap's doing; `fault` is the
-hardware defending itself against heat or a supply that gives in.
+Source: nvml.h, nvmlClocksEventReasons (docs.nvidia.com/deploy/nvml-api, "nvmlClocksEventReasons"); with the
+names of nvidia-smi. Weights: `idle` and `chosen` are no throttling; `power` is the power cap; `heat` is the driver's
+reaction to heat; `fault` is the hardware's protection against heat or an insufficient power supply.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ WEIGHT = {
     "reliability": "power",
 }
 TODO = {
-    "hw_slowdown": "look at heat and power together: airflow, dust, the card's power connector, the supply",
-    "hw_thermal_slowdown": "cool it: airflow, dust, room; the burn-in (gpu.stress) shows when it starts",
-    "sw_thermal_slowdown": "cool it: airflow, dust, room; the burn-in (gpu.stress) shows when it starts",
-    "hw_power_brake_slowdown": "the supply or the board asked for less: check the supply's load and cables",
+    "hw_slowdown": "check heat and power: airflow, dust, the card's power connector, the power supply",
+    "hw_thermal_slowdown": "improve cooling: airflow, dust, room temperature; gpu.stress shows when it starts",
+    "sw_thermal_slowdown": "improve cooling: airflow, dust, room temperature; gpu.stress shows when it starts",
+    "hw_power_brake_slowdown": "the power supply or the board requested less power: check the supply's load and cables",
 }
 SLOW = tuple(name for name, weight in WEIGHT.items() if weight in ("fault", "heat"))
-"""Reasons that say the GPU is not well, whatever it does."""
+"""Reasons that show a problem of the GPU under any load."""
 
 
 def reasons(mask: int) -> list[str]:
-    """The reasons of NVML's mask; a bit that has no name yet keeps its number."""
+    """Return the reasons of a mask; unknown bits are returned as a number."""
     named = [name for bit, name in REASONS.items() if mask & bit]
     unknown = mask & ~sum(REASONS)
     return named + ([f"{unknown:#x}"] if unknown else [])
 
 
 def shares(masks: Sequence[int]) -> dict[str, float]:
-    """The share of the samples, 0 to 1, in which each reason held."""
-    seen: dict[str, int] = {}
+    """Return the share of samples, 0 to 1, in which each reason was active."""
+    counts: dict[str, int] = {}
     for mask in masks:
         for name in reasons(mask):
-            seen[name] = seen.get(name, 0) + 1
-    return {name: count / len(masks) for name, count in seen.items()}
+            counts[name] = counts.get(name, 0) + 1
+    return {name: count / len(masks) for name, count in counts.items()}

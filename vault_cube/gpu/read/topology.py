@@ -1,16 +1,19 @@
-"""How the GPUs reach each other and the processor: links, NUMA nodes, P2P, and what NCCL will use."""
+"""How the GPUs reach each other and the processor: links, NUMA nodes, P2P, and the transport of NCCL."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vault_cube.gpu.nvml.device import Device, Nvml
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import host
 from vault_cube.gpu.read.detail import nvlinks
-from vault_cube.gpu.read.facts import text
+from vault_cube.gpu.read.facts import present, text
 from vault_cube.gpu.read.host import Host
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Nccl, Path, Place, Topology
 
 # nvml.h: nvmlGpuTopologyLevel_t, with the words of `nvidia-smi topo --matrix`
 PATHS = {
@@ -33,49 +36,55 @@ P2P = {
 }
 
 NEAR = ("INT", "PIX", "PXB")
-"""Paths over which NCCL takes peer to peer by itself."""
+"""Paths over which NCCL uses peer-to-peer transfers by default."""
 SWITCH = 2  # nvml.h: NVML_NVLINK_DEVICE_TYPE_SWITCH
 
 
-def topology(session: Session, machine: Host | None = None) -> dict[str, Any]:
-    """Where each GPU sits and how it reaches the others; never raises.
-
-    gpus [{index, bus_id, numa_node, cpus, nvlinks (active ones)}], links {"0-1": {path, nvlinks, p2p, read, write}},
-    legend {path: words}, nccl {transport, why}, problem where there is none.
-    """
+def topology(session: Session, machine: Host | None = None) -> Topology:
+    """Return the position of each GPU and its paths to the others. Never raises: `problem` names what is silent."""
     machine = machine or Host()
-    found: dict[str, Any] = {"gpus": [], "links": {}, "legend": {}}
     try:
-        cards = session.each(_place)
-        pairs = session.ask(_pairs)
+        places = session.each(_place)
+        paths = session.ask(_paths)
     except NvmlProblem as err:
-        return found | {"problem": str(err), "nccl": {"transport": "none", "why": err.problem.said}}
-    for card in cards:
-        if "bus_id" in card:
-            near = {"numa_node": host.numa_node(machine, card["bus_id"]), "cpus": host.cpus(machine, card["bus_id"])}
-            card |= {name: value for name, value in near.items() if value is not None}
-    found |= {"gpus": cards, "links": pairs, "nccl": nccl(pairs, len(cards), amd=host.amd(machine))}
-    used = {link["path"] for link in pairs.values() if "path" in link}
-    found["legend"] = {name: words for name, words in PATHS.values() if name in used}
-    if any("NV" in path for path in used):
-        found["legend"]["NV#"] = "that many NVLinks"
-    if not cards:
-        found["problem"] = "the driver works and finds no GPU: `lspci -nn | grep 10de`"
-    lost = [card["problem"] for card in cards if "problem" in card]
+        none: Nccl = {"transport": "none", "why": err.problem.reason}
+        return {"gpus": [], "links": {}, "legend": {}, "nccl": none, "problem": str(err)}
+    for place in places:
+        if "bus_id" in place:
+            if (node := host.numa_node(machine, place["bus_id"])) is not None:
+                place["numa_node"] = node
+            if cpus := host.cpus(machine, place["bus_id"]):
+                place["cpus"] = cpus
+    matrix: Topology = {
+        "gpus": places,
+        "links": paths,
+        "legend": _legend({link["path"] for link in paths.values() if "path" in link}),
+        "nccl": nccl(paths, len(places), amd=host.amd(machine)),
+    }
+    lost = [place["problem"] for place in places if "problem" in place]
     if lost:
-        found["problem"] = "; ".join(lost)
+        matrix["problem"] = "; ".join(lost)
+    elif not places:
+        matrix["problem"] = "the driver works and lists no GPU: `lspci -nn | grep 10de`"
     if session.simulated:
-        found["simulated"] = True
-    return found
+        matrix["simulated"] = True
+    return matrix
 
 
-def nccl(links: dict[str, dict[str, Any]], gpus: int, *, amd: bool = False) -> dict[str, str]:
-    """What NCCL uses inside a box: the slowest of all pairs decides, a ring goes over each.
+def _legend(used: set[str]) -> dict[str, str]:
+    legend = {name: words for name, words in PATHS.values() if name in used}
+    if any("NV" in path for path in used):
+        legend["NV#"] = "that many NVLinks"
+    return legend
 
-    amd: whether the processor is AMD's. Sources: NCCL user guide, NCCL_P2P_DISABLE, NCCL_P2P_LEVEL, NCCL_SHM_DISABLE;
-    NCCL 5067397c, src/graph/paths.cc: P2P over NVLink, or over PCIe switches (PXB and nearer); past a host bridge of
-    the processor only on AMD with two GPUs or fewer; else shared memory. What it really took stands in its log:
-    NCCL_DEBUG=INFO.
+
+def nccl(links: dict[str, Path], gpus: int, *, amd: bool = False) -> Nccl:
+    """Predict the transport that NCCL uses within the box; the slowest pair decides, because a ring passes all of them.
+
+    amd: whether the processor is from AMD. Sources: NCCL user guide, NCCL_P2P_DISABLE, NCCL_P2P_LEVEL and
+    NCCL_SHM_DISABLE; NCCL 5067397c, src/graph/paths.cc: P2P over NVLink, or over PCIe switches (PXB and
+    nearer); across a host bridge of the processor only on AMD with at most two GPUs; else shared memory. With
+    NCCL_DEBUG=INFO its log shows the transport that it chose.
     """
     if gpus < 2:
         return {"transport": "none", "why": "one GPU has no peer"}
@@ -92,52 +101,56 @@ def nccl(links: dict[str, dict[str, Any]], gpus: int, *, amd: bool = False) -> d
     if far and not (amd and gpus <= 2):
         paths = ", ".join(sorted({links[pair].get("path", "?") for pair in far}))
         why = (
-            f"the path between {', '.join(far)} is {paths}: NCCL takes P2P up to PXB only; NCCL_P2P_LEVEL=SYS allows it"
+            f"the path between {', '.join(far)} is {paths}: NCCL uses P2P only up to PXB; NCCL_P2P_LEVEL=SYS allows it"
         )
         return {"transport": "SHM", "why": f"{why} (compare both: all-reduce with and without)"}
-    return {"transport": "P2P over PCIe", "why": "every pair of GPUs has peer to peer that NCCL takes"}
+    return {"transport": "P2P over PCIe", "why": "every pair of GPUs has a peer-to-peer path that NCCL uses"}
 
 
-def _place(device: Device) -> dict[str, Any]:
+def _place(device: Device) -> Place:
     pci = device.ask("nvmlDeviceGetPciInfo")
-    node, links = device.ask("nvmlDeviceGetNumaNodeId"), [one for one in nvlinks(device) if one["active"]]
-    found: dict[str, Any] = {"nvlinks": len(links)}
-    if pci is not None:
-        found["bus_id"] = text(pci.busId)
-    return found | ({} if node is None else {"numa_node": node})
+    place: Place = present(
+        nvlinks=sum(link["active"] for link in nvlinks(device)),
+        bus_id=None if pci is None else text(pci.busId),
+        numa_node=device.ask("nvmlDeviceGetNumaNodeId"),
+    )
+    return place
 
 
-def _pairs(nvml: Nvml) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _paths(nvml: Nvml) -> dict[str, Path]:
+    """Return the path of each pair of GPUs; runs in the session's child."""
+    paths: dict[str, Path] = {}
     devices = [nvml.device(index) for index in range(nvml.count)]
     for device in devices:
         device.begin()
-    for one in devices:
-        peers = _peers(one)
-        for other in devices[one.index + 1 :]:
-            found[f"{one.index}-{other.index}"] = _link(one, other, peers)
-    return found
+    for device in devices:
+        peers = _peers(device)
+        for other in devices[device.index + 1 :]:
+            paths[f"{device.index}-{other.index}"] = _path(device, other, peers)
+    return paths
 
 
-def _link(one: Device, other: Device, peers: dict[str, int]) -> dict[str, Any]:
-    level = one.ask("nvmlDeviceGetTopologyCommonAncestor", other.handle) if other.handle else None
+def _path(device: Device, other: Device, peers: dict[str, int]) -> Path:
     status = {
-        name: one.ask("nvmlDeviceGetP2PStatus", other.handle, number) if other.handle else None
+        name: device.ask("nvmlDeviceGetP2PStatus", other.handle, number) if other.handle else None
         for name, number in (("read", 0), ("write", 1))
     }
-    pci = other.ask("nvmlDeviceGetPciInfo")
-    # a switch takes every link, and reaches every GPU
-    wires = peers.get("switch") or (peers.get(_bus(pci), 0) if pci is not None else 0)
-    link: dict[str, Any] = {name: P2P.get(code, str(code)) for name, code in status.items() if code is not None}
+    link: Path = present(**{name: None if code is None else P2P.get(code, str(code)) for name, code in status.items()})
     link["p2p"] = all(code == 0 for code in status.values())
+    pci = other.ask("nvmlDeviceGetPciInfo")
+    # a switch is at the end of every link, and reaches every GPU
+    wires = peers.get("switch") or (peers.get(_bus(pci), 0) if pci is not None else 0)
+    level = device.ask("nvmlDeviceGetTopologyCommonAncestor", other.handle) if other.handle else None
     if wires:
-        return link | {"path": f"NV{wires}", "nvlinks": wires}
-    return link | ({} if level is None else {"path": PATHS.get(level, (str(level), ""))[0]})
+        link |= {"path": f"NV{wires}", "nvlinks": wires}
+    elif level is not None:
+        link["path"] = PATHS.get(level, (str(level), ""))[0]
+    return link
 
 
 def _peers(device: Device) -> dict[str, int]:
-    """How many active NVLinks go to each device, by its PCI address."""
-    found: dict[str, int] = {}
+    """Count the active NVLinks to each device, by its PCI address."""
+    counts: dict[str, int] = {}
     for link in nvlinks(device):
         if not link["active"]:
             continue
@@ -145,8 +158,8 @@ def _peers(device: Device) -> dict[str, int]:
         switch = device.ask("nvmlDeviceGetNvLinkRemoteDeviceType", link["link"]) == SWITCH
         peer = "switch" if switch else None if remote is None else _bus(remote)
         if peer:
-            found[peer] = found.get(peer, 0) + 1
-    return found
+            counts[peer] = counts.get(peer, 0) + 1
+    return counts
 
 
 def _bus(pci: Any) -> str:

@@ -1,54 +1,60 @@
-"""What the verbs show a person."""
+"""Readings as text for a person."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from vault_cube import terminal
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Facts, Topology
 
 
-def detect(found: Mapping[str, Any]) -> str:
-    """All fields, a block a GPU."""
-    head = {name: value for name, value in found.items() if name != "devices"}
-    lines = [*_fields(head, "")]
-    for card in found["devices"]:
-        lines += ["", f"GPU {card['index']}", *_fields({k: v for k, v in card.items() if k != "index"}, "  ")]
-    return "\n".join(lines)
+def detect(facts: Facts) -> str:
+    """Show all fields, with one block per GPU."""
+    blocks = [fields({name: value for name, value in facts.items() if name != "devices"})]
+    for card in facts["devices"]:
+        own = {name: value for name, value in card.items() if name != "index"}
+        blocks += ["", f"GPU {card['index']}", fields(own, "  ")]
+    return "\n".join(blocks)
 
 
-def _fields(fields: Mapping[str, Any], indent: str) -> list[str]:
-    width = max((len(name) for name in fields), default=0)
-    lines = []
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            shown = ", ".join(f"{key} {_shown(part)}" for key, part in value.items())
-        elif isinstance(value, list):
-            shown = "; ".join(map(_shown, value)) or "none"
-        else:
-            shown = str(value)
-        lines.append(f"{indent}{name:<{width}}  {shown}")
-    return lines
+def fields(document: Mapping[str, object], indent: str = "") -> str:
+    """Show fields, one per line."""
+    width = max((len(name) for name in document), default=0)
+    return "\n".join(f"{indent}{name:<{width}}  {_value(value)}" for name, value in document.items())
 
 
-def _shown(value: Any) -> str:
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_short(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_short, value)) or "none"
+    return str(value)
+
+
+def _short(value: object) -> str:
     return " ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, Mapping) else str(value)
 
 
-def topology(found: Mapping[str, Any]) -> str:
-    """A matrix of links between GPUs as nvidia-smi topo has it, then where each sits and what NCCL will do."""
-    if not found["gpus"]:
-        return str(found["problem"])
-    names = [f"GPU{one['index']}" for one in found["gpus"]]
-    rows = [["", *names, "NUMA", "CPUs"]]
-    for one in found["gpus"]:
-        links = [found["links"].get(f"{min(pair)}-{max(pair)}", {}) for pair in _pairs(one["index"], found["gpus"])]
-        cells = [link.get("path", "?") + ("*" if link.get("p2p") else "") if link else "X" for link in links]
-        rows.append([f"GPU{one['index']}", *cells, str(one.get("numa_node", "-")), one.get("cpus", "-")])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += ["", "* peer to peer   " + "   ".join(f"{name}: {text}" for name, text in found["legend"].items())]
-    lines += [f"NCCL: {found['nccl']['transport']}; {found['nccl']['why']}"]
-    return "\n".join([*lines, *([found["problem"]] if "problem" in found else [])])
+def topology(matrix: Topology) -> str:
+    """Show the paths between GPUs as `nvidia-smi topo --matrix` does, the place of each GPU, and NCCL's transport."""
+    places = matrix["gpus"]
+    if not places:
+        return matrix["problem"]
+    rows = []
+    for place in places:
+        cells = [_cell(matrix, place["index"], other["index"]) for other in places]
+        rows.append([f"GPU{place['index']}", *cells, str(place.get("numa_node", "-")), place.get("cpus", "-")])
+    lines = [terminal.text(terminal.grid(rows, ["", *(row[0] for row in rows), "NUMA", "CPUs"]))]
+    lines += ["", "* peer to peer   " + "   ".join(f"{name}: {words}" for name, words in matrix["legend"].items())]
+    lines += [f"NCCL: {matrix['nccl']['transport']}; {matrix['nccl']['why']}"]
+    return "\n".join([*lines, *([matrix["problem"]] if "problem" in matrix else [])])
 
 
-def _pairs(index: int, gpus: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    return [(index, other["index"]) for other in gpus]
+def _cell(matrix: Topology, index: int, other: int) -> str:
+    link = matrix["links"].get(f"{min(index, other)}-{max(index, other)}")
+    if link is None:
+        return "X"
+    return link.get("path", "?") + ("*" if link.get("p2p") else "")

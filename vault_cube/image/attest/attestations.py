@@ -8,41 +8,26 @@ from pathlib import Path
 
 from vault_cube.image import store
 from vault_cube.image.attest import provenance, sbom
-from vault_cube.image.cache import keys
-from vault_cube.image.locks import pylock
-from vault_cube.image.locks.aptlock import AptLock
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.workspace import Workspace
 
 
-def make(
-    space: Workspace,
-    folder: Path,
-    *,
-    name: str,
-    digests: Mapping[str, str],
-    lock: AptLock,
-    wanted: Mapping[str, keys.Key],
-) -> list[Path]:
+def make(space: Workspace, inputs: Inputs, folder: Path, *, name: str, digests: Mapping[str, str]) -> list[Path]:
     """Write the attestations to a folder. Returns the files.
 
     name: the name of the image without file extension. digests: the SHA-256 of each file of the image by its name, and
-    of the raw disk as `raw`. wanted: the keys of all layers.
+    of the raw disk as `raw`.
     """
     target = space.settings.target
-    environments = {
-        environment: pylock.read(space.locks / f"python-{environment}.lock")
-        for environment in ("salt", *space.settings.frameworks.environments)
-    }
-    parts = sbom.parts(lock.debs, environments, target.os, target.codename)
-    subject = sbom.Subject(name, space.settings.image.version, digests["raw"], lock.epoch)
+    parts = sbom.parts(inputs.packages.debs, inputs.wheels, target.os, target.codename)
+    subject = sbom.Subject(name, space.settings.image.version, digests["raw"], inputs.packages.epoch)
     boms = [folder / f"{name}.cdx.json", folder / f"{name}.spdx.json"]
     sbom.cyclonedx(subject, parts, boms[0])
     sbom.spdx(subject, parts, boms[1])
     statement = provenance.statement(
         space,
+        inputs,
         {f"{name}.raw" if form == "raw" else form: digest for form, digest in digests.items()},
-        {"tools": keys.tools_key(space).key, **{layer: key.key for layer, key in wanted.items()}},
-        lock.epoch,
         {file.name: store.sha256_of(file) for file in boms},
     )
     file = folder / f"{name}.provenance.json"

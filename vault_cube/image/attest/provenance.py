@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube import __version__
-from vault_cube.image import git, store
+from vault_cube.image import git
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.workspace import Workspace
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -43,13 +44,9 @@ def source(checkout: Path) -> dict[str, Any]:
 
 
 def statement(
-    space: Workspace, subjects: Mapping[str, str], keys: Mapping[str, str], epoch: int, byproducts: Mapping[str, str]
+    space: Workspace, inputs: Inputs, subjects: Mapping[str, str], byproducts: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the in-toto statement about an image.
-
-    subjects, byproducts: file name → SHA-256. keys: layer or `tools` → key. epoch: the lock's timestamp, seconds since
-    1970.
-    """
+    """Return the in-toto statement about an image. subjects, byproducts: file name → SHA-256."""
     origin = source(space.checkout)
     checkout: dict[str, Any] = {"name": "checkout", "annotations": {"dirty": bool(origin["changed"])}}
     if origin["commit"]:
@@ -58,7 +55,6 @@ def statement(
         checkout["annotations"] = {"commit": "unknown"}
     if origin["changed"]:
         checkout["annotations"]["changed"] = origin["changed"][:LISTED]
-    locks = [space.tools_lock, *sorted(space.locks.glob("*.lock"))]
     pillar = json.dumps(space.pillar, sort_keys=True, default=str)
     return {
         "_type": STATEMENT,
@@ -69,13 +65,13 @@ def statement(
                 "buildType": BUILD_TYPE,
                 "externalParameters": {"target": space.target, "version": space.settings.image.version},
                 "internalParameters": {
-                    "epoch": epoch,
+                    "epoch": inputs.packages.epoch,
                     "pillarSha256": hashlib.sha256(pillar.encode()).hexdigest(),
-                    "keys": dict(keys),
+                    "keys": {"tools": inputs.tools_key, **{name: key.key for name, key in inputs.keys.items()}},
                 },
                 "resolvedDependencies": [
                     checkout,
-                    *_resources({str(lock.relative_to(space.checkout)): store.sha256_of(lock) for lock in locks}),
+                    *_resources(inputs.digests),
                 ],
             },
             "runDetails": {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import subprocess
 import tempfile
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 
 NAMESPACE = "vault-cube-image"
@@ -32,7 +32,7 @@ def sign(sums: Path, key: Path, namespace: str = NAMESPACE) -> Path:
         raise VaultCubeError(f"{sums}: nothing to sign: run `make image` first")
     of(sums).unlink(missing_ok=True)
     # ssh-keygen asks for a passphrase on the terminal
-    ran = _keygen(["-Y", "sign", "-n", namespace, "-f", key, sums])
+    ran = _keygen(["-Y", "sign", "-n", namespace, "-f", key, sums], interactive=True)
     if ran.returncode or not of(sums).is_file():
         raise VaultCubeError(f"{key}: ssh-keygen cannot sign with this key: {_reason(ran.stderr)}")
     return of(sums)
@@ -59,7 +59,7 @@ def verify(sums: Path, signers: Path, namespace: str = NAMESPACE) -> str:
         allowed = _allowed(signers, Path(folder), namespace)
         ran = _keygen(["-Y", "find-principals", "-s", signature, "-f", allowed])
         # an allowed_signers file may give one key several names, separated by commas
-        signer = ran.stdout.decode().split("\n")[0].split(",")[0].strip()
+        signer = ran.stdout.split("\n")[0].split(",")[0].strip()
         if ran.returncode or not signer:
             raise VaultCubeError(f"{signature.name}: not made with a key in {signers}")
         ran = _keygen(
@@ -71,15 +71,15 @@ def verify(sums: Path, signers: Path, namespace: str = NAMESPACE) -> str:
                 "belongs to another image"
             )
         # ssh-keygen prints: Good "vault-cube-image" signature for NAME with ED25519 key SHA256:…
-        return ran.stdout.decode().partition(" signature for ")[2].strip()
+        return ran.stdout.partition(" signature for ")[2].strip()
 
 
 def _allowed(signers: Path, folder: Path, namespace: str) -> Path:
     """Return an allowed_signers file. If `signers` is a public key, write one with the key's comment as the name."""
     try:
         text = signers.read_text()
-    except (OSError, UnicodeDecodeError):
-        raise VaultCubeError(f"{signers}: not a readable file: name a public key or an allowed_signers file") from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise VaultCubeError(f"{signers}: not a readable file: name a public key or an allowed_signers file") from err
     if "PRIVATE KEY" in text:
         raise VaultCubeError(f"{signers}: this is a private key: name its public half, {signers}.pub")
     words = text.split()
@@ -90,14 +90,14 @@ def _allowed(signers: Path, folder: Path, namespace: str) -> Path:
     return folder / "signers"
 
 
-def _keygen(arguments: list[str | Path], stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+def _keygen(arguments: list[str | Path], stdin: bytes | None = None, *, interactive: bool = False) -> process.Result:
     try:
-        return subprocess.run(["ssh-keygen", *arguments], input=stdin, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise VaultCubeError("ssh-keygen is missing: install openssh-client") from None
+        return process.run(["ssh-keygen", *arguments], input=stdin, interactive=interactive, ok=None)
+    except process.Missing as err:
+        raise VaultCubeError("ssh-keygen is missing: install openssh-client") from err
 
 
-def _reason(text: bytes) -> str:
+def _reason(text: str) -> str:
     """Return the first line of an error output that is not decoration."""
-    lines = [line for line in text.decode(errors="replace").splitlines() if line.strip(" @\r")]
+    lines = [line for line in text.splitlines() if line.strip(" @\r")]
     return lines[0].strip(" @\r") if lines else "no reason given"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import layer_cache
 from vault_cube.image.locks import pylock
@@ -74,5 +74,6 @@ def clean(space: Workspace) -> list[str]:
 
 def _bytes(folder: Path) -> int:
     """Return the disk space that a folder takes, in bytes; files with several hard links count once."""
-    ran = subprocess.run(["du", "-s", "--block-size=1", folder], capture_output=True, text=True, check=False)
-    return int(ran.stdout.split("\t")[0] or 0)
+    # du exits with 1 if a file vanished while it counted
+    listing = process.run(["du", "-s", "--block-size=1", folder], ok=None).stdout
+    return int(listing.split("\t")[0] or 0)

@@ -89,11 +89,11 @@ def _file_or_missing(path: Path) -> str:
     return file_digest(path) if path.exists() else "missing"
 
 
-def layer_keys(space: Workspace) -> dict[str, Key]:
-    """Compute the keys of the root tree and all layers, from the bottom up."""
-    lock = AptLock.read(space.locks / "apt.lock")
+def layer_keys(space: Workspace, lock: AptLock) -> dict[str, Key]:
+    """Compute the keys of the root tree and all layers, from the bottom up. lock: the target's packages."""
     keys: dict[str, Key] = {}
     parent, uv = tools_key(space).key, version("uv")
+    code = _files(space, [*sources(space.checkout / BUILDER), space.checkout / "vault_cube/python_env/bytecode.py"])
     for layer in ORDER:
         inputs = {
             "parent": parent,
@@ -101,8 +101,7 @@ def layer_keys(space: Workspace) -> dict[str, Key]:
             "epoch": str(lock.epoch),
             "uv": uv,
             "locks/apt.lock": _digest([vars(deb) for deb in sorted(lock.of(layer))]),
-            **_files(space, sources(space.checkout / BUILDER)),
-            **_files(space, [space.checkout / "vault_cube/python_env/bytecode.py"]),
+            **code,
             **_files(space, environment_locks(space, layer)),
         }
         if layer != ROOT:
@@ -151,13 +150,16 @@ def _code(top: Path, states: Sequence[Path]) -> set[Path]:
         if file.suffix == ".sls":
             named |= set(re.findall(r"\b(\w+)\.\w+", file.read_text()))
     modules: set[Path] = set()
+    seen: set[Path] = set()
     todo = [top / folder / f"{name}.py" for folder in ("_states", "_modules") for name in named]
     while todo:
         file = todo.pop()
-        if file in modules or not file.is_file():
+        if file in seen:
             continue
-        modules.add(file)
-        todo += _imports(top, file)
+        seen.add(file)
+        if file.is_file():
+            modules.add(file)
+            todo += _imports(top, file)
     return modules
 
 
@@ -211,12 +213,12 @@ def last_build(space: Workspace) -> dict[str, dict[str, str]]:
     return inputs
 
 
-def why(space: Workspace, layer: str) -> list[str]:
+def why(space: Workspace, layer: str, key: Key) -> list[str]:
     """List the inputs of a layer's key that changed since its last build for this target, one per line."""
     before = last_build(space).get(layer)
     if before is None:
         return [f"{layer}: never built in this checkout"]
-    now = layer_keys(space)[layer].inputs
+    now = key.inputs
     changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
     return [f"{name}: {_change(before.get(name), now.get(name))}" for name in changed] or [f"{layer}: nothing changed"]
 

@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import tree_manifest
 from vault_cube.image.progress import note
@@ -50,8 +50,12 @@ class Entry:
         return meta
 
     def manifest(self) -> list[str]:
-        """Read the manifest that was written with the tree, as lines (see `tree_manifest.py`)."""
+        """Read the text lines of the manifest that was written with the tree."""
         return (self.folder / "manifest").read_text().split("\n")
+
+    def lines(self) -> list[tree_manifest.Line]:
+        """Read the manifest that was written with the tree. Raises ValueError if it is damaged."""
+        return tree_manifest.parse(self.manifest())
 
 
 class Damaged(VaultCubeError):
@@ -79,7 +83,7 @@ def keep(layers: Path, key: str, tree: Path, name: str, inputs: Mapping[str, Any
         "name": name,
         "key": key,
         "digest": tree_manifest.digest(lines),
-        "bytes": tree_bytes(lines),
+        "bytes": tree_manifest.tree_bytes(tree_manifest.parse(lines)),
         "inputs": inputs,
         **more,
     }
@@ -134,7 +138,7 @@ def verify(entry: Entry) -> None:
         changes = sorted(tree_manifest.differences(expected, actual), key=lambda line: line.endswith(": mtime")) or [
             "meta.json"
         ]
-    except (OSError, ValueError, KeyError, TypeError, subprocess.CalledProcessError) as err:
+    except (OSError, ValueError, KeyError, TypeError, process.CommandFailed) as err:
         changes = [f"cannot be read: {err}"]
     drop(entry)
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
@@ -156,7 +160,8 @@ def sound(entry: Entry | None) -> Entry | None:
 def _written(tree: Path) -> str:
     """Compute a SHA-256 over inode, type, change time and path of all files of a tree."""
     listing = ["/usr/bin/find", ".", "-printf", "%i %y%m %C@ %p\\0"]
-    files = subprocess.run(listing, cwd=tree, capture_output=True, check=True).stdout
+    # names of files may be any bytes
+    files = process.run(listing, cwd=tree, errors="surrogateescape").stdout.encode(errors="surrogateescape")
     return hashlib.sha256(b"\0".join(sorted(files.split(b"\0")))).hexdigest()
 
 
@@ -200,13 +205,3 @@ def evict(layers: Path, limit: int, keep_keys: Iterable[str]) -> list[str]:
             drop(entry)
             total -= size
     return evicted
-
-
-def tree_bytes(lines: list[str]) -> int:
-    """Sum the file sizes in a tree's manifest, in bytes; a file with several hard links counts once."""
-    return sum(int(fields[4]) for line in lines if not (fields := line.split(" "))[6].startswith("="))
-
-
-def linked_bytes(lines: list[str]) -> int:
-    """Return the bytes that hard links save in a tree: each file's size times the number of its additional names."""
-    return sum(int(fields[4]) for line in lines if (fields := line.split(" "))[6].startswith("="))

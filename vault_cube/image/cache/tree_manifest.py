@@ -1,7 +1,6 @@
 """The manifest of a tree, one line per file, from which digests, comparisons and damage reports are made.
 
-A line is `path type mode uid:gid size mtime content xattrs`. The content is a SHA-256, the target of a symbolic link, a
-device number, or `=path` for a further hard link. The extended attributes of overlayfs are left out, so that the
+Each line has the fields of `Line`, separated by spaces. The extended attributes of overlayfs are left out, so that the
 manifest does not depend on the machine that made the layer.
 """
 
@@ -10,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 OVERLAY_XATTR = "trusted.overlay."
@@ -25,6 +26,60 @@ KINDS = {
     stat.S_IFIFO: "p",
     stat.S_IFSOCK: "s",
 }
+
+
+class Line(NamedTuple):
+    """The entry of one file."""
+
+    path: str
+    """Path in the tree, quoted as in a URL."""
+    type: str
+    """A letter, as in KINDS."""
+    mode: int
+    owner: str
+    """User and group identifier, `uid:gid`."""
+    size: int
+    """Size of a regular file in bytes, also of a further hard link; 0 for all others."""
+    mtime: int
+    """Modification time, nanoseconds since 1970."""
+    content: str
+    """SHA-256 of a file, target of a symbolic link, `major,minor` of a device, `=path` for a hard link, or `-`."""
+    xattrs: str
+    """Extended attributes in hexadecimal, `name=value,name=value`, or `-`."""
+
+    @classmethod
+    def parse(cls, text: str) -> Line:
+        """Read a line. Raises ValueError if it has missing or additional fields."""
+        path, kind, mode, owner, size, mtime, content, xattrs = text.split(" ")
+        return cls(path, kind, int(mode, 8), owner, int(size), int(mtime), content, xattrs)
+
+    def format(self) -> str:
+        """Return the text of the line."""
+        return (
+            f"{self.path} {self.type} {self.mode:o} {self.owner} {self.size} {self.mtime} {self.content} {self.xattrs}"
+        )
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a regular file."""
+        return self.type == "f"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether this is a folder."""
+        return self.type == "d"
+
+    @property
+    def is_hard_link(self) -> bool:
+        """Whether this is a further name of a file that another line describes."""
+        return self.content.startswith("=")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the mode gives other users no access, as that of a host key or of the shadow file."""
+        return self.mode & 0o007 == 0
+
+
 SMALL = 1 << 18
 """Bytes; smaller files are read with one call."""
 TOGETHER = 500
@@ -72,10 +127,11 @@ def _line(tree: str, path: str, status: os.stat_result, linked: str | None) -> s
         content = quote(os.readlink(full), safe="/")  # noqa: PTH115 the target is needed exactly as it is written
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         content = f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}"
-    return (
-        f"{quote(path, safe='/')} {KINDS[stat.S_IFMT(mode)]} {stat.S_IMODE(mode):o} {status.st_uid}:{status.st_gid} "
-        f"{size} {status.st_mtime_ns} {content} {_xattrs(full)}"
-    )
+    owner = f"{status.st_uid}:{status.st_gid}"
+    return Line(
+        quote(path, safe="/"), KINDS[stat.S_IFMT(mode)], stat.S_IMODE(mode), owner, size, status.st_mtime_ns, content,
+        _xattrs(full),
+    ).format()  # fmt: skip
 
 
 def _sha256(path: str, size: int) -> str:
@@ -99,8 +155,9 @@ def digest(lines: list[str]) -> str:
 
 def differences(before: list[str], after: list[str]) -> list[str]:
     """List the differences between two manifests, one line per path: `- path`, `+ path`, or `~ path: fields`."""
-    fields = ("type", "mode", "owner", "size", "mtime", "content", "xattrs")
-    old, new = ({line.split(" ", 1)[0]: line.split(" ")[1:] for line in lines} for lines in (before, after))
+    # a damaged manifest may have lines with missing fields, so that they cannot be parsed
+    divided = ([line.partition(" ") for line in lines] for lines in (before, after))
+    old, new = ({path: rest.split(" ") for path, _, rest in lines} for lines in divided)
     out = []
     for path in sorted(old.keys() | new.keys()):
         if path not in new:
@@ -108,8 +165,22 @@ def differences(before: list[str], after: list[str]) -> list[str]:
         elif path not in old:
             out.append(f"+ {path}")
         elif old[path] != new[path]:
-            # a damaged manifest may have lines with missing fields
-            pairs = zip_longest(fields, old[path], new[path])
+            pairs = zip_longest(Line._fields[1:], old[path], new[path])
             names = [name or "extra field" for name, a, b in pairs if a != b]
             out.append(f"~ {path}: {', '.join(names)}")
     return out
+
+
+def parse(lines: Iterable[str]) -> list[Line]:
+    """Read a manifest. Raises ValueError if a line is damaged."""
+    return [Line.parse(line) for line in lines]
+
+
+def tree_bytes(lines: Iterable[Line]) -> int:
+    """Sum the file sizes in a tree, in bytes; a file with several hard links counts once."""
+    return sum(line.size for line in lines if not line.is_hard_link)
+
+
+def linked_bytes(lines: Iterable[Line]) -> int:
+    """Return the bytes that hard links save in a tree: each file's size times the number of its additional names."""
+    return sum(line.size for line in lines if line.is_hard_link)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vault_cube.image.cache import keys, layer_cache
-from vault_cube.image.disk import ext4_changes
+from vault_cube.image.cache.tree_manifest import Line
 from vault_cube.image.layers import chroot, tools
 from vault_cube.image.progress import note
 from vault_cube.image.workspace import Workspace
@@ -26,6 +26,8 @@ NAME = "disk"
 """Name of base disks in the layer cache."""
 MIB = 1 << 20
 BLOCK = 4096
+SCRIPTS = Path(__file__).parent
+BASE_DISK = "base_disk.sh"
 GPT_MIB = 1
 """Space before the first partition, and after the last one for the backup table, MiB."""
 INODE_BYTES = 256
@@ -49,7 +51,7 @@ class Layout:
         return self.root_start + self.root + GPT_MIB
 
 
-def layout(space: Workspace, below: Sequence[str], last: Sequence[str]) -> Layout:
+def layout(space: Workspace, below: Sequence[Line], last: Sequence[Line]) -> Layout:
     """Return the layout of a disk, whose root partition has room for the tree, the file system's tables and the spare.
 
     below: the manifest of the layers below the last one. last: the manifest of the last layer. mke2fs uses 2 % for
@@ -60,68 +62,16 @@ def layout(space: Workspace, below: Sequence[str], last: Sequence[str]) -> Layou
     return Layout(disk.esp_mib, int(_used(below) * 1.02) // MIB + last_mib + 64 + disk.spare_mib)
 
 
-def _used(lines: Sequence[str]) -> int:
+def _used(lines: Sequence[Line]) -> int:
     """Return the space that a tree uses on ext4, bytes. A hard link uses no blocks and no inode."""
-    entries = [fields for line in lines if not (fields := line.split(" "))[6].startswith("=")]
-    blocks = sum((int(fields[4]) + BLOCK - 1) // BLOCK + (fields[1] == "d") for fields in entries)
-    return blocks * BLOCK + len(entries) * 2 * INODE_BYTES
+    inodes = [line for line in lines if not line.is_hard_link]
+    blocks = sum((line.size + BLOCK - 1) // BLOCK + line.is_folder for line in inodes)
+    return blocks * BLOCK + len(inodes) * 2 * INODE_BYTES
 
 
-def merged(entries: Sequence[layer_cache.Entry]) -> list[str]:
+def merged(entries: Sequence[layer_cache.Entry]) -> list[Line]:
     """Return the manifest of an overlay of layers. Removed files are still in it, so use it only to estimate sizes."""
-    seen: dict[str, str] = {}
-    for entry in entries:
-        for line in entry.manifest():
-            seen[line.split(" ", 1)[0]] = line
-    return list(seen.values())
-
-
-PARTITIONS = """\
-rm -f /run/work/disk.raw
-truncate -s "${TOTAL_MIB}M" /run/work/disk.raw
-sfdisk --quiet --no-reread --no-tell-kernel /run/work/disk.raw <<EOF
-label: gpt
-label-id: $DISK_UUID
-unit: sectors
-sector-size: 512
-start=$((GPT_MIB * 2048)), size=$((ESP_MIB * 2048)), type=uefi, uuid=$ESP_UUID, name=esp
-start=$((ROOT_START_MIB * 2048)), size=$((ROOT_MIB * 2048)), type=linux-root-x86-64, uuid=$ROOT_UUID, name=root
-EOF
-mke2fs -q -F -t ext4 -L root -b 4096 -I 256 -U "$FILESYSTEM_UUID" \
-  -E "offset=$((ROOT_START_MIB * 1048576)),hash_seed=$HASH_SEED,lazy_itable_init=0,root_owner=0:0" \
-  -d /run/below /run/work/disk.raw "$((ROOT_MIB * 256))"
-"""
-"""Shell script that makes a disk with the layers below the last one."""
-
-KERNEL = """\
-root=/run/tree
-kernel=$(ls "$root/lib/modules")
-case "$kernel" in *"
-"* | "") echo "the tree must have exactly one kernel in /lib/modules, but has: $kernel"; exit 1 ;; esac
-mkdir -p /tmp/esp/EFI/BOOT
-# the kernel finds the root partition by its identifier, which is in the pillar
-ukify build --linux="$root/boot/vmlinuz-$kernel" --initrd="$root/boot/initrd.img-$kernel" \
-  --cmdline="root=PARTUUID=$ROOT_UUID ro $CMDLINE" --os-release="@$root/usr/lib/os-release" --uname="$kernel" \
-  --stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub --output=/tmp/esp/EFI/BOOT/BOOTX64.EFI
-find /tmp/esp -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-# a FAT file system with a fixed serial number, and the epoch as the time of its entries
-truncate -s "${ESP_MIB}M" /tmp/esp.img
-mkfs.vfat -F 32 -n ESP -i "$(echo "$ESP_UUID" | cut -c1-8)" --invariant /tmp/esp.img
-mcopy -s -m -i /tmp/esp.img /tmp/esp/EFI ::
-dd if=/tmp/esp.img of=/run/work/disk.raw bs=1M seek="$GPT_MIB" conv=notrunc,sparse status=none
-"""
-"""Shell script that writes the ESP with the kernel image to the disk."""
-
-LAST = """\
-mkdir /tmp/values
-python3 -B /run/ext4_changes.py /run/below /run/tree /run/top "$SOURCE_DATE_EPOCH" /tmp/values >/tmp/changes
-system="/run/work/disk.raw?offset=$((ROOT_START_MIB * 1048576))"
-# debugfs continues after an error and exits with 0, so any line on stderr except the first, its version, is an error
-debugfs -w -f /tmp/changes "$system" 2>/tmp/errors >/dev/null
-if [ "$(wc -l </tmp/errors)" -ne 1 ]; then cat /tmp/errors; exit 1; fi
-e2fsck -f -n "$system"
-"""
-"""Shell script that adds the last layer to the disk's file system."""
+    return list({line.path: line for entry in entries for line in entry.lines()}.values())
 
 
 def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, folder: Path) -> None:
@@ -130,7 +80,7 @@ def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, fol
     entries: the finished layers, bottom first. epoch: the time of all files, seconds since 1970.
     """
     below, last = entries[:-1], entries[-1]
-    plan = layout(space, merged(below), last.manifest())
+    plan = layout(space, merged(below), last.lines())
     log = space.logs / "disk.log"
     log.unlink(missing_ok=True)
     disk = space.settings.image.disk
@@ -149,18 +99,26 @@ def make(space: Workspace, entries: Sequence[layer_cache.Entry], epoch: int, fol
     _put_base_disk(space, below, environment, log, folder / "disk.raw")
     _in_tools(
         space,
-        KERNEL + LAST,
+        "boot_partition.sh",
+        log=log,
+        folder=folder,
+        trees={"/run/tree": entries},
+        environment={**environment, "CMDLINE": disk.kernel_cmdline, "MTOOLS_SKIP_CHECK": "1"},
+    )
+    _in_tools(
+        space,
+        "last_layer.sh",
         log=log,
         folder=folder,
         trees={"/run/below": below, "/run/tree": entries},
-        binds=[chroot.Bind(last.tree, "/run/top"), chroot.Bind(Path(ext4_changes.__file__), "/run/ext4_changes.py")],
-        environment={**environment, "CMDLINE": disk.kernel_cmdline, "MTOOLS_SKIP_CHECK": "1"},
+        binds=[chroot.Bind(last.tree, "/run/top")],
+        environment=environment,
     )
 
 
-def base_key(below: Sequence[layer_cache.Entry], environment: Mapping[str, str]) -> keys.Key:
-    """Return the key of the base disk with the layers `below`."""
-    return keys.of({"parent": below[-1].meta["key"], "commands": PARTITIONS, **environment})
+def base_key(below: Sequence[layer_cache.Entry], environment: Mapping[str, str], commands: str) -> keys.Key:
+    """Return the key of the base disk with the layers `below`. commands: the script that makes it."""
+    return keys.of({"parent": below[-1].meta["key"], "commands": commands, **environment})
 
 
 def _put_base_disk(
@@ -171,13 +129,13 @@ def _put_base_disk(
     It comes from the layer cache, or is made and stored there for the next build. Without room for two disks and the
     formats, it is made and not stored; the bytes are the same.
     """
-    key = base_key(below, environment)
+    key = base_key(below, environment, (SCRIPTS / BASE_DISK).read_text())
     entry = layer_cache.sound(layer_cache.find(space.layers, key.key))
     if entry is None:
         with space.scratch("base-disk") as work:
             (work / NAME).mkdir()
             _in_tools(
-                space, PARTITIONS, log=log, folder=work / NAME, trees={"/run/below": below}, environment=environment
+                space, BASE_DISK, log=log, folder=work / NAME, trees={"/run/below": below}, environment=environment
             )
             disk = work / NAME / "disk.raw"
             size = disk.stat().st_blocks * 512
@@ -233,17 +191,17 @@ def _in_tools(
     binds: Sequence[chroot.Bind] = (),
     environment: Mapping[str, str],
 ) -> None:
-    """Run a shell script in the tools tree.
+    """Run a shell script of this folder in the tools tree.
 
     folder: mounted at /run/work, writable. trees: layers, bottom first, by the path at which they are mounted together.
     """
-    binds = [chroot.Bind(folder, "/run/work", writable=True), *binds]
+    binds = [chroot.Bind(folder, "/run/work", writable=True), chroot.Bind(SCRIPTS, "/run/disk"), *binds]
     # a read-only overlay needs at least two folders
     binds += [chroot.Bind(layers[0].tree, place) for place, layers in trees.items() if len(layers) == 1]
     chroot.run(
         tools.tree(space),
-        ["sh", "-euc", script],
-        what="making the disk",
+        ["sh", f"/run/disk/{script}"],
+        what=f"making the disk: {script}",
         log=log,
         binds=binds,
         overlays={

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import port_scan
 from vault_cube.image.guest.machine import OUTSIDE, Guest
@@ -63,7 +64,7 @@ class Trial:
         """Run a command in the guest as the user. Returns its output. Raises VaultCubeError."""
         return self.box.ssh(remote, timeout_s=timeout_s).stdout.strip()
 
-    def login(self, source: str, user: str, *options: str) -> subprocess.CompletedProcess[str]:
+    def login(self, source: str, user: str, *options: str) -> process.Result:
         """Try to log in at the guest's own address from one of the outside addresses, and run `true`."""
         line = [
             "ssh",
@@ -72,28 +73,12 @@ class Trial:
             *("-o", "BatchMode=yes", "-o", "IdentityAgent=none", "-o", "IdentitiesOnly=yes", *options),
             *(f"{user}@{GUEST}", "true"),
         ]
-        return subprocess.run(
-            [*self.box.outside, *line],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
+        return process.run([*self.box.outside, *line], timeout_s=90, ok=None)
 
     def open_ports(self, address: str, *ports: str) -> list[int]:
-        """Scan an address from the guest's network. Returns the open ports. Raises Wrong if the scan fails."""
-        done = subprocess.run(
-            [*self.box.outside, sys.executable, port_scan.__file__, address, *ports],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if done.returncode:
-            raise Wrong(f"the scan of {address} failed: {done.stderr.strip()[-200:]}")
-        ports_open: list[int] = json.loads(done.stdout)
+        """Scan an address from the guest's network. Returns the open ports. Raises VaultCubeError."""
+        scan = [*self.box.outside, sys.executable, port_scan.__file__, address, *ports]
+        ports_open: list[int] = json.loads(process.run(scan, purpose=f"scan of {address}", timeout_s=300).stdout)
         return ports_open
 
 
@@ -235,21 +220,17 @@ def reach_inside(trial: Trial, place: str, port: int) -> None:
 # ---- Docker
 
 TAG = "vault-cube-boot-test"
-IMPORT = f"""set -e
-d=$(mktemp -d)
-trap 'rm -rf "$d"' EXIT
-for f in /bin/sh /bin/cat $(ldd /bin/sh /bin/cat | grep -o '/[^ :]*' | sort -u); do
-  mkdir -p "$d$(dirname "$f")"
-  cp -L "$f" "$d$f"
-done
-mkdir -p "$d/usr" "$d/etc"
-tar -C "$d" -c . | docker import - {TAG} >/dev/null
-"""
+IMPORT = Path(__file__).with_name("import_image.sh")
+
+
+def import_image(box: Guest) -> None:
+    """Import the container image TAG, made of the guest's own files, into its Docker. Raises VaultCubeError."""
+    box.ssh(f"sh -s {TAG}", stdin=IMPORT.read_text(), timeout_s=900)
 
 
 def docker_runs_a_container(trial: Trial) -> str:
     """Check that the user can run a container, made from the image's own files, without a registry and without root."""
-    trial.user(IMPORT)
+    import_image(trial.box)
     output = trial.user(f"docker run --rm --network none {TAG} /bin/sh -c 'echo $((6 * 7)) from pid $$'")
     if output != "42 from pid 1":
         raise Wrong(output)
@@ -271,7 +252,7 @@ def published_ports_stay_inside(trial: Trial) -> str:
         reach_inside(trial, inner, 8000)
         published = trial.open_ports(GUEST, "47632", "47633")
         # another machine of the network may also route packets for the container's own address to the box
-        subprocess.run([*trial.box.outside, "ip", "route", "replace", f"{inner}/32", "via", GUEST], check=True)
+        process.run([*trial.box.outside, "ip", "route", "replace", f"{inner}/32", "via", GUEST])
         routed = trial.open_ports(inner, "8000")
     finally:
         trial.box.ssh(f"docker rm -f {TAG}; docker rmi -f {TAG}", check=False, timeout_s=180)
@@ -316,8 +297,8 @@ def _apply(trial: Trial, options: str) -> str:
     try:
         changed = changes(done.stdout)
         total = len(json.loads(done.stdout)["local"])
-    except (ValueError, KeyError):
-        raise Wrong(f"unreadable output of salt-call: {(done.stdout + done.stderr).strip()[-400:]}") from None
+    except (ValueError, KeyError) as err:
+        raise Wrong(f"unreadable output of salt-call: {(done.stdout + done.stderr).strip()[-400:]}") from err
     if changed or not total:
         raise Wrong(f"{len(changed)} of {total} states: " + "; ".join(changed[:5]))
     return f"{total} states, no change"

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest.qemu import BRIDGE, GUEST_TAP, USER_TAP, Disk, Hardware, Qemu, Run, command, free_port
 from vault_cube.image.guest.seed import Seed, seed, vanishing
-from vault_cube.image.progress import log_tail, note, step
+from vault_cube.image.progress import note, step
+from vault_cube.process import Process, Result, log_tail
 
 ALIVE = b"Linux version"
 SILENCE_S = 8.0
@@ -33,6 +34,7 @@ KERNEL_S = 30.0
 """Time limit for the kernel's first line, in seconds; OVMF and the kernel need 3 s for it under KVM."""
 SSH_TRIES_S = 5.0
 
+NETWORK_SCRIPT = Path(__file__).with_name("network.sh")
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 OUTSIDE = "10.0.2.100"
 """First of the addresses from which cases connect to the guest."""
@@ -44,7 +46,7 @@ OUTSIDES = 16
 class Guest:
     """A running guest."""
 
-    process: subprocess.Popen[bytes]
+    process: Process[bytes]
     run: Run
     seed: Seed
     accelerator: str
@@ -68,9 +70,7 @@ class Guest:
             f"{user or self.seed.user}@127.0.0.1",
         ]
 
-    def ssh(
-        self, remote: str, *, timeout_s: float = 120, check: bool = True, stdin: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def ssh(self, remote: str, *, timeout_s: float = 120, check: bool = True, stdin: str | None = None) -> Result:
         """Run a shell command in the guest as the seed's user. All calls share one connection.
 
         timeout_s: time limit of the whole call, in seconds. check: raise an error if the command's status is not 0.
@@ -79,17 +79,9 @@ class Guest:
         shared = ("-o", "ControlMaster=auto", "-o", f"ControlPath={self.work}/ssh", "-o", "ControlPersist=60")
         call = [*self.outside, *self.ssh_command(*shared, "-o", "ConnectTimeout=20"), remote]
         try:
-            done = subprocess.run(
-                call,
-                input=stdin or "",
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise VaultCubeError(f"in the guest: `{remote}` did not finish within {timeout_s:.0f} s") from None
+            done = process.run(call, input=stdin or "", timeout_s=timeout_s, ok=None)
+        except process.TimedOut as err:
+            raise VaultCubeError(f"in the guest: `{remote}` did not finish within {timeout_s:.0f} s") from err
         if check and done.returncode:
             output = (done.stderr or done.stdout).strip() or "no output"
             raise VaultCubeError(f"in the guest: `{remote}` failed with status {done.returncode}: {output[-400:]}")
@@ -124,7 +116,7 @@ class Guest:
         clean = False
         if self.process.poll() is None:
             # without an answer of QEMU's monitor the guest can only be killed
-            with suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            with suppress(OSError, ValueError, process.TimeoutExpired):
                 qmp(self.run.qmp, "system_powerdown")
                 self.process.wait(timeout_s)
                 clean = True
@@ -218,47 +210,24 @@ def prepare(
     console.write_bytes(b"")
     shutil.copyfile(qemu.variables, variables)
     backing = Disk.of(image)
-    created = subprocess.run(
-        [
-            *qemu.image,
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            backing.form,
-            "-b",
-            str(image.resolve()),
-            str(disk),
-            str(backing.grown(hardware)),
-        ],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    formats = ["-f", "qcow2", "-F", backing.form, "-b", str(image.resolve())]
+    process.run(
+        [*qemu.image, "create", "-q", *formats, disk, str(backing.grown(hardware))],
+        purpose=f"{image}: an overlay for it by qemu-img",
     )
-    if created.returncode:
-        raise VaultCubeError(f"{image}: qemu-img cannot create an overlay for it: {created.stderr.strip()}")
     return Run(disk, variables, console, work / "qmp", free_port(), key, own_network)
 
 
-def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path) -> subprocess.Popen[bytes]:
+def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path) -> Process[bytes]:
     """Start QEMU so that it is killed when this process exits. Returns the process."""
     line = command(qemu, hardware, run, accelerator)
     if run.own_network:
-        # the kernel removes the namespace and its devices when QEMU exits
-        taps = (GUEST_TAP, USER_TAP)
-        script = [
-            f"ip link add {BRIDGE} type bridge",
-            *(f"ip tuntap add {tap} mode tap && ip link set {tap} master {BRIDGE}" for tap in taps),
-            *(f"ip link set {device} up" for device in ("lo", BRIDGE, *taps)),
-            *(f"ip address add 10.0.2.{100 + index}/24 dev {BRIDGE}" for index in range(OUTSIDES)),
-        ]
-        line = ["unshare", "--net", "sh", "-euc", "\n".join([*script, 'exec "$@"']), "sh", *line]
+        addresses = " ".join(f"10.0.2.{100 + index}/24" for index in range(OUTSIDES))
+        line = ["unshare", "--net", "sh", str(NETWORK_SCRIPT), BRIDGE, GUEST_TAP, USER_TAP, addresses, *line]
     with (work / "qemu.log").open("wb") as log:
-        return subprocess.Popen(
+        return process.start(
             [*DIES_WITH_US, *line],
-            stdin=subprocess.DEVNULL,
+            stdin=process.DEVNULL,
             stdout=log,
             stderr=log,
             env={**os.environ, **qemu.environment},
@@ -283,17 +252,17 @@ def lives_under_kvm(image: Path, key: Seed, qemu: Qemu, hardware: Hardware, work
     folder = work / "probe"
     folder.mkdir()
     run = prepare(image, key, qemu, hardware, folder)
-    process = start(qemu, hardware, run, "kvm", folder)
+    started = start(qemu, hardware, run, "kvm", folder)
     try:
-        return kernel_speaks(process, run.console)
+        return kernel_speaks(started, run.console)
     finally:
-        process.kill()
-        process.wait()
+        started.kill()
+        started.wait()
         shutil.rmtree(folder)
 
 
 def kernel_speaks(
-    process: subprocess.Popen[bytes], console: Path, silence_s: float = SILENCE_S, kernel_s: float = KERNEL_S
+    qemu: Process[bytes], console: Path, silence_s: float = SILENCE_S, kernel_s: float = KERNEL_S
 ) -> bool:
     """Return whether a guest's kernel prints its first line on the serial console.
 
@@ -301,7 +270,7 @@ def kernel_speaks(
     this many seconds in all.
     """
     started = time.monotonic()
-    while (waited := time.monotonic() - started) < kernel_s and process.poll() is None:
+    while (waited := time.monotonic() - started) < kernel_s and qemu.poll() is None:
         output = console.read_bytes()
         if ALIVE in output:
             return True

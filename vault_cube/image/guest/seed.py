@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 
 LABEL = "CIDATA"
@@ -62,11 +62,7 @@ def seed(user: str, port: int) -> Iterator[Seed]:
         raise VaultCubeError("ssh-keygen is missing: install openssh-client")
     with vanishing("seed") as work:
         key, folder = work / "key", work / "seed"
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vault-cube throw-away", "-f", str(key)],
-            stdin=subprocess.DEVNULL,
-            check=True,
-        )
+        process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vault-cube throw-away", "-f", key])
         folder.mkdir()
         for name, text in files(user, key.with_suffix(".pub").read_text().strip()).items():
             (folder / name).write_text(text)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 import difflib
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.cache import tree_manifest
+from vault_cube.image.cache import layer_cache, tree_manifest
+from vault_cube.image.cache.tree_manifest import Line
 from vault_cube.image.inspect import unpack
 from vault_cube.image.inspect.packages import installed
 from vault_cube.image.progress import step
@@ -25,7 +26,6 @@ CONFIG_BYTES = 1 << 18
 CHUNK = 1 << 20
 CLOSER_LOOKS = 5
 """Largest number of files that diffoscope compares."""
-FIELDS = ("type", "mode", "owner", "size", "mtime", "content", "xattrs")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Side:
     """One side of a comparison: a tree, its manifest and, for an image, the raw disk."""
 
     tree: Path
-    lines: list[str]
+    lines: Sequence[Line]
     disk: Path | None = None
     partitions: tuple[unpack.Partition, ...] = ()
 
@@ -57,24 +57,24 @@ def diff(space: Workspace, one: Path, two: Path) -> list[str]:
 
 def layers(one: Path, two: Path) -> list[str]:
     """Compare two entries of the layer cache. Returns one line per difference."""
-    return trees(*(Side(entry / "tree", (entry / "manifest").read_text().split("\n")) for entry in (one, two)))
+    return trees(*(Side(entry / "tree", layer_cache.Entry(entry).lines()) for entry in (one, two)))
 
 
 def _side(space: Workspace, path: Path, folder: Path) -> Side:
     if path.is_dir():
         tree = path / "tree" if (path / "meta.json").is_file() and (path / "tree").is_dir() else path
-        return Side(tree, tree_manifest.entries(tree))
+        return Side(tree, tree_manifest.parse(tree_manifest.entries(tree)))
     if not path.is_file():
         raise VaultCubeError(f"{path}: no such image or folder: check the path")
     disk = unpack.raw(space, path, folder)
     partitions = unpack.partitions(space, disk, folder)
     tree = unpack.files(space, disk, partitions, folder)
-    return Side(tree, tree_manifest.entries(tree), disk, tuple(partitions))
+    return Side(tree, tree_manifest.parse(tree_manifest.entries(tree)), disk, tuple(partitions))
 
 
 def trees(one: Side, two: Side) -> list[str]:
     """Compare two trees. Returns one line per difference, packages first; the files of changed packages are counted."""
-    old, new = (_by_path(side.lines) for side in (one, two))
+    old, new = ({line.path: line for line in side.lines} for side in (one, two))
     changed = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
     if not changed:
         return []
@@ -95,16 +95,21 @@ def trees(one: Side, two: Side) -> list[str]:
     report += lines[:LISTED]
     if len(lines) > LISTED:
         report.append(f"… and {len(lines) - LISTED} more lines")
-    both = [path for path in others if path in old and path in new and old[path][0] == new[path][0] == "f"]
-    closer = [path for path in both if old[path][5] != new[path][5] and not _private(old[path]) | _private(new[path])]
+    both = [(old[path], new[path]) for path in others if path in old and path in new]
+    closer = [
+        before.path
+        for before, after in both
+        if _differ_as_files(before, after) and not before.is_private and not after.is_private
+    ]
     return report + list(_diffoscope(one.tree, two.tree, closer))
 
 
-def _by_path(lines: Sequence[str]) -> dict[str, list[str]]:
-    return {fields[0]: fields[1:] for fields in (line.split(" ") for line in lines)}
+def _differ_as_files(old: Line, new: Line) -> bool:
+    """Return whether both are regular files and their content differs."""
+    return old.is_file and new.is_file and old.content != new.content
 
 
-def _entry(one: Side, two: Side, path: str, old: list[str] | None, new: list[str] | None) -> Iterator[str]:
+def _entry(one: Side, two: Side, path: str, old: Line | None, new: Line | None) -> Iterator[str]:
     """Describe the difference at one path, in zero or more lines."""
     name = unquote(path)
     if old is None or new is None:
@@ -112,16 +117,16 @@ def _entry(one: Side, two: Side, path: str, old: list[str] | None, new: list[str
         return
     differences = [
         f"{field} {_shown(field, a)} → {_shown(field, b)}"
-        for field, a, b in zip(FIELDS, old, new, strict=True)
-        if a != b and not (field == "content" and old[0] == new[0] == "f")
+        for field, a, b in zip(Line._fields, old, new, strict=True)
+        if a != b and not (field == "content" and old.is_file and new.is_file)
     ]
     files = [side.tree / name for side in (one, two)]
     text: list[str] = []
-    if old[0] == new[0] == "f" and old[5] != new[5]:
+    if _differ_as_files(old, new):
         difference = first_difference(*files)
         if difference is not None:
             at, left, right = difference
-            if _private(old) or _private(new):
+            if old.is_private or new.is_private:
                 differences.append(f"content from byte {at}, not shown: not readable by all users")
             else:
                 differences.append(f"content from byte {at}: {left or 'end of file'}, {right or 'end of file'}")
@@ -131,15 +136,10 @@ def _entry(one: Side, two: Side, path: str, old: list[str] | None, new: list[str
     yield from (f"    {line}" for line in text)
 
 
-def _private(entry: Sequence[str]) -> bool:
-    """Return whether a file's mode gives other users no access, such as a host key or the shadow file."""
-    return int(entry[1], 8) & 0o007 == 0
-
-
-def _shown(field: str, value: str) -> str:
+def _shown(field: str, value: object) -> str:
     if field == "mtime":
-        return datetime.datetime.fromtimestamp(int(value) / 1e9, datetime.UTC).isoformat(timespec="seconds")
-    return unquote(value)
+        return datetime.datetime.fromtimestamp(int(str(value)) / 1e9, datetime.UTC).isoformat(timespec="seconds")
+    return f"{value:o}" if field == "mode" else unquote(str(value))
 
 
 def first_difference(one: Path, two: Path) -> tuple[int, str, str] | None:
@@ -179,10 +179,8 @@ def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
         name = unquote(path)
         command = ["diffoscope", "--no-progress", "--text", "-", "--max-text-report-size", "20000"]
         try:
-            ran = subprocess.run(
-                [*command, one / name, two / name], capture_output=True, text=True, check=False, timeout=300
-            )
-        except subprocess.TimeoutExpired:
+            ran = process.run([*command, one / name, two / name], timeout_s=300, ok=None)
+        except process.TimedOut:
             yield f"diffoscope {name}: stopped after 300 s"
             continue
         yield f"diffoscope {name}:"

@@ -67,6 +67,12 @@ def write(provenance_file: Path, source: Origin, varied: Mapping[str, str], key:
     return file
 
 
+def beside(image: Path) -> list[Path]:
+    """Return the files in an image's folder that are named like statements about it, sorted."""
+    files = image.absolute().parent.glob(f"*.{RESULT}.*.json")
+    return sorted(file for file in files if image.name.startswith(file.name.partition(f".{RESULT}.")[0] + "."))
+
+
 def check(image: Path, source: Origin, builders: Path, threshold: int) -> str:
     """Check that enough builders have reproduced an image. Returns one line with their names.
 
@@ -77,7 +83,7 @@ def check(image: Path, source: Origin, builders: Path, threshold: int) -> str:
     digest = store.sha256_of(image)
     vouching: dict[str, str] = {}
     rejected = []
-    for file in sorted(image.absolute().parent.glob(f"*.{RESULT}.*.json")):
+    for file in beside(image):
         try:
             builder = _builder(file, image.name, digest, source, builders)
         except VaultCubeError as err:

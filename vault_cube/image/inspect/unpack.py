@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.layers import chroot, tools
 from vault_cube.image.workspace import Workspace
 
 SECTOR = 512
+SCRIPTS = "/run/scripts"
 ROOT_TYPE = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"
 """Source: UAPI Discoverable Partitions Specification, root of x86-64"""
 ESP_TYPE = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
@@ -57,8 +59,8 @@ def partitions(space: Workspace, disk: Path, folder: Path) -> list[Partition]:
     command = ["sh", "-c", "sfdisk --json /run/image > /run/work/table.json"]
     try:
         _in_tools(space, command, disk, folder, "sfdisk")
-    except chroot.CommandFailed:
-        raise VaultCubeError(f"{disk}: not a disk image: it has no partition table") from None
+    except process.CommandFailed as err:
+        raise VaultCubeError(f"{disk}: not a disk image: it has no partition table") from err
     table: dict[str, Any] = json.loads((folder / "table.json").read_text())["partitiontable"]
     return [
         Partition(entry.get("name", "-"), entry["type"].upper(), entry["start"] * SECTOR, entry["size"] * SECTOR)
@@ -77,11 +79,8 @@ def files(space: Workspace, disk: Path, found: list[Partition], folder: Path) ->
         raise VaultCubeError(f"{disk}: it has no root partition of type {ROOT_TYPE}")
     tree = folder / "tree"
     tree.mkdir()
-    script = f"debugfs -R 'rdump / /run/work/tree' '/run/image?offset={at[ROOT_TYPE].start}'\n"
-    if ESP_TYPE in at:
-        script += "mkdir -p /run/work/tree/efi\n"
-        script += f"mcopy -s -m -n -i '/run/image@@{at[ESP_TYPE].start}' ::/ /run/work/tree/efi\n"
-    _in_tools(space, ["sh", "-euc", script], disk, folder, f"reading the files of {disk.name}")
+    starts = [str(at[kind].start) for kind in (ROOT_TYPE, ESP_TYPE) if kind in at]
+    _in_tools(space, ["sh", f"{SCRIPTS}/read_files.sh", *starts], disk, folder, f"reading the files of {disk.name}")
     if not any(tree.iterdir()):
         raise VaultCubeError(f"{disk}: its root partition cannot be read; see {space.logs}/unpack.log")
     for created in (tree, tree / "efi"):
@@ -99,15 +98,9 @@ def owner_of_block(space: Workspace, disk: Path, root: Partition, offset: int, f
 
     offset: bytes from the start of the partition. Returns the file's path, or a description of a block without a file.
     """
-    block = offset // 4096
-    where = f"/run/image?offset={root.start}"
-    script = (
-        f"inode=$(debugfs -R 'icheck {block}' '{where}' | awk 'NR == 2 {{print $2}}')\n"
-        f'case "$inode" in "" | *[!0-9]*) exit 0 ;; esac\n'
-        f"debugfs -R \"ncheck $inode\" '{where}' | awk 'NR == 2 {{print $2}}' > /run/work/owner\n"
-    )
     (folder / "owner").unlink(missing_ok=True)
-    _in_tools(space, ["sh", "-euc", script], disk, folder, "debugfs")
+    command = ["sh", f"{SCRIPTS}/owner_of_block.sh", str(root.start), str(offset // 4096)]
+    _in_tools(space, command, disk, folder, "debugfs")
     try:
         return (folder / "owner").read_text().strip() or "no file"
     except FileNotFoundError:
@@ -120,6 +113,10 @@ def _in_tools(space: Workspace, command: list[str], image: Path, folder: Path, w
         command,
         what=what,
         log=space.logs / "unpack.log",
-        binds=[chroot.Bind(folder, "/run/work", writable=True), chroot.Bind(image.absolute(), "/run/image")],
+        binds=[
+            chroot.Bind(folder, "/run/work", writable=True),
+            chroot.Bind(image.absolute(), "/run/image"),
+            chroot.Bind(Path(__file__).parent, SCRIPTS),
+        ],
         environment={"MTOOLS_SKIP_CHECK": "1"},
     )

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,12 @@ from typing import Any
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.locks import pylock
-from vault_cube.image.locks.aptlock import AptLock, Deb
+from vault_cube.image.inputs import Locks
+from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.locks.debian_version import dpkg_older
+from vault_cube.image.locks.pylock import Wheel
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 
@@ -41,7 +42,7 @@ class Thing:
     """Packages built from the source, or environments that contain the distribution."""
 
 
-def report(space: Workspace, data: Path | None) -> list[str]:
+def report(space: Workspace, locks: Locks, data: Path | None) -> list[str]:
     """List the advisories that apply to a target's locked packages and wheels.
 
     data: the security tracker's JSON, a zip of OSV entries, or one OSV entry as JSON; None: no data.
@@ -51,8 +52,8 @@ def report(space: Workspace, data: Path | None) -> list[str]:
     if data is None:
         return ["no data: pass data=FILE, the JSON of Debian's security tracker or a zip of OSV"]
     target = space.settings.target
-    debs = sources(Store(space.store), AptLock.read(space.locks / "apt.lock").debs)
-    wheels = distributions(space)
+    debs = sources(Store(space.store), locks.packages.debs)
+    wheels = distributions(locks.wheels)
     lines: list[str] = []
     kind, entries = _read(data)
     if kind == "tracker":
@@ -72,7 +73,7 @@ def _read(data: Path) -> tuple[str, Any]:
             return "osv", _zipped(data)
         content = json.loads(data.read_bytes())
     except OSError as err:
-        raise VaultCubeError(f"{data}: cannot be read: {err.strerror}") from None
+        raise VaultCubeError(f"{data}: cannot be read: {err.strerror}") from err
     except ValueError:
         content = None
     if isinstance(content, dict) and "affected" in content:
@@ -87,8 +88,8 @@ def _zipped(data: Path) -> Iterator[dict[str, Any]]:
         for name in opened.namelist():
             try:
                 yield json.loads(opened.read(name))
-            except ValueError:
-                raise VaultCubeError(f"{data}: {name}: not JSON: fetch the data again") from None
+            except ValueError as err:
+                raise VaultCubeError(f"{data}: {name}: not JSON: fetch the data again") from err
 
 
 def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
@@ -100,10 +101,8 @@ def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
     def source_of(deb: Deb) -> tuple[str, str, str]:
         if not store.has(deb.sha256):
             raise VaultCubeError(f"{deb.filename}: not in the store: run `salt-call image.fetch`")
-        ran = subprocess.run(
-            ["dpkg-deb", "--field", store.path(deb.sha256), "Source"], capture_output=True, text=True, check=False
-        )
-        match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", ran.stdout.strip())
+        field = process.run(["dpkg-deb", "--field", store.path(deb.sha256), "Source"], purpose=deb.filename).stdout
+        match = re.fullmatch(r"(\S+)(?: \((\S+)\))?", field.strip())
         name, version = match.groups() if match else (deb.name, None)
         # +b7 marks a rebuild of the same source
         return name, version or re.sub(r"\+b\d+$", "", deb.version), deb.name
@@ -116,11 +115,11 @@ def sources(store: Store, debs: Iterable[Deb]) -> dict[str, Thing]:
     return things
 
 
-def distributions(space: Workspace) -> dict[str, Thing]:
+def distributions(environments: Mapping[str, Sequence[Wheel]]) -> dict[str, Thing]:
     """Read the Python distributions of all environments. Returns them by normalized name and version."""
     holders: dict[tuple[str, str], list[str]] = {}
-    for environment in ("salt", *space.settings.frameworks.environments):
-        for wheel in pylock.read(space.locks / f"python-{environment}.lock"):
+    for environment, wheels in environments.items():
+        for wheel in wheels:
             holders.setdefault((canonicalize_name(wheel.name), wheel.version), []).append(environment)
     return {f"{name} {version}": Thing(name, version, tuple(names)) for (name, version), names in holders.items()}
 

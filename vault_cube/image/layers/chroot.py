@@ -7,18 +7,14 @@ even after SIGKILL.
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from vault_cube.errors import VaultCubeError
-from vault_cube.image.progress import log_tail
+from vault_cube import process
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-DEVICES = {"null": "1 3", "zero": "1 5", "full": "1 7", "random": "1 8", "urandom": "1 9", "tty": "5 0"}
+SCRIPT = Path(__file__).with_name("chroot.sh")
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,6 @@ class Overlay:
     """An empty folder for overlayfs, on the file system of `upper`."""
 
 
-class CommandFailed(VaultCubeError):
-    """A command in a tree failed; `log` contains its output."""
-
-    def __init__(self, what: str, status: int, log: Path | None) -> None:
-        self.status, self.log = status, log
-        super().__init__(
-            f"{what} failed with status {status}" + (f"; the end of {log}:\n{log_tail(log)}" if log else "")
-        )
-
-
 def run(
     tree: Path | Overlay,
     command: Sequence[str | Path],
@@ -72,15 +58,9 @@ def run(
     mountpoint: an empty folder, required if the tree is an overlay. overlays: further trees by their path below /run.
     Raises CommandFailed if `check` is true and the status is not 0.
     """
-    if log:
-        log.parent.mkdir(parents=True, exist_ok=True)
     root = tree if isinstance(tree, Path) else mountpoint
     if root is None:
         raise ValueError("an overlay needs a mountpoint")
-    script = _mount(tree, shlex.quote(str(root))) + _inside(shlex.quote(str(root)), binds)
-    for target, overlay in (overlays or {}).items():
-        inside = shlex.quote(target.lstrip("/"))
-        script += [f"mkdir -p {inside}", *_mount(overlay, inside)]
     variables = {
         "PATH": PATH,
         "HOME": "/root",
@@ -90,20 +70,31 @@ def run(
         "TERM": "dumb",
         **(environment or {}),
     }
-    inner = ["env", "-i", *(f"{key}={value}" for key, value in variables.items()), *map(str, command)]
-    script.append("umask 022")
-    script.append(f"exec chroot {shlex.quote(str(root))} {shlex.join(inner)}")
-    with log.open("ab") if log else nullcontext() as out:
-        status = subprocess.run(
-            [*unshare(network), "sh", "-euc", "\n".join(script)],
-            stdin=subprocess.DEVNULL if log else None,
-            stdout=out,
-            stderr=out,
-            check=False,
-        ).returncode
+    mounts: list[str | Path] = [root, "" if isinstance(tree, Path) else _options(tree)]
+    for bind in binds:
+        mounts += ["bind", "rw" if bind.writable else "ro", bind.source, bind.target.lstrip("/")]
+    for target, overlay in (overlays or {}).items():
+        mounts += ["overlay", _options(overlay), target.lstrip("/")]
+    inner = ["env", "-i", *(f"{name}={value}" for name, value in variables.items()), *command]
+    status = process.run(
+        [*unshare(network), "sh", SCRIPT, *mounts, "--", *inner],
+        log=log,
+        capture=False,
+        interactive=log is None,
+        ok=None,
+    ).returncode
     if check and status:
-        raise CommandFailed(what, status, log)
+        end = f"; the end of {log}:\n{process.log_tail(log)}" if log else ""
+        raise process.CommandFailed(f"{what} failed with status {status}{end}", status)
     return status
+
+
+def block_daemons(upper: Path) -> None:
+    """Write a policy into an overlay's folder that keeps packages from starting daemons; `seal` removes it."""
+    policy = upper / "usr/sbin/policy-rc.d"
+    policy.parent.mkdir(parents=True)
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
 
 
 def unshare(network: bool) -> list[str]:
@@ -114,45 +105,14 @@ def unshare(network: bool) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", *alive, "unshare", *flags, *([] if network else ["--net"])]
 
 
-def _mount(tree: Path | Overlay, at: str) -> list[str]:
-    """Return the shell commands that mount a tree at a path."""
-    if isinstance(tree, Path):
-        return [f"mount --bind {at} {at}"]
-    options = ["lowerdir=" + ":".join(str(layer) for layer in reversed(tree.lower))]
-    if tree.upper and tree.work:
+def _options(overlay: Overlay) -> str:
+    """Return the mount options of an overlay."""
+    options = ["lowerdir=" + ":".join(str(layer) for layer in reversed(overlay.lower))]
+    if overlay.upper and overlay.work:
         # turn off the features by which a layer's content depends on how it was mounted
         options += [
-            f"upperdir={tree.upper}",
-            f"workdir={tree.work}",
+            f"upperdir={overlay.upper}",
+            f"workdir={overlay.work}",
             "xino=off,metacopy=off,redirect_dir=off,index=off",
         ]
-    return [f"mount -t overlay overlay -o {shlex.quote(','.join(options))} {at}"]
-
-
-def _inside(at: str, binds: Sequence[Bind]) -> list[str]:
-    """Return the shell commands that mount /proc, /sys, /run, /tmp, /dev and all binds in a mounted tree."""
-    script = [
-        "hostname vault-cube",
-        f"cd {at}",
-        "mount -t proc proc proc",
-        "mount -t sysfs -o ro sysfs sys 2>/dev/null || mount -t tmpfs -o ro tmpfs sys",
-        "mount -t tmpfs -o mode=755 tmpfs run",
-        "mount -t tmpfs -o mode=1777 tmpfs tmp",
-        "mount -t tmpfs -o mode=755 tmpfs dev",
-        *(f"mknod -m 666 dev/{name} c {number}" for name, number in DEVICES.items()),
-        "mkdir dev/pts dev/shm && ln -s pts/ptmx dev/ptmx",
-        "mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts",
-        "mount -t tmpfs -o mode=1777 tmpfs dev/shm && ln -s /proc/self/fd dev/fd",
-        "ln -s /proc/self/fd/0 dev/stdin && ln -s /proc/self/fd/1 dev/stdout && ln -s /proc/self/fd/2 dev/stderr",
-        "mkdir -p run/lock && chmod 1777 run/lock",
-    ]
-    for bind in binds:
-        source, target = shlex.quote(str(bind.source)), shlex.quote(bind.target.lstrip("/"))
-        # a target outside the tmpfs mounts must already exist: creating it would change the tree
-        script.append(
-            f"mkdir -p {target}" if bind.source.is_dir() else f'mkdir -p "$(dirname {target})" && touch {target}'
-        )
-        script.append(
-            f"mount --bind {source} {target}" + ("" if bind.writable else f" && mount -o remount,ro,bind {target}")
-        )
-    return script
+    return ",".join(options)

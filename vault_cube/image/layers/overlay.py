@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
+from vault_cube import process
 from vault_cube.carried import mode
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot, repository, root, seal
 from vault_cube.image.locks import vendors
-from vault_cube.image.locks.aptlock import AptLock, Deb
-from vault_cube.image.progress import log_tail
+from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import STAGED, Workspace
 from vault_cube.paths import SALT
@@ -37,77 +38,61 @@ Dpkg::Use-Pty "false";
 """
 
 
-def make(space: Workspace, layer: str, key: keys.Key, below: Sequence[layer_cache.Entry]) -> layer_cache.Entry:
+STATE_APPLY = (
+    f"{SALT}/bin/salt-call",
+    "--local",
+    *("-c", "/run/vault-cube/salt"),
+    "--retcode-passthrough",
+    "--log-level=info",  # the last line of the log is shown as progress
+    *("--out=json", "--out-file=/run/vault-cube/result.json"),
+    "state.apply",
+)
+INSTALLED = "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n' > /run/vault-cube/installed"
+
+
+def make(space: Workspace, inputs: Inputs, layer: str, below: Sequence[layer_cache.Entry]) -> layer_cache.Entry:
     """Build a layer and store it in the layer cache. Returns its cache entry.
 
     below: the finished layers below it, bottom first. Raises VaultCubeError if a state fails, if a state of a lower
     layer changes something, or if the installed packages differ from the lock.
     """
-    lock = AptLock.read(space.locks / "apt.lock")
+    lock, key = inputs.packages, inputs.keys[layer]
     log = space.logs / f"{layer}.log"
     log.unlink(missing_ok=True)
     with space.scratch(layer) as work:
         for folder in ("upper", "work", "merged", "vault-cube"):
             (work / folder).mkdir()
         overlay = chroot.Overlay([entry.tree for entry in below], work / "upper", work / "work")
-        stage(space, layer, lock, work / "vault-cube")
-        binds = [chroot.Bind(work / "vault-cube", "/run/vault-cube", writable=True)]
+        stage(space, inputs, layer, work / "vault-cube")
+        chroot.block_daemons(work / "upper")
         environment = root.python_environment(lock.epoch) | {
             "APT_CONFIG": "/run/vault-cube/apt/apt.conf",
             "PYTHONPATH": STAGED,
         }
-        policy = work / "upper/usr/sbin/policy-rc.d"
-        policy.parent.mkdir(parents=True)
-        # keeps packages from starting daemons; `seal` removes the file
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+
+        def run(command: Sequence[str], what: str, check: bool = True) -> int:
+            return chroot.run(
+                overlay,
+                command,
+                what=f"layer {layer}: {what}",
+                log=log,
+                mountpoint=work / "merged",
+                binds=[chroot.Bind(work / "vault-cube", "/run/vault-cube", writable=True)],
+                environment=environment,
+                check=check,
+            )
+
         # Salt looks each name up with apt-cache first; without lists, apt takes a name such as g++ for a pattern
-        chroot.run(
-            overlay,
-            ["apt-get", "-qq", "update"],
-            what=f"layer {layer}: apt-get update",
-            log=log,
-            mountpoint=work / "merged",
-            binds=binds,
-            environment=environment,
-        )
-        status = chroot.run(
-            overlay,
-            [
-                f"{SALT}/bin/salt-call",
-                "--local",
-                "-c",
-                "/run/vault-cube/salt",
-                "--retcode-passthrough",
-                "--log-level=info",  # the last line of the log is shown as progress
-                "--out=json",
-                "--out-file=/run/vault-cube/result.json",
-                "state.apply",
-                layer,
-            ],
-            what=f"layer {layer}",
-            log=log,
-            mountpoint=work / "merged",
-            binds=binds,
-            environment=environment,
-            check=False,
-        )
+        run(["apt-get", "-qq", "update"], "apt-get update")
+        status = run([*STATE_APPLY, layer], "state.apply", check=False)
         judge(layer, status, work / "vault-cube/result.json", log)
-        installed = work / "vault-cube/installed"
-        chroot.run(
-            overlay,
-            ["sh", "-c", "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n' > /run/vault-cube/installed"],
-            what="dpkg-query",
-            log=log,
-            mountpoint=work / "merged",
-            binds=binds,
-        )
-        compare(installed.read_text(), lock.upto(layer, keys.ORDER), layer)
+        run(["sh", "-c", INSTALLED], "dpkg-query")
+        compare((work / "vault-cube/installed").read_text(), lock.upto(layer, keys.ORDER), layer)
         seal.seal(work / "upper", lock.epoch)
         return layer_cache.keep(space.layers, key.key, work / "upper", layer, key.inputs)
 
 
-def stage(space: Workspace, layer: str, lock: AptLock, folder: Path) -> None:
+def stage(space: Workspace, inputs: Inputs, layer: str, folder: Path) -> None:
     """Write all inputs of a layer to a folder: its files of the checkout, its pillar, its packages and wheels.
 
     Salt has access to nothing else, so each input must be part of the layer's key.
@@ -122,15 +107,17 @@ def stage(space: Workspace, layer: str, lock: AptLock, folder: Path) -> None:
     (folder / "pillar/seen.sls").write_text("#!yaml\n" + yaml.safe_dump(keys.visible_pillar(space, layer)))
     (folder / "salt").mkdir()
     (folder / "salt/minion").write_text(yaml.safe_dump(minion(space)))
-    repository.make(Store(space.store), lock.upto(layer, keys.ORDER), folder / "repo", space.settings.target.codename)
+    debs = inputs.packages.upto(layer, keys.ORDER)
+    repository.make(Store(space.store), debs, folder / "repo", space.settings.target.codename)
     for name in ("lists/partial", "cache/archives/partial", "log"):
         (folder / "apt" / name).mkdir(parents=True)
     (folder / "apt/apt.conf").write_text(APT_CONF)
     (folder / "apt/sources.list").write_text("deb [trusted=yes] file:/run/vault-cube/repo ./\n")
     # keyring.present takes a keyring from here and does not download it
-    vendors.lay_out(Store(space.store), vendors.read(space), folder / "keyrings")
+    vendors.lay_out(Store(space.store), inputs.vendor_keys, folder / "keyrings")
     if layer == "frameworks":
-        root.link_wheels(space, list(space.settings.frameworks.environments), folder / "wheels")
+        wheels = [wheel for name in space.settings.frameworks.environments for wheel in inputs.wheels[name]]
+        root.link_wheels(space, wheels, folder / "wheels")
 
 
 def minion(space: Workspace) -> dict[str, Any]:
@@ -161,10 +148,10 @@ def judge(layer: str, status: int, result: Path, log: Path) -> None:
     """
     try:
         states: Mapping[str, Any] = json.loads(result.read_text())["local"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError) as err:
         raise VaultCubeError(
-            f"layer {layer}: Salt returned no result (status {status}); the end of {log}:\n{log_tail(log)}"
-        ) from None
+            f"layer {layer}: Salt returned no result (status {status}); the end of {log}:\n{process.log_tail(log)}"
+        ) from err
     with log.open("a") as out:
         json.dump(states, out, indent=1)
     if not isinstance(states, dict):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vault_cube.errors import VaultCubeError
+from vault_cube import process
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store
 
@@ -17,17 +16,13 @@ from vault_cube.image.store import Store
 def make(store: Store, debs: Sequence[Deb], folder: Path, codename: str) -> None:
     """Make a repository of `debs` in a new folder; each file is verified when it is linked from the store.
 
-    Raises VaultCubeError if dpkg-deb cannot read a package.
+    Raises CommandFailed if dpkg-deb cannot read a package.
     """
     store.link([(deb.sha256, deb.filename) for deb in debs], folder)
 
     def stanza(deb: Deb) -> str:
-        ran = subprocess.run(
-            ["dpkg-deb", "--field", folder / deb.filename], capture_output=True, text=True, check=False
-        )
-        if ran.returncode:
-            raise VaultCubeError(f"{deb.filename}: dpkg-deb cannot read it: {ran.stderr.strip()}")
-        return f"{ran.stdout.rstrip()}\nFilename: ./{deb.filename}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
+        control = process.run(["dpkg-deb", "--field", folder / deb.filename], purpose=deb.filename).stdout
+        return f"{control.rstrip()}\nFilename: ./{deb.filename}\nSize: {deb.size}\nSHA256: {deb.sha256}\n"
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         packages = "\n".join(pool.map(stanza, debs)).encode()

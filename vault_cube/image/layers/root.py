@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from vault_cube.image.cache import keys, layer_cache
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot, repository, seal, tools
 from vault_cube.image.locks import pylock
-from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 from vault_cube.paths import CHECKOUT, SALT
 from vault_cube.python_env import bytecode
 
 
-def make(space: Workspace, key: keys.Key) -> layer_cache.Entry:
+def make(space: Workspace, inputs: Inputs) -> layer_cache.Entry:
     """Build the root tree of a target and store it in the layer cache. Returns its cache entry."""
-    lock, codename = AptLock.read(space.locks / "apt.lock"), space.settings.target.codename
+    lock, codename, key = inputs.packages, space.settings.target.codename, inputs.keys[keys.ROOT]
     store, log = Store(space.store), space.logs / "root.log"
     log.unlink(missing_ok=True)
     debs = lock.of(keys.ROOT)
@@ -31,15 +31,15 @@ def make(space: Workspace, key: keys.Key) -> layer_cache.Entry:
             binds=[chroot.Bind(work, "/run/work", writable=True)],
             environment={"SOURCE_DATE_EPOCH": str(lock.epoch), "TMPDIR": "/tmp"},  # noqa: S108 a tmpfs in the tree
         )
-        add_salt(space, work, lock.epoch, log)
+        add_salt(space, inputs, work, log)
         seal.seal(work / "tree", lock.epoch)
         return layer_cache.keep(space.layers, key.key, work / "tree", keys.ROOT, key.inputs)
 
 
-def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
+def add_salt(space: Workspace, inputs: Inputs, work: Path, log: Path) -> None:
     """Make Salt's environment in the tree. uv runs inside it, so that links and shebangs have the right paths."""
-    wheels = pylock.read(space.locks / "python-salt.lock")
-    link_wheels(space, ["salt"], work / "wheels")
+    wheels = inputs.wheels["salt"]
+    link_wheels(space, wheels, work / "wheels")
     (work / "all.txt").write_text(pylock.text(wheels))
     # Salt is a source archive: install all wheels first, because its build needs setuptools, which is one of them
     (work / "ready.txt").write_text(pylock.text([wheel for wheel in wheels if wheel.file.endswith(".whl")]))
@@ -49,7 +49,7 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
         chroot.Bind(space.checkout / "vault_cube/python_env/bytecode.py", "/run/vault-cube/bytecode.py"),
         *(chroot.Bind(work / name, f"/run/vault-cube/{name}") for name in ("ready.txt", "all.txt")),
     ]
-    environment = python_environment(epoch)
+    environment = python_environment(inputs.packages.epoch)
     uv = "/run/vault-cube/uv"
     install = [
         uv,
@@ -79,10 +79,9 @@ def add_salt(space: Workspace, work: Path, epoch: int, log: Path) -> None:
     (site / "vault_cube.pth").chmod(0o644)
 
 
-def link_wheels(space: Workspace, environments: Sequence[str], folder: Path) -> None:
-    """Link the wheels in the locks of some environments into a folder under their file names; each is verified."""
-    wheels = {wheel for name in environments for wheel in pylock.read(space.locks / f"python-{name}.lock")}
-    Store(space.store).link([(wheel.sha256, wheel.file) for wheel in wheels], folder)
+def link_wheels(space: Workspace, wheels: Iterable[pylock.Wheel], folder: Path) -> None:
+    """Link wheels into a folder under their file names; each is verified."""
+    Store(space.store).link([(wheel.sha256, wheel.file) for wheel in set(wheels)], folder)
 
 
 def python_environment(epoch: int) -> dict[str, str]:

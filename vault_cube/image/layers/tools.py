@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.layers import chroot, repository, seal
 from vault_cube.image.locks.aptlock import AptLock
-from vault_cube.image.progress import log_tail
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 
 LAYER = "tools"
-
-
-def lock(space: Workspace) -> AptLock:
-    """Return the lock of the tools tree, which all targets share."""
-    return AptLock.read(space.tools_lock)
 
 
 def find(space: Workspace) -> layer_cache.Entry | None:
@@ -35,39 +29,25 @@ def tree(space: Workspace) -> Path:
     return entry.tree
 
 
-def make(space: Workspace) -> layer_cache.Entry:
+def make(space: Workspace, locked: AptLock) -> layer_cache.Entry:
     """Build the tools tree with this machine's mmdebstrap from locked packages only. Returns its cache entry."""
-    locked, key = lock(space), keys.tools_key(space)
+    key = keys.tools_key(space)
     log = space.logs / "tools.log"
     log.unlink(missing_ok=True)
     with space.scratch(LAYER) as work:
         repository.make(Store(space.store), locked.debs, work / "repo", space.settings.image.tools.codename)
         (work / "tmp").mkdir()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as out:
-            status = subprocess.run(
-                [
-                    *chroot.unshare(network=False),
-                    "env",
-                    "-i",
-                    f"PATH={chroot.PATH}",
-                    f"SOURCE_DATE_EPOCH={locked.epoch}",
-                    # in the scratch folder: a killed run would leave temporary files in /tmp
-                    f"TMPDIR={work / 'tmp'}",
-                    *mmdebstrap(
-                        [deb.name for deb in locked.debs],
-                        space.settings.image.tools.codename,
-                        work / "tree",
-                        work / "repo",
-                    ),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                check=False,
-            ).returncode
-        if status:
-            raise VaultCubeError(f"mmdebstrap failed on the tools tree; the end of {log}:\n{log_tail(log)}")
+        codename = space.settings.image.tools.codename
+        process.run(
+            [
+                *chroot.unshare(network=False),
+                *mmdebstrap([deb.name for deb in locked.debs], codename, work / "tree", work / "repo"),
+            ],
+            purpose="tools tree",
+            # a killed run would leave temporary files in /tmp
+            env={"PATH": chroot.PATH, "SOURCE_DATE_EPOCH": str(locked.epoch), "TMPDIR": str(work / "tmp")},
+            log=log,
+        )
         seal.seal(work / "tree", locked.epoch)
         return layer_cache.keep(space.layers, key.key, work / "tree", LAYER, key.inputs)
 

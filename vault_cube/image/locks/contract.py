@@ -67,12 +67,12 @@ def read(file: Path) -> Contract:
     try:
         return Contract.model_validate_json(file.read_bytes())
     except OSError as err:
-        raise VaultCubeError(f"{file}: {err.strerror}: restore the file") from None
+        raise VaultCubeError(f"{file}: {err.strerror}: restore the file") from err
     except ValidationError as err:
         problem = err.errors(include_url=False)[0]
         where = ":".join(str(part) for part in problem["loc"])
         reason = problem["msg"].removeprefix("Value error, ")
-        raise VaultCubeError(": ".join(filter(None, (str(file), where, reason))) + ": correct the file") from None
+        raise VaultCubeError(": ".join(filter(None, (str(file), where, reason))) + ": correct the file") from err
 
 
 def of(space: Workspace) -> Contract | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
+from vault_cube import process
 
 
 def dpkg_older(one: str, two: str) -> bool:
     """Return whether a Debian version is older than another, in dpkg's order."""
-    return subprocess.run(["dpkg", "--compare-versions", one, "lt", two], check=False).returncode == 0
+    return process.run(["dpkg", "--compare-versions", one, "lt", two], ok=None).returncode == 0

@@ -41,9 +41,9 @@ def _keyring(space: Workspace, source: Source) -> Path:
     try:
         fingerprints = openpgp.primary_keys(file.read_bytes())
     except OSError as err:
-        raise VaultCubeError(f"{file}: {err.strerror}, but {key} lists it: restore the file") from None
+        raise VaultCubeError(f"{file}: {err.strerror}, but {key} lists it: restore the file") from err
     except ValueError as err:
-        raise VaultCubeError(f"{file}: not a keyring ({err}): restore the file") from None
+        raise VaultCubeError(f"{file}: not a keyring ({err}): restore the file") from err
     if sorted(fingerprints) != sorted(expected):
         raise VaultCubeError(
             f"{file}: contains the keys {', '.join(fingerprints)}, but {key} names {', '.join(expected)}: "

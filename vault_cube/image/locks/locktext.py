@@ -24,11 +24,11 @@ def read(file: Path) -> str:
     """Read the text of a lock without verifying it. Raises VaultCubeError if the file is missing or is not text."""
     try:
         return file.read_text()
-    except FileNotFoundError:
-        raise VaultCubeError(f"{file}: this lock does not exist yet: run {make_lock(file)}") from None
+    except FileNotFoundError as err:
+        raise VaultCubeError(f"{file}: this lock does not exist yet: run {make_lock(file)}") from err
     except UnicodeDecodeError as err:
         line = file.read_bytes()[: err.start].count(b"\n") + 1
-        raise VaultCubeError(f"{file}: line {line}: not text: restore the file, or run {make_lock(file)}") from None
+        raise VaultCubeError(f"{file}: line {line}: not text: restore the file, or run {make_lock(file)}") from err
 
 
 def verify(file: Path, text: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from vault_cube import process
 from vault_cube.settings.image import Source
 
 
@@ -31,11 +31,8 @@ def of_machine() -> tuple[Repository, ...]:
     variables = ("REPO_URI", "ORIGIN", "LABEL", "RELEASE", "ARCHITECTURE")
     line = "\t".join(f"$({name})" for name in variables)
     try:
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", line, "Created-By: Packages"],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
+        listed = process.run(["apt-get", "indextargets", "--format", line, "Created-By: Packages"]).stdout
+    except process.CommandFailed:
         return ()
     repositories = (Repository(*fields) for fields in (line.split("\t") for line in listed.splitlines()))
     # only apt itself can fetch from cdrom:, mirror+file: and similar URLs

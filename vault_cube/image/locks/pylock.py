@@ -8,7 +8,6 @@ end of the line as a comment.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import requests
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import locktext
 from vault_cube.settings import Settings
@@ -95,7 +95,7 @@ def _release(glibc: str) -> int:
 
 def machine_indexes() -> list[str]:
     """Return options of uv for the indexes in this machine's pip configuration, which uv itself does not read."""
-    ran = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    ran = process.run([sys.executable, "-m", "pip", "config", "list"], ok=None)
     options: list[str] = []
     for line in ran.stdout.splitlines():
         key, _, value = line.partition("=")
@@ -120,12 +120,12 @@ def _compile(
     error, unknown = "", False
     # try without the extra indexes first: an unreachable one is an error only if it is needed
     for indexes in [own, [*own, *extra]] if extra else [own]:
-        ran = subprocess.run(
+        ran = process.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
              "--python-version", settings.target.python,
              "--python-platform", f"x86_64-manylinux_2_{min(_release(settings.target.glibc), UV_GLIBC)}",
              "--index-strategy", "unsafe-best-match", *indexes, *arguments, work / "requirements.in"],
-            capture_output=True, text=True, check=False,
+            ok=None,
         )  # fmt: skip
         if ran.returncode == 0:
             packages: list[dict[str, Any]] = tomllib.loads(out.read_text()).get("packages", [])
@@ -235,7 +235,7 @@ def _size(file: dict[str, Any], work: Path) -> int:
         raise VaultCubeError(
             f"{place}: cannot determine its size ({err}): "
             "name an index that lists sizes in pillar key archive:wheel_index"
-        ) from None
+        ) from err
 
 
 def locate(settings: Settings, uv: Path, wheels: Sequence[Wheel], work: Path) -> dict[str, str]:

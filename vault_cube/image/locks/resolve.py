@@ -104,7 +104,7 @@ class Request:
             )  # fmt: skip
             vendors.check_pins(self.repositories, lock.debs)
         except VaultCubeError as err:
-            raise VaultCubeError(f"locks/{self.file}: {err}") from None
+            raise VaultCubeError(f"locks/{self.file}: {err}") from err
         return lock
 
 
@@ -152,7 +152,7 @@ def difference(file: Path, text: str) -> list[str]:
     lines = []
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
-        if old == new:
+        if old and new and old.same_file(new):
             continue
         lines.append(f"{where}: {name} {_change(old, new)}")
     if not lines and not _readable(file):
@@ -182,9 +182,7 @@ def _change(old: Locked | None, new: Locked | None) -> str:
         return f"{old.version} → {new.version}" + (" (security)" if "security" in new.suite else "")
     if old.sha256 != new.sha256:
         return f"{new.version}: different file of the same version"
-    if old.layer != new.layer:
-        return f"{new.version}: moved from layer {old.layer} to {new.layer}"
-    return f"{new.version}: moved from suite {old.suite} to {new.suite}"
+    return f"{new.version}: moved from layer {old.layer} to {new.layer}"
 
 
 class Locked(NamedTuple):
@@ -194,6 +192,10 @@ class Locked(NamedTuple):
     sha256: str
     layer: str = ""
     suite: str = ""
+
+    def same_file(self, other: Locked) -> bool:
+        """Return whether both are one file in one layer. Its suite may differ: that changes nothing in an image."""
+        return (self.version, self.sha256, self.layer) == (other.version, other.sha256, other.layer)
 
 
 def _versions(name: str, text: str) -> dict[str, Locked]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import kernels, mirrors
 from vault_cube.image.locks.aptlock import AptLock, Deb
@@ -76,32 +76,7 @@ class Resolver:
         pins: str = "",
         kept: Kept | None = None,
     ) -> None:
-        self._options = {
-            "Dir::State": f"{root}/state",
-            "Dir::State::status": f"{root}/status",
-            "Dir::Cache": f"{root}/cache",
-            "Dir::Etc::SourceList": f"{root}/sources.list",
-            "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::Etc::Preferences": f"{root}/preferences",
-            "Dir::Etc::PreferencesParts": "/dev/null",
-            "APT::Architecture": architecture,
-            "APT::Architectures": architecture,
-            "APT::Install-Recommends": "false",
-            "APT::Sandbox::User": "root",
-            # never accept unsigned archives, whatever this machine's own configuration allows
-            "APT::Get::AllowUnauthenticated": "false",
-            "Acquire::AllowInsecureRepositories": "false",
-            "Acquire::AllowWeakRepositories": "false",
-            "Acquire::AllowDowngradeToInsecureRepositories": "false",
-            # Ubuntu offers phased updates to some machines only, but a lock must be the same on every machine
-            "APT::Get::Always-Include-Phased-Updates": "true",
-            # each source is fetched by its own call, which must not delete the indexes of the others
-            "APT::Get::List-Cleanup": "false",
-            "Acquire::GzipIndexes": "false",
-            "Acquire::Languages": "none",
-            "Acquire::ForceHash": "SHA256",
-            "Acquire::Retries": "3",
-        }
+        self._options = _options(root, architecture)
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (root / folder).mkdir(parents=True)
         (root / "status").touch()
@@ -111,13 +86,7 @@ class Resolver:
         self._kept = {deb.sha256: deb for deb in kept.debs} if kept else {}
         self._lists = root / "state/lists"
         self._archive_of: dict[str, str] = {}
-        lines = []
-        for source in sources:
-            verb = "correct" if source.archive in configured else "name a mirror in"
-            remedy = f"{verb} pillar key image:mirrors:{source.archive}"
-            place = self._first_usable(source, mirrors.live(source, configured, architecture), remedy)
-            self._archive_of[place] = source.archive
-            lines += _lines(source, place)
+        lines = [line for source in sources for line in self._fetch(source, configured, architecture)]
         if kept:
             # the repository is unsigned, but its files were verified against the lock
             lines.append(f"deb [trusted=yes] file:{kept.folder} ./")
@@ -132,6 +101,14 @@ class Resolver:
     def pin(self, preferences: str) -> None:
         """Put apt preferences before those passed to the constructor."""
         (self._root / "preferences").write_text(preferences + self._pins)
+
+    def _fetch(self, source: Source, configured: dict[str, str], architecture: str) -> list[str]:
+        """Fetch a source's indexes. Returns its lines of sources.list. Raises VaultCubeError."""
+        verb = "correct" if source.archive in configured else "name a mirror in"
+        remedy = f"{verb} pillar key image:mirrors:{source.archive}"
+        place = self._first_usable(source, mirrors.live(source, configured, architecture), remedy)
+        self._archive_of[place] = source.archive
+        return _lines(source, place)
 
     def _first_usable(self, source: Source, places: Sequence[str], remedy: str) -> str:
         """Fetch a source's indexes from the first mirror that has all of them, correctly signed. Returns its URL.
@@ -160,12 +137,9 @@ class Resolver:
         # apt only warns about a missing component
         return ran.stderr.strip() if ran.returncode or "doesn't have the component" in ran.stderr else ""
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *arguments: str) -> process.Result:
         options = [f"-o{key}={value}" for key, value in self._options.items()]
-        return subprocess.run(
-            ["apt-get", *options, *arguments],
-            capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )  # fmt: skip
+        return process.run(["apt-get", *options, *arguments], env={**os.environ, "LC_ALL": "C.UTF-8"}, ok=None)
 
     def _apt(self, *arguments: str) -> str:
         ran = self._run("-qq", *arguments)
@@ -232,6 +206,36 @@ class Resolver:
                 Deb(layer, name, stanza.version, architecture, stanza.suite, archive, int(size), sha256, path)
             )  # fmt: skip
         return debs
+
+
+def _options(root: Path, architecture: str) -> dict[str, str]:
+    """Return the configuration of an apt whose state is in a folder."""
+    return {
+        "Dir::State": f"{root}/state",
+        "Dir::State::status": f"{root}/status",
+        "Dir::Cache": f"{root}/cache",
+        "Dir::Etc::SourceList": f"{root}/sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::Etc::Preferences": f"{root}/preferences",
+        "Dir::Etc::PreferencesParts": "/dev/null",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
+        "APT::Install-Recommends": "false",
+        "APT::Sandbox::User": "root",
+        # never accept unsigned archives, whatever this machine's own configuration allows
+        "APT::Get::AllowUnauthenticated": "false",
+        "Acquire::AllowInsecureRepositories": "false",
+        "Acquire::AllowWeakRepositories": "false",
+        "Acquire::AllowDowngradeToInsecureRepositories": "false",
+        # Ubuntu offers phased updates to some machines only, but a lock must be the same on every machine
+        "APT::Get::Always-Include-Phased-Updates": "true",
+        # each source is fetched by its own call, which must not delete the indexes of the others
+        "APT::Get::List-Cleanup": "false",
+        "Acquire::GzipIndexes": "false",
+        "Acquire::Languages": "none",
+        "Acquire::ForceHash": "SHA256",
+        "Acquire::Retries": "3",
+    }
 
 
 def _lines(source: Source, place: str) -> list[str]:

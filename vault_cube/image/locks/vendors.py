@@ -71,7 +71,7 @@ def lock(space: Workspace) -> Keys:
         try:
             fingerprints = openpgp.primary_keys(data)
         except ValueError as err:
-            raise VaultCubeError(f"{key.url}: not a keyring: {err}") from None
+            raise VaultCubeError(f"{key.url}: not a keyring: {err}") from err
         if fingerprints != [key.fingerprint]:
             raise VaultCubeError(
                 f"{key.url}: contains the key {', '.join(fingerprints)}, but the pillar has {key.fingerprint}: "
@@ -94,13 +94,12 @@ def _served(url: str) -> bytes:
         response = requests.get(url, timeout=30)
         response.raise_for_status()
     except (OSError, requests.RequestException) as err:
-        raise VaultCubeError(f"{url}: the vendor's key cannot be fetched: {err}") from None
+        raise VaultCubeError(f"{url}: the vendor's key cannot be fetched: {err}") from err
     return response.content
 
 
-def wanted(space: Workspace) -> list[Wanted]:
+def wanted(space: Workspace, locked: Keys) -> list[Wanted]:
     """List the signing keys as files that the build needs."""
-    locked = read(space)
     return [
         Wanted(
             locked[repository.name][0],

@@ -5,12 +5,13 @@ import shutil
 import subprocess
 
 import pytest
-from small_image import NAME, make
+from small_image import NAME, inputs_of, make
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe, store
+from vault_cube.image.attest import manifest as manifests
 from vault_cube.image.attest import provenance, sbom, signature
 from vault_cube.image.inspect import check
 from vault_cube.image.locks.aptlock import Deb
@@ -82,9 +83,10 @@ def test_provenance_names_commit_locks_keys_and_builder(space, tmp_path):
 
 
 def test_a_changed_checkout_is_dirty_and_its_changed_files_are_listed(space):
+    inputs = inputs_of(space)
     (space.checkout / "locks/tools.lock").write_text("changed")
     (space.checkout / "new file").touch()
-    statement = provenance.statement(space, {}, {}, 0, {})
+    statement = provenance.statement(space, inputs, {}, {})
     checkout = statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]
     assert checkout["annotations"] == {"dirty": True, "changed": ["locks/tools.lock", "new file"]}
 
@@ -224,7 +226,7 @@ def test_publishing_lists_the_attestations_in_the_checksums_and_removes_an_older
     image, sums = make(space, folder)
     manifest = {"name": NAME, "files": {name: {"sha256": digest} for name, digest in check.read(sums).items()}}
     sums.unlink()
-    recipe.write_manifest(folder, manifest)
+    manifests.write(folder, manifest)
     dist.mkdir()
     (dist / f"{NAME}.SHA256SUMS").write_text("older\n")
     signature.sign(dist / f"{NAME}.SHA256SUMS", key("maintainer"))

@@ -10,9 +10,13 @@ from vault_cube.image.locks.aptlock import AptLock
 ALL = keys.ORDER
 
 
+def layer_keys(space):
+    return keys.layer_keys(space, AptLock.read(space.locks / "apt.lock"))
+
+
 def changed(space, before):
     """List the layers whose keys differ from `before`."""
-    now = keys.layer_keys(space)
+    now = layer_keys(space)
     return [name for name in ALL if now[name].key != before[name].key]
 
 
@@ -27,7 +31,7 @@ def space(workspace):
 
 @pytest.fixture
 def before(space):
-    return keys.layer_keys(space)
+    return layer_keys(space)
 
 
 def append(file, text):
@@ -36,7 +40,7 @@ def append(file, text):
 
 
 def test_unchanged_inputs_give_the_same_keys(space, before):
-    assert keys.layer_keys(space) == before
+    assert layer_keys(space) == before
     assert len({key.key for key in before.values()}) == len(ALL)
 
 
@@ -182,7 +186,7 @@ def test_the_build_s_own_locks_replace_those_of_the_checkout(space, before):
     (own / "tools.lock").write_bytes(space.tools_lock.read_bytes())
     (own / "of").write_text(locks_digest(space.checkout / "locks", space.target))
     assert space.locks == own / space.target
-    assert keys.layer_keys(space) == before
+    assert layer_keys(space) == before
     lock = AptLock.read(own / space.target / "apt.lock")
     (own / space.target / "apt.lock").write_text(AptLock(lock.epoch + 1, lock.debs).text())
     assert changed(space, before) == list(ALL)
@@ -195,21 +199,21 @@ def test_the_build_s_own_locks_replace_those_of_the_checkout(space, before):
 def test_a_layer_can_read_only_inputs_of_its_key(space):
     """All files and pillar sections that a layer can read are inputs of its key."""
     for layer in keys.LAYERS:
-        inputs = keys.layer_keys(space)[layer].inputs
+        inputs = layer_keys(space)[layer].inputs
         assert set(keys.places(space, keys.staged_files(space, layer))) <= set(inputs)
         assert {f"pillar {name}" for name in keys.visible_pillar(space, layer)} <= set(inputs)
 
 
 def test_why_lists_the_changed_inputs(space, before):
-    assert keys.why(space, "base") == ["base: never built in this checkout"]
+    assert keys.why(space, "base", layer_keys(space)["base"]) == ["base: never built in this checkout"]
     keys.remember(space, {name: key.inputs for name, key in before.items()})
-    assert keys.why(space, "base") == ["base: nothing changed"]
+    assert keys.why(space, "base", layer_keys(space)["base"]) == ["base: nothing changed"]
     append(space.checkout / "salt/base/users.sls", "\n")
     append(space.checkout / "salt/base/new.sls", "\n")
     (space.checkout / "salt/base/clock.sls").unlink()
-    lines = keys.why(space, "base")
+    lines = keys.why(space, "base", layer_keys(space)["base"])
     assert [line.partition(":")[0] for line in lines] == [
         "salt/base/clock.sls", "salt/base/new.sls", "salt/base/users.sls",
     ]  # fmt: skip
     assert [line.partition(": ")[2] for line in lines[:2]] == ["removed", "new"]
-    assert "parent" in {line.partition(":")[0] for line in keys.why(space, "driver")}
+    assert "parent" in {line.partition(":")[0] for line in keys.why(space, "driver", layer_keys(space)["driver"])}

@@ -92,3 +92,16 @@ def test_a_damaged_line_is_a_difference_and_not_an_error(tree):
     truncated = [line.rsplit(" ", 2)[0] if line.startswith("etc/pipe") else line for line in before]
     assert tree_manifest.differences(truncated, before) == ["~ etc/pipe: content, xattrs"]
     assert tree_manifest.differences([*before, "etc/pipe a b c d e f g h i"], before)[0].startswith("~ etc/pipe: ")
+
+
+def test_a_line_has_the_same_text_after_parsing(tree):
+    lines = tree_manifest.entries(tree)
+    assert [line.format() for line in tree_manifest.parse(lines)] == lines
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "etc", "etc d 755 0:0 0 0 -", "etc d 755 0:0 0 0 - - -", "etc d 789 0:0 0 0 - -"]
+)
+def test_a_damaged_line_cannot_be_parsed(damage):
+    with pytest.raises(ValueError, match=r"unpack|invalid literal"):
+        tree_manifest.Line.parse(damage)

@@ -2,7 +2,7 @@
 
 import os
 
-from vault_cube.image.cache import layer_cache, tree_manifest
+from vault_cube.image.cache import tree_manifest
 
 
 def test_a_linked_file_counts_once_and_its_other_names_count_as_saved(tmp_path):
@@ -12,6 +12,6 @@ def test_a_linked_file_counts_once_and_its_other_names_count_as_saved(tmp_path):
     os.link(tmp_path / "one", tmp_path / "env/three")
     (tmp_path / "own").write_bytes(b"y" * 50)
     (tmp_path / "name").symlink_to("own")
-    lines = tree_manifest.entries(tmp_path)
-    assert layer_cache.tree_bytes(lines) == 1050
-    assert layer_cache.linked_bytes(lines) == 2000
+    lines = tree_manifest.parse(tree_manifest.entries(tmp_path))
+    assert tree_manifest.tree_bytes(lines) == 1050
+    assert tree_manifest.linked_bytes(lines) == 2000

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from copied import checkout, workspace  # noqa: F401 fixtures
 
+from vault_cube.image.cache.tree_manifest import parse
 from vault_cube.image.disk import raw_disk
 
 MIB = 1 << 20
@@ -12,7 +13,8 @@ MIB = 1 << 20
 
 def tree(*sizes):
     """Return the manifest of a tree with files of the given sizes, bytes."""
-    return [". d 755 0:0 0 0 - -", *(f"file{number} f 644 0:0 {size} 0 x -" for number, size in enumerate(sizes))]
+    files = (f"file{number} f 644 0:0 {size} 0 x -" for number, size in enumerate(sizes))
+    return parse([". d 755 0:0 0 0 - -", *files])
 
 
 @pytest.fixture
@@ -44,18 +46,18 @@ def test_small_files_take_whole_blocks_and_an_inode(root):
     assert root(tree(*[1] * 100_000), tree()) - root(tree(), tree()) == int(100_000 * (4096 + 512) * 1.02) // MIB
 
 
-def test_the_key_of_a_base_disk_covers_its_layers_sizes_and_commands(monkeypatch):
-    def key(parent="of frameworks", **environment):
-        return raw_disk.base_key([SimpleNamespace(meta={"key": parent})], {"ROOT_MIB": "1", **environment}).key
+def test_the_key_of_a_base_disk_covers_its_layers_sizes_and_commands():
+    def key(parent="of frameworks", commands="true", **environment):
+        layers = [SimpleNamespace(meta={"key": parent})]
+        return raw_disk.base_key(layers, {"ROOT_MIB": "1", **environment}, commands).key
 
     assert key() == key()
-    others = [key("of other frameworks"), key(ROOT_MIB="2"), key(SOURCE_DATE_EPOCH="3")]
-    monkeypatch.setattr(raw_disk, "PARTITIONS", raw_disk.PARTITIONS + "true\n")
-    assert len({key(), *others}) == 4
+    others = [key("of other frameworks"), key(ROOT_MIB="2"), key(SOURCE_DATE_EPOCH="3"), key(commands="false")]
+    assert len({key(), *others}) == 5
 
 
 def test_a_hard_link_uses_no_space(root):
-    linked = [*tree(300 * MIB), *(f"again{number} f 644 0:0 {300 * MIB} 0 =file0 -" for number in range(5))]
+    linked = tree(300 * MIB) + parse(f"again{number} f 644 0:0 {300 * MIB} 0 =file0 -" for number in range(5))
     assert root(linked, tree()) == root(tree(300 * MIB), tree())
 
 

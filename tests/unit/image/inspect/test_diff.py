@@ -26,7 +26,7 @@ def tree(folder, files):
 
 
 def report(one, two):
-    return diff.trees(*(diff.Side(folder, tree_manifest.entries(folder)) for folder in (one, two)))
+    return diff.trees(*(diff.Side(folder, tree_manifest.parse(tree_manifest.entries(folder))) for folder in (one, two)))
 
 
 @pytest.fixture(autouse=True)

@@ -78,6 +78,22 @@ def test_a_statement_describes_the_rebuild_and_names_no_machine(received):
     assert [path.name for path in file.parent.glob("*.reproduced.*")].count(file.name) == 1
 
 
+def test_statements_that_are_not_verified_are_mentioned(received):
+    received.trust("anna")
+    assert len(check.check(received.image)) == 3
+    received.state("anna")
+    assert check.check(received.image)[-1].startswith("statements of rebuilds: 1 present, not verified: ")
+
+
+def test_statements_about_the_image_of_another_target_are_ignored(received):
+    received.trust("anna")
+    file = received.state("anna")
+    other = file.with_name(file.name.replace("debian-12", "debian-13"))
+    file.rename(other)
+    assert other.name not in refusal(received, 1)
+    assert len(check.check(received.image)) == 3
+
+
 def test_a_missing_statement_is_refused(received):
     received.trust("anna", "ben")
     received.state("anna")

@@ -45,18 +45,20 @@ def packages(tmp_path_factory):
 
 
 @pytest.fixture
-def space(tmp_path, packages):
+def report(packages):
+    """report(data) reports on a target with these packages and three Python environments."""
     debs_store, debs = packages
-    locks = tmp_path / "locks/debian-12"
-    locks.mkdir(parents=True)
-    (locks / "apt.lock").write_text(AptLock(1, debs).text())
-    for environment, version in (("salt", "3.1"), ("pytorch", "2.13.0+cpu"), ("vllm", "2.13.0+cpu")):
-        wheel = pylock.Wheel("jinja2" if environment == "salt" else "torch", version, "c" * 64, "x.whl", 1)
-        (locks / f"python-{environment}.lock").write_text(pylock.text([wheel]))
+    versions = {"salt": "3.1", "pytorch": "2.13.0+cpu", "vllm": "2.13.0+cpu"}
+    wheels = {
+        name: [pylock.Wheel("jinja2" if name == "salt" else "torch", version, "c" * 64, "x.whl", 1)]
+        for name, version in versions.items()
+    }
     target = SimpleNamespace(os="Debian", release="12", codename="bookworm")
-    frameworks = SimpleNamespace(environments={"pytorch": 1, "vllm": 2})
-    settings = SimpleNamespace(target=target, frameworks=frameworks)
-    return SimpleNamespace(locks=locks, store=debs_store.root, settings=settings)
+    settings = SimpleNamespace(target=target)
+    inputs = SimpleNamespace(packages=AptLock(1, debs), wheels=wheels)
+    return lambda data, store=debs_store.root: vulnerabilities.report(
+        SimpleNamespace(store=store, settings=settings), inputs, data
+    )
 
 
 def tracked(**releases):
@@ -64,7 +66,7 @@ def tracked(**releases):
     return {"releases": {release: dict(zip(names, values, strict=True)) for release, values in releases.items()}}
 
 
-def test_advisories_of_the_security_tracker_are_reported(space, tmp_path):
+def test_advisories_of_the_security_tracker_are_reported(report, tmp_path):
     data = {
         "util-linux": {
             "CVE-1": tracked(bookworm=("open", None, "low")),
@@ -77,7 +79,7 @@ def test_advisories_of_the_security_tracker_are_reported(space, tmp_path):
         "elsewhere": {"CVE-7": tracked(bookworm=("open", None, "high"))},
     }
     (tmp_path / "tracker.json").write_text(json.dumps(data))
-    assert vulnerabilities.report(space, tmp_path / "tracker.json") == [
+    assert report(tmp_path / "tracker.json") == [
         "util-linux 2.38.1-5 (bsdutils, mount): CVE-1: open, urgency low",
         "util-linux 2.38.1-5 (bsdutils, mount): CVE-2: fixed in 2.38.1-5+deb12u1",
         "2 advisories for 2 source packages in tracker.json",
@@ -90,7 +92,7 @@ def entry(name, ecosystem, events=(), versions=(), **more):
     return {"affected": [affected], **more}
 
 
-def test_advisories_of_osv_are_reported(space, tmp_path):
+def test_advisories_of_osv_are_reported(report, tmp_path):
     entries = {
         "one": entry("Jinja2", "PyPI", [{"introduced": "0"}, {"fixed": "3.1.4"}], id="GHSA-1"),
         "two": entry("torch", "PyPI", [{"introduced": "2.13.0"}], id="GHSA-2"),
@@ -105,7 +107,7 @@ def test_advisories_of_osv_are_reported(space, tmp_path):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as out:
         for name, content in entries.items():
             out.writestr(f"{name}.json", json.dumps(content))
-    assert vulnerabilities.report(space, tmp_path / "all.zip") == [
+    assert report(tmp_path / "all.zip") == [
         "bash 5.2.15-2 (bash): DSA-8: fixed in 5.2.15-3",
         "jinja2 3.1 (salt): GHSA-1: fixed in 3.1.4",
         "jinja2 3.1 (salt): GHSA-7: open",
@@ -115,21 +117,20 @@ def test_advisories_of_osv_are_reported(space, tmp_path):
     ]
 
 
-def test_without_data_the_report_asks_for_a_file(space):
-    (line,) = vulnerabilities.report(space, None)
+def test_without_data_the_report_asks_for_a_file(report):
+    (line,) = report(None)
     assert line.startswith("no data: pass data=FILE")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', "PK\x03\x04"])
-def test_a_file_of_another_format_is_reported_in_one_line(space, tmp_path, content):
+def test_a_file_of_another_format_is_reported_in_one_line(report, tmp_path, content):
     (tmp_path / "data").write_text(content)
     with pytest.raises(VaultCubeError, match=r"data: unknown format: pass the JSON of Debian's security tracker, or"):
-        vulnerabilities.report(space, tmp_path / "data")
+        report(tmp_path / "data")
 
 
-def test_a_missing_file_and_a_missing_package_are_reported_in_one_line(space, tmp_path, packages):
+def test_a_missing_file_and_a_missing_package_are_reported_in_one_line(report, tmp_path, packages):
     with pytest.raises(VaultCubeError, match="nowhere: cannot be read: No such file"):
-        vulnerabilities.report(space, tmp_path / "nowhere")
-    space.store = tmp_path / "empty"
+        report(tmp_path / "nowhere")
     with pytest.raises(VaultCubeError, match=r"\.deb: not in the store"):
-        vulnerabilities.report(space, tmp_path / "nowhere")
+        report(tmp_path / "nowhere", tmp_path / "empty")

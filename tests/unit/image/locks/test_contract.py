@@ -9,7 +9,7 @@ from copied import chosen, merged
 
 from vault_cube.carried import carried
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.cache import keys
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.locks import contract
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.locks.contract import Contract
@@ -176,9 +176,9 @@ def test_a_target_without_a_contract_has_none(workspace):
 
 def test_the_file_is_in_no_layer_key_and_in_no_image(workspace):
     space = workspace("debian-12")
-    before = keys.layer_keys(space), locks_digest(space.checkout / "locks", space.target)
+    before = Inputs.read(space).keys, locks_digest(space.checkout / "locks", space.target)
     (space.locks / contract.FILE).write_bytes(FILE.read_bytes())
-    assert (keys.layer_keys(space), locks_digest(space.checkout / "locks", space.target)) == before
+    assert (Inputs.read(space).keys, locks_digest(space.checkout / "locks", space.target)) == before
     assert not [place for place in carried(space.checkout, space.target) if place.endswith(contract.FILE)]
     assert contract.of(space) == contract.read(FILE)
 

@@ -11,7 +11,8 @@ from packaging.version import Version
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight
-from vault_cube.image.locks import pylock, wheel_rules
+from vault_cube.image.cache.keys import KEYRINGS
+from vault_cube.image.locks import pylock, vendors, wheel_rules
 from vault_cube.image.locks.aptlock import AptLock, Deb
 from vault_cube.image.locks.pylock import Wheel
 from vault_cube.image.workspace import LAYERS, Workspace
@@ -205,7 +206,7 @@ def space(tmp_path):
 
 
 def lock_debs(space, *, without=()):
-    """Write an apt lock with all packages of the pillar except `without`."""
+    """Write an apt lock with all packages of the pillar except `without`, and a lock of the vendors' keys."""
     wanted = space.settings
     layers = {name: getattr(wanted, name).packages for name in LAYERS}
     layers["root"] = wanted.image.root_packages
@@ -216,6 +217,8 @@ def lock_debs(space, *, without=()):
         if name not in without
     ]
     (space.locks / "apt.lock").write_text(AptLock(1_700_000_000, tuple(debs)).text())
+    keys = {repository.name: ("b" * 64, 1) for repository in vendors.repositories(space)}
+    (space.locks / KEYRINGS).write_text(vendors.text(keys))
 
 
 def test_preflight_reports_a_broken_rule(space):
@@ -225,6 +228,13 @@ def test_preflight_reports_a_broken_rule(space):
     changed += wheels(nvidia_cuda_nvcc="13.5.37")
     (space.locks / "python-vllm.lock").write_text(pylock.text(changed))
     with pytest.raises(VaultCubeError, match=r"vllm: .*nvidia-cuda-nvcc 13\.5\.37"):
+        preflight.has_locks(space)
+
+
+def test_preflight_reports_a_missing_lock_of_the_vendors_keys(space):
+    lock_debs(space)
+    (space.locks / KEYRINGS).unlink()
+    with pytest.raises(VaultCubeError, match=r"keyrings\.lock: this lock does not exist yet"):
         preflight.has_locks(space)
 
 
