@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vault_cube.settings import legacy_zones
 from vault_cube.settings.secrets import PublicKey, no_secrets
 from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
@@ -33,8 +34,8 @@ def _modern(name: str) -> str:
 
 
 def _known_timezone(name: str) -> str:
-    # the set is empty on a machine without time zone data
-    if (known := zoneinfo.available_timezones()) and name not in known:
+    # the set is empty on a machine without time zone data; Settings checks whether the target has an old name
+    if (known := zoneinfo.available_timezones()) and name not in known and name not in legacy_zones.PRESENT:
         raise ValueError("no such time zone: use a name such as Etc/UTC or Europe/Berlin")
     return name
 

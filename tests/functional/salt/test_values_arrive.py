@@ -61,7 +61,7 @@ def pillar_of(target):
 
 
 def changes(pillar):
-    """Yield functions that put a value into a pillar: one for each string, and for one name of each mapping of names."""
+    """Yield functions that put a value into a pillar: one for each string, and for a name of each mapping of names."""
 
     def value_of(path, value):
         changed = copy.deepcopy(pillar)

@@ -1,4 +1,4 @@
-"""Load the rules for containers' connections in network namespaces, and open connections between containers and a network.
+"""Load the rules for containers in network namespaces, and open connections between containers and a network.
 
 usage: container_probe.py RULES RULES6. Run it in a new network namespace. Prints JSON.
 """
