@@ -64,12 +64,12 @@ class Settings(Section):
     @model_validator(mode="after")
     def _target_has_the_time_zone(self) -> Settings:
         zone, codename = self.base.timezone, self.target.codename
-        if zone in legacy_zones.PRESENT and codename not in legacy_zones.UNDIVIDED:
-            if legacy_zones.PACKAGE not in self.base.packages:
-                raise ValueError(
-                    f"base:timezone {zone} is an old name, which {codename}'s tzdata lacks: "
-                    f"use {legacy_zones.PRESENT[zone]}, or add {legacy_zones.PACKAGE} to base:packages"
-                )
+        divided = codename not in legacy_zones.UNDIVIDED and legacy_zones.PACKAGE not in self.base.packages
+        if divided and zone in legacy_zones.PRESENT:
+            raise ValueError(
+                f"base:timezone {zone} is an old name, which {codename}'s tzdata lacks: "
+                f"use {legacy_zones.PRESENT[zone]}, or add {legacy_zones.PACKAGE} to base:packages"
+            )
         return self
 
     @model_validator(mode="after")

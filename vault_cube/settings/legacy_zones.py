@@ -1,7 +1,8 @@
 """Time zones whose names are old, and their present names.
 
 Debian 13 and Ubuntu 24.04 have the old names in the package tzdata-legacy. Sources: the files of Debian 13's tzdata
-2026f, which lack them, and the links of tzdata.zi of tzdata 2025b; for names that are no links there, tzdata's NEWS of 2024b.
+2026f, which lack them, and the links of tzdata.zi of tzdata 2025b; for names that are no links there, tzdata's NEWS of
+2024b.
 """
 
 from __future__ import annotations
