@@ -1,4 +1,7 @@
-"""cloud-init's own stages with the layer's settings, in a copy-on-write view of this machine."""
+"""cloud-init's own stages with the layer's settings, in a copy-on-write view of this machine.
+
+VAULT_CUBE_CLOUD_INIT: a folder with another cloud-init, unpacked with its dependencies as scripts/unpacked.sh does.
+"""
 
 import json
 import os
@@ -9,7 +12,8 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[4]
-DEBIAN = TOP / ".venv/debian/usr/lib/python3/dist-packages"
+UNPACKED = Path(os.environ.get("VAULT_CUBE_CLOUD_INIT", TOP / ".venv/debian"))
+DEBIAN = UNPACKED / "usr/lib/python3/dist-packages"
 FILES = TOP / "salt/base/files/cloud"
 
 TREE = """\
@@ -86,7 +90,7 @@ def boot(cloud_settings, tmp_path):
         mountpoint.mkdir()
         words = ["unshare", "--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "sh", "-euc", TREE, "sh"]
         ran = subprocess.run(
-            [*words, mountpoint, TOP, TOP / ".venv/debian", tmp_path, label or ""],
+            [*words, mountpoint, TOP, UNPACKED, tmp_path, label or ""],
             capture_output=True,
             text=True,
             check=False,
