@@ -1,4 +1,4 @@
-"""The fake NVML, for every test that asks for GPUs; and a keyboard that interrupts."""
+"""The fixtures of all tests: a pillar, a copy of the checkout, and the fake NVML; and Ctrl-C reaches every process."""
 
 import signal
 import sys
@@ -8,10 +8,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "nvml"))
 
+from copied import checkout, pillar_of, workspace  # noqa: F401 fixtures
 from fake_nvml import FakeNvml, Loaded, compile_library
 
-# who is started in the background of a script ignores Ctrl-C, and so would all that the tests start and interrupt
+# a process in the background of a script ignores Ctrl-C, and so would all processes that the tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def pillar():
+    """pillar(target, {section: {key: value}}) returns a target's merged pillar with changes."""
+    return pillar_of
 
 
 @pytest.fixture(scope="session")

@@ -37,14 +37,13 @@ def grid(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> Table:
 
     rows: the cells, one sequence per row; all have the same length. header: titles of the columns, or none.
     """
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     cells = [[Text(cell) for cell in row] for row in rows]
     table = Table(
         *(header or [""] * max(map(len, cells), default=0)),
-        box=box.SIMPLE_HEAD if header else None,
+        box=None,
         show_header=bool(header),
         pad_edge=False,
         padding=(0, 2, 0, 0),

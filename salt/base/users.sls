@@ -88,7 +88,13 @@ system user {{ name }} has its fixed id:
     - user: {{ name | json }}
     - group: {{ name | json }}
     - mode: '0600'
-    - lines: {{ user.ssh_keys | json }}
+    # one line per key: an entry may have the white space, empty lines and comment lines that sshd allows
+    - lines:
+{%- for entry in user.ssh_keys %}
+{%- for line in entry.splitlines() if line.split() and not line.lstrip().startswith('#') %}
+      - {{ line.split() | join(' ') | json }}
+{%- endfor %}
+{%- endfor %}
     - require:
       - file: {{ name }} has a place for keys
 {% else %}

@@ -3,17 +3,14 @@
 import base64
 import hashlib
 import json
-import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 import salt.config
-import yaml
+from copied import distribution, minion
 from saltfactories.utils.functional import Loaders
-
-TOP = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -111,20 +108,6 @@ def salt_of(tmp_path_factory):
 
 
 def options(target, folder, local=None):
-    """A minion's options: the checkout's, with the target's grains and with folders of the test's own."""
-    pillar = TOP / "pillar"
-    if local is not None:
-        pillar = folder / "pillar"
-        shutil.copytree(TOP / "pillar", pillar, ignore=shutil.ignore_patterns("local.sls"))
-        (pillar / "local.sls").write_text(yaml.safe_dump(local))
-    chosen = yaml.safe_load((TOP / "pillar/targets" / f"{target}.sls").read_text())["target"]
-    own = {name: str(folder / name) for name in ("root_dir", "cachedir", "pki_dir", "sock_dir", "extension_modules")}
-    own |= {"include": str(TOP / "conf/common.conf"), "id": "test", "log_file": str(folder / "log")}
-    own |= {"vault_cube": {"target": target, "checkout": str(TOP)}}
-    own |= {"file_roots": {"base": [str(TOP / "salt")]}, "pillar_roots": {"base": [str(pillar)]}}
-    own |= {f"{kind}_dirs": [str(TOP / f"_{name}")] for kind, name in
-            (("module", "modules"), ("states", "states"), ("grains", "grains"), ("pillar", "pillar"))}  # fmt: skip
-    own["grains"] = {"os": chosen["os"], "os_family": "Debian", "osrelease": chosen["release"]}
-    own["grains"] |= {"oscodename": chosen["codename"], "osfinger": f"{chosen['os']}-{chosen['release']}"}
-    (folder / "minion").write_text(yaml.safe_dump(own))
-    return salt.config.minion_config(str(folder / "minion"))
+    """Return a minion's options, with the target's grains."""
+    conf = minion(folder, target, local=local, grains=distribution(target))
+    return salt.config.minion_config(str(conf / "minion"))

@@ -2,7 +2,6 @@
 
 import pytest
 from base_tree import waited, workspace
-from copied import checkout  # noqa: F401 a fixture
 
 from vault_cube.image import recipe
 from vault_cube.image.inputs import Inputs

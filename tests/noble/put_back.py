@@ -17,7 +17,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 LOCKED = "tests/unit/image/locks/"
-UNITS = "tests/functional/layers/test_units.py"
+UNITS = "tests/functional/salt/test_units.py"
 TARGET = "pillar/targets/ubuntu-24.04.sls"
 
 
@@ -78,7 +78,7 @@ FAULTS = {
     "B1": Fault(
         "held names a package that nothing installs",
         ((TARGET, r"held: \[linux-image-generic,", "held: [linux-image-generic, linux-headers-generic,"),),
-        "tests/unit/layers/test_layer_settings.py",
+        "tests/unit/settings/test_layer_settings.py",
         r"linux-headers-generic",
     ),
     "B2": Fault(
@@ -114,7 +114,7 @@ FAULTS = {
     "C2": Fault(
         "vLLM compiles FlashInfer's sampler without nvcc",
         (("pillar/box.sls", r"      VLLM_USE_FLASHINFER_SAMPLER: '0'\n", ""),),
-        "tests/unit/layers/test_vllm_settings.py",
+        "tests/unit/settings/test_vllm_settings.py",
         r"VLLM_USE_FLASHINFER_SAMPLER must be",
     ),
     "C3": Fault(
@@ -126,7 +126,7 @@ FAULTS = {
     "C4": Fault(
         "the check of nvcc compiles PTX that the driver does not read, and finds no library",
         (("vault_cube/box/driver.py", r'f"-arch=\{architecture\}", "-L", str\(libraries\), ', ""),),
-        "tests/unit/layers/test_layer_checks.py",
+        "tests/unit/box/test_layer_checks.py",
         r"-arch=",
     ),
     "C5": Fault(
@@ -145,19 +145,19 @@ FAULTS = {
                 "  fallbacks: [{branch: '595', packages: [nvidia-utils-595]}]\n  cuda: {toolkit",
             ),
         ),
-        "tests/unit/layers/test_layer_settings.py",
+        "tests/unit/settings/test_layer_settings.py",
         r"driver:fallbacks|fallbacks",
     ),
     "C7": Fault(
         "cloud-init's datasources are the distribution's",
         (("salt/base/cloud.sls", r"cloud\.cfg\.d/zz-vault-cube\.cfg", "cloud.cfg.d/90-vault-cube.cfg"),),
-        "tests/functional/layers/test_file_order.py",
+        "tests/functional/salt/test_file_order.py",
         r"90_dpkg\.cfg",
     ),
     "C8": Fault(
         "a page waits for an issue of TensorFlow that is closed",
         (("docs/frameworks.md", r"The issue is closed, but no release on PyPI has the fix", "The issue is open"),),
-        "tests/unit/docs/test_statements.py",
+        "tests/unit/docs/test_guide_statements.py",
         r"frameworks\.md: tensorflow issue 111958 is closed",
     ),
     "C9": Fault(
@@ -175,7 +175,7 @@ FAULTS = {
     "C11": Fault(
         "the image has AMD's microcode only if the builder is AMD's",
         (("salt/base/initramfs.sls", r"'AMD64UCODE_INITRAMFS=early'", "'AMD64UCODE_INITRAMFS=auto'"),),
-        "tests/functional/base/test_base_renders.py",
+        "tests/functional/salt/base/test_base_renders.py",
         r"AMD64UCODE_INITRAMFS=auto",
     ),
 }

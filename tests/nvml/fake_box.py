@@ -1,24 +1,11 @@
 """A box with four RTX 5090: the fake NVML, the kernel's files beside it, and the production target's pillar."""
 
-from pathlib import Path
-
-import yaml
+from copied import pillar_of
 from fake_host import FakeHost
-from salt.utils.dictupdate import merge
 
 from vault_cube.gpu.health import health
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.settings import check
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-def read_pillar(target):
-    """A target's pillar as Salt merges it, held against the schema."""
-    parts = [yaml.safe_load((CHECKOUT / "pillar" / name).read_text()) for name in ("box.sls", f"targets/{target}.sls")]
-    pillar = merge(*parts, strategy="recurse", merge_lists=False)
-    check(pillar)
-    return pillar
 
 
 class Box:
@@ -26,7 +13,7 @@ class Box:
 
     def __init__(self, nvml, folder):
         self.nvml, self.folder = nvml, folder
-        self.pillar = read_pillar("ubuntu-24.04")
+        self.pillar = pillar_of("ubuntu-24.04")
         self.pillar["runtime"] |= {
             "provider": "none",
             "packages": [],

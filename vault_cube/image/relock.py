@@ -19,7 +19,7 @@ from vault_cube.image.locks import pylock, resolve, resolver, vendors, wheel_rul
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace, locks_digest
-from vault_cube.settings.environment import Environment
+from vault_cube.settings.frameworks import Environment
 
 
 def forget(space: Workspace) -> None:

@@ -4,12 +4,19 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from vault_cube.settings.environment import Environment
 from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
 # a word that a shell takes as it is (shlex.quote); the states write commands into shell scripts
 ShellWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9@%+=:,./_-]+$")]
+
+
+class Environment(Section):
+    """A Python environment; `image.lock` resolves it to exact versions and hashes."""
+
+    requirements: list[str] = Field(min_length=1, description="Requirement specifiers (PEP 508)")
+    overrides: list[str] = Field(description="Requirement specifiers that replace what packages themselves require")
+    excluded: list[str] = Field(description="Packages to leave out although another package requires them")
 
 
 class Service(Section):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copied import TOP
 
-TOP = Path(__file__).parents[3]
 SALT_CALL = Path(sys.executable).parent / "salt-call"
 NOBODY = 65534
 

@@ -1,14 +1,10 @@
 """layer.check through Salt's loader: verdicts of a layer's saltcheck files, and errors for files that do not render."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from copied import minion, salt_call
 
-TOP = Path(__file__).parents[3]
-SALT_CALL = Path(sys.executable).with_name("salt-call")
 CASES = """\
 the file is there:
   module_and_function: file.file_exists
@@ -34,21 +30,11 @@ the file does not exist:
 def checked(tmp_path):
     """checked(text) runs layer.check on a layer with that saltcheck file. Returns (verdicts by check, exit status)."""
     (tmp_path / "salt/runtime/saltcheck-tests").mkdir(parents=True)
-    config = {
-        "id": "test", "root_dir": str(tmp_path / "root"), "file_client": "local",
-        "file_roots": {"base": [str(tmp_path / "salt")]}, "pillar_roots": {"base": [str(TOP / "pillar")]},
-        "vault_cube": {"target": "debian-12"}, "pillar_source_merging_strategy": "recurse",
-        "module_dirs": [str(TOP / "_modules")],
-    }  # fmt: skip
-    (tmp_path / "minion").write_text(json.dumps(config))
+    minion(tmp_path, states=tmp_path / "salt")
 
     def run(text):
         (tmp_path / "salt/runtime/saltcheck-tests/init.tst").write_text(text)
-        call = [SALT_CALL, "--local", "-c", tmp_path, "--log-level=quiet", "--retcode-passthrough", "--out=json"]
-        done = subprocess.run(
-            [*call, "layer.check", "runtime"], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert "Traceback" not in done.stderr
+        done = salt_call(tmp_path, "--log-level=quiet", "--out=json", "layer.check", "runtime")
         checks = json.loads(done.stdout)["local"]["checks"]
         return {check["check"]: (check["status"], check["evidence"]) for check in checks}, done.returncode
 

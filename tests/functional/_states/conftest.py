@@ -1,11 +1,9 @@
 """A fixture that loads state modules as Salt would."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
-
-TOP = Path(__file__).parents[3]
+from copied import TOP
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from copied import minion, salt_call
 
 from vault_cube.python_env import environments
 
 PYTHON = "/usr/bin/python3"
-TOP = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -211,28 +211,11 @@ def test_an_invalid_lock_is_reported_in_one_line(box, load_state, content, messa
 
 
 def test_salt_call_applies_the_state(box, tmp_path):
-    conf = tmp_path / "conf"
-    conf.mkdir()
-    own = {name: str(tmp_path / "salt" / name) for name in ("cachedir", "pki_dir", "sock_dir")}
-    own |= {"root_dir": str(tmp_path / "salt"), "log_file": str(tmp_path / "salt/log"), "id": "test"}
-    own |= {"file_client": "local", "states_dirs": [str(TOP / "_states")], "enable_fqdns_grains": False}
-    (conf / "minion").write_text(json.dumps(own))
-    call = [
-        TOP / ".venv/bin/salt-call",
-        "--local",
-        "-c",
-        conf,
-        "--out=json",
-        "--retcode-passthrough",
-        "state.single",
-        "uv.environment",
-    ]
-    call += [f"{key}={value}" for key, value in box.items()]
-    first = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    conf = minion(tmp_path / "conf")
+    call = ["--out=json", "state.single", "uv.environment", *(f"{key}={value}" for key, value in box.items())]
+    first = salt_call(conf, *call)
     assert first.returncode == 0, first.stdout + first.stderr
-    again = json.loads(
-        subprocess.run([*call, "test=True"], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    )
+    again = json.loads(salt_call(conf, *call, "test=True").stdout)
     (state,) = again["local"].values()
     assert (state["result"], state["changes"]) == (True, {})
 

@@ -9,13 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
+from copied import TOP, pillar_of
 from fake_nvml import FakeNvml
-from salt.utils.dictupdate import merge
 
 from vault_cube.settings import check
-
-CHECKOUT = Path(__file__).resolve().parents[3]
 
 # a workload that returns a result immediately
 GOOD = """
@@ -34,15 +31,12 @@ class Bench:
     def __init__(self, folder):
         self.folder, self.workloads = folder, folder / "workloads"
         self.workloads.mkdir()
-        shutil.copy(CHECKOUT / "workloads/workload.py", self.workloads)
+        shutil.copy(TOP / "workloads/workload.py", self.workloads)
         for name in ("pytorch", "tensorflow", "vllm"):
             python = folder / "envs" / name / "bin/python"
             python.parent.mkdir(parents=True)
             python.symlink_to(sys.executable)
-        box, target = (
-            yaml.safe_load((CHECKOUT / "pillar" / name).read_text()) for name in ("box.sls", "targets/debian-12.sls")
-        )
-        self.pillar = merge(box, target, strategy="recurse", merge_lists=False)
+        self.pillar = pillar_of("debian-12")
         self.pillar["frameworks"]["folder"] = str(folder / "envs")
         self.pillar["benchmark"]["results"] = str(folder / "results")
         # 20 s: a slow test machine must not count as hung
@@ -60,7 +54,7 @@ class Bench:
         (self.folder / "pillar.json").write_text(json.dumps(self.pillar))
         command = [*prefix, sys.executable, str(Path(__file__).parent / "driver.py"), verb]
         command += [str(self.folder / "pillar.json"), str(self.workloads), json.dumps(arguments)]
-        variables = os.environ | {"PYTHONPATH": str(CHECKOUT)} | (environment or {})
+        variables = os.environ | {"PYTHONPATH": str(TOP)} | (environment or {})
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
 
     def answer(self, process, seconds=60):

@@ -2,12 +2,12 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from copied import TOP
 from fake_box import Box
 
-CUDA = Path(__file__).resolve().parents[2] / "nvml/fake_cuda.c"
+CUDA = TOP / "tests/nvml/fake_cuda.c"
 
 
 @pytest.fixture

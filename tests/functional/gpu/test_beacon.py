@@ -1,18 +1,17 @@
 """The beacon as a minion runs it: loaded by Salt, over the fake NVML, events with their tags."""
 
 import time
-from pathlib import Path
 
 import pytest
 import salt.beacons
 import salt.loader
+from copied import TOP
 from fake_host import FakeHost
 
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.watch import Watch
 
-TOP = Path(__file__).parents[3]
 NAME = "salt/beacon/test/gpu/"
 
 

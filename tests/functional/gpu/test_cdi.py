@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copied import TOP
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu import cdi
 from vault_cube.gpu.nvml.session import Session
 
-TOP = Path(__file__).parents[3]
 VERSION = "580.95.05"  # the fake's
 UUID = "GPU-5eed0000-0000-4000-8000-00000000000{}"
 LIBRARIES = {"libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1"}

@@ -2,12 +2,10 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from copied import TOP, minion, salt_call
 
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.facts import facts
@@ -15,9 +13,8 @@ from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.read.topology import topology
 from vault_cube.gpu.show import tables
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 # the checkout's pillar for the production box, without what needs root or Docker
-LOCAL = "runtime: {provider: none, packages: [], mode: null, cgroup_driver: null, repositories: []}\n"
+LOCAL = {"runtime": {"provider": "none", "packages": [], "mode": None, "cgroup_driver": None, "repositories": []}}
 
 # beside a driver of the machine's own the fake's is the second one, and that is a fault
 alone = pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="this machine has NVIDIA's driver")
@@ -25,36 +22,15 @@ alone = pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason=
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """config(target) is a minion configuration of its own over this checkout's modules, pillar and states."""
-    made = {}
+    """config(target) is a minion of its own over this checkout's modules and pillar."""
+    folders = {}
 
     def make(target):
-        if target not in made:
-            folder = tmp_path_factory.mktemp(target)
-            (folder / "pillar").mkdir()
-            for name in ("box.sls", "target.sls", "top.sls", "targets"):
-                (folder / "pillar" / name).symlink_to(CHECKOUT / "pillar" / name)
-            (folder / "pillar/local.sls").write_text(LOCAL)
-            (folder / "minion").write_text(
-                (CHECKOUT / "conf/common.conf").read_text()
-                + f"\nid: test\nvault_cube: {{target: {target}}}\nroot_dir: {folder}\ncachedir: {folder}/cache\n"
-                + f"pki_dir: {folder}/pki\nsock_dir: {folder}/sock\nlog_file: {folder}/log\nfile_roots: {{base: []}}\n"
-                + f"pillar_roots: {{base: [{folder}/pillar]}}\nmodule_dirs: [{CHECKOUT}/_modules]\n"
-                + f"grains_dirs: [{CHECKOUT}/_grains]\npillar_dirs: [{CHECKOUT}/_pillar]\n"
-            )
-            made[target] = folder
-        return made[target]
+        if target not in folders:
+            folders[target] = minion(tmp_path_factory.mktemp(target), target, local=LOCAL)
+        return folders[target]
 
     return make
-
-
-def salt_call(folder, *words, environment=None):
-    program = str(Path(sys.executable).with_name("salt-call"))
-    command = [program, "--local", "--retcode-passthrough", "-c", str(folder), *words]
-    variables = os.environ | {"PYTHONPATH": str(CHECKOUT)} | (environment or {})
-    ran = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
-    assert "Traceback" not in ran.stdout + ran.stderr
-    return ran
 
 
 def answer(ran):
@@ -184,7 +160,7 @@ def test_an_address_that_is_none_is_absent(nvml, tmp_path, bus_id):
 
 
 def grain(name, cachedir):
-    spec = importlib.util.spec_from_file_location(f"{name}_grain", CHECKOUT / f"_grains/{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{name}_grain", TOP / f"_grains/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.__opts__ = {"cachedir": str(cachedir)}

@@ -4,15 +4,14 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from copied import TOP
 
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.host import Host
 from vault_cube.metrics import gpus
 
-TOP = Path(__file__).parents[3]
 SAME = ("UUID", "pci_bus_id", "device", "modelName")
 XID = "{at} box kernel: NVRM: Xid (PCI:{bus}): {xid}, pid=1, name=python, something\n"
 

@@ -1,13 +1,10 @@
 """Every layer of every target renders with the target's grains, and uses the recorded names of packages and keys."""
 
 import json
-import subprocess
-from pathlib import Path
 
 import pytest
-import yaml
+from copied import TOP, distribution, minion, salt_call
 
-TOP = Path(__file__).parents[3]
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 
@@ -26,20 +23,8 @@ def low(tmp_path_factory):
     def render(target):
         if target in by_target:
             return by_target[target]
-        folder = tmp_path_factory.mktemp("render")
-        chosen = yaml.safe_load((TOP / "pillar/targets" / f"{target}.sls").read_text())["target"]
-        own = {name: str(folder / name) for name in ("cachedir", "pki_dir", "sock_dir")}
-        own |= {"include": str(TOP / "conf/common.conf"), "root_dir": str(folder), "log_file": str(folder / "log")}
-        own |= {"id": "test", "vault_cube": {"target": target, "checkout": str(TOP)}}
-        own |= {"file_roots": {"base": [str(TOP / "salt")]}, "pillar_roots": {"base": [str(TOP / "pillar")]}}
-        own |= {f"{name}_dirs": [str(TOP / f"_{folder}")] for name, folder in
-                (("module", "modules"), ("states", "states"), ("grains", "grains"), ("pillar", "pillar"))}  # fmt: skip
-        release = chosen["release"]
-        own["grains"] = {"os": chosen["os"], "osrelease": release, "oscodename": chosen["codename"]}
-        own["grains"] |= {"osfinger": f"{chosen['os']}-{release}", "os_family": "Debian"}
-        (folder / "minion").write_text(yaml.safe_dump(own))
-        call = [TOP / ".venv/bin/salt-call", "--local", "-c", folder, "--out=json", "--log-level=quiet"]
-        ran = subprocess.run([*call, "state.show_lowstate"], capture_output=True, text=True, check=False, cwd=TOP)
+        conf = minion(tmp_path_factory.mktemp("render"), target, grains=distribution(target))
+        ran = salt_call(conf, "--out=json", "--log-level=quiet", "state.show_lowstate", cwd=TOP)
         by_target[target] = json.loads(ran.stdout)["local"]
         return by_target[target]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copied import TOP
 from rendered import TARGETS, files, low, text, units
 
-TOP = Path(__file__).parents[3]
 PACKAGE_UNITS = yaml.safe_load(Path(__file__).with_name("package_units.yaml").read_text())
 OWN = "etc/systemd/system"
 PACKAGED = "usr/lib/systemd/system"

@@ -4,11 +4,9 @@ import importlib.util
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
-
-TOP = Path(__file__).parents[3]
+from copied import TOP
 
 SYSTEMCTL = """\
 import json, sys

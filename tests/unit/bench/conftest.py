@@ -1,10 +1,7 @@
 """Build results with given samples, to judge and compare them, and the result of a simulated box."""
 
-from pathlib import Path
-
 import pytest
-import yaml
-from salt.utils.dictupdate import merge
+from copied import pillar_of
 
 from vault_cube.bench.judge import cards, criteria, result
 from vault_cube.bench.judge.derived import derived
@@ -12,26 +9,20 @@ from vault_cube.bench.judge.result import Check, Machine, Result, Suite
 from vault_cube.settings import check
 from vault_cube.verdicts import worst
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 RTX_5090 = "NVIDIA GeForce RTX 5090"
 NOISE = (1.0, 1.004, 0.996, 1.002, 0.998, 1.001)
-
-
-def settings_of(target):
-    box, chosen = (yaml.safe_load((CHECKOUT / "pillar" / name).read_text()) for name in ("box.sls", target))
-    return check(merge(box, chosen, strategy="recurse", merge_lists=False))
 
 
 @pytest.fixture(scope="session")
 def settings():
     """A target without a GPU."""
-    return settings_of("targets/debian-12.sls")
+    return check(pillar_of("debian-12"))
 
 
 @pytest.fixture(scope="session")
 def gpu_settings():
     """The target with four GPUs."""
-    return settings_of("targets/ubuntu-24.04.sls")
+    return check(pillar_of("ubuntu-24.04"))
 
 
 def metric(*samples, quantity="rate", unit="ratio", better="higher", **more):

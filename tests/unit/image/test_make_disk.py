@@ -5,7 +5,6 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from copied import checkout, workspace  # noqa: F401 fixtures
 
 from vault_cube.image import recipe, store
 from vault_cube.image.attest import attestations
@@ -16,7 +15,7 @@ RAW = b"a small disk" * 100_000
 
 
 @pytest.fixture
-def space(workspace, monkeypatch):  # noqa: F811
+def space(workspace, monkeypatch):
     """A workspace whose layers are built and whose disk has the content RAW."""
     layer_keys = {name: keys.Key(f"key of {name}", {"parent": "tools"}) for name in keys.ORDER}
     layers = [SimpleNamespace(meta={"bytes": 1}, lines=list) for _ in keys.ORDER]

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-from copied import checkout, workspace  # noqa: F401 fixtures
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight
@@ -22,20 +21,20 @@ def free(monkeypatch):
     return make
 
 
-def test_cached_layers_need_no_more_space(workspace, free, monkeypatch):  # noqa: F811
+def test_cached_layers_need_no_more_space(workspace, free, monkeypatch):
     space = workspace()
     free(12)
     with pytest.raises(
         VaultCubeError,
         match=r" GB needed, .* GB of it for downloads, 12\.9 GB free: make room, or set VAULT_CUBE_CACHE",
     ):
-        preflight.has_room(space)
+        preflight.has_room(preflight.Builder(space))
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
-    assert preflight.has_room(space).startswith("12.9 GB free, ")
+    assert preflight.has_room(preflight.Builder(space)).startswith("12.9 GB free, ")
 
 
-def test_a_nearly_full_disk_is_refused_even_if_all_layers_are_cached(workspace, free, monkeypatch):  # noqa: F811
+def test_a_nearly_full_disk_is_refused_even_if_all_layers_are_cached(workspace, free, monkeypatch):
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
     free(1)
     with pytest.raises(VaultCubeError, match=r"1\.1 GB free"):
-        preflight.has_room(workspace())
+        preflight.has_room(preflight.Builder(workspace()))

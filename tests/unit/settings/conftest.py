@@ -1,15 +1,12 @@
 """Fixtures for a merged pillar with a test's own local.sls."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
-from copied import merged
+from copied import TOP, merged
 
 from vault_cube.settings import check
-
-TOP = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -3,16 +3,16 @@
 import base64
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 from broken_pillars import BROKEN, SECRETS
+from copied import TOP, minion
+from copied import salt_call as salt_run
 
 from vault_cube.settings import PillarError
 from vault_cube.settings.secrets import public_key
 
-TOP = Path(__file__).parents[3]
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
 
 
@@ -155,18 +155,10 @@ def salt_call(pillar_root, tmp_path):
     canary = tmp_path / "canary"
     state = {"canary": {"file.managed": [{"name": str(canary)}, {"contents_pillar": "base:hostname"}]}}
     (tmp_path / "salt/canary.sls").write_text(yaml.safe_dump(state))
-    own = {name: str(tmp_path / "own" / name) for name in ("root_dir", "cachedir", "pki_dir", "sock_dir")}
-    own |= {"include": str(TOP / "conf/common.conf"), "id": "test", "log_file": str(tmp_path / "own/log")}
-    own |= {"pillar_dirs": [str(TOP / "_pillar")]}
-    own |= {"pillar_roots": {"base": [str(pillar_root)]}, "file_roots": {"base": [str(tmp_path / "salt")]}}
 
     def call(target="debian-12"):
-        own["vault_cube"] = {"target": target, "checkout": str(TOP)}
-        (tmp_path / "minion").write_text(yaml.safe_dump(own))
-        ran = subprocess.run(
-            [TOP / ".venv/bin/salt-call", "--local", "-c", tmp_path, "--out=highstate", "state.apply", "canary"],
-            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
-        )  # fmt: skip
+        conf = minion(tmp_path / f"own-{target}", target, pillar=pillar_root, states=tmp_path / "salt")
+        ran = salt_run(conf, "--out=highstate", "state.apply", "canary")
         return ran.returncode, ran.stdout + ran.stderr
 
     call.canary = canary

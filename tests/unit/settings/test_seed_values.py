@@ -2,11 +2,9 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-TOP = Path(__file__).parents[3]
+from copied import TOP
 
 
 @pytest.fixture

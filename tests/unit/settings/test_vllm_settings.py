@@ -1,12 +1,10 @@
 """Settings of the vLLM service that packages of its environment require."""
 
-from pathlib import Path
-
 import pytest
+from copied import TOP
 
 from vault_cube.image.locks import pylock
 
-TOP = Path(__file__).parents[3]
 TARGETS = sorted(file.stem for file in (TOP / "pillar/targets").glob("*.sls"))
 
 

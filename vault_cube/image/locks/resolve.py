@@ -14,7 +14,7 @@ from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.progress import step
 from vault_cube.image.store import Store
 from vault_cube.image.workspace import KEYRINGS, LAYERS, ROOT, Workspace
-from vault_cube.settings.environment import Environment
+from vault_cube.settings.frameworks import Environment
 from vault_cube.settings.image import Source
 from vault_cube.settings.repository import Repository
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pynvml
 import pytest
+from copied import TOP
 
 from vault_cube.image.workspace import default_cache
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 STORE = Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
-LOCK = CHECKOUT / "locks/debian-13-nvidia/apt.lock"
+LOCK = TOP / "locks/debian-13-nvidia/apt.lock"
 
 # what came after the branch that Debian has; `lacks` bears it
 NEWER = {"nvmlDeviceGetMarginTemperature", "nvmlDeviceGetTemperatureV"}
@@ -56,7 +56,7 @@ OWN_NODES = 'mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && "$@"; l
 def ask(libraries, *command, dev=NO_NODES):
     """What a Python of its own says with NVIDIA's libraries: (stdout, stderr)."""
     prefix = [] if os.geteuid() else ["unshare", "-m", "sh", "-c", dev, "sh"]
-    environment = os.environ | {"LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(CHECKOUT)}
+    environment = os.environ | {"LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(TOP)}
     words = [*prefix, sys.executable, *command]
     ran = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
     return ran.stdout.strip(), ran.stderr.strip()
@@ -76,7 +76,7 @@ def test_asking_makes_no_device_nodes(libraries):
 
 
 def test_cuda_says_that_there_is_no_gpu(libraries):
-    said, _ = ask(libraries, str(CHECKOUT / "vault_cube/gpu/read/copying.py"), "0.1", "0", "1")
+    said, _ = ask(libraries, str(TOP / "vault_cube/gpu/read/copying.py"), "0.1", "0", "1")
     assert said.splitlines() == ["0 cuInit: CUDA error 100", "1 cuInit: CUDA error 100"]
 
 
@@ -95,7 +95,7 @@ def symbols(name):
 
 def test_every_function_that_we_call_is_there(libraries, nvml_library):
     has = exported(libraries / "libnvidia-ml.so.1")
-    files = [*(CHECKOUT / "vault_cube/gpu").rglob("*.py")]
+    files = [*(TOP / "vault_cube/gpu").rglob("*.py")]
     called = {name for file in files for name in re.findall(r'"(nvml[A-Z]\w+)"', file.read_text())}
     missing = {symbol for name in called & set(dir(pynvml)) for symbol in symbols(name)} - has
     assert len(called) > 50

@@ -5,16 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from copied import TOP
 
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.events import xids
 from vault_cube.gpu.read.facts import facts
 from vault_cube.gpu.read.readings import readings
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 HANG_S = 1.0
 """Time limit of tests that wait for it; the others have the usual one, since a busy machine is slow."""
 
@@ -225,8 +224,8 @@ print(json.dumps([grain._SESSION is not None, grain.gpu()["gpu"], grain.gpu()["g
 
 
 def test_the_grain_opens_nvml_when_it_is_loaded(nvml):
-    environment = os.environ | nvml.environment | {"PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-c", GRAIN, CHECKOUT / "_grains/gpu.py"]
+    environment = os.environ | nvml.environment | {"PYTHONPATH": str(TOP)}
+    command = [sys.executable, "-c", GRAIN, TOP / "_grains/gpu.py"]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     begun, once, again = json.loads(ran.stdout)
     assert begun
@@ -257,7 +256,7 @@ with Session() as session:
 def test_without_a_library_that_loads(tmp_path, content, kind):
     if content:
         (tmp_path / "libnvidia-ml.so.1").write_bytes(content)
-    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(TOP)}
     ran = subprocess.run([sys.executable, "-c", BROKEN], env=environment, capture_output=True, text=True, check=True)
     if kind == "no library" and "no library" not in ran.stdout:
         pytest.skip("this machine has NVIDIA's driver")

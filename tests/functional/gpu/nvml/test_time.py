@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from copied import TOP
 from fake_box import Box
 
 from vault_cube.gpu.nvml.session import GRAIN_S, Session
 from vault_cube.gpu.read.facts import facts
 from vault_cube.gpu.read.readings import readings
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 MARGIN_S = 5
 """for a machine that is busy with something else"""
 
@@ -134,10 +134,10 @@ def test_a_library_that_ends_or_stops_who_loads_it(tmp_path, body, kind):
     source.write_text(HOSTILE % body)
     library = tmp_path / "libnvidia-ml.so.1"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(CHECKOUT)}
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(TOP)}
     ran = subprocess.run(
         [sys.executable, "-c", GRAIN],
-        cwd=CHECKOUT,
+        cwd=TOP,
         env=environment,
         capture_output=True,
         text=True,
@@ -149,11 +149,11 @@ def test_a_library_that_ends_or_stops_who_loads_it(tmp_path, body, kind):
 
 
 def test_nothing_is_loaded_in_the_caller(nvml):
-    environment = os.environ | nvml.environment | {"PYTHONPATH": str(CHECKOUT)}
+    environment = os.environ | nvml.environment | {"PYTHONPATH": str(TOP)}
     script = GRAIN.replace('found["problem_kind"]', 'found.get("problem_kind")')
     ran = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=CHECKOUT,
+        cwd=TOP,
         env=environment,
         capture_output=True,
         text=True,

@@ -1,7 +1,7 @@
 """gpu.detect agrees with `nvidia-smi -q -x`: on this machine's own GPUs, and in what was recorded on others.
 
-`VAULT_CUBE_RECORD=1 pytest tests/functional/gpu/test_beside_nvidia_smi.py` on a machine with a GPU writes what both
-said to recorded/, named after model, driver and date: commit it, and it is compared from then on.
+`VAULT_CUBE_RECORD=1 pytest tests/functional/gpu/read/test_beside_nvidia_smi.py` on a machine with a GPU
+writes the output of both to recorded/, named after model, driver and date. Once committed, it is compared in every run.
 """
 
 import json

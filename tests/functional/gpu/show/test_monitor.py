@@ -8,17 +8,16 @@ import select
 import subprocess
 import termios
 import time
-from pathlib import Path
 
 import pytest
 import yaml
+from copied import TOP
 
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.facts import facts
 from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.show import monitor
 
-TOP = Path(__file__).parents[3]
 ALERTS = yaml.safe_load((TOP / "pillar/box.sls").read_text())["validation"]["monitoring"]["alerts"]
 
 

@@ -6,7 +6,7 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
-from test_vendor_repository import Vendor
+from vendor import Vendor
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.locks import resolve, resolver, vendors

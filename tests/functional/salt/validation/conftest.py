@@ -1,12 +1,11 @@
 """Fixtures for the programs of Debian's Prometheus, which `make test` unpacks, and for rendered files."""
 
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
+from copied import TOP
 
-TOP = Path(__file__).parents[3]
 PROGRAMS = TOP / ".venv/debian/usr/bin"
 FILES = "salt://validation/files"
 

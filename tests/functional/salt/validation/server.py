@@ -7,9 +7,9 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
-TOP = Path(__file__).parents[3]
+from copied import TOP
+
 PATIENCE_S = 60
 
 

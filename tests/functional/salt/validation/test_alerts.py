@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copied import TOP
 
-TOP = Path(__file__).parents[3]
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
 CASES = Path(__file__).with_name("alerts_test.yml")
 DEMO_BOX = "ubuntu-24.04"

@@ -3,15 +3,14 @@
 import json
 import re
 import time
-from pathlib import Path
 
 import pytest
+from copied import TOP
 from fake_nvml import FakeNvml
 from server import Box, Server
 
 from vault_cube.metrics import disks, exposition
 
-TOP = Path(__file__).parents[3]
 DEMO_BOX = "ubuntu-24.04"
 BOARDS = sorted(file.stem for file in (TOP / "salt/validation/files/dashboards").glob("*.json"))
 # metrics that a machine may lack: sensors in a virtual machine, systemd in a container

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-from copied import checkout, workspace  # noqa: F401 fixtures
 
 from vault_cube.image.cache.tree_manifest import parse
 from vault_cube.image.disk import raw_disk
@@ -18,7 +17,7 @@ def tree(*sizes):
 
 
 @pytest.fixture
-def root(workspace):  # noqa: F811
+def root(workspace):
     """root(below, last) returns the size of the root partition, MiB."""
     space = workspace(local={"image": {"disk": {"spare_mib": 512, "esp_mib": 256}}})
 
@@ -62,7 +61,7 @@ def test_a_hard_link_uses_no_space(root):
 
 
 @pytest.mark.parametrize(("free_mib", "cached"), [(19, 0), (21, 1)])
-def test_a_base_disk_is_cached_only_if_two_disks_fit(workspace, tmp_path, monkeypatch, free_mib, cached):  # noqa: F811
+def test_a_base_disk_is_cached_only_if_two_disks_fit(workspace, tmp_path, monkeypatch, free_mib, cached):
     space = workspace()
     monkeypatch.setattr(
         raw_disk, "_in_tools", lambda *_, folder, **__: (folder / "disk.raw").write_bytes(b"d" * (10 * MIB))
