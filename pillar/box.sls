@@ -101,6 +101,9 @@ base:
     service: ssh.service
     group: ssh-login
     max_auth_tries: 3
+    forward_ports: []
+    forward_sockets: false
+    forward_agent: false
     banner: Authorised use only. What happens here is logged.
     host_key_algorithms: [ssh-ed25519, rsa-sha2-512, rsa-sha2-256]
     key_exchange: [sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
