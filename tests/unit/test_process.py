@@ -53,7 +53,7 @@ def test_a_missing_program_is_reported():
 
 def test_a_program_that_cannot_be_executed_is_reported(tmp_path):
     (tmp_path / "program").write_text("")
-    with pytest.raises(process.CommandFailed, match=r"^program cannot run: .*/program: Permission denied$"):
+    with pytest.raises(process.CommandFailed, match=r"^program cannot run: Permission denied$"):
         process.run([tmp_path / "program"])
 
 
