@@ -132,8 +132,8 @@ def has_room(builder: Builder) -> str:
     space = builder.space
     try:
         needed = needs.of(space, builder.inputs)
-    except VaultCubeError:
-        raise verdicts.NotApplicable("no locks could be read") from None
+    except VaultCubeError as err:
+        raise verdicts.NotApplicable("no locks could be read") from err
     free = shutil.disk_usage(existing(space.cache)).free
     disk, download = needs.gigabytes(needed.disk), needs.gigabytes(needed.download)
     if free < needed.disk:

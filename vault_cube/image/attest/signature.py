@@ -95,7 +95,7 @@ def _allowed(signers: Path, folder: Path, namespace: str) -> Path:
         try:
             kind, key, *comment = secrets.public_key(line).split(" ")
         except ValueError as err:
-            raise VaultCubeError(f"{signers}: line {number}: {err}") from None
+            raise VaultCubeError(f"{signers}: line {number}: {err}") from err
         # in a name, some characters are patterns or separators
         name = re.sub(r"[^\w.@+-]+", "_", " ".join(comment)) or signers.name
         lines.append(f'{name} namespaces="{namespace}" {kind} {key}')

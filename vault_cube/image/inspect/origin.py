@@ -63,5 +63,5 @@ def read(file: Path) -> Origin:
             subjects={subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]},
             locks=len(dependencies) - 1,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        raise VaultCubeError(f"{file.name}: not a provenance statement of this project: fetch it again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as err:
+        raise VaultCubeError(f"{file.name}: not a provenance statement of this project: fetch it again") from err

@@ -111,8 +111,8 @@ def _builder(file: Path, image: str, digest: str, source: Origin, builders: Path
         kind = (statement["_type"], statement["predicateType"], statement["predicate"]["result"])
         subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
         commit, target = statement["predicate"]["commit"], statement["predicate"]["target"]
-    except (ValueError, KeyError, TypeError):
-        raise VaultCubeError(f"{file.name}: not a statement about a rebuild") from None
+    except (ValueError, KeyError, TypeError) as err:
+        raise VaultCubeError(f"{file.name}: not a statement about a rebuild") from err
     if kind != (provenance.STATEMENT, PREDICATE, RESULT):
         raise VaultCubeError(f"{file.name}: not a statement about a rebuild")
     if subjects.get(image) != digest:

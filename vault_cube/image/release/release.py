@@ -135,10 +135,10 @@ def _verified(space: Workspace, manifest: Manifest) -> Verification:
         equal = result["same"] is True and result["raw_sha256"] == manifest["raw_sha256"]
         equal = equal and result["files"] == {name: entry["sha256"] for name, entry in manifest["files"].items()}
         conditions = result["varied"]
-    except OSError:
-        raise VaultCubeError(f"{manifest['name']}: not verified: run `make verify TARGET={space.target}`") from None
-    except (ValueError, KeyError, TypeError):
-        raise VaultCubeError(f"{file}: damaged: run `make verify TARGET={space.target}`") from None
+    except OSError as err:
+        raise VaultCubeError(f"{manifest['name']}: not verified: run `make verify TARGET={space.target}`") from err
+    except (ValueError, KeyError, TypeError) as err:
+        raise VaultCubeError(f"{file}: damaged: run `make verify TARGET={space.target}`") from err
     if not equal:
         raise VaultCubeError(
             f"{manifest['name']}: another image was verified: run `make verify TARGET={space.target}` again"
