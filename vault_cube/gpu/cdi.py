@@ -1,7 +1,7 @@
 """The CDI specification of the GPUs: which device nodes and driver files a container gets.
 
 `python -m vault_cube.gpu.cdi FILE` writes it from what the box has now: the GPUs that answer, their device nodes, and
-the installed driver's libraries. It contains no hooks: docs/decisions/cdi-without-hooks.md says why, and at what price.
+the installed driver's libraries. It contains no hooks: see docs/decisions/cdi-without-hooks.md.
 
 Format: Container Device Interface, github.com/cncf-tags/container-device-interface, SPEC.md. Device names and nodes are
 those of `nvidia-ctk cdi generate`, so that the same `docker run --device nvidia.com/gpu=0` works with either.
@@ -85,7 +85,7 @@ def shared_nodes(machine: Host) -> list[str]:
     """List the nodes that every container with a GPU needs. Raises VaultCubeError where CUDA could not start."""
     for node in REQUIRED_NODES:
         if not _is_device(machine, node):
-            raise VaultCubeError(f"{node} is missing: run `nvidia-modprobe -c 0 -u`; `journalctl -k -g NVRM` says more")
+            raise VaultCubeError(f"{node} is missing: run `nvidia-modprobe -c 0 -u`; `journalctl -k -g NVRM` shows why")
     return [*REQUIRED_NODES, *(node for node in OPTIONAL_NODES if _is_device(machine, node))]
 
 
@@ -191,7 +191,7 @@ def of_this_box(session: Session, machine: Host, cache: str) -> tuple[dict[str, 
     if "problem" in driver:
         raise VaultCubeError(driver["problem"])
     if "driver_version" not in driver:
-        raise VaultCubeError("the driver does not tell its version: `nvidia-smi` says more")
+        raise VaultCubeError("the driver does not report its version: run `nvidia-smi`")
     devices, left_out = offered(session.each(identity), machine)
     if not devices:
         raise VaultCubeError("; ".join(left_out) or "the driver works and finds no GPU: `lspci -d 10de:`")

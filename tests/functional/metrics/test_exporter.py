@@ -84,7 +84,7 @@ def test_xids_find_their_gpu_and_one_that_is_gone_has_none(nvml, said):
     log += XID.format(at="1700000001.0", bus="0000:c1:00", xid=48) + "1700000002.0 box kernel: nvidia: no xid\n"
     found = said(log)
     assert found["vault_cube_gpu_xid_timestamp_seconds"] == {
-        ("1", "79", "fault"): 1700000000.5, ("1", "63", "told"): 1700000009.0, ("?", "48", "fault"): 1700000001.0,
+        ("1", "79", "fault"): 1700000000.5, ("1", "63", "info"): 1700000009.0, ("?", "48", "fault"): 1700000001.0,
     }  # fmt: skip
     assert found["DCGM_FI_DEV_XID_ERRORS"] == {("0",): 0, ("1",): 63, ("2",): 0, ("3",): 0}
 

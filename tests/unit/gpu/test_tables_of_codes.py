@@ -36,7 +36,7 @@ def test_the_share_of_time_of_each_reason():
 def test_xids():
     assert xid.meaning(79).weight == "fault"
     assert xid.meaning(31).weight == "program"
-    assert xid.meaning(63).weight == "told"
+    assert xid.meaning(63).weight == "info"
     # what nobody knows is no reason to be calm
     assert [xid.meaning(code).weight for code in (177, 200, 4711)] == ["warning"] * 3
     assert "look it up" in xid.meaning(4711).todo
@@ -73,8 +73,8 @@ def test_xids_in_the_kernel_s_log():
         ("GPU recovery action changed from 0x1 (GPU Reset Required) to 0x4 (Drain and Reset)", "fault", "drain"),
         ("GPU recovery action changed from 0x0 to 0x7", "fault", "0x7"),
         ("Node Reboot Required", "fault", "node reboot"),
-        ("GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", "told", "recover"),
-        ("", "told", "recover"),
+        ("GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", "info", "recover"),
+        ("", "info", "recover"),
     ],
 )
 def test_xid_154_is_what_its_text_asks_for(text, weight, word):
