@@ -48,7 +48,10 @@ def _space(target=None, locked=False):
     from vault_cube.settings import PillarError, check
 
     target = target or __opts__["vault_cube"]["target"]
-    checkout = Path(__opts__["config_dir"]).resolve().parent
+    # conf/, or .salt/conf if salt-call was run from another folder
+    checkout = next(
+        folder for folder in Path(__opts__["config_dir"]).resolve().parents if (folder / "Saltfile").is_file()
+    )
     pillar = _pillar(target, checkout)
     try:
         settings = check(pillar)

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 folder=$1
 venv=$folder/venv
-scripts/apt.sh graphviz
+sh scripts/apt.sh graphviz
 if ! cmp -s locks/docs.lock "$venv/docs.lock"; then
   rm -rf "$venv"
   # uv does not read pip's settings

@@ -37,14 +37,18 @@ else
   echo "this file system has no symbolic links: the environment is in $venv" >&2
 fi
 "$python" -m venv "$venv"
+# the indexes and certificates that are set for pip or for uv apply to both
+variables=$(PYTHONPATH=$PWD "$venv/bin/python" -m vault_cube.image.locks.indexes)
+eval "$variables"
 # install uv with pip and the lock's hash, and everything else with uv
 sed -n '/^uv==/,/[^\\]$/p' locks/checkout.lock >"$venv/uv.txt"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
-# uv does not read pip's settings
-index=$("$venv/bin/pip" config get global.index-url 2>/dev/null || :)
-[ -z "$index" ] || export UV_INDEX_URL="$index"
 # compile now: a salt-call that compiles its imports takes three times as long, and PYTHONDONTWRITEBYTECODE may be set
 "$venv/bin/uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes locks/checkout.lock
+# salt-call finds the checkout's configuration from any folder; -P: no module of the current folder
+python=$(cd "$venv/bin" && pwd)/python
+# shellcheck disable=SC2016 # "$@" is for the script
+printf '#!/bin/sh\nexec "%s" -P -m vault_cube.salt_call "$@"\n' "$python" >"$venv/bin/salt-call"
 # import the package itself from the checkout
 pwd >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vault_cube.pth"
 if [ -n "$wrappers" ]; then

@@ -121,14 +121,16 @@ def _message(purpose: str, command: Command, problem: str) -> str:
     return f"{purpose}: {program} {problem}" if purpose else f"{program} {problem}"
 
 
-def command(words: Command, seconds: int, *, env: Mapping[str, str] | None = None) -> Result:
+def command(
+    words: Command, seconds: int, *, env: Mapping[str, str] | None = None, input: bytes | None = None
+) -> Result:
     """Run a command with a time limit in seconds, for checks: a missing or hanging program is an observation.
 
     Returns status and output: status 127 for a missing program and 124 for a timeout, with a message in stderr. Raises
     neither error.
     """
     try:
-        return run(words, timeout_s=seconds, ok=None, env=env)
+        return run(words, timeout_s=seconds, ok=None, env=env, input=input)
     except Missing:
         return Result(127, "", f"{words[0]}: not installed")
     except TimedOut:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import tarfile
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.box import Place, read_json
 from vault_cube.errors import VaultCubeError
 from vault_cube.gpu import cdi_check
@@ -100,9 +100,7 @@ def image() -> None:
         for path in (*PROGRAMS, f"/usr{LINKER}", *(f"/usr/lib/x86_64-linux-gnu/{name}" for name in LIBRARIES)):
             if Path(path).exists():
                 tar.add(path)
-    subprocess.run(
-        ["docker", "import", "-", IMAGE], input=archive.getvalue(), capture_output=True, timeout=60, check=False
-    )
+    command(["docker", "import", "-", IMAGE], 60, input=archive.getvalue())
 
 
 def cuda_library_in_a_container(place: Place) -> Verdict:
@@ -131,15 +129,15 @@ def one_gpu_each_together(place: Place) -> Verdict:
     image()
     number = runtime.gates.together
     running = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process.start(words, stdout=process.PIPE, stderr=process.STDOUT, text=True)
         for words in (run_words(runtime, str(n), "nvidia-smi -L; sleep 5") for n in range(number))
     ]
     outputs = []
-    for process in running:
+    for container in running:
         try:
-            outputs.append(process.communicate(timeout=120)[0])
-        except subprocess.TimeoutExpired:
-            process.kill()
+            outputs.append(container.communicate(timeout=120)[0])
+        except process.TimeoutExpired:
+            container.kill()
             outputs.append("")
     cards = [line for text in outputs for line in text.splitlines() if "UUID:" in line]
     identities = {line.rpartition("UUID:")[2] for line in cards}

@@ -23,7 +23,7 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
 from vault_cube.image.inputs import Locks
 from vault_cube.image.layers import repository
-from vault_cube.image.locks import vendors
+from vault_cube.image.locks import indexes, vendors
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.progress import note, step
 from vault_cube.image.store import Store, Wanted
@@ -106,7 +106,7 @@ def build_requirements(archive: Path) -> list[str]:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    ran = process.run([*command, *arguments], ok=None)
+    ran = process.run([*command, *arguments], ok=None, env={**os.environ, **indexes.environment()})
     if ran.returncode:
         error = next((line for line in ran.stderr.splitlines() if line.startswith("ERROR")), ran.stderr[-300:])
         raise VaultCubeError(f"pip cannot download the checkout's wheels: {error}")
@@ -136,7 +136,7 @@ def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:
         uri, name, version, architecture, size, sha256 = match.groups()
         path = unquote(urlparse(uri).path)
         deb = Deb("machine", name, unquote(version), architecture, "-", "-", int(size), sha256, path)
-        downloads.append((deb, Wanted(sha256, deb.filename, deb.size, (uri,))))
+        downloads.append((deb, Wanted(sha256, deb.filename, deb.size, (uri,), by_apt=True)))
     return downloads
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
@@ -75,7 +73,7 @@ def copy_of_commit(checkout: Path, commit: str, other: Path) -> None:
     _record(other, {"commit": commit, "changed": []})
 
 
-def _record(other: Path, source: Mapping[str, Any]) -> None:
+def _record(other: Path, source: provenance.Source) -> None:
     """Record the source of a copy in it, and make the folder of Salt's cache."""
     (other / ".salt").mkdir()
     (other / "carried").mkdir()

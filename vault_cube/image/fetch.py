@@ -26,7 +26,11 @@ def wanted_debs(lock: AptLock, sources: Sequence[Source], configured: dict[str, 
     }
     return [
         Wanted(
-            deb.sha256, deb.filename, deb.size, tuple(f"{place}/{deb.path}" for place in places.get(deb.archive, []))
+            deb.sha256,
+            deb.filename,
+            deb.size,
+            tuple(f"{place}/{deb.path}" for place in places.get(deb.archive, [])),
+            by_apt=True,
         )
         for deb in lock.debs
     ]

@@ -57,7 +57,11 @@ class Inputs(Locks):
     @staticmethod
     def read(space: Workspace) -> Inputs:
         """Read all locks of a target and compute its keys. Raises VaultCubeError if a lock is missing or damaged."""
-        locks = Locks.read(space)
+        return Inputs.of(space, Locks.read(space))
+
+    @staticmethod
+    def of(space: Workspace, locks: Locks) -> Inputs:
+        """Compute the keys of a target from its locks."""
         return Inputs(
             **vars(locks),
             keys=keys.layer_keys(space, locks.packages),

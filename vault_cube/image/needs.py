@@ -57,7 +57,9 @@ def of(space: Workspace, inputs: Inputs) -> Needs:
     growth = GROWTH[settings.target.accelerator]
     parts = ((sum(debs.values()), growth["debs"]), (sum(wheels.values()), growth["wheels"]))
     tree = sum(size * factor.tree for size, factor in parts)
-    formats = len(settings.image.formats) * sum(size * factor.packed for size, factor in parts)
+    packed = sum(size * factor.packed for size, factor in parts)
+    # only vhdx is not compressed
+    formats = sum(tree if form == "vhdx" else packed for form in settings.image.formats)
     # the disk is as large as the tree, and both it and its packed formats exist at the same time
     disk = download + tree + formats
     if not all(layer_cache.find(space.layers, key.key) for key in inputs.keys.values()):

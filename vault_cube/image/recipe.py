@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ from vault_cube.image import preflight, relock, store
 from vault_cube.image.attest import manifest, signature
 from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import evict, keys, layer_cache, tree_manifest
-from vault_cube.image.disk import formats, raw_disk
+from vault_cube.image.disk import converted, formats, raw_disk
 from vault_cube.image.fetch import fetch
+from vault_cube.image.guest.qemu import Qemu
 from vault_cube.image.inputs import Inputs, Locks
 from vault_cube.image.layers import overlay, root, tools
 from vault_cube.image.progress import note, read_times, step
@@ -201,8 +203,13 @@ def make_formats(
             raw_disk.make(space, entries, epoch, work)
         packed: dict[str, Path] = {form: work / f"{basename(space)}.{form}" for form in space.settings.image.formats}
         with _stage(space, f"formats: {', '.join(packed)}", log), ThreadPoolExecutor() as pool:
-            earlier = {form: _earlier(space, form) for form in packed}
-            raw_sha256 = formats.make(disk, packed, earlier, space.build / "pieces.json", log)
+            own = {form: file for form, file in packed.items() if form in formats.FORMS}
+            earlier = {form: _earlier(space, form) for form in own}
+            raw_sha256 = formats.make(disk, own, earlier, space.build / "pieces.json", log)
+            for form in packed.keys() - own.keys():
+                qemu = Qemu.of_tree(tools.tree(space))
+                raw = converted.Raw(disk, raw_sha256, basename(space), epoch)
+                converted.make(raw, packed[form], qemu.image, {**os.environ, **qemu.environment}, log)
             # in the background: removing gigabytes takes seconds
             pool.submit(disk.unlink)
             pool.submit(shutil.rmtree, folder, ignore_errors=True)
@@ -227,7 +234,10 @@ def make_attestations(
 
     with step("attestations: SBOMs and provenance", times_file(space)):
         digests = {"raw": raw_sha256, **{file: entry["sha256"] for file, entry in files.items()}}
-        written = attestations.make(space, inputs, space.build / "image", name=basename(space), digests=digests)
+        layers = (layer_cache.find(space.layers, key.key) for key in inputs.keys.values())
+        trees = [entry.tree for entry in layers if entry]
+        folder, name = space.build / "image", basename(space)
+        written = attestations.make(space, inputs, folder, name=name, digests=digests, trees=trees)
         return {file.name: manifest.described(file) for file in written}
 
 

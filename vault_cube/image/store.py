@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlparse
 import requests
 import urllib3
 
-from vault_cube import process
 from vault_cube.errors import VaultCubeError
+from vault_cube.image.apt_network import AptNetwork, session
 from vault_cube.image.progress import byte_bar
 
 # hide urllib3's retry warnings: a failure is reported once, by this module
@@ -45,6 +45,8 @@ class Wanted:
     """Size in bytes; 0 if it is not known."""
     places: tuple[str, ...]
     """URLs of the file, in the order in which they are tried."""
+    by_apt: bool = False
+    """Whether the file is in an apt archive, which apt's own proxies and logins reach; others use the environment's."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,34 @@ class Stop:
         with self._lock:
             for response in self._reading:
                 response.shutdown()
+
+
+@dataclass(frozen=True)
+class Client:
+    """The HTTP client of all downloads."""
+
+    session: requests.Session
+    apt: AptNetwork
+
+    @classmethod
+    def of_machine(cls) -> Client:
+        """Return a client with this machine's proxies, certificates and logins."""
+        return cls(session(CONNECTIONS, retries=2), AptNetwork.of_machine())
+
+    def get(
+        self,
+        url: str,
+        *,
+        by_apt: bool,
+        timeouts_s: tuple[float, float] = (CONNECT_S, SILENCE_S),
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Request a URL. Returns the response before its body is read. Raises requests.RequestException.
+
+        by_apt: reach it as this machine's apt does. timeouts_s: connect timeout and read timeout, in seconds.
+        """
+        own = self.apt.arguments(url) if by_apt else {}
+        return self.session.get(url, stream=True, timeout=timeouts_s, headers=headers, **own)
 
 
 class Store:
@@ -204,15 +234,11 @@ class Store:
         if total > free:
             raise VaultCubeError(f"{self.root}: {total >> 20} MiB to fetch, {free >> 20} MiB free: make room")
         (self.root / "part").mkdir(parents=True, exist_ok=True)
-        session = requests.Session()
-        session.proxies.update(_apt_proxies())
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=2)
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, adapter)
+        client = Client.of_machine()
         stop = Stop()
         failures: list[Failure] = []
         with byte_bar(title, total) as advance, ThreadPoolExecutor(CONNECTIONS) as pool:
-            jobs = [pool.submit(self._fetch_file, session, file, advance, stop) for file in missing]
+            jobs = [pool.submit(self._fetch_file, client, file, advance, stop) for file in missing]
             try:
                 for job in as_completed(jobs):
                     failure = job.result()
@@ -227,19 +253,17 @@ class Store:
             raise Unavailable(sorted(failures, key=lambda failure: (failure.gone, failure.wanted.name)))
         return sum(self.path(file.sha256).stat().st_size for file in missing)
 
-    def _fetch_file(
-        self, session: requests.Session, file: Wanted, advance: Callable[[int], None], stop: Stop
-    ) -> Failure | None:
+    def _fetch_file(self, client: Client, file: Wanted, advance: Callable[[int], None], stop: Stop) -> Failure | None:
         """Fetch one file from the first URL that has it. Returns the failure, or None on success."""
         reasons: list[tuple[str, Refused]] = []
         for place in file.places:
             for _ in range(ATTEMPTS):
                 try:
-                    self._download(session, place, file, advance, stop)
+                    self._download(client, place, file, advance, stop)
                 except Refused as err:
                     refused = err
                 except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
-                    refused = _refused(err)
+                    refused = refusal(err)
                 except OSError as err:
                     # the error is local, such as a full disk: other URLs cannot help
                     raise VaultCubeError(f"{err.filename or self.root}: {err.strerror or err}") from err
@@ -255,9 +279,7 @@ class Store:
         place, reason = min(reasons, key=lambda pair: ("broken", "gone", "silent").index(pair[1].kind))
         return Failure(file, f"{place}: {reason}", gone="gone" in kinds and "broken" not in kinds)
 
-    def _download(
-        self, session: requests.Session, place: str, file: Wanted, advance: Callable[[int], None], stop: Stop
-    ) -> None:
+    def _download(self, client: Client, place: str, file: Wanted, advance: Callable[[int], None], stop: Stop) -> None:
         """Fetch a file from one URL; resume an interrupted download. Raises Refused."""
         # name the partial file by its SHA-256, so that the next run can resume the download
         part = self.root / "part" / file.sha256
@@ -273,7 +295,7 @@ class Store:
             # a compressed transfer would change the bytes
             headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
             with (
-                session.get(place, stream=True, timeout=(CONNECT_S, SILENCE_S), headers=headers) as response,
+                client.get(place, by_apt=file.by_apt, headers=headers) as response,
                 stop.reads(response.raw),
             ):
                 if response.status_code in (404, 410):
@@ -314,7 +336,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _refused(err: requests.RequestException | urllib3.exceptions.HTTPError) -> Refused:
+def refusal(err: requests.RequestException | urllib3.exceptions.HTTPError) -> Refused:
     """Translate the error of a failed request into a Refused."""
     if isinstance(err, requests.HTTPError) and err.response is not None:
         return Refused(f"the server returned status {err.response.status_code}", "broken")
@@ -325,20 +347,6 @@ def _refused(err: requests.RequestException | urllib3.exceptions.HTTPError) -> R
     if isinstance(err, requests.ConnectionError):
         return Refused("cannot connect", "silent")
     return Refused(str(err), "silent")
-
-
-def _apt_proxies() -> dict[str, str]:
-    """Read the proxies from this machine's apt configuration: scheme -> URL."""
-    proxies = {}
-    for scheme in ("http", "https"):
-        try:
-            ran = process.run(["apt-config", "shell", "P", f"Acquire::{scheme}::Proxy"], ok=None)
-        except process.CommandFailed:
-            return {}
-        value = ran.stdout.strip().removeprefix("P=").strip("'")
-        if value and value != "DIRECT":
-            proxies[scheme] = value
-    return proxies
 
 
 def existing(path: Path) -> Path:

@@ -82,7 +82,10 @@ class Image(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description="Name of the image, the start of its files' names")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$", description="Version of the image (SemVer)")]
-    formats: list[Literal["qcow2", "raw.zst"]] = Field(min_length=1, description="Formats to write; qcow2 is required")
+    formats: list[Literal["qcow2", "raw.zst", "vmdk", "vhdx", "ova"]] = Field(
+        min_length=1,
+        description="Formats to write; qcow2 is required. docs/how-to/hypervisors.md lists who takes which",
+    )
     keep: Annotated[int, Field(ge=1, description="Number of finished images of a target to keep in dist/")]
     mirrors: dict[str, HttpUrl] = Field(
         description="Mirrors of the builder by name of the archive; none: those of the machine's apt"
@@ -105,4 +108,6 @@ class Image(Section):
     def _boots(cls, formats: list[str]) -> list[str]:
         if "qcow2" not in formats:
             raise ValueError("qcow2 is missing: add it, because the boot test and `image.verify` use it")
+        if len(set(formats)) < len(formats):
+            raise ValueError("a format is listed twice: remove one")
         return formats

@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def answers(monkeypatch):
 
     def command(words, seconds, **options):
         status, output = programs.get(words[0], (0, ""))
-        return subprocess.CompletedProcess(words, status, output, output)
+        return process.Result(status, output, output)
 
     for module in (base, driver, runtime, frameworks):
         monkeypatch.setattr(module, "command", command)
@@ -142,7 +141,7 @@ def test_nvcc_compiles_and_runs_a_program(place, tmp_path, monkeypatch, cards, l
     def command(called, seconds, **options):
         words.append(called)
         code, text = compiled if called[0] == str(compiler) else ran
-        return subprocess.CompletedProcess(called, code, text, text if code else "")
+        return process.Result(code, text, text if code else "")
 
     monkeypatch.setattr(driver, "command", command)
     verdict = the_only(driver.nvcc, box)
@@ -274,12 +273,16 @@ def test_cuda_s_library_loads_in_a_container(place, answers, monkeypatch, answer
     assert (verdict.status, evidence in verdict.evidence) == (status, True), verdict
 
 
-def test_the_check_s_image_has_a_shell_and_no_part_of_a_driver(answers, monkeypatch):
+def test_the_check_s_image_has_a_shell_and_no_part_of_a_driver(monkeypatch):
     archives = []
-    answers["docker"] = (1, "no such image")
-    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, input, **__: archives.append(input))
+
+    def command(_words, _seconds, *, input=None):
+        archives.append(input)
+        return process.Result(1, "", "no such image")
+
+    monkeypatch.setattr(runtime, "command", command)
     runtime.image()
-    with tarfile.open(fileobj=io.BytesIO(archives[0])) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archives[1])) as tar:
         names = set(tar.getnames())
         assert {"bin", "lib64", "usr/bin/sh", "usr/lib64/ld-linux-x86-64.so.2"} <= names
         assert all(entry.isfile() for entry in tar if entry.name.startswith("usr/"))

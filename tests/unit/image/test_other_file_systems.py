@@ -14,6 +14,7 @@ from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout as of
 from vault_cube.image.attest import provenance
 from vault_cube.image.cache import keys
+from vault_cube.image.inputs import Inputs
 from vault_cube.image.recipe import image_key
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings import check
@@ -45,11 +46,11 @@ def everything(top):
     """Return all keys of a checkout: of the tools tree, the layers and the image."""
     pillar = merged(*chosen("debian-12"))
     space = Workspace(top, check(pillar), pillar, False, top.parent / "cache", top.parent / "store")
-    layers = keys.layer_keys(space)
+    inputs = Inputs.read(space)
     return {
         "tools": keys.tools_key(space).inputs,
-        "image": image_key(space, layers),
-        **{name: key.inputs for name, key in layers.items()},
+        "image": image_key(space, inputs),
+        **{name: key.inputs for name, key in inputs.keys.items()},
     }
 
 

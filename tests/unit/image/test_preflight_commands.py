@@ -22,7 +22,7 @@ def test_a_missing_command_is_reported_with_its_package(workspace, monkeypatch, 
         shutil, "which", lambda name, **options: None if name == missing else real_which("sh", **options)
     )
     with pytest.raises(VaultCubeError, match=f"apt-get install {install}$"):
-        preflight.has_commands(workspace())
+        preflight.has_commands(preflight.Builder(workspace()))
 
 
 def test_make_installs_the_packages_that_preflight_checks():

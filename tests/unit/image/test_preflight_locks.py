@@ -27,13 +27,13 @@ def space(tmp_path):
 
 
 def test_the_committed_locks_contain_all_packages_of_the_pillar(space):
-    assert preflight.has_locks(space("base", [])).endswith(" wheels")
+    assert preflight.has_locks(preflight.Builder(space("base", []))).endswith(" wheels")
 
 
 @pytest.mark.parametrize("section", ["base", "frameworks", "validation"])
 def test_a_package_that_is_not_locked_is_one_line_with_its_key(space, section):
     with pytest.raises(VaultCubeError) as caught:
-        preflight.has_locks(space(section, ["not-locked-yet"]))
+        preflight.has_locks(preflight.Builder(space(section, ["not-locked-yet"])))
     assert f"not-locked-yet ({section}:packages): run `make lock TARGET=debian-12`" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -41,4 +41,4 @@ def test_a_package_that_is_not_locked_is_one_line_with_its_key(space, section):
 def test_a_missing_python_lock_is_reported(space, tmp_path):
     (tmp_path / "locks/debian-12/python-vllm.lock").unlink()
     with pytest.raises(VaultCubeError, match=r"python-vllm\.lock: this lock does not exist yet"):
-        preflight.has_locks(space("base", []))
+        preflight.has_locks(preflight.Builder(space("base", [])))

@@ -28,13 +28,13 @@ def test_cached_layers_need_no_more_space(workspace, free, monkeypatch):
         VaultCubeError,
         match=r" GB needed, .* GB of it for downloads, 12\.9 GB free: make room, or set VAULT_CUBE_CACHE",
     ):
-        preflight.has_room(space)
+        preflight.has_room(preflight.Builder(space))
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
-    assert preflight.has_room(space).startswith("12.9 GB free, ")
+    assert preflight.has_room(preflight.Builder(space)).startswith("12.9 GB free, ")
 
 
 def test_a_nearly_full_disk_is_refused_even_if_all_layers_are_cached(workspace, free, monkeypatch):
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
     free(1)
     with pytest.raises(VaultCubeError, match=r"1\.1 GB free"):
-        preflight.has_room(workspace())
+        preflight.has_room(preflight.Builder(workspace()))

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from vault_cube import __version__
 from vault_cube.image import git
@@ -30,13 +30,28 @@ LISTED = 50
 """Maximum number of changed files that a statement lists."""
 
 
-def source(checkout: Path) -> dict[str, Any]:
+class Source(TypedDict):
+    """The commit of a checkout, None if it is unknown, and the files that differ from it."""
+
+    commit: str | None
+    changed: list[str]
+
+
+class Resource(TypedDict):
+    """A resource of an in-toto statement."""
+
+    name: str
+    digest: NotRequired[dict[str, str]]
+    annotations: NotRequired[dict[str, object]]
+
+
+def source(checkout: Path) -> Source:
     """Return the checkout's commit, None if unknown, and the files that differ: `{"commit": …, "changed": […]}`."""
     commit = git.output(checkout, "rev-parse", "HEAD")
     status = git.output(checkout, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal")
     if commit is None or status is None:
         try:
-            carried: dict[str, Any] = json.loads((checkout / CARRIED).read_text())
+            carried: Source = json.loads((checkout / CARRIED).read_text())
         except (OSError, ValueError):
             return {"commit": None, "changed": []}
         return carried
@@ -45,10 +60,10 @@ def source(checkout: Path) -> dict[str, Any]:
 
 def statement(
     space: Workspace, inputs: Inputs, subjects: Mapping[str, str], byproducts: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the in-toto statement about an image. subjects, byproducts: file name → SHA-256."""
     origin = source(space.checkout)
-    checkout: dict[str, Any] = {"name": "checkout", "annotations": {"dirty": bool(origin["changed"])}}
+    checkout: Resource = {"name": "checkout", "annotations": {"dirty": bool(origin["changed"])}}
     if origin["commit"]:
         checkout["digest"] = {"gitCommit": origin["commit"]}
     else:
@@ -82,5 +97,5 @@ def statement(
     }
 
 
-def _resources(digests: Mapping[str, str]) -> list[dict[str, Any]]:
+def _resources(digests: Mapping[str, str]) -> list[Resource]:
     return [{"name": name, "digest": {"sha256": digest}} for name, digest in digests.items()]

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom, BomMetaData
@@ -31,6 +32,7 @@ from spdx_tools.spdx.model.spdx_no_assertion import SpdxNoAssertion
 from spdx_tools.spdx.writer.json.json_writer import write_document_to_file
 
 from vault_cube import __version__
+from vault_cube.image.attest.source_packages import SourcePackage
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.locks.pylock import Wheel
 
@@ -48,6 +50,8 @@ class Part:
     purl: str
     where: tuple[str, ...]
     """The layer that installs a package, or the environments that contain a wheel."""
+    source: SourcePackage | None = None
+    """The source of a Debian package, if known."""
 
     @property
     def ref(self) -> str:
@@ -64,6 +68,10 @@ class Subject:
     raw_sha256: str
     epoch: int
     """The lock's timestamp, seconds since 1970."""
+    distribution: str
+    """`Debian` or `Ubuntu`."""
+    release: str
+    """Version of the distribution, such as 12."""
 
     @property
     def uuid(self) -> uuid.UUID:
@@ -77,19 +85,25 @@ class Subject:
 
 
 def parts(
-    debs: Iterable[Deb], environments: Mapping[str, Sequence[Wheel]], distribution: str, codename: str
+    debs: Iterable[Deb],
+    environments: Mapping[str, Sequence[Wheel]],
+    distribution: str,
+    release: str,
+    sources: Mapping[str, SourcePackage] = MappingProxyType({}),
 ) -> list[Part]:
     """Return the parts of an image sorted by name, packages first; each file appears once.
 
-    environments: name → wheels. distribution: `Debian` or `Ubuntu`.
+    environments: name → wheels. distribution: `Debian` or `Ubuntu`. release: its version, such as 12.
+    sources: package → its source.
     """
     packages = [
         Part(
             deb.name,
             deb.version,
             deb.sha256,
-            _deb_url(deb, distribution.lower(), codename),
+            _deb_url(deb, distribution.lower(), release, sources.get(deb.name)),
             (deb.layer,),
+            sources.get(deb.name),
         )
         for deb in sorted(debs, key=lambda deb: deb.name)
     ]
@@ -109,10 +123,15 @@ def parts(
     ]
 
 
-def _deb_url(deb: Deb, distribution: str, codename: str) -> str:
+def _deb_url(deb: Deb, distribution: str, release: str, source: SourcePackage | None) -> str:
     # archives such as debian and debian-security belong to the distribution; any other one is named after its vendor
     vendor = distribution if deb.archive.partition("-")[0] == distribution else deb.archive
-    qualifiers = {"arch": deb.architecture, "distro": codename}
+    # syft and grype: distro is NAME-VERSION, upstream is the source package, with its version if it differs
+    qualifiers = {"arch": deb.architecture, "distro": f"{distribution}-{release}"}
+    if source and source.version != deb.version:
+        qualifiers["upstream"] = f"{source.name}@{source.version}"
+    elif source and source.name != deb.name:
+        qualifiers["upstream"] = source.name
     return PackageURL("deb", vendor, deb.name, deb.version, qualifiers).to_string()
 
 
@@ -121,7 +140,8 @@ def cyclonedx(subject: Subject, parts: Sequence[Part], file: Path) -> None:
     image = Component(
         name=subject.name,
         version=subject.version,
-        type=ComponentType.OPERATING_SYSTEM,
+        # not an operating system: trivy accepts only one component of that type, which is the distribution
+        type=ComponentType.PLATFORM,
         bom_ref="image",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=subject.raw_sha256)],
     )
@@ -133,10 +153,21 @@ def cyclonedx(subject: Subject, parts: Sequence[Part], file: Path) -> None:
             bom_ref=part.ref,
             purl=PackageURL.from_string(part.purl),
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=part.sha256)],
-            properties=[Property(name="vault-cube:in", value=name) for name in part.where],
+            properties=[
+                *(Property(name="vault-cube:in", value=name) for name in part.where),
+                *_trivy(part),
+            ],
         )
         for part in parts
     ]
+    components.append(
+        Component(
+            name=subject.distribution.lower(),
+            version=subject.release,
+            type=ComponentType.OPERATING_SYSTEM,
+            bom_ref="distribution",
+        )
+    )
     bom = Bom(
         serial_number=subject.uuid,
         metadata=BomMetaData(component=image, timestamp=subject.created),
@@ -144,6 +175,15 @@ def cyclonedx(subject: Subject, parts: Sequence[Part], file: Path) -> None:
     )
     bom.register_dependency(image, components)
     file.write_text(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1) + "\n")
+
+
+def _trivy(part: Part) -> list[Property]:
+    """Return the properties from which trivy takes the source package; it does not read `upstream` of a purl."""
+    if part.source is None:
+        return []
+    epoch, upstream, revision = part.source.parts
+    values = {"SrcName": part.source.name, "SrcVersion": upstream, "SrcRelease": revision, "SrcEpoch": epoch}
+    return [Property(name=f"aquasecurity:trivy:{name}", value=value) for name, value in values.items() if value]
 
 
 def spdx_document(subject: Subject, parts: Sequence[Part]) -> Document:
@@ -166,6 +206,8 @@ def spdx_document(subject: Subject, parts: Sequence[Part]) -> Document:
             files_analyzed=False,
             checksums=[Checksum(ChecksumAlgorithm.SHA256, part.sha256)],
             comment=f"in {', '.join(part.where)}",
+            # the words that trivy and syft use
+            source_info=f"built package from: {part.source.name} {part.source.version}" if part.source else None,
             external_references=[
                 ExternalPackageRef(ExternalPackageRefCategory.PACKAGE_MANAGER, "purl", part.purl),
             ],

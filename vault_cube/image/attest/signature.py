@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import tempfile
 from pathlib import Path
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
+from vault_cube.settings import secrets
 
 NAMESPACE = "vault-cube-image"
 """The signature's namespace: a signature that the same key made for another purpose is not valid."""
@@ -75,18 +77,31 @@ def verify(sums: Path, signers: Path, namespace: str = NAMESPACE) -> str:
 
 
 def _allowed(signers: Path, folder: Path, namespace: str) -> Path:
-    """Return an allowed_signers file. If `signers` is a public key, write one with the key's comment as the name."""
+    """Write an allowed_signers file. A public key among the lines gets its comment or the file's name as its name."""
     try:
-        text = signers.read_text()
+        text = signers.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise VaultCubeError(f"{signers}: not a readable file: name a public key or an allowed_signers file") from err
     if "PRIVATE KEY" in text:
         raise VaultCubeError(f"{signers}: this is a private key: name its public half, {signers}.pub")
-    words = text.split()
-    if not words or not words[0].startswith(("ssh-", "ecdsa-", "sk-")):
-        return signers
-    name = words[2] if len(words) > 2 and "," not in words[2] else signers.name
-    (folder / "signers").write_text(f'{name} namespaces="{namespace}" {words[0]} {words[1]}\n')
+    lines = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if set(words[1:]).intersection(secrets.KEY_TYPES):
+            lines.append(line.strip())  # a line of allowed_signers: principals, options, key
+            continue
+        try:
+            kind, key, *comment = secrets.public_key(line).split(" ")
+        except ValueError as err:
+            raise VaultCubeError(f"{signers}: line {number}: {err}") from None
+        # in a name, some characters are patterns or separators
+        name = re.sub(r"[^\w.@+-]+", "_", " ".join(comment)) or signers.name
+        lines.append(f'{name} namespaces="{namespace}" {kind} {key}')
+    if not lines:
+        raise VaultCubeError(f"{signers}: contains no key: name a public key or an allowed_signers file")
+    (folder / "signers").write_text("".join(f"{line}\n" for line in lines))
     return folder / "signers"
 
 

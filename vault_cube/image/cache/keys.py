@@ -112,7 +112,7 @@ def layer_keys(space: Workspace, lock: AptLock) -> dict[str, Key]:
     return keys
 
 
-def visible_pillar(space: Workspace, layer: str) -> dict[str, Any]:
+def visible_pillar(space: Workspace, layer: str) -> dict[str, object]:
     """Return the pillar sections that a layer's states can read while the layer is built."""
     return {name: space.pillar[name] for name in SECTIONS[layer] if name in space.pillar}
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
@@ -32,6 +32,18 @@ READ_AGAIN_S = 86400
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+class Meta(TypedDict):
+    """The metadata of an entry."""
+
+    name: str
+    key: str
+    digest: str
+    """Digest of the tree's manifest."""
+    bytes: int
+    inputs: dict[str, str]
+    """The inputs of the key, for `image.why`."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A finished tree in the cache: a layer's overlay folder, a root tree or a tools tree."""
@@ -44,9 +56,9 @@ class Entry:
         return self.folder / "tree"
 
     @property
-    def meta(self) -> dict[str, Any]:
-        """The metadata of the entry: name, key, digest, size in bytes and inputs of the key."""
-        meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
+    def meta(self) -> Meta:
+        """The metadata of the entry. Raises OSError or ValueError if it is incomplete."""
+        meta: Meta = json.loads((self.folder / "meta.json").read_text())
         return meta
 
     def manifest(self) -> list[str]:
@@ -62,12 +74,12 @@ class Damaged(VaultCubeError):
     """A cached tree differs from the manifest that was written with it."""
 
 
-def keep(layers: Path, key: str, tree: Path, name: str, inputs: Mapping[str, Any], **more: Any) -> Entry:
+def keep(layers: Path, key: str, tree: Path, name: str, inputs: Mapping[str, str], *, size: int | None = None) -> Entry:
     """Add a finished tree to the cache in one atomic step.
 
-    tree: a folder on the cache's file system; it is moved. inputs: the inputs of the key, for `image.why`. more: other
-    values for the entry's metadata. Returns the new entry, or the existing one if another build was faster: layers of
-    that build may already be mounted on it.
+    tree: a folder on the cache's file system; it is moved. inputs: the inputs of the key, for `image.why`. size: disk
+    space in bytes; None: the sum of the files' sizes. Returns the new entry, or the existing one if another build was
+    faster: layers of that build may already be mounted on it.
     """
     existing = find(layers, key)
     if existing:
@@ -79,13 +91,12 @@ def keep(layers: Path, key: str, tree: Path, name: str, inputs: Mapping[str, Any
     lines = tree_manifest.entries(staging / "tree")
     (staging / "manifest").write_text("\n".join(lines))
     _note_read(Entry(staging), before)
-    meta = {
+    meta: Meta = {
         "name": name,
         "key": key,
         "digest": tree_manifest.digest(lines),
-        "bytes": tree_manifest.tree_bytes(tree_manifest.parse(lines)),
-        "inputs": inputs,
-        **more,
+        "bytes": tree_manifest.tree_bytes(tree_manifest.parse(lines)) if size is None else size,
+        "inputs": dict(inputs),
     }
     (staging / "meta.json").write_text(json.dumps(meta, indent=1))
     # the entry appears under its name by one rename at the end: a killed build leaves no incomplete entry

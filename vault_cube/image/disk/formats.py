@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
 import zstandard
 
@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 Sizes = Sequence[int]
 Runs = list[tuple[int, int]]
 """Ranges of a file: offset and size of each, in bytes."""
+Piece = tuple[Runs, Sizes, str]
+"""A chunk in a file: its ranges, the sizes of its sub-parts, and the digest of `Packed`."""
 
 
 class Packed(NamedTuple):
@@ -105,7 +107,7 @@ def made_by() -> str:
 class Earlier:
     """The previous image in a format."""
 
-    pieces: Mapping[str, tuple[Runs, Sizes, str]]
+    pieces: Mapping[str, Piece]
     """Its chunks, by the SHA-256 of the uncompressed chunk: ranges in the file, sizes, and the digest of `Packed`."""
     file: int | None
     """Descriptor of the open file; None if there is no such file."""
@@ -135,7 +137,7 @@ def make(disk: Path, files: Mapping[str, Path], earlier: Mapping[str, Path], not
         size = os.fstat(source).st_size
         before = {form: Earlier(known.get(form, {}), _descriptor(stack, earlier.get(form))) for form in files}
         writers = {form: FORMS[form].writer(stack.enter_context(file.open("wb")), size) for form, file in files.items()}
-        pieces: dict[str, dict[str, tuple[Runs, Sizes, str]]] = {form: {} for form in files}
+        pieces: dict[str, dict[str, Piece]] = {form: {} for form in files}
 
         def packed(offset: int) -> tuple[bytes, str, dict[str, Packed]]:
             chunk, digest = _chunk(source, offset)
@@ -159,7 +161,7 @@ def make(disk: Path, files: Mapping[str, Path], earlier: Mapping[str, Path], not
     return whole.hexdigest()
 
 
-def _known(notes: Path) -> dict[str, Any]:
+def _known(notes: Path) -> dict[str, dict[str, Piece]]:
     """Read the index of the previous image's chunks; empty if it is unreadable or another zstd compressed them."""
     try:
         index = json.loads(notes.read_text())

@@ -144,7 +144,7 @@ def _put_base_disk(
                 note("no room to cache the disk of the lower layers: each change makes the whole disk again")
                 disk.rename(target)
                 return
-            entry = layer_cache.keep(space.layers, key.key, work / NAME, NAME, key.inputs, bytes=size)
+            entry = layer_cache.keep(space.layers, key.key, work / NAME, NAME, key.inputs, size=size)
     copy_sparse(entry.tree / "disk.raw", target)
 
 

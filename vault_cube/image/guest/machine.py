@@ -220,10 +220,9 @@ def prepare(
 
 def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path) -> Process[bytes]:
     """Start QEMU so that it is killed when this process exits. Returns the process."""
-    line = command(qemu, hardware, run, accelerator)
+    line: process.Command = command(qemu, hardware, run, accelerator)
     if run.own_network:
-        addresses = " ".join(f"10.0.2.{100 + index}/24" for index in range(OUTSIDES))
-        line = ["unshare", "--net", "sh", str(NETWORK_SCRIPT), BRIDGE, GUEST_TAP, USER_TAP, addresses, *line]
+        line = in_own_network(line)
     with (work / "qemu.log").open("wb") as log:
         return process.start(
             [*DIES_WITH_US, *line],
@@ -234,6 +233,12 @@ def start(qemu: Qemu, hardware: Hardware, run: Run, accelerator: str, work: Path
             # Ctrl-C must reach only this process, which then shuts the guest down
             start_new_session=True,
         )
+
+
+def in_own_network(command: process.Command) -> list[str | Path]:
+    """Return a command that runs another one in a network namespace with the guest's bridge. Needs root."""
+    addresses = " ".join(f"10.0.2.{100 + index}/24" for index in range(OUTSIDES))
+    return ["unshare", "--net", "sh", NETWORK_SCRIPT, BRIDGE, GUEST_TAP, USER_TAP, addresses, *command]
 
 
 def choose_accelerator(device: Path, lives: Callable[[], bool]) -> str:

@@ -88,7 +88,7 @@ def results(space: Workspace) -> Path:
     return space.build / "benchmarks"
 
 
-def benchmark(space: Workspace, suite: str | None, *, quick: bool, force: bool) -> tuple[dict[str, Any], int]:
+def benchmark(space: Workspace, suite: str | None, *, quick: bool, force: bool) -> tuple[dict[str, object], int]:
     """Run `gpu.benchmark` in the tree, then read the grain `gpu_benchmark` and write the report.
 
     Returns the benchmark's result, the grain and the folder of the results, and the benchmark's exit status.

@@ -10,7 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
@@ -37,6 +37,15 @@ class Partition:
     """Size in bytes."""
 
 
+class _Entry(TypedDict):
+    """A partition in the output of `sfdisk --json`; start and size in sectors."""
+
+    type: str
+    start: int
+    size: int
+    name: NotRequired[str]
+
+
 def raw(space: Workspace, image: Path, folder: Path) -> Path:
     """Unpack the raw disk of an image (qcow2, raw.zst or raw) into a folder.
 
@@ -61,10 +70,10 @@ def partitions(space: Workspace, disk: Path, folder: Path) -> list[Partition]:
         _in_tools(space, command, disk, folder, "sfdisk")
     except process.CommandFailed as err:
         raise VaultCubeError(f"{disk}: not a disk image: it has no partition table") from err
-    table: dict[str, Any] = json.loads((folder / "table.json").read_text())["partitiontable"]
+    table: list[_Entry] = json.loads((folder / "table.json").read_text())["partitiontable"]["partitions"]
     return [
         Partition(entry.get("name", "-"), entry["type"].upper(), entry["start"] * SECTOR, entry["size"] * SECTOR)
-        for entry in table["partitions"]
+        for entry in table
     ]
 
 

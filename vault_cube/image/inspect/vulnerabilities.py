@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -30,6 +30,35 @@ from vault_cube.image.store import Store
 from vault_cube.image.workspace import Workspace
 
 Older = Callable[[str, str], bool]
+
+
+class Range(TypedDict, total=False):
+    """A range of affected versions in an OSV entry."""
+
+    type: str
+    events: list[dict[str, str]]
+
+
+class Affected(TypedDict, total=False):
+    """An affected package in an OSV entry."""
+
+    package: dict[str, str]
+    versions: list[str]
+    ranges: list[Range]
+
+
+class Osv(TypedDict, total=False):
+    """An OSV entry, as far as it is read."""
+
+    id: str
+    withdrawn: str
+    affected: list[Affected]
+
+
+class Details(TypedDict, total=False):
+    """The details of an advisory of the security tracker: its status by release."""
+
+    releases: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +112,7 @@ def _read(data: Path) -> tuple[str, Any]:
     raise VaultCubeError(f"{data}: unknown format: pass the JSON of Debian's security tracker, or a zip or JSON of OSV")
 
 
-def _zipped(data: Path) -> Iterator[dict[str, Any]]:
+def _zipped(data: Path) -> Iterator[Osv]:
     with zipfile.ZipFile(data) as opened:
         for name in opened.namelist():
             try:
@@ -124,7 +153,7 @@ def distributions(environments: Mapping[str, Sequence[Wheel]]) -> dict[str, Thin
     return {f"{name} {version}": Thing(name, version, tuple(names)) for (name, version), names in holders.items()}
 
 
-def tracker(data: Mapping[str, Any], things: Mapping[str, Thing], codename: str) -> list[str]:
+def tracker(data: Mapping[str, Mapping[str, Details]], things: Mapping[str, Thing], codename: str) -> list[str]:
     """List the security tracker's entries that apply to source packages: open ones, and those fixed in a later version.
 
     data: the tracker's JSON: source package → advisory → details. codename: release whose status counts.
@@ -141,7 +170,7 @@ def tracker(data: Mapping[str, Any], things: Mapping[str, Thing], codename: str)
     return lines
 
 
-def osv(entries: Iterable[Mapping[str, Any]], ecosystems: Mapping[str, Mapping[str, Thing]]) -> list[str]:
+def osv(entries: Iterable[Osv], ecosystems: Mapping[str, Mapping[str, Thing]]) -> list[str]:
     """List the OSV entries that apply to packages. ecosystems: `Debian:12` or `PyPI` → packages by name."""
     named: dict[tuple[str, str], list[Thing]] = {}
     for ecosystem, things in ecosystems.items():
@@ -162,7 +191,7 @@ def osv(entries: Iterable[Mapping[str, Any]], ecosystems: Mapping[str, Mapping[s
     return lines
 
 
-def _hit(affected: Mapping[str, Any], version: str, older: Older) -> str | None:
+def _hit(affected: Affected, version: str, older: Older) -> str | None:
     """Return the version that fixes an advisory, "" if none is named; None if this version is not affected."""
     listed = version in affected.get("versions", ())
     ranges = (entry for entry in affected.get("ranges", ()) if entry.get("type") == "ECOSYSTEM")

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -120,7 +120,7 @@ def stage(space: Workspace, inputs: Inputs, layer: str, folder: Path) -> None:
         root.link_wheels(space, wheels, folder / "wheels")
 
 
-def minion(space: Workspace) -> dict[str, Any]:
+def minion(space: Workspace) -> dict[str, object]:
     """Return Salt's configuration for a build; all paths that Salt itself writes to are outside the tree."""
     own = {name: f"/run/salt/{name}" for name in ("cache", "pki", "sock")}
     return {
@@ -141,13 +141,23 @@ def minion(space: Workspace) -> dict[str, Any]:
     }
 
 
+class State(TypedDict):
+    """Salt's result of one state."""
+
+    __id__: str
+    __sls__: str
+    comment: str
+    result: bool | None
+    changes: dict[str, object]
+
+
 def judge(layer: str, status: int, result: Path, log: Path) -> None:
     """Check Salt's result of a layer and append it to the log.
 
     Raises VaultCubeError with one line per failed state, or if a state of a lower layer changed something.
     """
     try:
-        states: Mapping[str, Any] = json.loads(result.read_text())["local"]
+        states: Mapping[str, State] = json.loads(result.read_text())["local"]
     except (OSError, ValueError, KeyError) as err:
         raise VaultCubeError(
             f"layer {layer}: Salt returned no result (status {status}); the end of {log}:\n{process.log_tail(log)}"

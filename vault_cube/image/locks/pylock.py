@@ -7,14 +7,14 @@ end of the line as a comment.
 
 from __future__ import annotations
 
+import os
 import re
-import sys
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 from urllib.parse import unquote, urlparse
 
 import requests
@@ -23,7 +23,8 @@ from packaging.utils import parse_wheel_filename
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.locks import locktext
+from vault_cube.image.apt_network import session
+from vault_cube.image.locks import indexes, locktext
 from vault_cube.settings import Settings
 from vault_cube.settings.frameworks import Environment
 
@@ -44,6 +45,25 @@ class Wheel:
     file: str
     size: int
     """Size in bytes."""
+
+
+class File(TypedDict):
+    """A file in a pylock.toml (PEP 751)."""
+
+    name: NotRequired[str]
+    url: NotRequired[str]
+    path: NotRequired[str]
+    size: NotRequired[int]
+    hashes: dict[str, str]
+
+
+class Package(TypedDict):
+    """A package in a pylock.toml (PEP 751)."""
+
+    name: str
+    version: str
+    wheels: NotRequired[list[File]]
+    sdist: NotRequired[File]
 
 
 def read(file: Path) -> list[Wheel]:
@@ -93,42 +113,40 @@ def _release(glibc: str) -> int:
     return int(glibc.removeprefix("2."))
 
 
-def machine_indexes() -> list[str]:
-    """Return options of uv for the indexes in this machine's pip configuration, which uv itself does not read."""
-    ran = process.run([sys.executable, "-m", "pip", "config", "list"], ok=None)
-    options: list[str] = []
-    for line in ran.stdout.splitlines():
-        key, _, value = line.partition("=")
-        name = {"index-url": "--index-url", "extra-index-url": "--extra-index-url", "find-links": "--find-links"}.get(
-            key.rpartition(".")[2]
-        )
-        if name:
-            options += [part for place in value.strip("'\"").split() for part in (name, place)]
-    return options
+def index_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of uv with the indexes of the pillar, or else with those of this machine's pip and uv.
+
+    In the environment and not in uv's arguments, which every user of this machine can read: an index may have a login.
+    """
+    own = {**os.environ, **indexes.environment()}
+    if settings.archive.wheel_index:
+        own = {name: value for name, value in own.items() if name not in indexes.PLACES}
+        own["UV_DEFAULT_INDEX"] = settings.archive.wheel_index
+    return own
 
 
-def _compile(
-    settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]
-) -> list[dict[str, Any]]:
+def _compile(settings: Settings, uv: Path, work: Path, requirements: str, arguments: Sequence[str]) -> list[Package]:
     """Resolve requirements for the target's Python with uv. Returns the packages of the resulting pylock.toml."""
     (work / "requirements.in").write_text(requirements)
     out = work / "pylock.toml"
     out.unlink(missing_ok=True)
     archive = settings.archive
-    own = ["--index-url", archive.wheel_index] if archive.wheel_index else machine_indexes()
-    extra = [part for place in archive.extra_wheel_indexes for part in ("--extra-index-url", place)]
+    own = index_environment(settings)
+    # an argument replaces the variable, and there are arguments for wheels to keep
+    links = [part for place in own.pop("UV_FIND_LINKS", "").split(",") if place for part in ("--find-links", place)]
+    extra = " ".join([own.get("UV_INDEX", ""), *archive.extra_wheel_indexes]).strip()
     error, unknown = "", False
     # try without the extra indexes first: an unreachable one is an error only if it is needed
-    for indexes in [own, [*own, *extra]] if extra else [own]:
+    for more in ({}, {"UV_INDEX": extra}) if archive.extra_wheel_indexes else ({},):
         ran = process.run(
             [uv, "pip", "compile", "-q", "--no-config", "--format", "pylock.toml", "--output-file", out,
              "--python-version", settings.target.python,
              "--python-platform", f"x86_64-manylinux_2_{min(_release(settings.target.glibc), UV_GLIBC)}",
-             "--index-strategy", "unsafe-best-match", *indexes, *arguments, work / "requirements.in"],
-            ok=None,
+             "--index-strategy", "unsafe-best-match", *links, *arguments, work / "requirements.in"],
+            ok=None, env={**own, **more},
         )  # fmt: skip
         if ran.returncode == 0:
-            packages: list[dict[str, Any]] = tomllib.loads(out.read_text()).get("packages", [])
+            packages: list[Package] = tomllib.loads(out.read_text()).get("packages", [])
             return packages
         # uv exits with 1 if no index has a package, with 2 if it could not query an index
         unknown = unknown or ran.returncode == 1
@@ -148,7 +166,7 @@ class Unknown(VaultCubeError):
     """No index has a required package."""
 
 
-def _candidates(package: dict[str, Any], accepted: dict[Tag, int]) -> list[tuple[int, dict[str, Any]]]:
+def _candidates(package: Package, accepted: dict[Tag, int]) -> list[tuple[int, File]]:
     """Return the files of a package that the target accepts, with their ranks, best first; a source archive is last."""
     candidates = []
     for wheel in package.get("wheels", []):
@@ -160,7 +178,7 @@ def _candidates(package: dict[str, Any], accepted: dict[Tag, int]) -> list[tuple
     return sorted(candidates, key=lambda pair: pair[0])
 
 
-def filename(file: dict[str, Any]) -> str:
+def filename(file: File) -> str:
     """Return the name of a file in a pylock.toml."""
     return str(file.get("name") or unquote(Path(urlparse(file.get("url") or file["path"]).path).name))
 
@@ -214,12 +232,12 @@ def resolve(
     return wheels
 
 
-def _place(file: dict[str, Any], work: Path) -> str:
+def _place(file: File, work: Path) -> str:
     """Return the URL of a file in a pylock.toml. work: the folder of that pylock.toml."""
     return str(file.get("url") or (work / file["path"]).resolve().as_uri())
 
 
-def _size(file: dict[str, Any], work: Path) -> int:
+def _size(file: File, work: Path) -> int:
     """Return the size of a file in a pylock.toml, in bytes: from the index, else from the file's server."""
     if "size" in file:
         return int(file["size"])
@@ -228,7 +246,7 @@ def _size(file: dict[str, Any], work: Path) -> int:
         return Path(unquote(urlparse(place).path)).stat().st_size
     try:
         # compression would change the Content-Length
-        response = requests.head(place, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
+        response = session().head(place, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
         response.raise_for_status()
         return int(response.headers["Content-Length"])
     except (requests.RequestException, KeyError, ValueError) as err:

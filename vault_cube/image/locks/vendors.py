@@ -15,6 +15,7 @@ import requests
 
 from vault_cube import openpgp
 from vault_cube.errors import VaultCubeError
+from vault_cube.image.apt_network import session
 from vault_cube.image.locks import locktext
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store, Wanted
@@ -91,7 +92,7 @@ def _served(url: str) -> bytes:
     try:
         if url.startswith("file://"):
             return Path(url.removeprefix("file://")).read_bytes()
-        response = requests.get(url, timeout=30)
+        response = session().get(url, timeout=30)
         response.raise_for_status()
     except (OSError, requests.RequestException) as err:
         raise VaultCubeError(f"{url}: the vendor's key cannot be fetched: {err}") from err

@@ -10,9 +10,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
@@ -21,6 +20,7 @@ from vault_cube.image.attest import provenance, signature
 from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.inspect import check, origin
 from vault_cube.image.progress import note
+from vault_cube.image.release.verify import Verification
 from vault_cube.image.workspace import Workspace
 
 CHANGELOG = "CHANGELOG.md"
@@ -127,11 +127,11 @@ def _matches(space: Workspace, manifest: Manifest) -> None:
         )
 
 
-def _verified(space: Workspace, manifest: Manifest) -> dict[str, Any]:
+def _verified(space: Workspace, manifest: Manifest) -> Verification:
     """Return the result of `image.verify` for exactly these files. Raises VaultCubeError if there is none."""
     file = space.build / "verify/verify.json"
     try:
-        result: dict[str, Any] = json.loads(file.read_text())
+        result: Verification = json.loads(file.read_text())
         equal = result["same"] is True and result["raw_sha256"] == manifest["raw_sha256"]
         equal = equal and result["files"] == {name: entry["sha256"] for name, entry in manifest["files"].items()}
         conditions = result["varied"]
@@ -163,7 +163,7 @@ def _link(file: Path, copy: Path) -> None:
         shutil.copy(file, copy)
 
 
-def notes(space: Workspace, manifest: Manifest, verified: Mapping[str, Any], changelog: str) -> str:
+def notes(space: Workspace, manifest: Manifest, verified: Verification, changelog: str) -> str:
     """Write the release notes in Markdown: what changed, how to check the files, what was verified."""
     name = manifest["name"]
     image = next(iter(manifest["files"]))

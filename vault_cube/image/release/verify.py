@@ -14,7 +14,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
@@ -46,7 +46,21 @@ class Built:
     layers: Path
 
 
-def verify(space: Workspace) -> dict[str, Any]:
+class Verification(TypedDict):
+    """The result of a verification, in build/<target>/verify/verify.json."""
+
+    target: str
+    same: bool
+    raw_sha256: str
+    files: dict[str, str]
+    """SHA-256 of each file of the image."""
+    varied: dict[str, str]
+    """Each condition in which the second build differed, with its value."""
+    seconds: int
+    """Duration of the second build."""
+
+
+def verify(space: Workspace) -> Verification:
     """Build a second time and compare. Returns the checksums and the conditions that were varied.
 
     Raises VaultCubeError if the builds differ; it names files and bytes, and build/<target>/verify/ has the whole list.
@@ -69,7 +83,7 @@ def verify(space: Workspace) -> dict[str, Any]:
                 (report / "differences.txt").write_text("\n".join(lines) + "\n")
                 more = f"\n… all {len(lines)} lines are in {report}/differences.txt" if len(lines) > SHOWN else ""
                 raise VaultCubeError(f"{space.target}: two builds differ\n" + "\n".join(lines[:SHOWN]) + more)
-    result = {
+    result: Verification = {
         "target": space.target,
         "same": True,
         "raw_sha256": first.manifest["raw_sha256"],

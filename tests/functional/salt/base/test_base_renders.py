@@ -155,3 +155,12 @@ def test_conditions_do_not_run_under_an_account_s_login_shell(low, target):
         if "shell" in chunk:
             conditions = [*chunk.get("unless", []), *chunk.get("onlyif", [])]
             assert all(isinstance(condition, dict) for condition in conditions), chunk["__id__"]
+
+
+def test_keys_with_white_space_and_comments_are_written_as_one_clean_line_each(salt_of):
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    keys = [f"# my laptop\r\n\t{key}   anna's\r\n\r\n", f"{key} 50% {{x}}: # 'y'", f"{key}\n{key} second\n"]
+    local = {"base": {"users": {"vaultadmin": {"ssh_keys": keys}}}}
+    chunks = salt_of("debian-12", local).modules.state.show_low_sls("base")
+    chunk = named(chunks, "/home/vaultadmin/.ssh/authorized_keys2")
+    assert chunk["lines"] == [f"{key} anna's", f"{key} 50% {{x}}: # 'y'", key, f"{key} second"]

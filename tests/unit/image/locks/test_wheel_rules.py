@@ -223,28 +223,28 @@ def lock_debs(space, *, without=()):
 
 def test_preflight_reports_a_broken_rule(space):
     lock_debs(space)
-    assert preflight.has_locks(space).endswith(" wheels")
+    assert preflight.has_locks(preflight.Builder(space)).endswith(" wheels")
     changed = [wheel for wheel in pylock.read(space.locks / "python-vllm.lock") if wheel.name != "nvidia-cuda-nvcc"]
     changed += wheels(nvidia_cuda_nvcc="13.5.37")
     (space.locks / "python-vllm.lock").write_text(pylock.text(changed))
     with pytest.raises(VaultCubeError, match=r"vllm: .*nvidia-cuda-nvcc 13\.5\.37"):
-        preflight.has_locks(space)
+        preflight.has_locks(preflight.Builder(space))
 
 
 def test_preflight_reports_a_missing_lock_of_the_vendors_keys(space):
     lock_debs(space)
     (space.locks / KEYRINGS).unlink()
     with pytest.raises(VaultCubeError, match=r"keyrings\.lock: this lock does not exist yet"):
-        preflight.has_locks(space)
+        preflight.has_locks(preflight.Builder(space))
 
 
 def test_without_an_apt_lock_preflight_suggests_make_lock(space):
     (space.locks / "apt.lock").unlink(missing_ok=True)
     with pytest.raises(VaultCubeError) as caught:
-        preflight.has_locks(space)
+        preflight.has_locks(preflight.Builder(space))
     assert (
         str(caught.value)
         == f"{space.locks}/apt.lock: this lock does not exist yet: run `make lock TARGET=ubuntu-24.04`"
     )
     with pytest.raises(NotApplicable, match="no locks could be read"):
-        preflight.has_room(space)
+        preflight.has_room(preflight.Builder(space))
