@@ -118,7 +118,7 @@ def reset(index, test=False):
     """
     Reset one GPU: stop the services that hold the GPUs (pillar ``gpu:reset:stop``), reset it, start them again.
 
-    ``nvidia-smi --gpu-reset`` alone fails while the persistence daemon, the exporter or the minion's beacon keep the GPU
+    ``nvidia-smi --gpu-reset`` alone fails while the persistence daemon, the exporter or the beacon keep the GPU
     open. Fails if a program uses it. A GPU that cannot be reset by itself (many with a display, or with NVLink) needs
     a reboot.
 
