@@ -14,7 +14,7 @@ VENV := .venv
 STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
 export BUILDER := iproute2 mmdebstrap mount openssh-client
-TESTER := gcc gnupg libc6-dev shellcheck
+TESTER := gcc gnupg iptables libc6-dev shellcheck
 PROVER := libfaketime
 
 .PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean

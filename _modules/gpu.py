@@ -157,7 +157,7 @@ def benchmark(suite=None, quick=False, force=False):
         name of a suite, or several separated by commas; default: all of pillar ``benchmark:suites``
 
     quick
-        measure for some minutes instead of an hour
+        measure for a shorter time: minutes on a CPU, less than an hour with four GPUs
 
     force
         measure busy or throttled GPUs as well; the result records it

@@ -11,7 +11,7 @@ the time zone's name:
   file.managed:
     - name: /etc/timezone
     - mode: '0644'
-    - contents: {{ pillar.base.timezone }}
+    - contents: {{ pillar.base.timezone | json }}
 
 the locale:
   file.managed:

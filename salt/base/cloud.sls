@@ -19,13 +19,13 @@ cloud-init looks for a CIDATA medium and nowhere else:
           network: {renderers: [netplan, networkd], activators: [netplan, networkd]}
           # a seed may give this user another name (`user: NAME`); the new account then has the same rights
           default_user:
-            name: {{ first }}
+            name: {{ first | json }}
             lock_passwd: true
             groups: {{ pillar.base.users[first].groups | json }}
             shell: {{ pillar.base.users[first].shell | json }}
             sudo: ['ALL=(ALL) NOPASSWD:ALL']
         users: [default]
-        vault_cube: {group: {{ pillar.base.ssh.group }}, users: {{ pillar.base.users.keys() | list | json }}}
+        vault_cube: {group: {{ pillar.base.ssh.group | json }}, users: {{ pillar.base.users.keys() | list | json }}}
         cloud_init_modules: [seed_random, bootcmd, write_files, disk_setup, mounts, set_hostname, update_hostname,
                              update_etc_hosts, ca_certs, rsyslog, users_groups, vault_cube_apply, ssh]
         cloud_config_modules: [ssh_import_id, keyboard, apt_configure, ntp, runcmd]

@@ -53,6 +53,26 @@ published container ports obey the firewall, IPv{{ family or '4' }}:
       - sls: base.packages
 {% endfor %}
 
+# By default, every interface counts as facing outwards. A bridge that Docker has made does not; one that networkd or netplan
+# configures may have a port of the network, so it does
+bridges of containers form a group:
+  file.managed:
+    - name: /etc/udev/rules.d/99-vault-cube-bridges.rules
+    - mode: '0644'
+    - contents:
+      - '# written by salt/base/firewall.sls'
+      - >-
+        SUBSYSTEM=="net", ACTION=="add", ENV{DEVTYPE}=="bridge",
+        PROGRAM=="/bin/sh -c '! grep -qsx Name=%k /etc/systemd/network/*.netdev /run/systemd/network/*.netdev'",
+        RUN+="/bin/ip link set dev %k group 7663"
+    - require:
+      - sls: base.packages
+  cmd.run:
+    - name: udevadm control --reload && udevadm trigger --settle --subsystem-match=net --action=add
+    - onlyif: test -d /run/systemd/system
+    - onchanges:
+      - file: bridges of containers form a group
+
 the firewall reads its rules again:
   cmd.run:
     - name: ufw reload
@@ -64,3 +84,5 @@ the firewall reads its rules again:
       - file: /etc/ufw/user6.rules
       - file: /etc/ufw/after.rules
       - file: /etc/ufw/after6.rules
+    - require:
+      - cmd: bridges of containers form a group

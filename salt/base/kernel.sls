@@ -13,7 +13,7 @@ kernel settings:
     - contents:
       - '# written by salt/base/kernel.sls'
 {%- for key, value in pillar.base.kernel.sysctl | dictsort %}
-      - {{ key }} = {{ value }}
+      - {{ (key ~ ' = ' ~ value) | json }}
 {%- endfor %}
 
 kernel settings take effect at once on a running box:

@@ -43,7 +43,7 @@ the box's name:
   file.managed:
     - name: /etc/hostname
     - mode: '0644'
-    - contents: {{ pillar.base.hostname }}
+    - contents: {{ pillar.base.hostname | json }}
 
 the box takes its name at once when it runs:
   cmd.run:

@@ -8,7 +8,7 @@ a box applies its own states:
     - contents: |
         # written by salt/base/salt.sls: masterless, uses the box's copy of the checkout
         include: {{ checkout }}/conf/common.conf
-        vault_cube: {target: {{ pillar.target.name }}, checkout: {{ checkout }}, seed: /var/lib/vault-cube/seed.json}
+        vault_cube: {target: {{ pillar.target.name | json }}, checkout: {{ checkout }}, seed: /var/lib/vault-cube/seed.json}
         file_roots: {base: [{{ checkout }}/salt]}
         pillar_roots: {base: [{{ checkout }}/pillar]}
         module_dirs: [{{ checkout }}/_modules]

@@ -17,9 +17,14 @@ ssh accepts keys only:
         MaxAuthTries {{ ssh.max_auth_tries }}
         LoginGraceTime 30
         X11Forwarding no
-        AllowAgentForwarding no
+        AllowAgentForwarding {{ 'yes' if ssh.forward_agent else 'no' }}
+        {%- if ssh.forward_ports %}
+        AllowTcpForwarding local
+        PermitOpen{% for port in ssh.forward_ports %} 127.0.0.1:{{ port }} localhost:{{ port }} [::1]:{{ port }}{% endfor %}
+        {%- else %}
         AllowTcpForwarding no
-        AllowStreamLocalForwarding no
+        {%- endif %}
+        AllowStreamLocalForwarding {{ 'local' if ssh.forward_sockets else 'no' }}
         GatewayPorts no
         PermitTunnel no
         PermitUserEnvironment no

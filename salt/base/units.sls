@@ -1,14 +1,14 @@
 {% for name in pillar.base.units %}
 {{ name }} is on:
   unit.enabled:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - require:
       - sls: base.packages
 {% endfor %}
 {% for name in pillar.base.units_off %}
 {{ name }} is off:
   unit.disabled:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - require:
       - sls: base.packages
 {% endfor %}

@@ -3,7 +3,7 @@
 {% for name, gid in pillar.base.system_groups.items() %}
 group {{ name }} has its fixed id:
   group.present:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - gid: {{ gid }}
     - system: True
     - unless: getent group {{ name }}
@@ -12,10 +12,10 @@ group {{ name }} has its fixed id:
 {% for name, user in pillar.base.system_users.items() %}
 system user {{ name }} has its fixed id:
   user.present:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - uid: {{ user.uid }}
-    - gid: {{ user.group }}
-    - home: {{ user.home }}
+    - gid: {{ user.group | json }}
+    - home: {{ user.home | json }}
     - shell: /usr/sbin/nologin
     - createhome: False
     - system: True
@@ -32,17 +32,17 @@ system user {{ name }} has its fixed id:
 {% for name, user in pillar.base.users.items() %}
 {{ name }} has a group of its own:
   group.present:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - gid: {{ user.gid }}
 
 {{ name }} has an account without a password:
   user.present:
-    - name: {{ name }}
+    - name: {{ name | json }}
     - uid: {{ user.uid }}
     - gid: {{ user.gid }}
     - groups: {{ (user.groups + [pillar.base.ssh.group]) | unique | json }}
     - remove_groups: False
-    - shell: {{ user.shell }}
+    - shell: {{ user.shell | json }}
     - home: /home/{{ name }}
     - createhome: True
     - require:
@@ -75,8 +75,8 @@ system user {{ name }} has its fixed id:
 {{ name }} has a place for keys:
   file.directory:
     - name: /home/{{ name }}/.ssh
-    - user: {{ name }}
-    - group: {{ name }}
+    - user: {{ name | json }}
+    - group: {{ name | json }}
     - mode: '0700'
     - require:
       - user: {{ name }} has an account without a password
@@ -85,8 +85,8 @@ system user {{ name }} has its fixed id:
   shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
     - by: salt/base/users.sls
-    - user: {{ name }}
-    - group: {{ name }}
+    - user: {{ name | json }}
+    - group: {{ name | json }}
     - mode: '0600'
     # one line per key: an entry may have the white space, empty lines and comment lines that sshd allows
     - lines:

@@ -5,8 +5,8 @@ Jupyter offers {{ name }}:
   file.serialize:
     - name: /usr/local/share/jupyter/kernels/{{ name }}/kernel.json
     - dataset:
-        argv: [{{ frameworks.folder }}/{{ name }}/bin/python, -m, ipykernel_launcher, -f, '{connection_file}']
-        display_name: {{ name }}
+        argv: [{{ (frameworks.folder ~ '/' ~ name ~ '/bin/python') | json }}, -m, ipykernel_launcher, -f, '{connection_file}']
+        display_name: {{ name | json }}
         language: python
     - serializer: json
     - makedirs: True

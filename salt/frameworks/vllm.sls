@@ -4,11 +4,11 @@
 {% if vllm.environment %}
 vLLM runs as a user of its own:
   group.present:
-    - name: {{ vllm.user }}
+    - name: {{ vllm.user | json }}
     - gid: {{ vllm.uid }}
     - system: True
   user.present:
-    - name: {{ vllm.user }}
+    - name: {{ vllm.user | json }}
     - uid: {{ vllm.uid }}
     - gid: {{ vllm.uid }}
     - system: True
@@ -20,7 +20,7 @@ vLLM runs as a user of its own:
 
 models have a folder:
   file.directory:
-    - name: {{ vllm.models }}
+    - name: {{ vllm.models | json }}
     - makedirs: True
     - user: root
     # an id, because under test=True Salt warns about a group name that an earlier state would create

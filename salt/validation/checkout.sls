@@ -3,5 +3,5 @@
 the box carries its own states:
   checkout.installed:
     - name: {{ checkout }}
-    - source: {{ opts.vault_cube.checkout }}
-    - target: {{ pillar.target.name }}
+    - source: {{ opts.vault_cube.checkout | json }}
+    - target: {{ pillar.target.name | json }}

@@ -21,7 +21,7 @@ the node exporter listens on the pillar's address:
 
 readings have a folder:
   file.directory:
-    - name: {{ monitoring.textfiles }}
+    - name: {{ monitoring.textfiles | json }}
     - makedirs: True
     # ids, because under test=True Salt warns about names that an earlier state would create
     - user: {{ monitoring.uid }}
@@ -42,7 +42,7 @@ readings have a folder:
     - source: salt://validation/files/readings.service
     - template: jinja
     - mode: '0644'
-    - context: {name: {{ name }}, user: {{ reading.user }}, what: {{ reading.what }}}
+    - context: {name: {{ name }}, user: {{ reading.user | json }}, what: {{ reading.what }}}
 
 {{ reading.what }} are read every {{ reading.every }} s:
   file.managed:

@@ -2,11 +2,11 @@
 
 the box records which image it came from:
   file.serialize:
-    - name: {{ manifest }}
+    - name: {{ manifest | json }}
     - dataset:
-        name: {{ pillar.image.name }}
+        name: {{ pillar.image.name | json }}
         version: {{ pillar.image.version | json }}
-        target: {{ pillar.target.name }}
+        target: {{ pillar.target.name | json }}
     - serializer: json
     - makedirs: True
     - mode: '0644'

@@ -29,6 +29,6 @@ a long burn-in runs as a service:
 
 a burn-in continues after a reboot:
   unit.enabled:
-    - name: {{ stress.unit }}
+    - name: {{ stress.unit | json }}
     - require:
       - file: a long burn-in runs as a service

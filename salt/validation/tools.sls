@@ -3,11 +3,11 @@
 
 exporters run as a user of their own:
   group.present:
-    - name: {{ monitoring.user }}
+    - name: {{ monitoring.user | json }}
     - gid: {{ monitoring.uid }}
     - system: True
   user.present:
-    - name: {{ monitoring.user }}
+    - name: {{ monitoring.user | json }}
     - uid: {{ monitoring.uid }}
     - gid: {{ monitoring.uid }}
     - system: True

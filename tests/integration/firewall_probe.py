@@ -56,6 +56,9 @@ def main(ports):
         # a network cable of the box, and a container on Docker's bridge
         run("ip", "link", "add", "cable", "type", "veth", "peer", "name", "far", "netns", str(outside.pid))
         run("ip", "link", "add", "docker0", "type", "bridge")
+        # as the layer's udev rule does, which does not run here
+        rule = Path("/etc/udev/rules.d/99-vault-cube-bridges.rules").read_text()
+        run("ip", "link", "set", "docker0", "group", rule.rpartition("group ")[2].split('"')[0])
         run("ip", "link", "add", "vethc", "type", "veth", "peer", "name", "eth0", "netns", str(container.pid))
         run("ip", "link", "set", "vethc", "master", "docker0", "up")
         for words in (

@@ -59,14 +59,18 @@ class Burn:
         self.error: str | None = None
 
     def blind(self, patience_s: float) -> list[str]:
-        """Return the GPUs that give no temperature within so many seconds; none on a CPU, which protects itself."""
+        """Return the GPUs that give no temperature within so many seconds, each with the reason.
+
+        None on a CPU, which protects itself.
+        """
         until = time.monotonic() + patience_s
         while True:
             reading = self._read()
+            devices = [f"cuda:{gpu['index']}" for gpu in self.hardware.gpus]
             blind = [
-                f"cuda:{gpu['index']}"
-                for gpu in self.hardware.gpus
-                if "temperature_c" not in reading.get(f"cuda:{gpu['index']}", {})
+                f"{device}: no temperature: {_reason(reading, device)}"
+                for device in devices
+                if "temperature_c" not in reading.get(device, {})
             ]
             if not blind or time.monotonic() > until:
                 return blind
@@ -190,12 +194,10 @@ class Burn:
                 )
         for gpu in self.hardware.gpus:
             device = f"cuda:{gpu['index']}"
-            fields = reading.get(device, reading.get("sensors", {}))
-            if "temperature_c" in fields:
+            if "temperature_c" in reading.get(device, {}):
                 self.seen[device] = now
             elif now - self.seen.setdefault(device, now) > self.rule.blind_s:
-                problem = fields.get("problem") or next(iter(fields.get("unread", [])), "NVML returns none")
-                return f"{device}: no temperature for {self.rule.blind_s:g} s: {problem}"
+                return f"{device}: no temperature for {self.rule.blind_s:g} s: {_reason(reading, device)}"
         return None
 
     def _ended(self, running: dict[str, Supervised]) -> str | None:
@@ -210,6 +212,12 @@ class Burn:
             if time.monotonic() - self.last_output[device] > self.rule.silence_s:
                 return f"{device}: no output of the burn program for {self.rule.silence_s:g} s; it hangs"
         return None
+
+
+def _reason(reading: Reading, device: str) -> str:
+    """Return why a device has no temperature."""
+    fields = reading.get(device, reading.get("sensors", {}))
+    return str(fields.get("problem") or next(iter(fields.get("unread", [])), "NVML returns none"))
 
 
 def _ignore(_: str) -> None:

@@ -145,10 +145,9 @@ def _ready(store: Store, plan: Plan, burn: Burn, settings: Settings) -> str | No
     if blind and not resumed:
         (store.folder / UNFINISHED).unlink(missing_ok=True)
         raise VaultCubeError(
-            f"{', '.join(blind)}: NVML returns no temperature, so a burn-in could not stop when it gets too hot; "
-            "see `gpu.health`"
+            f"{'; '.join(blind)}; a burn-in could not stop when it gets too hot, so it does not start: see `gpu.health`"
         )
-    return f"{', '.join(blind)}: NVML returns no temperature" if blind else None
+    return "; ".join(blind) or None
 
 
 def _programs(python: Path, workloads: Path, settings: Settings, hardware: Hardware) -> dict[str, Program]:

@@ -57,9 +57,9 @@ def sshd_lets_in_keys_only(place: Place) -> Verdict:
         "permitemptypasswords": "no",
         "authenticationmethods": "publickey",
         "x11forwarding": "no",
-        "allowagentforwarding": "no",
-        "allowtcpforwarding": "no",
-        "allowstreamlocalforwarding": "no",
+        "allowagentforwarding": "yes" if ssh.forward_agent else "no",
+        "allowtcpforwarding": "local" if ssh.forward_ports else "no",
+        "allowstreamlocalforwarding": "local" if ssh.forward_sockets else "no",
         "maxauthtries": str(ssh.max_auth_tries),
         "allowgroups": ssh.group,
         "port": str(ssh.port),
@@ -68,6 +68,9 @@ def sshd_lets_in_keys_only(place: Place) -> Verdict:
         "kexalgorithms": ",".join(ssh.key_exchange),
         "hostkeyalgorithms": ",".join(ssh.host_key_algorithms),
     }
+    if ssh.forward_ports:
+        hosts = ("127.0.0.1", "localhost", "[::1]")
+        wanted["permitopen"] = " ".join(f"{host}:{port}" for port in ssh.forward_ports for host in hosts)
     wrong = [
         f"{key} {settings.get(key, 'missing')}, not {value}"
         for key, value in wanted.items()

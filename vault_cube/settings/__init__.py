@@ -14,6 +14,7 @@ from pydantic import ValidationError, model_validator
 
 from vault_cube.pillar_files import PillarFile, shown
 from vault_cube.redact import redacted
+from vault_cube.settings import legacy_zones
 from vault_cube.settings.base import Base
 from vault_cube.settings.benchmark import Benchmark
 from vault_cube.settings.driver import Driver
@@ -58,6 +59,17 @@ class Settings(Section):
             if port in taken:
                 raise ValueError(f"{key} {port} is also {taken[port]}: change one of them")
             taken[port] = key
+        return self
+
+    @model_validator(mode="after")
+    def _target_has_the_time_zone(self) -> Settings:
+        zone, codename = self.base.timezone, self.target.codename
+        divided = codename not in legacy_zones.UNDIVIDED and legacy_zones.PACKAGE not in self.base.packages
+        if divided and zone in legacy_zones.PRESENT:
+            raise ValueError(
+                f"base:timezone {zone} is an old name, which {codename}'s tzdata lacks: "
+                f"use {legacy_zones.PRESENT[zone]}, or add {legacy_zones.PACKAGE} to base:packages"
+            )
         return self
 
     @model_validator(mode="after")

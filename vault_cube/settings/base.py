@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vault_cube.settings import legacy_zones
 from vault_cube.settings.secrets import PublicKey, no_secrets
 from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
@@ -33,8 +34,8 @@ def _modern(name: str) -> str:
 
 
 def _known_timezone(name: str) -> str:
-    # the set is empty on a machine without time zone data
-    if (known := zoneinfo.available_timezones()) and name not in known:
+    # the set is empty on a machine without time zone data; Settings checks whether the target has an old name
+    if (known := zoneinfo.available_timezones()) and name not in known and name not in legacy_zones.PRESENT:
         raise ValueError("no such time zone: use a name such as Etc/UTC or Europe/Berlin")
     return name
 
@@ -87,6 +88,13 @@ class Ssh(Section):
         int,
         Field(ge=1, le=6, description="MaxAuthTries: authentication attempts per connection (OpenSSH's default is 6)"),
     ]
+    forward_ports: list[Port] = Field(
+        description="Ports of the box's loopback address to which `ssh -L` may forward, such as 8000 for vLLM"
+    )
+    forward_sockets: bool = Field(
+        description="Allow forwarding to Unix sockets, which VS Code needs with remote.SSH.remoteServerListenOnSocket"
+    )
+    forward_agent: bool = Field(description="Allow the forwarding of a person's ssh agent (`ssh -A`)")
     banner: str = Field(min_length=1, description="Text shown before login")
     host_key_algorithms: list[Algorithm] = Field(min_length=1, description="HostKeyAlgorithms, see sshd_config(5)")
     key_exchange: list[Algorithm] = Field(min_length=1, description="KexAlgorithms, see sshd_config(5)")

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+# a word that a shell takes as it is (shlex.quote); the states write commands into shell scripts
+ShellWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9@%+=:,./_-]+$")]
 
 
 class Environment(Section):
@@ -56,7 +58,7 @@ class Frameworks(Section):
     checks: dict[Name, Name] = Field(
         description="Framework that is checked in each environment: environment to framework"
     )
-    commands: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], list[str]] = Field(
+    commands: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], list[ShellWord]] = Field(
         description="Commands on PATH: name to environment, program and fixed arguments"
     )
     kernels: list[Name] = Field(description="Environments that are Jupyter kernels")

@@ -1,14 +1,22 @@
 """Pillar section `validation:monitoring`: exporters, their addresses, and the thresholds of alerts."""
 
+from ipaddress import ip_address
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vault_cube.settings.strict import AbsolutePath, Port, Section, Unit
 
 Seconds = Annotated[int, Field(ge=1)]
 Minutes = Annotated[int, Field(ge=0)]
-Address = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+$", description="IP address")]
+
+
+def _ip_address(text: str) -> str:
+    ip_address(text)  # raises a descriptive ValueError
+    return text
+
+
+Address = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+$", description="IP address"), AfterValidator(_ip_address)]
 Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")]
 
 

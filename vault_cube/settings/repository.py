@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from vault_cube.settings.strict import HttpUrl, Section, Sha256
 
+OneWord = Annotated[str, Field(pattern=r"^\S+$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$", description="OpenPGP fingerprint of the primary key")]
 
 
@@ -20,9 +21,11 @@ class Keyring(Section):
 class Pin(Section):
     """The packages that may come from the repository; all others have apt priority -1."""
 
-    packages: list[str] = Field(min_length=1, description="Package names or globs, as in apt_preferences(5)")
-    version: str | None = Field(description="Exact version to stay at; null: the newest")
-    origin: str = Field(description="Host name that apt's `origin` pin matches; empty: a local repository")
+    packages: list[OneWord] = Field(min_length=1, description="Package names or globs, as in apt_preferences(5)")
+    version: OneWord | None = Field(description="Exact version to stay at; null: the newest")
+    origin: str = Field(
+        pattern=r"^\S*$", description="Host name that apt's `origin` pin matches; empty: a local repository"
+    )
 
 
 class Repository(Section):
@@ -30,8 +33,8 @@ class Repository(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description="Name of the two files below /etc/apt")]
     uri: Annotated[str, Field(pattern=r"^(https?|file)://[^\s@]*$", description="URI of the repository")]
-    suite: str = Field(description="Suite; it ends in a slash for a flat repository")
-    components: list[str] = Field(description="Components; empty for a flat repository")
+    suite: OneWord = Field(description="Suite; it ends in a slash for a flat repository")
+    components: list[OneWord] = Field(description="Components; empty for a flat repository")
     keyring: Keyring
     pin: Pin
 

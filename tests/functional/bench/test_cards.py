@@ -1,10 +1,13 @@
 """A benchmark of four simulated cards, from the driver's readings to the verdict: who is slow, and what was read."""
 
+from pathlib import Path
+
 import pytest
 import yaml
-from conftest import CHECKOUT
 from fake_nvml import FakeNvml
 from salt.utils.dictupdate import merge
+
+TARGET = Path(__file__).resolve().parents[3] / "pillar/targets/ubuntu-24.04.sls"
 
 # stands in for matmul.py: each card reaches SPEED[card] x 180 TFLOP/s, in a phase of two seconds
 PRODUCTS = """
@@ -30,7 +33,7 @@ workload.run(main)
 @pytest.fixture
 def four(bench, nvml_library):
     """Four cards, on a box whose target has four."""
-    target = yaml.safe_load((CHECKOUT / "pillar/targets/ubuntu-24.04.sls").read_text())
+    target = yaml.safe_load(TARGET.read_text())
     bench.pillar["target"]["accelerator"] = target["target"]["accelerator"]
     bench.pillar["driver"]["gates"] = merge(bench.pillar["driver"]["gates"], target["driver"]["gates"])
     bench.pillar["benchmark"]["quick"]["rounds"], bench.pillar["benchmark"]["quick"]["repeats"] = 1, 5

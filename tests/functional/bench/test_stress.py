@@ -133,7 +133,7 @@ def test_a_corrupted_inforom_does_not_end_the_burn_in(bench, burning):
 def test_a_burn_in_without_a_temperature_does_not_start(bench, burning, gpu):
     burning.gpu(gpu, temperature={0: None})
     answer = bench.answer(bench.start("stress", burning.environment, duration="1h"))
-    assert f"cuda:{gpu}: NVML returns no temperature" in answer["error"]
+    assert f"cuda:{gpu}: no temperature: NVML returns none" in answer["error"]
     assert not (bench.folder / "results/unfinished").exists()
     assert samples(bench) == 0
 

@@ -71,6 +71,17 @@ def test_four_cards_at_a_third_of_their_speed_are_a_fault(gpu_settings, kind, na
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_four_cards_at_40_percent_are_a_fault(gpu_settings, kind):
+    result = judged(gpu_settings, lambda measured, _: 0.4 if measured == kind else 1.0)
+    assert bad(result)[CHECKS[kind], 0].status == "fault"
+
+
+def test_a_link_with_half_its_lanes_is_a_fault(gpu_settings):
+    result = judged(gpu_settings, lambda measured, _: 0.5 if measured == "pcie" else 1.0)
+    assert {check for check, _ in bad(result)} >= {"host to device, alone", "device to host, alone"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("slow_gpu", [0, 2, 3])
 def test_one_of_four_cards_at_a_fifth_is_a_fault_of_this_card(gpu_settings, kind, slow_gpu):
     def slow(measured, gpu):

@@ -90,15 +90,29 @@ def test_all_cards_at_a_third_of_their_speed_are_a_fault(settings, cards):
     verdict = judged(settings, cards=cards, hours=1, tflops=lambda *_: 60.0)
     assert verdict["verdict"] == "fault"
     assert len(verdict["problems"]) == cards
-    assert "cuda:0: median of 60 TFLOP/s, 29% of the card's 209.5" in verdict["problems"][0]
+    assert verdict["problems"][0] == "cuda:0: 60 TFLOP/s, 29% of 209.5, less than 40% in hour 1"
+
+
+def test_all_cards_that_are_slow_in_one_hour_have_the_fault_in_this_hour(settings):
+    verdict = judged(settings, cards=4, tflops=lambda hour, _: 60.0 if 20 <= hour < 21 else 180.0)
+    assert verdict["verdict"] == "fault"
+    for card in verdict["cards"].values():
+        assert [hour["hour"] for hour in card["hours"] if hour["verdict"] != "ok"] == [21]
+
+
+def test_a_hiccup_in_the_last_seconds_is_no_hour(settings):
+    samples = list(day(4, hours=1.2, tflops=lambda hour, gpu: 10.0 if gpu == 1 and hour > 1.18 else 180.0))
+    devices = {f"cuda:{gpu}": CARD for gpu in range(4)}
+    rules = burn_verdict.Rules(devices, settings.benchmark.stress, settings.benchmark.ceilings)
+    assert burn_verdict.judge(samples, 4000, None, rules)["verdict"] == "ok"
 
 
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("clock_mhz", 210, "median clock of 210 MHz, 7% of 3090"),
-        ("clock_mhz", 1000, "median clock of 1000 MHz, 32% of 3090"),
-        ("power_w", 100, "median power of 100 W, 17% of 575"),
+        ("clock_mhz", 210, "clock of 210 MHz, 7% of 3090, less than 40% in hour 1"),
+        ("clock_mhz", 1000, "clock of 1000 MHz, 32% of 3090, less than 40% in hour 1"),
+        ("power_w", 100, "power of 100 W, 17% of 575, less than 50% in hour 1"),
     ],
 )
 def test_a_clock_or_power_of_a_card_at_rest_is_a_fault(settings, field, value, text):

@@ -13,6 +13,8 @@ from vault_cube.gpu.read.xid import meaning
 HOUR_S = 3600.0
 POINTS = 600
 """Most points of a curve in the verdict. A day gives one point per 144 s, enough for the width of a plot."""
+LEAST_SAMPLES = 30
+"""A burn-in ends in the middle of an hour; a few samples show a hiccup, and not an hour."""
 SENSORS = ("temperature_c", "power_w", "clock_mhz", "utilisation")
 COUNTERS = ("ecc_uncorrected", "pcie_replays", "pcie_corrected")
 """Counters of the driver and of the kernel; both begin at 0 when they are loaded."""
@@ -100,6 +102,10 @@ class Device:
         self.products = self.wrong = self.unread = 0
         self.first_wrong: float | None = None
 
+    def full_hours(self) -> dict[int, Hour]:
+        """Return the hours that can be judged: the first, and later ones with at least half a minute of samples."""
+        return {number: hour for number, hour in self.hours.items() if number == 1 or hour.samples >= LEAST_SAMPLES}
+
     def hour(self, at: float) -> Hour:
         """Return the hour of a time, in seconds since the start; the first hour is 1."""
         return self.hours.setdefault(int(at // HOUR_S) + 1, Hour())
@@ -142,10 +148,6 @@ class Device:
     def _value(self, name: str, at: float, value: float, hour: Hour) -> None:
         self.series.setdefault(name, Series()).add(at, value)
         hour.values[name].append(value)
-
-    def median(self, name: str) -> float | None:
-        """Return the median of a sensor or of the speed over all hours; None without values."""
-        return statistics.median(self.series[name].values) if name in self.series else None
 
     def later_share(self) -> float | None:
         """Return the median clock after the first hour, relative to that of the first hour; None without either."""

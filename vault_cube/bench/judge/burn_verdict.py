@@ -139,9 +139,8 @@ def _work(name: str, device: Device) -> list[Problem]:
         return [Problem(name, "computed no product: it cannot be judged")]
     problems = [
         Problem(name, "computed no product", number, "work")
-        for number, hour in device.hours.items()
-        # the last hour may have only just begun
-        if not hour.products and hour.samples > 60
+        for number, hour in device.full_hours().items()
+        if not hour.products
     ]
     if device.wrong:
         text = f"{device.wrong} wrong values in {device.products} products, the first after {device.first_wrong:.0f} s"
@@ -160,15 +159,15 @@ def _sensors(name: str, device: Device, rules: Rules) -> list[Problem]:
     later = device.later_share()
     if later is not None and later < 1 - rule.clock_drop:
         problems.append(Problem(name, f"median clock after the first hour is {later:.1%} of the first hour's"))
-    for sensor, limit, least, unit in (
-        ("clock_mhz", card.get("clock_max_mhz"), rule.clock_share, "MHz"),
-        ("power_w", card.get("power_limit_w"), rule.power_share, "W"),
+    for sensor, limit, least, what in (
+        ("clock_mhz", card.get("clock_max_mhz"), rule.clock_share, "clock of {:.0f} MHz"),
+        ("power_w", card.get("power_limit_w"), rule.power_share, "power of {:.0f} W"),
     ):
-        median = device.median(sensor)
-        if limit and median is not None and median < least * limit:
-            what = "clock" if unit == "MHz" else "power"
-            text = f"median {what} of {median:.0f} {unit}, {median / limit:.0%} of {limit:.0f}; at least {least:.0%}"
-            problems.append(Problem(name, f"{text} is expected under load"))
+        for number, hour in device.full_hours().items():
+            median = hour.median(sensor)
+            if limit and median is not None and median < least * limit:
+                text = f"{what.format(median)}, {median / limit:.0%} of {limit:.0f}, less than {least:.0%}"
+                problems.append(Problem(name, text, number, sensor))
     if card and device.samples and device.unread > rule.unread_share * device.samples:
         text = f"no temperature in {device.unread} of {device.samples} samples"
         problems.append(Problem(name, text))
@@ -182,20 +181,21 @@ def _xids(name: str, device: Device) -> list[Problem]:
 
 def _speed(name: str, device: Device, rules: Rules) -> list[Problem]:
     """Compare the speed of a GPU with the vendor's figure; a GPU without a figure needs siblings to be judged."""
-    card, median = rules.devices.get(name, {}), device.median("tflops")
-    if not card or median is None:
+    card = rules.devices.get(name, {})
+    if not card or not device.products:
         return []
-    figures = cards.ceiling(rules.ceilings, card.get("name"))
+    figures, least = cards.ceiling(rules.ceilings, card.get("name")), rules.stress.speed_share
     if figures is None or figures.bfloat16_tflops is None:
         if len(_siblings(name, rules)) > 1:
             return []
         text = f"speed not judged: no published figure for {card.get('name')} (pillar benchmark:ceilings), no sibling"
         return [Problem(name, text, status=UNCERTAIN)]
-    share = median / figures.bfloat16_tflops
-    if share >= rules.stress.speed_share:
-        return []
-    text = f"median of {median:.4g} TFLOP/s, {share:.0%} of the card's {figures.bfloat16_tflops:g}"
-    return [Problem(name, f"{text}; at least {rules.stress.speed_share:.0%} is expected")]
+    peak = figures.bfloat16_tflops
+    return [
+        Problem(name, f"{speed:.4g} TFLOP/s, {speed / peak:.0%} of {peak:g}, less than {least:.0%}", number, "speed")
+        for number, hour in device.full_hours().items()
+        if (speed := hour.median("tflops")) is not None and speed < least * peak
+    ]
 
 
 def _errors(name: str, device: Device, rule: Stress) -> list[Problem]:
@@ -229,7 +229,7 @@ def _among_siblings(devices: Mapping[str, Device], rules: Rules) -> list[Problem
         speeds = {
             name: speed
             for name, device in devices.items()
-            if (speed := device.hours.get(number, Hour()).median("tflops")) is not None
+            if (speed := device.full_hours().get(number, Hour()).median("tflops")) is not None
         }
         for name, speed in speeds.items():
             others = [speeds[other] for other in _siblings(name, rules) if other != name and other in speeds]

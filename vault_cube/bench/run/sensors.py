@@ -126,10 +126,14 @@ class Sampler:
                 reading = self._read()
             except Exception as err:
                 reading = {"sensors": {"problem": f"{type(err).__name__}: {err}"[:200]}}
-            problem = next((fields["problem"] for fields in reading.values() if fields.get("problem")), None)
-            since_when = self._problem[0] if self._problem else time.monotonic()
-            self._problem = (since_when, problem) if problem else None
-            self._readings.append((phase, since, reading))
+            self.add(phase, since, reading)
+
+    def add(self, phase: str, since: float, reading: Reading) -> None:
+        """Add a reading. since: seconds since the phase began."""
+        problem = next((fields["problem"] for fields in reading.values() if fields.get("problem")), None)
+        first = self._problem[0] if self._problem else time.monotonic()
+        self._problem = (first, problem) if problem else None
+        self._readings.append((phase, since, reading))
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return the statistics of the readings by phase and device. Unread fields are absent.

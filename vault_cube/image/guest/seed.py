@@ -72,12 +72,11 @@ def seed(user: str, port: int) -> Iterator[Seed]:
 def files(user: str, public_key: str) -> dict[str, str]:
     """Return the files of a NoCloud seed: name to content.
 
-    The seed sets no host name and no network: the states set both, so other values would be drift from the start. The
-    user exists in the image; cloud-init only adds the key.
+    The user exists in the image; cloud-init only adds the key. Most people write this form, with `default`.
     https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
     """
     # JSON is valid YAML
-    data = {"users": [{"name": user, "ssh_authorized_keys": [public_key]}]}
+    data = {"users": ["default", {"name": user, "ssh_authorized_keys": [public_key]}]}
     return {
         "meta-data": json.dumps({"instance-id": f"vault-cube-{uuid.uuid4()}"}) + "\n",
         "user-data": "#cloud-config\n" + json.dumps(data, indent=1) + "\n",

@@ -221,7 +221,11 @@ def _read(path):
 def _show(lines):
     """Print lines on the console, and above the login prompt of every terminal."""
     lines = [f"vault-cube: seed: {line}" for line in lines]
-    util.multi_log("\n".join(lines) + "\n", stderr=False, console=True, fallback_to_stdout=True)
+    try:
+        with open("/dev/console", "w", encoding="utf-8") as console:
+            console.write("\n".join(lines) + "\n")
+    except OSError:
+        LOG.warning("no console: %s", "; ".join(lines))
     util.ensure_dir("/run/issue.d")
     # agetty expands backslashes (agetty(8), issue file)
     util.write_file("/run/issue.d/70-vault-cube.issue", "\n".join(lines).replace("\\", "\\\\") + "\n\n", 0o644)

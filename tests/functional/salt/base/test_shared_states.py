@@ -7,7 +7,7 @@ import pytest
 
 from vault_cube import shared_files
 
-SOURCE = Path(__file__).parents[3] / "salt/base/files/ufw.rules"
+SOURCE = Path(__file__).parents[4] / "salt/base/files/ufw.rules"
 LINES = ["LABEL=root / ext4 defaults 0 1"]
 
 

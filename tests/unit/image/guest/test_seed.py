@@ -16,7 +16,7 @@ def test_a_seed_has_one_new_key_for_one_user():
     with seed.seed("operator", 22) as first, seed.seed("operator", 22) as second:
         data = yaml.safe_load((first.folder / "user-data").read_text())
         public = first.key.with_suffix(".pub").read_text().strip()
-        assert data == {"users": [{"name": "operator", "ssh_authorized_keys": [public]}]}
+        assert data == {"users": ["default", {"name": "operator", "ssh_authorized_keys": [public]}]}
         assert (first.folder / "user-data").read_text().startswith("#cloud-config\n")
         assert public.startswith("ssh-ed25519 ")
         assert public != second.key.with_suffix(".pub").read_text().strip()

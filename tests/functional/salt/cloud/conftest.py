@@ -1,4 +1,7 @@
-"""cloud-init's own stages with the layer's settings, in a copy-on-write view of this machine."""
+"""cloud-init's own stages with the layer's settings, in a copy-on-write view of this machine.
+
+VAULT_CUBE_CLOUD_INIT: a folder with another cloud-init, unpacked with its dependencies as scripts/unpacked.sh does.
+"""
 
 import json
 import os
@@ -8,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).parents[3]
-DEBIAN = TOP / ".venv/debian/usr/lib/python3/dist-packages"
+TOP = Path(__file__).parents[4]
+UNPACKED = Path(os.environ.get("VAULT_CUBE_CLOUD_INIT", TOP / ".venv/debian"))
+DEBIAN = UNPACKED / "usr/lib/python3/dist-packages"
 FILES = TOP / "salt/base/files/cloud"
 
 TREE = """\
@@ -44,7 +48,7 @@ rm -rf home/*
 chroot . useradd -m -u 1000 -s /bin/bash -G ssh-login,sudo,docker vaultadmin
 chroot . hostname vault-cube
 exec chroot . env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "PYTHONPATH=$4:$3/usr/lib/python3/dist-packages" \\
-  "$2/.venv/bin/python" -B "$2/tests/functional/cloud/in_tree.py" ssh-login
+  "$2/.venv/bin/python" -B "$2/tests/functional/salt/cloud/in_tree.py" ssh-login
 """
 
 
@@ -86,7 +90,7 @@ def boot(cloud_settings, tmp_path):
         mountpoint.mkdir()
         words = ["unshare", "--mount", "--net", "--uts", "--ipc", "--pid", "--fork", "sh", "-euc", TREE, "sh"]
         ran = subprocess.run(
-            [*words, mountpoint, TOP, TOP / ".venv/debian", tmp_path, label or ""],
+            [*words, mountpoint, TOP, UNPACKED, tmp_path, label or ""],
             capture_output=True,
             text=True,
             check=False,
