@@ -1,4 +1,4 @@
-"""Events of the GPUs: an XID, a GPU or a driver that stops answering, and one that is back."""
+"""Events of the GPUs: an XID, a GPU or a driver that stops answering or answers again, and an added GPU."""
 
 
 def validate(config):
@@ -6,7 +6,7 @@ def validate(config):
     if not isinstance(config, list):
         return False, "beacon gpu: its configuration is a list, such as [{interval: 15}]"
     known = {"answer_s", "interval", "enabled", "disable_during_state_run", "beacon_module", "_beacon_name"}
-    unknown = sorted({key for one in config for key in one} - known)
+    unknown = sorted({key for setting in config for key in setting} - known)
     if unknown:
         return False, f"beacon gpu: no such setting: {', '.join(unknown)}"
     seconds = [setting["answer_s"] for setting in config if "answer_s" in setting]
@@ -17,11 +17,11 @@ def validate(config):
 
 def beacon(config):
     """
-    Look at the GPUs and report what is new; the first look begins to listen.
+    Report what happened to the GPUs since the last call; the first call registers for XIDs.
 
     Events are named ``salt/beacon/<minion>/gpu/xid``, ``…/lost``, ``…/back`` and ``…/added``. A machine without a
-    driver has none. A GPU that hung is asked again once a minute. Between two looks a child process keeps NVML open,
-    and a GPU that is open cannot be reset: ``gpu.reset`` stops the minion for that time.
+    driver has no events. A GPU that hung is asked again once a minute. Between two calls a child process keeps NVML
+    open, and an open GPU cannot be reset: ``gpu.reset`` stops the minion during the reset.
 
     interval
         time between two calls, in seconds
@@ -41,13 +41,13 @@ def beacon(config):
 
     if "gpu_watch" not in __context__:
         answer_s = next(setting["answer_s"] for setting in config if "answer_s" in setting)
-        # the minion waits for the answer: once a GPU has hung, the others get less time
+        # the minion waits for the answer, so the time limit is shorter after a GPU has hung
         __context__["gpu_watch"] = Watch(Session(answer_s, later_s=0.5, retry_s=60))
     return __context__["gpu_watch"].look()
 
 
 def close(config):
-    """End the process that asks the driver; Salt calls it when the beacons' configuration changes."""
+    """End the child process; Salt calls this when the configuration of the beacons changes."""
     watch = __context__.pop("gpu_watch", None)
     if watch:
         watch.close()

@@ -1,4 +1,4 @@
-"""The grain `gpu`: which GPUs the box has, and of which driver. Never a traceback, and never longer than 3 s."""
+"""The grain `gpu`: the GPUs of the box and their driver. Never a traceback, and never longer than 3 s."""
 
 
 def _begun():
@@ -12,22 +12,22 @@ def _begun():
 
         session = Session(*GRAIN_S)
         session.begin()
-    except Exception:  # gpu() below meets the same error, and reports it
+    except Exception:  # gpu() below gets the same error, and reports it
         return None
     return session
 
 
-# Salt loads every grain's module before it asks its own grains, and NVML opens in that time: on an H200 the grain took
-# 46 ms, and 104 without this (benchmarks/gpu_cost.py)
+# Salt loads all grain modules before it computes its own grains, and NVML opens in the meantime: on an H200 the grain
+# took 46 ms, and 104 ms without this (benchmarks/gpu_cost.py)
 _SESSION = _begun()
 
 
 def gpu():
     """
-    Return count, devices, driver_version, kernel_module, accelerator, and `problem` if a GPU or the driver is not well.
+    Return count, devices, driver_version, kernel_module, accelerator, and `problem` if something does not answer.
 
-    devices: index, name, uuid, serial, memory_mib, compute_capability, family, pcie, vbios, ecc, mig; what a card lacks
-    is absent. A driver that hangs costs 3 s at most, whatever the number of GPUs. Never raises.
+    devices: index, name, uuid, serial, memory_mib, compute_capability, family, pcie, vbios, ecc, mig; fields that a
+    card lacks are absent. A driver that hangs takes at most 3 s, for any number of GPUs. Never raises.
 
     CLI Example:
 

@@ -1,16 +1,16 @@
-"""The GPUs: what is in the box, whether it is fit, and what it can do, proven by benchmarks and burn-in."""
+"""List, check, watch and reset the GPUs, and measure them with benchmarks and burn-in."""
 
 from pathlib import Path
 
 
 def detect():
     """
-    Show all that the driver says of each GPU: identity, memory, links, power, clocks, temperatures, errors.
+    Show all readings of each GPU: identity, memory, links, power, clocks, temperatures, errors.
 
-    Exit code 1 where the target wants GPUs and one of them does not answer.
+    Exit code 1 if the target has GPUs and one of them does not answer.
 
-    Returns a table; with --out=json or --out=yaml the fields (the grain `gpu`, and for each device those of
-    vault_cube.gpu.read.detail).
+    Returns a table; with --out=json or --out=yaml the fields of the grain ``gpu``, and for each device all fields of
+    ``Card`` in vault_cube/gpu/fields.py.
 
     CLI Example:
 
@@ -24,7 +24,7 @@ def detect():
 
 def topology():
     """
-    Show how the GPUs reach each other and the processor: links, NUMA nodes, P2P, and what NCCL will use.
+    Show how the GPUs reach each other and the processor: links, NUMA nodes, P2P, and the transport of NCCL.
 
     Returns a matrix; with --out=json or --out=yaml gpus, links, legend, nccl.
 
@@ -39,16 +39,16 @@ def topology():
 
 def health(load=False, window_s=None):
     """
-    Ask everything that tells whether the GPUs are fit, each question with verdict, evidence and what to do.
+    Check whether the GPUs are fit: each check with verdict, evidence and what to do.
 
-    Exit code 0 when all is well, 1 with a warning, 2 with a fault. Thresholds: pillar ``gpu:health``; what is known
-    and borne on this box: ``gpu:health:accepted``. The grain ``gpu_health`` shows the last result.
+    Exit code 0 if all is ok, 1 with a warning, 2 with a fault. Thresholds: pillar ``gpu:health``; verdicts that are
+    accepted on this box: ``gpu:health:accepted``. The grain ``gpu_health`` shows the last result.
 
     load
-        keep the PCIe links busy meanwhile, to see what they reach; takes seconds
+        keep the PCIe links busy, to measure them at full speed; takes some seconds
 
     window_s
-        how long throttle reasons are sampled, in seconds
+        time over which throttle reasons are sampled, in seconds; default: pillar ``gpu:health:window_s``
 
     Returns a table; with --out=json or --out=yaml subject (the GPUs), verdict, counts, started and checks (check, gpu,
     status, evidence, todo).
@@ -65,12 +65,12 @@ def health(load=False, window_s=None):
 
 def monitor(once=False, every_s=1):
     """
-    Show the GPUs as they work: load, memory, heat, power, what slows them, who uses them; until q or Ctrl-C.
+    Show what the GPUs do: load, memory, temperature, power, throttle reasons, processes; until q or Ctrl-C.
 
     Colours follow the alerts' thresholds, pillar ``validation:monitoring:alerts``.
 
     once
-        show it once and end, for scripts; so it is, too, where no terminal is
+        show one view and exit, for scripts; always so without a terminal
 
     every_s
         time between two readings, in seconds
@@ -95,13 +95,13 @@ def monitor(once=False, every_s=1):
 
 def validate(load=True):
     """
-    Hold the GPUs against what the pillar expects: count, model, memory, driver, links, power cap, modes.
+    Compare the GPUs with the pillar: count, model, memory, driver, links, power cap, modes.
 
     Exit code 0 if the GPUs are as expected, 1 with a warning, 2 with a fault. Pillar: ``driver:gates``, ``driver``,
     ``gpu``.
 
     load
-        keep the PCIe links busy, to see what they reach; an idle link tells nothing
+        keep the PCIe links busy, to measure them at full speed; an idle link lowers its speed
 
     Returns a table; with --out=json or --out=yaml the fields of ``gpu.health``.
 
@@ -118,9 +118,9 @@ def reset(index, test=False):
     """
     Reset one GPU: stop the services that hold the GPUs (pillar ``gpu:reset:stop``), reset it, start them again.
 
-    ``nvidia-smi --gpu-reset`` alone refuses while the persistence daemon, the exporter or the minion's beacon hold the
-    GPU. Fails if a program uses it. A GPU that cannot be reset by itself (many with a display, or with NVLink) needs a
-    reboot.
+    ``nvidia-smi --gpu-reset`` alone fails while the persistence daemon, the exporter or the beacon keep the GPU
+    open. Fails if a program uses it. A GPU that cannot be reset by itself (many with a display, or with NVLink) needs
+    a reboot.
 
     index
         number of the GPU, as ``gpu.detect`` shows it

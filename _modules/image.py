@@ -459,13 +459,13 @@ def rebuild_check(file, key):
 
 
 @_salt_errors
-def diff(one, two):
+def diff(first, second):
     """
     List the differences between two images, layers or folders: packages, configuration, files, first bytes.
 
     Exit code 1 if there is a difference.
 
-    one, two
+    first, second
         images (raw, raw.zst, qcow2), folders of the layer cache, or any two folders
 
     CLI Example:
@@ -476,10 +476,10 @@ def diff(one, two):
     """
     from vault_cube.image.inspect import diff
 
-    differences = diff.diff(_space(), Path(one), Path(two))
+    differences = diff.diff(_space(), Path(first), Path(second))
     if differences:
         __context__["retcode"] = 1
-    return differences or f"{one} and {two} are the same"
+    return differences or f"{first} and {second} are the same"
 
 
 @_salt_errors

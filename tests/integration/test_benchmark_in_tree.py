@@ -97,9 +97,9 @@ def test_two_workers_trained_over_gloo(ran):
         alone = [metric.samples for metric in ddp.of("training alone", model)]
         assert len(alone) == 2, "each worker is measured alone"
         fastest = [max(repeat) for repeat in zip(*alone, strict=True)]
-        weak, concurrent = (ddp.one(f"training {kind}", model).samples for kind in ("weak", "concurrent"))
-        shared = ddp.one("efficiency shared", model).samples
-        efficiencies = ddp.one("efficiency", model).samples
+        weak, concurrent = (ddp.single(f"training {kind}", model).samples for kind in ("weak", "concurrent"))
+        shared = ddp.single("efficiency shared", model).samples
+        efficiencies = ddp.single("efficiency", model).samples
         for number, efficiency in enumerate(efficiencies):
             assert efficiency == pytest.approx(weak[number] / (2 * fastest[number]))
             # communication costs time: an efficiency that is always 100 %, as in the first implementation, would fail
@@ -120,11 +120,11 @@ def test_vllm_served_the_requested_tokens(ran):
     work = vllm.workload
     assert work["weights"] == "random"
     # the duration of an answer is the time to its first token plus the gaps between the other tokens
-    for number, rate in enumerate(vllm.one("output", "one request").samples):
-        first, gap = (vllm.one(latency, "one request").samples[number] / 1e3 for latency in ("ttft", "tpot"))
+    for number, rate in enumerate(vllm.single("output", "one request").samples):
+        first, gap = (vllm.single(latency, "one request").samples[number] / 1e3 for latency in ("ttft", "tpot"))
         assert work["output_tokens"] / rate == pytest.approx(first + (work["output_tokens"] - 1) * gap, rel=0.25)
     for latency in ("ttft", "tpot", "itl"):
-        assert vllm.one(f"{latency} p99", "saturated").median >= vllm.one(latency, "saturated").median
+        assert vllm.single(f"{latency} p99", "saturated").median >= vllm.single(latency, "saturated").median
     # vLLM's own benchmark measured the same server
     assert work["bench_serve"].get("output_throughput", 0) > 0, work["bench_serve"]
 
@@ -134,7 +134,7 @@ def test_tensorflow_trained_on_two_replicas(ran):
     assert tensorflow.workload["devices"] == 2
     assert tensorflow.versions["tensorflow"]
     assert len(tensorflow.of("training alone")) == 2
-    assert len(tensorflow.one("efficiency").samples) >= 5
+    assert len(tensorflow.single("efficiency").samples) >= 5
 
 
 def test_every_metric_has_samples_and_an_interval(ran):

@@ -62,9 +62,9 @@ class FakeHost(Host):
         config[0x106:0x108] = (0b11101).to_bytes(2, "little")
         (bridge / "config").write_bytes(config)
 
-    def xid(self, bus_id, code, said, hours_ago=0.1, instance="", log="kernel.log"):
+    def xid(self, bus_id, code, message, hours_ago=0.1, instance="", log="kernel.log"):
         """An XID in the kernel's log. instance: " GPU-I:05" or " GPU-I:05 GPU-CI:02", as with MIG."""
-        self.kernel_line(f"NVRM: Xid (PCI:{sysfs(bus_id)[:-2]}{instance}): {code}, {said}", hours_ago, log)
+        self.kernel_line(f"NVRM: Xid (PCI:{sysfs(bus_id)[:-2]}{instance}): {code}, {message}", hours_ago, log)
 
     def kernel_line(self, text, hours_ago=0.1, log="kernel.log"):
         """A line of the kernel's log as journalctl gives it. log: kernel.log.1 is that of the boot before."""

@@ -97,7 +97,7 @@ def disagreements(document, detected):
         compared += 1
         if theirs != ours:
             lines.append(f"{where}: nvidia-smi says {theirs}, gpu.detect says {ours}")
-    cards = {one.get("uuid"): one for one in detected["devices"]}
+    cards = {entry.get("uuid"): entry for entry in detected["devices"]}
     for gpu in root.findall("gpu"):
         card = cards.get(gpu.findtext("uuid"), {})
         for theirs, ours, read, tolerance in FIELDS:
@@ -115,8 +115,8 @@ def disagreements(document, detected):
                     )
                 continue
             compared += 1
-            said = read(text)
-            same = abs(value - said) <= tolerance if tolerance and value is not None else value == said
+            evidence = read(text)
+            same = abs(value - evidence) <= tolerance if tolerance and value is not None else value == evidence
             if not same:
                 lines.append(f"{gpu.get('id')}: {ours}: nvidia-smi says {text}, gpu.detect says {value}")
     return lines, compared

@@ -1,7 +1,7 @@
 """The CDI specification of the GPUs: which device nodes and driver files a container gets.
 
 `python -m vault_cube.gpu.cdi FILE` writes it from what the box has now: the GPUs that answer, their device nodes, and
-the installed driver's libraries. It contains no hooks: docs/decisions/cdi-without-hooks.md says why, and at what price.
+the installed driver's libraries. It contains no hooks: see docs/decisions/cdi-without-hooks.md.
 
 Format: Container Device Interface, github.com/cncf-tags/container-device-interface, SPEC.md. Device names and nodes are
 those of `nvidia-ctk cdi generate`, so that the same `docker run --device nvidia.com/gpu=0` works with either.
@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -24,6 +24,9 @@ from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.facts import versions
 from vault_cube.gpu.read.host import Host
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import CdiGpu, DeviceNode, Mount, Specification
 
 KIND = "nvidia.com/gpu"
 
@@ -46,17 +49,18 @@ LIBRARY_FOLDERS = (
 ENVIRONMENT = (f"TRITON_LIBCUDA_PATH={LIBRARY_FOLDERS[0]}",)
 
 
-def identity(device: Device) -> dict[str, Any]:
+def identity(device: Device) -> CdiGpu:
     """Ask one GPU for what its CDI devices are named after; runs in the session's child."""
     mig = device.ask("nvmlDeviceGetMigMode")
     return {
+        "index": device.index,
         "uuid": device.ask("nvmlDeviceGetUUID"),
         "minor": device.ask("nvmlDeviceGetMinorNumber"),
         "mig": bool(mig and mig[0]),
     }
 
 
-def offered(cards: Iterable[dict[str, Any]], machine: Host) -> tuple[dict[str, list[str]], list[str]]:
+def offered(cards: Iterable[CdiGpu], machine: Host) -> tuple[dict[str, list[str]], list[str]]:
     """Choose the GPUs that containers can get.
 
     cards: entries of `session.each(identity)`. Returns CDI device name → paths of its nodes (each GPU by index and by
@@ -85,7 +89,7 @@ def shared_nodes(machine: Host) -> list[str]:
     """List the nodes that every container with a GPU needs. Raises VaultCubeError where CUDA could not start."""
     for node in REQUIRED_NODES:
         if not _is_device(machine, node):
-            raise VaultCubeError(f"{node} is missing: run `nvidia-modprobe -c 0 -u`; `journalctl -k -g NVRM` says more")
+            raise VaultCubeError(f"{node} is missing: run `nvidia-modprobe -c 0 -u`; `journalctl -k -g NVRM` shows why")
     return [*REQUIRED_NODES, *(node for node in OPTIONAL_NODES if _is_device(machine, node))]
 
 
@@ -122,7 +126,7 @@ def programs(machine: Host) -> dict[str, str]:
 
 def specification(
     devices: dict[str, list[str]], nodes: list[str], library_files: dict[str, str], program_files: dict[str, str]
-) -> dict[str, Any]:
+) -> Specification:
     """Compose the CDI specification of `offered`, `shared_nodes`, `libraries` and `programs`."""
     mounts = [_mount(file, f"{folder}/{name}") for folder in LIBRARY_FOLDERS for name, file in library_files.items()]
     mounts += [_mount(file, f"/usr/bin/{name}") for name, file in program_files.items()]
@@ -141,12 +145,12 @@ def specification(
     }
 
 
-def _node(path: str) -> dict[str, str]:
+def _node(path: str) -> DeviceNode:
     # type, major and minor are left to the container engine, which reads them from the node itself
     return {"path": path, "permissions": "rw"}
 
 
-def _mount(file: str, inside: str) -> dict[str, Any]:
+def _mount(file: str, inside: str) -> Mount:
     return {"hostPath": file, "containerPath": inside, "options": ["ro", "nosuid", "nodev", "bind"]}
 
 
@@ -155,7 +159,7 @@ def _is_device(machine: Host, path: str) -> bool:
     return (machine.root / path.lstrip("/")).is_char_device()
 
 
-def write(file: Path, spec: dict[str, Any]) -> None:
+def write(file: Path, spec: Specification) -> None:
     """Replace the specification at once: Docker reads the folder whenever something in it changes."""
     file.parent.mkdir(parents=True, exist_ok=True)
     # Docker reads .json and .yaml only
@@ -181,7 +185,7 @@ def link_by_number(machine: Host, nodes: Iterable[str]) -> None:
             link.symlink_to(os.path.relpath(path, folder))
 
 
-def of_this_box(session: Session, machine: Host, cache: str) -> tuple[dict[str, Any], list[str]]:
+def of_this_box(session: Session, machine: Host, cache: str) -> tuple[Specification, list[str]]:
     """Make the specification of the box as it is now.
 
     cache: output of `ldconfig -p`. Returns the specification, and one line for each GPU that is left out. Raises
@@ -191,7 +195,7 @@ def of_this_box(session: Session, machine: Host, cache: str) -> tuple[dict[str, 
     if "problem" in driver:
         raise VaultCubeError(driver["problem"])
     if "driver_version" not in driver:
-        raise VaultCubeError("the driver does not tell its version: `nvidia-smi` says more")
+        raise VaultCubeError("the driver does not report its version: run `nvidia-smi`")
     devices, left_out = offered(session.each(identity), machine)
     if not devices:
         raise VaultCubeError("; ".join(left_out) or "the driver works and finds no GPU: `lspci -d 10de:`")
@@ -199,7 +203,7 @@ def of_this_box(session: Session, machine: Host, cache: str) -> tuple[dict[str, 
     return specification(devices, nodes, libraries(cache, driver["driver_version"]), programs(machine)), left_out
 
 
-def refresh(file: Path, session: Session, machine: Host, cache: str) -> tuple[dict[str, Any], list[str]]:
+def refresh(file: Path, session: Session, machine: Host, cache: str) -> tuple[Specification, list[str]]:
     """Write the specification and the links to its nodes; arguments, result and errors are those of `of_this_box`.
 
     After an error there is no specification: an outdated one would name files and devices that are gone.

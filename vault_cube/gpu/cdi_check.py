@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from vault_cube.gpu.cdi import KIND
 from vault_cube.verdicts import Verdict, fault, ok
+
+if TYPE_CHECKING:
+    from vault_cube.gpu.fields import Edits
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # by pillar runtime:provider: the command that writes the CDI specification again
@@ -44,7 +47,7 @@ def specification(folders: Iterable[Path], gpus: int, provider: str) -> Verdict:
     return ok(f"{KIND}: {', '.join(sorted(devices))}", threshold)
 
 
-def paths(edits: dict[str, Any] | None) -> list[str]:
+def paths(edits: Edits | None) -> list[str]:
     """List the paths of the box that a specification's edits make available in a container."""
     edits = edits or {}
     nodes = [node.get("hostPath") or node["path"] for node in edits.get("deviceNodes") or []]

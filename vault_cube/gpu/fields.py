@@ -297,6 +297,57 @@ class View(TypedDict, total=False):
     simulated: bool
 
 
+class CdiGpu(TypedDict, total=False):
+    """What the CDI devices of a GPU are named after; None: the driver does not report it."""
+
+    index: Required[int]
+    problem: str
+    kind: str
+    uuid: str | None
+    minor: int | None
+    mig: bool
+
+
+class DeviceNode(TypedDict, total=False):
+    """A device node in a container; see CDI's SPEC.md for this class and the next three."""
+
+    path: Required[str]
+    hostPath: str
+    permissions: str
+
+
+class Mount(TypedDict):
+    """A file of the box in a container."""
+
+    hostPath: str
+    containerPath: str
+    options: list[str]
+
+
+class Edits(TypedDict, total=False):
+    """Changes of a container."""
+
+    env: list[str]
+    deviceNodes: list[DeviceNode]
+    mounts: list[Mount]
+
+
+class CdiDevice(TypedDict):
+    """A device that `docker run --device` can name."""
+
+    name: str
+    containerEdits: Edits
+
+
+class Specification(TypedDict):
+    """A CDI specification."""
+
+    cdiVersion: str
+    kind: str
+    devices: list[CdiDevice]
+    containerEdits: Edits
+
+
 class Reset(TypedDict, total=False):
     """The result of `gpu.reset`."""
 

@@ -36,7 +36,7 @@ def measured(bench, **arguments):
 def test_a_successful_benchmark_is_saved_and_published(bench):
     result = measured(bench, cache=bench.folder / "cache")
     assert result.suites["matmul"].status == "measured"
-    assert result.suites["matmul"].one("matmul", "float32").median == 1.1
+    assert result.suites["matmul"].single("matmul", "float32").median == 1.1
     document = json.loads((bench.folder / "results" / f"{result.name}.json").read_text())
     assert document["schema_version"] == 2
     assert document["machine"]["simulated"] is False

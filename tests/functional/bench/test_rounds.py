@@ -32,7 +32,7 @@ def measured(bench, *suites, say=lambda _: None):
 
 def test_the_interval_covers_both_rounds(bench):
     bench.workload("matmul", DRIFTS.format(late="pass"))
-    rate = measured(bench, "matmul").suites["matmul"].one("rate")
+    rate = measured(bench, "matmul").suites["matmul"].single("rate")
     assert rate.samples == [1.0, 1.01, 1.02, 0.5, 0.51, 0.52]
     # the interval of one round would be 0.02 wide
     assert rate.low <= 0.51

@@ -20,16 +20,16 @@ def minion(salt_of):
     """minion() runs the configured beacons once: [(tag, data)]."""
     options = {**salt_of("debian-12").opts, "id": "test", "beacons_dirs": [str(TOP / "_beacons")]}
     options["beacons"] = {"gpu": [{"answer_s": 0.5}]}
-    found = salt.beacons.Beacon(options, salt.loader.minion_mods(options))
+    result = salt.beacons.Beacon(options, salt.loader.minion_mods(options))
 
     def run():
-        return [(event["tag"], event["data"]) for event in found.process(options["beacons"], {})]
+        return [(event["tag"], event["data"]) for event in result.process(options["beacons"], {})]
 
     yield run
-    found.close_beacons()
+    result.close_beacons()
 
 
-def test_nothing_happens_and_nothing_is_told(nvml, minion):
+def test_without_an_event_nothing_is_reported(nvml, minion):
     assert minion() == []
     assert minion() == []
 
@@ -46,7 +46,7 @@ def test_an_xid_is_an_event_with_its_meaning(nvml, minion):
     assert minion() == []
 
 
-def test_a_lost_gpu_is_told_once_and_so_is_its_return(nvml, minion):
+def test_a_lost_gpu_and_its_return_are_reported_once(nvml, minion):
     minion()
     nvml.gpu(1, error={"nvmlDeviceGetUtilizationRates": 15})
     ((tag, data),) = minion()
@@ -100,7 +100,7 @@ def test_a_machine_that_never_had_a_driver_has_no_events(watch, monkeypatch):
     assert watch.look() == []
 
 
-def test_a_driver_that_goes_is_told_once(nvml, watch):
+def test_a_removed_driver_is_reported_once(nvml, watch):
     watch.look()
     nvml.set(error={"nvmlInitWithFlags": 9})
     watch._session.close()  # the module was unloaded: a new child finds that out
@@ -110,7 +110,7 @@ def test_a_driver_that_goes_is_told_once(nvml, watch):
     assert watch.look() == []
 
 
-def test_a_driver_that_hangs_is_told_and_the_minion_goes_on(nvml, watch):
+def test_a_hung_driver_is_reported_and_the_minion_continues(nvml, watch):
     watch.look()
     nvml.gpu(3, hang={"nvmlDeviceGetUtilizationRates": 1})
     (event,) = watch.look()
@@ -136,13 +136,13 @@ def test_a_gpu_that_hung_is_asked_again_and_is_back(nvml, tmp_path):
     watch = Watch(Session(0.5, later_s=0.5, retry_s=0.2), Host(tmp_path))
     watch.look()
     nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 1})
-    assert [(one["tag"], one["what"]) for one in watch.look()] == [("lost", "GPU 1")]
+    assert [(entry["tag"], entry["what"]) for entry in watch.look()] == [("lost", "GPU 1")]
     time.sleep(0.3)
     # it still hangs: nothing new
     assert watch.look() == []
     nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 0})
     time.sleep(0.3)
-    assert [(one["tag"], one["what"]) for one in watch.look()] == [("back", "GPU 1")]
+    assert [(entry["tag"], entry["what"]) for entry in watch.look()] == [("back", "GPU 1")]
     watch.close()
 
 
@@ -153,7 +153,7 @@ def test_an_xid_after_a_hang_is_heard(nvml, tmp_path, index):
     nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 1})
     watch.look()
     nvml.set(event={0: f"{index} 8 79"})
-    assert [(one["tag"], one["what"], one["xid"]) for one in watch.look()] == [("xid", f"GPU {index}", 79)]
+    assert [(entry["tag"], entry["what"], entry["xid"]) for entry in watch.look()] == [("xid", f"GPU {index}", 79)]
     watch.close()
 
 
@@ -161,9 +161,9 @@ def test_a_gpu_that_hangs_while_it_is_listened_to(nvml, tmp_path):
     watch = Watch(Session(0.5, later_s=0.3, retry_s=60), Host(tmp_path))
     watch.look()
     nvml.gpu(1, hang={"nvmlDeviceGetUtilizationRates": 1, "nvmlDeviceRegisterEvents": 1})
-    assert [one["what"] for one in watch.look()] == ["GPU 1"]
+    assert [entry["what"] for entry in watch.look()] == ["GPU 1"]
     nvml.set(event={0: "2 8 48"})
-    assert [(one["what"], one["xid"]) for one in watch.look()] == [("GPU 2", 48)]
+    assert [(entry["what"], entry["xid"]) for entry in watch.look()] == [("GPU 2", 48)]
     watch.close()
 
 
@@ -172,13 +172,13 @@ def test_gpus_that_go_and_come_while_nvml_stays_open(nvml, tmp_path):
     watch.look()
     gone = nvml.state["gpus"].pop()
     nvml.save()
-    assert [(one["tag"], one["what"]) for one in watch.look()] == [("lost", "count")]
+    assert [(entry["tag"], entry["what"]) for entry in watch.look()] == [("lost", "count")]
     nvml.state["gpus"].append(gone)
     nvml.save()
-    assert [(one["tag"], one["what"]) for one in watch.look()] == [("back", "count")]
+    assert [(entry["tag"], entry["what"]) for entry in watch.look()] == [("back", "count")]
     nvml.state["gpus"].append({**gone, "bus_id": "00000000:91:00.0"})
     nvml.save()
-    assert [(one["tag"], one["what"]) for one in watch.look()] == [("added", "GPU 4")]
+    assert [(entry["tag"], entry["what"]) for entry in watch.look()] == [("added", "GPU 4")]
     watch.close()
 
 
@@ -203,7 +203,7 @@ def test_the_kernel_s_log_has_what_nvml_does_not_tell(nvml, tmp_path):
     host.kernel_line("NVRM: GPU 0000:51:00.0: GPU has fallen off the bus.")
     host.kernel_line("NVRM: Xid (PCI:0000:31:00 GPU-I:05): 95, pid=1, Uncontained")
     host.xid("00000000:c1:00.0", 79, "a card that is gone")
-    seen = [(one["what"], one["xid"], one["weight"]) for one in watch.look()]
+    seen = [(entry["what"], entry["xid"], entry["weight"]) for entry in watch.look()]
     assert seen == [("GPU 2", 79, "fault"), ("GPU 1", 95, "fault"), ("GPU ? at 0000:c1:00", 79, "fault")]
     assert watch.look() == []
     watch.close()

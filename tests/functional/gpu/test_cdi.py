@@ -77,7 +77,9 @@ def refresh(driver, tmp_path):
 
 def nodes(spec):
     """CDI device name → paths of its nodes."""
-    return {one["name"]: [node["path"] for node in one["containerEdits"]["deviceNodes"]] for one in spec["devices"]}
+    return {
+        entry["name"]: [node["path"] for node in entry["containerEdits"]["deviceNodes"]] for entry in spec["devices"]
+    }
 
 
 def mounts(spec):

@@ -46,9 +46,9 @@ def ask(box, index=2, test=False):
 
 def test_in_this_order(box, programs):
     calls = programs()
-    found = ask(box)
+    result = ask(box)
     assert calls() == ALL
-    assert found == {"gpu": 2, "commands": ALL, "reset": True, "message": "GPU was successfully reset."}
+    assert result == {"gpu": 2, "commands": ALL, "reset": True, "message": "GPU was successfully reset."}
 
 
 def test_nothing_is_done_in_test_mode(box, programs):
@@ -59,10 +59,10 @@ def test_nothing_is_done_in_test_mode(box, programs):
 
 def test_services_run_again_when_the_reset_failed(box, programs):
     calls = programs(smi="echo 'In use by another client' >&2; exit 255")
-    found = ask(box)
+    result = ask(box)
     assert calls() == ALL
-    assert (found["reset"], found["message"]) == (False, "In use by another client")
-    assert "fuser" in found["todo"]
+    assert (result["reset"], result["message"]) == (False, "In use by another client")
+    assert "fuser" in result["todo"]
 
 
 def test_services_run_again_when_one_does_not_stop(box, programs):

@@ -43,12 +43,12 @@ def test_a_card_that_falls_off_in_the_middle(nvml, tmp_path):
     with Session() as session:
         assert watch.look() == []
         samples = sampled(session, 1.2)
-        assert [(one["tag"], one["what"]) for one in watch.look()] == [("lost", "GPU 2")]
+        assert [(entry["tag"], entry["what"]) for entry in watch.look()] == [("lost", "GPU 2")]
         lost = ["problem" in now[2] for now in samples]
         assert lost == sorted(lost)
         assert {False, True} == set(lost)
         assert not [now for now in samples if any("problem" in now[other] for other in (0, 1, 3))]
-        families = {one.name: one.samples for one in gpus.families(session, Host(tmp_path))}
+        families = {entry.name: entry.samples for entry in gpus.families(session, Host(tmp_path))}
     assert [value for _, value in families["vault_cube_gpu_answers"]] == [1, 1, 0, 1]
     watch.close()
 
@@ -75,7 +75,7 @@ def test_an_error_for_a_while_is_one_loss_and_one_return(nvml, tmp_path):
         events += watch.look()
         time.sleep(0.05)
     watch.close()
-    assert [(one["tag"], one["what"]) for one in events] == [("lost", "GPU 1"), ("back", "GPU 1")]
+    assert [(entry["tag"], entry["what"]) for entry in events] == [("lost", "GPU 1"), ("back", "GPU 1")]
 
 
 def test_a_driver_that_hangs_for_a_while(nvml, tmp_path):
@@ -85,16 +85,16 @@ def test_a_driver_that_hangs_for_a_while(nvml, tmp_path):
     nvml.begin()
     watch, events = Watch(Session(0.3, later_s=0.3, retry_s=0.2), Host(tmp_path)), []
     until = time.monotonic() + 6
-    while time.monotonic() < until and sum(one["tag"] == "back" for one in events) < 4:
+    while time.monotonic() < until and sum(entry["tag"] == "back" for entry in events) < 4:
         events += watch.look()
         time.sleep(0.1)
     watch.close()
-    assert sorted((one["tag"], one["what"]) for one in events) == [
+    assert sorted((entry["tag"], entry["what"]) for entry in events) == [
         *(("back", f"GPU {n}") for n in range(4)), *(("lost", f"GPU {n}") for n in range(4)),
     ]  # fmt: skip
 
 
-def test_the_monitor_lives_through_it(nvml, tmp_path):
+def test_the_monitor_survives_faults(nvml, tmp_path):
     nvml.during(0.2, 0.5, 0, utilisation={"gpu": ONES})
     nvml.during(0.3, 0.6, 1, error=999)
     nvml.during(0.4, 99, 2, error=15)
@@ -116,9 +116,9 @@ def test_mig_and_a_mixed_box(nvml, tmp_path):
     nvml.profile("8 mixed")
     nvml.gpu(4, mig={"mode": 1, "pending": 1}, utilisation={"gpu": None, "memory": None})
     with Session() as session:
-        found = facts(session)
+        result = facts(session)
         now = readings(session)
-    assert [card.get("mig") for card in found["devices"]] == [None] * 4 + ["enabled", "disabled"] + [None] * 2
+    assert [card.get("mig") for card in result["devices"]] == [None] * 4 + ["enabled", "disabled"] + [None] * 2
     # NVML has no utilisation of a card that is split
     assert [index for index, card in enumerate(now) if "utilisation" not in card] == [4]
-    assert "problem" not in found
+    assert "problem" not in result

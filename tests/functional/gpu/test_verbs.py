@@ -42,11 +42,11 @@ def test_health_and_its_grain(config, nvml):
     folder = config("ubuntu-24.04")
     nvml.gpu(1, throttle=0x48)
     ran = salt_call(folder, "--out=json", "gpu.health", environment=nvml.environment)
-    found = answer(ran)
-    assert (ran.returncode, found["verdict"], found["simulated"]) == (2, "fault", True)
+    result = answer(ran)
+    assert (ran.returncode, result["verdict"], result["simulated"]) == (2, "fault", True)
     grain = answer(salt_call(folder, "--out=json", "grains.item", "gpu_health", "gpu", environment=nvml.environment))
     assert grain["gpu_health"]["verdict"] == "fault"
-    assert [(one["check"], one["gpu"]) for one in grain["gpu_health"]["bad"]] == [("throttling", 1)]
+    assert [(entry["check"], entry["gpu"]) for entry in grain["gpu_health"]["bad"]] == [("throttling", 1)]
     assert 0 <= grain["gpu_health"]["age_s"] < 120
     assert grain["gpu"]["count"] == 4
     assert grain["gpu"]["simulated"] is True
@@ -83,24 +83,24 @@ def test_a_machine_without_a_driver_answers_in_one_line(config, nvml, verb):
 def test_a_reset_shows_its_commands(config, nvml):
     folder = config("ubuntu-24.04")
     ran = salt_call(folder, "--out=json", "gpu.reset", "2", "test=True", environment=nvml.environment)
-    found = answer(ran)
-    assert (ran.returncode, found["gpu"]) == (0, 2)
-    assert "nvidia-smi --gpu-reset -i 00000000:51:00.0" in found["commands"]
-    assert "reset" not in found
+    result = answer(ran)
+    assert (ran.returncode, result["gpu"]) == (0, 2)
+    assert "nvidia-smi --gpu-reset -i 00000000:51:00.0" in result["commands"]
+    assert "reset" not in result
 
 
 @pytest.mark.parametrize(("gpu", "says"), [("7", "there is no GPU 7"), ("two", "two")])
-def test_a_reset_that_cannot_be_is_one_line(config, nvml, gpu, says):
+def test_an_impossible_reset_is_one_line(config, nvml, gpu, says):
     ran = salt_call(config("ubuntu-24.04"), "gpu.reset", gpu, environment=nvml.environment)
     assert ran.returncode != 0
     assert says in ran.stdout + ran.stderr
 
 
-def test_topology_says_what_nccl_will_use(config, nvml):
-    found = answer(salt_call(config("ubuntu-24.04"), "--out=json", "gpu.topology", environment=nvml.environment))
-    assert found["links"]["0-3"] == {"read": "chipset not supported", "write": "chipset not supported", "p2p": False,
+def test_topology_shows_the_transport_of_nccl(config, nvml):
+    result = answer(salt_call(config("ubuntu-24.04"), "--out=json", "gpu.topology", environment=nvml.environment))
+    assert result["links"]["0-3"] == {"read": "chipset not supported", "write": "chipset not supported", "p2p": False,
                                      "path": "NODE"}  # fmt: skip
-    assert found["nccl"]["transport"] == "SHM"
+    assert result["nccl"]["transport"] == "SHM"
 
 
 def test_a_bridge_and_a_switch(nvml):
@@ -109,10 +109,10 @@ def test_a_bridge_and_a_switch(nvml):
     nvml.state["gpus"][0] |= {"nvlink": bridge, "p2p": {1: {0: 0, 1: 0}}}
     nvml.save()
     with Session() as session:
-        found = topology(session)
-        assert found["links"]["0-1"] == {"read": "ok", "write": "ok", "p2p": True, "path": "NV4", "nvlinks": 4}
-        assert found["nccl"]["transport"] == "P2P over NVLink"
-        assert tables.topology(found).splitlines()[1].split()[:3] == ["GPU0", "X", "NV4*"]
+        result = topology(session)
+        assert result["links"]["0-1"] == {"read": "ok", "write": "ok", "p2p": True, "path": "NV4", "nvlinks": 4}
+        assert result["nccl"]["transport"] == "P2P over NVLink"
+        assert tables.topology(result).splitlines()[1].split()[:3] == ["GPU0", "X", "NV4*"]
         nvml.gpu(0, nvlink={link: {"state": 1, "remote_type": 2, "remote": None} for link in range(18)})
         assert topology(session)["links"]["0-1"]["path"] == "NV18"
 
@@ -153,9 +153,9 @@ def test_nccl_trusts_two_cards_on_amd(nvml, tmp_path, vendor, transport):
 def test_an_address_that_is_none_is_absent(nvml, tmp_path, bus_id):
     nvml.gpu(2, bus_id=bus_id)
     with Session() as session:
-        found = topology(session, Host(tmp_path))
-        assert "bus_id" not in found["gpus"][2]
-        assert "GPU2" in tables.topology(found)
+        result = topology(session, Host(tmp_path))
+        assert "bus_id" not in result["gpus"][2]
+        assert "GPU2" in tables.topology(result)
         assert "bus_id" not in facts(session)["devices"][2]["pcie"]
 
 
@@ -176,6 +176,6 @@ def test_a_broken_result_is_no_grain(tmp_path, text):
 
 def test_the_grain_never_raises(nvml, tmp_path, monkeypatch):
     monkeypatch.setattr("vault_cube.gpu.read.facts.facts", lambda session: 1 / 0)
-    found = grain("gpu", tmp_path)()["gpu"]
-    assert (found["count"], found["accelerator"]) == (0, "cpu")
-    assert "ZeroDivisionError" in found["problem"]
+    result = grain("gpu", tmp_path)()["gpu"]
+    assert (result["count"], result["accelerator"]) == (0, "cpu")
+    assert "ZeroDivisionError" in result["problem"]

@@ -19,23 +19,23 @@ def journal(monkeypatch, out="", err="", status=0):
 @pytest.fixture
 def buffer(monkeypatch):
     """What the kernel's own buffer has; None: it may not be read."""
-    found = {"lines": None}
-    monkeypatch.setattr(kernel_log, "_buffer", lambda: found["lines"])
-    return found
+    result = {"lines": None}
+    monkeypatch.setattr(kernel_log, "_buffer", lambda: result["lines"])
+    return result
 
 
 def test_the_journal_is_read(monkeypatch, buffer):
     journal(monkeypatch, f"-- Boot 1 --\n{LINE}\n")
-    found = kernel_log.xids(kernel_log.begin(Host()))
-    assert [(one["at"], one["xid"], one["bus_id"]) for one in found] == [(1764090351.25, 79, "0000:51:00")]
+    result = kernel_log.xids(kernel_log.begin(Host()))
+    assert [(entry["at"], entry["xid"], entry["bus_id"]) for entry in result] == [(1764090351.25, 79, "0000:51:00")]
 
 
-@pytest.mark.parametrize("said", [{"status": 1}, {"status": 1, "err": "No journal files were found."}])
-def test_where_the_journal_has_nothing_the_buffer_is_asked(monkeypatch, buffer, said):
-    journal(monkeypatch, **said)
+@pytest.mark.parametrize("answer", [{"status": 1}, {"status": 1, "err": "No journal files were found."}])
+def test_without_a_journal_the_buffer_is_read(monkeypatch, buffer, answer):
+    journal(monkeypatch, **answer)
     assert kernel_log.xids(kernel_log.begin(Host())) is None
     buffer["lines"] = [(1.0, "NVRM: Xid (PCI:0000:51:00): 13, Graphics Exception")]
-    assert [one["xid"] for one in kernel_log.xids(kernel_log.begin(Host()))] == [13]
+    assert [entry["xid"] for entry in kernel_log.xids(kernel_log.begin(Host()))] == [13]
 
 
 def test_a_journal_that_hangs(monkeypatch, buffer):
@@ -51,8 +51,8 @@ def test_a_record_of_several_lines(monkeypatch, buffer):
     journal(
         monkeypatch, f"{first}\n{' ' * 25}NVRM: (PCI ID: 10de:2b85) installed in this system has\n{' ' * 25}{last}\n"
     )
-    found = kernel_log.xids(kernel_log.begin(Host()))
-    assert [(one["at"], one["xid"], one["bus_id"]) for one in found] == [(1764090351.25, 79, "0000:51:00")]
+    result = kernel_log.xids(kernel_log.begin(Host()))
+    assert [(entry["at"], entry["xid"], entry["bus_id"]) for entry in result] == [(1764090351.25, 79, "0000:51:00")]
 
 
 def test_the_boot_before_has_no_buffer(monkeypatch, buffer):
@@ -60,7 +60,7 @@ def test_the_boot_before_has_no_buffer(monkeypatch, buffer):
     journal(monkeypatch, err="Specifying boot ID or boot offset has no effect", status=1)
     assert kernel_log.xids(kernel_log.begin(Host(), boot=-1)) is None
     journal(monkeypatch, LINE)
-    assert [one["xid"] for one in kernel_log.xids(kernel_log.begin(Host(), boot=-1))] == [79]
+    assert [entry["xid"] for entry in kernel_log.xids(kernel_log.begin(Host(), boot=-1))] == [79]
 
 
 def test_the_whole_journal_has_its_time_from_the_start(monkeypatch, buffer):
@@ -79,7 +79,7 @@ def test_a_follower_has_what_came_since(tmp_path):
     follower = kernel_log.Follower(Host(tmp_path))
     assert follower.new() == []
     log.write_text(f"{LINE}\n{LINE.replace('79,', '48,')}\n")
-    assert [one["xid"] for one in follower.new()] == [48]
+    assert [entry["xid"] for entry in follower.new()] == [48]
     assert follower.new() == []
     log.unlink()
     assert follower.new() == []
@@ -94,7 +94,7 @@ def test_without_a_journal(monkeypatch, buffer):
 def test_the_kernel_s_buffer_is_read_to_its_end():
     if not Path("/dev/kmsg").exists():
         pytest.skip("this machine has no /dev/kmsg")
-    found = kernel_log._buffer()
-    if found is None:
+    result = kernel_log._buffer()
+    if result is None:
         pytest.skip("/dev/kmsg may not be read here")
-    assert all(at <= time.time() + 1 for at, _ in found)
+    assert all(at <= time.time() + 1 for at, _ in result)

@@ -36,7 +36,7 @@ def test_the_share_of_time_of_each_reason():
 def test_xids():
     assert xid.meaning(79).weight == "fault"
     assert xid.meaning(31).weight == "program"
-    assert xid.meaning(63).weight == "told"
+    assert xid.meaning(63).weight == "info"
     # what nobody knows is no reason to be calm
     assert [xid.meaning(code).weight for code in (177, 200, 4711)] == ["warning"] * 3
     assert "look it up" in xid.meaning(4711).todo
@@ -58,11 +58,11 @@ usb 1-1: Xid (PCI:0000:01:00): 79
 
 
 def test_xids_in_the_kernel_s_log():
-    found = events.logged(LINES.splitlines())
-    assert [(one["bus_id"], one["xid"]) for one in found] == [
+    result = events.logged(LINES.splitlines())
+    assert [(entry["bus_id"], entry["xid"]) for entry in result] == [
         ("0000:81:00", 79), ("0000:c1:00", 13), ("0000:01:00", 62), ("0000:01:00", 999999),
     ]  # fmt: skip
-    assert found[0]["message"].startswith("pid=1234")
+    assert result[0]["message"].startswith("pid=1234")
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_xids_in_the_kernel_s_log():
         ("GPU recovery action changed from 0x1 (GPU Reset Required) to 0x4 (Drain and Reset)", "fault", "drain"),
         ("GPU recovery action changed from 0x0 to 0x7", "fault", "0x7"),
         ("Node Reboot Required", "fault", "node reboot"),
-        ("GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", "told", "recover"),
-        ("", "told", "recover"),
+        ("GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)", "info", "recover"),
+        ("", "info", "recover"),
     ],
 )
 def test_xid_154_is_what_its_text_asks_for(text, weight, word):
@@ -100,18 +100,18 @@ LOST = [
 
 @pytest.mark.parametrize("lines", LOST)
 def test_a_card_that_fell_off_the_bus_with_and_without_an_xid(lines):
-    found = events.logged(["NVRM: loading NVIDIA UNIX Open Kernel Module", *lines])
-    assert [(one["bus_id"], one["xid"], one["weight"]) for one in found] == [("0000:51:00", 79, "fault")]
+    result = events.logged(["NVRM: loading NVIDIA UNIX Open Kernel Module", *lines])
+    assert [(entry["bus_id"], entry["xid"], entry["weight"]) for entry in result] == [("0000:51:00", 79, "fault")]
 
 
 def test_each_card_that_fell_off_the_bus_counts():
     lines = [*LOST[-1], "NVRM: GPU 0000:31:00.0: GPU has fallen off the bus.", LOST[0][0]]
-    assert [one["bus_id"] for one in events.logged(lines)] == ["0000:51:00", "0000:31:00", "0000:51:00"]
+    assert [entry["bus_id"] for entry in events.logged(lines)] == ["0000:51:00", "0000:31:00", "0000:51:00"]
 
 
 def test_power_cables_that_are_missing():
     line = "NVRM: GPU 0000:51:00.0: GPU does not have the necessary power cables connected."
-    assert [(one["xid"], one["weight"]) for one in events.logged([line])] == [(54, "fault")]
+    assert [(entry["xid"], entry["weight"]) for entry in events.logged([line])] == [(54, "fault")]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_power_cables_that_are_missing():
     ],
 )
 def test_all_formats_that_the_driver_writes(line, bus, code, instance):
-    (found,) = events.logged([f"box kernel: {line}"])
-    assert (found["bus_id"], found["xid"], found.get("instance")) == (bus, code, instance)
+    (result,) = events.logged([f"box kernel: {line}"])
+    assert (result["bus_id"], result["xid"], result.get("instance")) == (bus, code, instance)
 
 
 def test_nccl_takes_what_the_worst_pair_has():
@@ -168,9 +168,9 @@ def test_nccl_takes_what_the_worst_pair_has():
 def test_nccl_leaves_peer_to_peer_that_is_too_far(path, gpus, amd, transport):
     link = {"p2p": True, **({"path": path} if path else {})}
     pairs = {f"{a}-{b}": link for a in range(gpus) for b in range(a + 1, gpus)}
-    found = topology.nccl(pairs, gpus, amd=amd)
-    assert found["transport"] == transport
-    assert ("NCCL_P2P_LEVEL" in found["why"]) == (transport == "SHM")
+    result = topology.nccl(pairs, gpus, amd=amd)
+    assert result["transport"] == transport
+    assert ("NCCL_P2P_LEVEL" in result["why"]) == (transport == "SHM")
 
 
 def test_names_of_devices():

@@ -22,8 +22,8 @@ def read(tmp_path):
         if log is not None:
             (tmp_path / "kernel.log").write_text(log)
         memory = XidMemory(Host(tmp_path), tmp_path / "xids.json")
-        found = memory.xids(memory.begin())
-        return None if found is None else [one["xid"] for one in found]
+        result = memory.xids(memory.begin())
+        return None if result is None else [entry["xid"] for entry in result]
 
     return run
 
@@ -67,13 +67,13 @@ def test_a_folder_that_cannot_be_written_costs_nothing(read, tmp_path):
 def test_the_journal_is_asked_from_the_last_time_on(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_log, "_buffer", lambda: None)
     monkeypatch.setattr(kernel_log, "JOURNAL", ["sh", "-c", f'echo "$*" >> {tmp_path}/calls', "sh"])
-    found = []
+    result = []
     for _ in range(2):
         memory = XidMemory(Host(), tmp_path / "xids.json")
-        found.append(memory.xids(memory.begin()))
+        result.append(memory.xids(memory.begin()))
         memory._write([])
     # the whole journal has at least what the driver writes when it starts, its end may have nothing
-    assert found == [None, []]
+    assert result == [None, []]
     first, second = (tmp_path / "calls").read_text().splitlines()
     assert first == "--boot=0"
     assert second.startswith("--boot=0 --since=@")

@@ -169,7 +169,7 @@ def scaling(box: Box) -> Iterator[Verdict]:
     """Judge the efficiency of weak scaling of each model under DDP."""
     suite = box.measured("ddp")
     for model in suite.workload.get("models", {}) if suite else {}:
-        check, efficiency = f"scaling, {model}", suite.one("efficiency", model) if suite else None
+        check, efficiency = f"scaling, {model}", suite.single("efficiency", model) if suite else None
         if efficiency is None:
             yield not_applicable("scaling needs at least two devices", check=check)
         else:

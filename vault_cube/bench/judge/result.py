@@ -85,7 +85,7 @@ class Suite(Part):
         """Return the metrics of a quantity, of all devices. subject: only this case; None: all cases."""
         return [metric for metric in self.metrics if metric.quantity == quantity and subject in (None, metric.subject)]
 
-    def one(self, quantity: str, subject: str | None = None) -> Metric | None:
+    def single(self, quantity: str, subject: str | None = None) -> Metric | None:
         """Return the first metric of a quantity, or None."""
         return next(iter(self.of(quantity, subject)), None)
 

@@ -192,13 +192,14 @@ def _scaling(suite: Suite, threshold: float | None) -> list[str]:
         "efficiency communication": "communication",
     }
     ratios = {
-        model: {shown: metric for key, shown in kinds.items() if (metric := suite.one(key, model))} for model in models
+        model: {shown: metric for key, shown in kinds.items() if (metric := suite.single(key, model))}
+        for model in models
     }
     lines = {}
     for model in models:
         fastest = max((metric.median for metric in suite.of("training alone", model)), default=0.0)
         for kind in ("weak", "strong"):
-            rate = suite.one(f"training {kind}", model)
+            rate = suite.single(f"training {kind}", model)
             if rate and fastest:
                 lines[f"{model}, {kind}"] = [(1.0, 1.0), (float(devices), rate.median / fastest)]
     return [

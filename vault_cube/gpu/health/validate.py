@@ -1,4 +1,4 @@
-"""Are the GPUs what the pillar says? The checks of gpu.health that hold a GPU against an expectation, and no other."""
+"""Are the GPUs as the pillar describes them? Only the checks of gpu.health that compare a GPU with the pillar."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def idle_temperature(card: Card, seen: Seen) -> Verdict:
-    """Is an idle GPU as cool as the pillar says?"""
+    """Is an idle GPU below the pillar's temperature?"""
     now, below = card.get("temperature_c"), seen.settings.driver.gates.idle_celsius
     if now is None:
-        return not_applicable("the driver does not tell")
+        return not_applicable("the driver does not report it")
     if busy(card):
         return not_applicable(f"{now} °C, busy")
-    said = f"{now} °C (driver:gates:idle_celsius {below})"
-    return ok(said) if now < below else warning(said, heat.COOL)
+    evidence = f"{now} °C (driver:gates:idle_celsius {below})"
+    return ok(evidence) if now < below else warning(evidence, heat.COOL)
 
 
 BOX_CHECKS = (box.driver_answers, box.count, box.model, box.memory, box.versions_agree, box.kernel_modules)

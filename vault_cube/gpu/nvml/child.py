@@ -1,4 +1,4 @@
-"""The process that calls NVML: forked from the caller, asked through a pipe, killed if it does not answer."""
+"""The process that calls NVML: forked from the caller, controlled through a pipe, killed if it does not answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REAP_S = 0.1
 """A killed process is gone within milliseconds, unless the kernel keeps it in state D."""
 
 Request = tuple[Callable[..., Any], int | None, tuple[Any, ...]]
-"""question, index of the GPU (None: NVML as a whole), arguments"""
+"""Question, index of the GPU (None: NVML as a whole), arguments."""
 
 
 class Child:
@@ -39,7 +39,7 @@ class Child:
             _let_go(theirs.fileno())
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            # collecting the parent's garbage would copy its memory
+            # garbage collection would copy the parent's memory pages
             gc.disable()
             # the parent reports a library that crashes, in one line
             faulthandler.disable()
@@ -49,11 +49,11 @@ class Child:
             os._exit(0)
 
     def send(self, request: Request) -> None:
-        """Ask. Raises BrokenPipeError or ConnectionResetError if the child is gone."""
+        """Send a question. Raises BrokenPipeError or ConnectionResetError if the child has ended."""
         self._pipe.send(request)
 
     def ready(self, seconds: float) -> bool:
-        """Wait for the answer for so many seconds at most."""
+        """Wait for the answer, up to a number of seconds. Returns whether it is there."""
         return self._pipe.poll(seconds)
 
     def receive(self) -> tuple[bool, Any, bool]:
@@ -72,7 +72,7 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
 
     def close(self, patience_s: float) -> bool:
-        """Let the child end by itself, kill it after so many seconds. Returns whether it is gone."""
+        """Wait for the child to end by itself, and kill it after patience_s seconds. Returns whether it has ended."""
         self._pipe.close()
         if self.reap(patience_s) is None:
             self.kill()
@@ -80,7 +80,7 @@ class Child:
         return True
 
     def reap(self, seconds: float) -> int | None:
-        """Wait for the child's end for so many seconds at most; returns its wait status, None if it still exists."""
+        """Wait for the child's end, up to a number of seconds. Returns its wait status; None if it still runs."""
         until = time.monotonic() + seconds
         while True:
             try:
@@ -99,7 +99,7 @@ class Child:
 
 
 def _let_go(kept: int) -> None:
-    """Close what the parent had open: a child that cannot be killed must keep no pipe or lock open."""
+    """Close the parent's open files, so that a child that cannot be killed keeps no pipe or lock open."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)

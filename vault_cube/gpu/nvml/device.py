@@ -1,7 +1,7 @@
 """NVML in this process. Only a session's child uses this module, because a call may never return.
 
-A question that a device cannot answer gives None, and the reason is kept: a device lacks many things, and one error
-must not hide the rest. A device that is lost, needs a reset or answers nothing useful has a `problem`.
+A function that a device cannot answer returns None, and the reason is recorded: devices lack many features, and one
+error must not hide the other readings. A device that is lost, needs a reset or answers nothing useful has a `problem`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from vault_cube.gpu.nvml import failures, plausible
 from vault_cube.gpu.nvml.failures import NvmlProblem, Problem
 
-# where the kernel's side of the driver shows itself; the second is Windows' own Linux
+# files of the driver's kernel module; the second is that of Linux in Windows (WSL)
 KERNEL_SIDE = (Path("/proc/driver/nvidia/version"), Path("/dev/dxg"))
-# what the loader searches after LD_LIBRARY_PATH and its cache (ld.so(8))
+# folders that the dynamic linker searches after LD_LIBRARY_PATH and its cache (ld.so(8))
 LIBRARY_FOLDERS = ("/lib", "/usr/lib", "/lib64", "/usr/lib64")
 MOST_GPUS = 1024
 
-# the library may keep these from before the GPU was lost: an answer to them is no sign of life
+# the library may return these from memory after a GPU is lost, so they do not show that the GPU works
 CONSTANT = frozenset(
     f"nvmlDeviceGet{name}"
     for name in (
@@ -37,10 +37,10 @@ VITAL = ("nvmlDeviceGetName", "nvmlDeviceGetUUID", "nvmlDeviceGetMemoryInfo")
 
 
 def load_library() -> ctypes.CDLL:
-    """Load NVIDIA's library, and open nothing. Raises NvmlProblem if the library or the kernel module is missing.
+    """Load NVIDIA's library without opening NVML. Raises NvmlProblem if the library or the kernel module is missing.
 
-    Opened without its module the library would make device nodes, and load the module by nvidia-modprobe: a question
-    must not change a machine, least of all the one that builds an image.
+    If NVML is opened without the module, it creates device nodes and loads the module with nvidia-modprobe. A
+    reading must not change a machine, especially not one that builds an image.
     """
     try:
         library = ctypes.CDLL(failures.LIBRARY)
@@ -52,16 +52,16 @@ def load_library() -> ctypes.CDLL:
 
 
 def absent() -> Problem | None:
-    """Return why no child needs to be started: NVIDIA's library is not on this machine. None if it may be.
+    """Return a problem if NVIDIA's library is not installed, so that no child is needed; None if it may be installed.
 
-    Looks for the file and does not load it: code in a library can hang or end the process that loads it.
+    Searches for the file without loading it, because code in a library can hang or end the process.
     """
     return None if _installed(failures.LIBRARY) else failures.no_library("No such file")
 
 
 def _installed(name: str) -> bool:
     with contextlib.suppress(OSError):
-        # one that the process has loaded already
+        # succeeds if the process has already loaded the library
         dlclose(ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)._handle)
         return True
     folders = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
@@ -74,14 +74,14 @@ def _installed(name: str) -> bool:
 
 
 def simulated(library: ctypes.CDLL) -> bool:
-    """Whether it is a test's library: that one says so by a symbol that NVIDIA's has not."""
+    """Return whether the library is the fake of the tests, which has a symbol that NVIDIA's library lacks."""
     return hasattr(library, "vault_cube_simulated")
 
 
 class Nvml:
-    """NVML, opened. `memory` is for questions that go on from one call to the next, such as listening to events.
+    """NVML, opened. `memory` keeps state between questions, such as the registration for events.
 
-    calling: called with the name of each function before it is called, so that the parent knows where it hangs.
+    calling: is called with the name of each NVML function before that function, so that the parent can report a hang.
     """
 
     def __init__(self, calling: Callable[[str], None]) -> None:
@@ -98,14 +98,14 @@ class Nvml:
         self.lacks: dict[str, str] = {}
         self._devices: dict[int, Device] = {}
         try:
-            # the library is open already, by our own call: pynvml only has to find it, too
+            # the library is already open; this only initialises pynvml
             pynvml.nvmlInit()
         except pynvml.NVMLError as err:
             raise NvmlProblem(failures.opening(err.value)) from None
         self.count = self.counted()
 
     def counted(self) -> int:
-        """Count the GPUs as the driver lists them now. Raises NvmlProblem."""
+        """Count the GPUs that the driver lists now. Raises NvmlProblem."""
         self.calling("nvmlDeviceGetCount")
         try:
             count: int = self.pynvml.nvmlDeviceGetCount()
@@ -117,7 +117,7 @@ class Nvml:
         return count
 
     def ask(self, function: str, *args: Any) -> Any:
-        """Call a function that concerns no device: its value, or None and the reason in `lacks`."""
+        """Call a function without a device. Returns its value, or None with the reason in `lacks`."""
         self.calling(function)
         try:
             return plausible.checked(function, args, getattr(self.pynvml, function)(*args))
@@ -130,14 +130,14 @@ class Nvml:
         return None
 
     def device(self, index: int) -> Device:
-        """One GPU; the same object each time."""
+        """Return a GPU; always the same object."""
         if index not in self._devices:
             self._devices[index] = Device(self, index)
         return self._devices[index]
 
 
 def _initialise(library: ctypes.CDLL) -> None:
-    """Initialise NVML by a call of our own: if that fails, pynvml need not be imported."""
+    """Initialise NVML without pynvml, which then need not be imported if this fails."""
     try:
         code = library.nvmlInitWithFlags(0)
     except AttributeError:
@@ -147,11 +147,11 @@ def _initialise(library: ctypes.CDLL) -> None:
 
 
 class Device:
-    """One GPU. All but the handle are of the current question only.
+    """One GPU. All attributes except the handle belong to the current question.
 
-    problem, kind: why the GPU answers nothing more. lacks: function → why the GPU has no such thing. errors: function →
-    what went wrong. dropped: function → the value that cannot be true. answered: functions that gave a value.
-    unreadable: functions that found the inforom corrupted.
+    problem, kind: why the GPU no longer answers. lacks: function → why it is not supported. errors: function → error.
+    dropped: function → the impossible value. answered: functions that returned a value. unreadable: functions
+    that reported a corrupted inforom.
     """
 
     def __init__(self, nvml: Nvml, index: int) -> None:
@@ -171,7 +171,7 @@ class Device:
         self._stale = False
 
     def begin(self) -> None:
-        """Forget the last question's troubles; a GPU that was lost may be back after a reset."""
+        """Start a question: discard earlier errors, because a lost GPU may be back after a reset."""
         self._clear()
         if self.handle is None:
             self.handle = self._call("nvmlDeviceGetHandleByIndex", self.index)
@@ -180,9 +180,9 @@ class Device:
                 self.problem, self.kind = f"GPU {self.index}: {reason}", "no handle"
 
     def settle(self) -> None:
-        """End a question: a GPU that answered nothing useful has a problem, whatever code it gave.
+        """End a question: a GPU that answered nothing useful has a problem, whatever codes it returned.
 
-        Asks for name, UUID and memory if anything is suspicious, so that each question comes to the same result.
+        After any error, reads name, UUID and memory as well, so that all questions come to the same result.
         """
         if self.problem is None and (self.errors or self._stale or not self._alive()):
             for function in VITAL:
@@ -192,18 +192,18 @@ class Device:
                 silent = failures.silent([*self.errors.values(), *self.lacks.values()])
                 self.problem, self.kind = f"GPU {self.index}: {silent.reason}", silent.kind
         if self.problem is not None:
-            # after a reset the old handle is of no use
+            # after a reset the old handle is invalid
             self.handle = None
 
     def _alive(self) -> bool:
         return bool(self.answered - CONSTANT)
 
     def ask(self, function: str, *args: Any) -> Any:
-        """Call a function of this device: its value; None if there is none, with the reason kept."""
+        """Call a function of this device. Returns its value, or None, with the reason recorded."""
         return None if self.problem else self._call(function, self.handle, *args)
 
     def first(self, *functions: str, args: tuple[Any, ...] = ()) -> Any:
-        """Call functions until one has a value: the newest first, since drivers drop the older ones."""
+        """Call functions until one returns a value; the newest comes first, because drivers remove the older ones."""
         for function in functions:
             value = self.ask(function, *args)
             if value is not None or function in self.dropped:
@@ -211,7 +211,7 @@ class Device:
         return None
 
     def keep(self, what: str, value: Any, good: Any) -> Any:
-        """Return what is good of a value, and note that something of it was dropped. what: the function's name."""
+        """Return the plausible part of a value, and record a dropped value. what: the function's name."""
         if good is None and value is not None:
             self.dropped[what] = plausible.shown(value)
         return good
@@ -251,7 +251,7 @@ class Device:
         return good
 
     def _power_limit(self) -> float:
-        """What no reading of the power can exceed, in mW."""
+        """Return the highest plausible power draw, in mW."""
         if self._most_power_mw is None:
             limits = self.ask("nvmlDeviceGetPowerManagementLimitConstraints")
             self._most_power_mw = limits[1] * plausible.POWER_FACTOR if limits else plausible.MOST_POWER_MW

@@ -33,7 +33,7 @@ class Problem:
 
 
 class NvmlProblem(VaultCubeError):
-    """NVML does not answer; the problem says why."""
+    """Raised if NVML does not answer; `problem` has the reason."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -86,10 +86,10 @@ RESET = "stop the programs on the GPU, then `salt-call --local gpu.reset N`, or 
 starts them (vault_cube/gpu/reset.py)."""
 TODO = {
     "gpu lost": "cold boot (power off); if it happens again: reseat card and power connector, `journalctl -k -g NVRM`",
-    "silent": f"`journalctl -k -g NVRM` says why; {RESET}; if it stays silent: power off and on, reseat the card",
+    "silent": f"`journalctl -k -g NVRM` shows why; {RESET}; if it stays silent: power off and on, reseat the card",
     "no power": "power off; plug the card's power connector in until it clicks, with one cable per connector",
     "reset required": RESET,
-    "no driver": "`modprobe nvidia`, then `journalctl -k -g NVRM` says why it does not load",
+    "no driver": "`modprobe nvidia`, then `journalctl -k -g NVRM` shows why it does not load",
     "version mismatch": "reboot, so that the kernel loads the module of the installed driver",
     "hang": "`journalctl -k -g NVRM`; a process in state D keeps the driver: reboot",
 }
@@ -133,7 +133,7 @@ def opening(code: int, root: Path = Path("/")) -> Problem:
             "install a driver of branch 396 or newer; `salt-call --local state.apply driver`",
         )
     kind = DEAD[code][0] if code in DEAD else "unknown"
-    return Problem(kind, f"NVML does not open: {words(code)}", TODO.get(kind, "`journalctl -k -g NVRM` says more"))
+    return Problem(kind, f"NVML does not open: {words(code)}", TODO.get(kind, "`journalctl -k -g NVRM` shows more"))
 
 
 def nothing(problem: Problem) -> Facts:
@@ -159,7 +159,7 @@ def hang(call: str, seconds: float) -> Problem:
 
 def miscounted(count: int) -> Problem:
     """Return the problem of an NVML that counts more GPUs than a machine can have."""
-    return Problem("unknown", f"NVML counts {count} GPUs", "`journalctl -k -g NVRM` says more; reboot")
+    return Problem("unknown", f"NVML counts {count} GPUs", "`journalctl -k -g NVRM` shows more; reboot")
 
 
 def crash(call: str, status: int) -> Problem:

@@ -1,12 +1,11 @@
-"""Values that NVML is known to return and that cannot be true.
+"""Impossible values that NVML is known to return.
 
-Every answer of a GPU passes `checked` before any caller sees it (`Device.ask`), so that no display, metric or check
-has to defend itself. A value that cannot be true is dropped: the field is then absent, and `implausible` in the
-device's dict names the function and the value.
+Every answer of a GPU passes `checked` (`Device.ask`), so that no display, metric or check has to test for such values.
+An impossible value is dropped: its field is then absent, and `implausible` names the function and the value.
 
 Known cases: utilisation of 4294967295 % (github.com/NVIDIA/DCGM/issues/199, NVIDIA/dcgm-exporter/issues/418), all ones
-for "not available" (nvml.h, NVML_VALUE_NOT_AVAILABLE), links of width 0, sensors at 0 °C. The limits below are not
-thresholds of health: they are far outside of what hardware can do.
+for "not available" (nvml.h, NVML_VALUE_NOT_AVAILABLE), links of width 0, sensors at 0 °C. The limits below are no
+health thresholds; they are far beyond the capabilities of hardware.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from typing import Any
 ALL_ONES = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 CELSIUS = range(1, 151)
 LARGEST_MEMORY = 1 << 44
-"""16 TiB, in bytes"""
+"""16 TiB, in bytes."""
 LONGEST_NS = 10 * 366 * 86400 * 10**9
-"""ten years, in ns"""
+"""Ten years, in ns."""
 WIDTHS = (1, 2, 4, 8, 12, 16, 32)
 HIGHEST_PID = 1 << 22
-"""Linux: PID_MAX_LIMIT"""
+"""PID_MAX_LIMIT of Linux."""
 MOST_POWER_MW = 10_000_000
 POWER_FACTOR = 3
-"""A reading of more than so many times the card's highest power limit is no power draw: peaks stay below 2."""
+"""Highest plausible ratio of power draw to the card's highest power limit; real peaks stay below 2."""
 MOST_REASONS = 12
-"""Throttle reasons at the same time; a mask with more bits is garbage (nvml.h knows 11)."""
+"""Highest plausible number of active throttle reasons; nvml.h defines 11."""
 ADDRESS = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 """A PCI address as NVML and sysfs write it."""
 
@@ -107,7 +106,7 @@ RULES: dict[str, Callable[..., bool]] = {
     "nvmlDeviceGetMinorNumber": _within(0, 1 << 16),
     "nvmlDeviceGetNumaNodeId": _within(0, 1 << 12),
 }
-"""function → whether an answer to it can be true; called with the answer and the arguments after the handle"""
+"""Function → test of its answer, which is called with the answer and the arguments after the handle."""
 
 FIELDS: dict[int, Callable[..., bool]] = {
     82: _TEMPERATURE,  # memory temperature
@@ -119,10 +118,10 @@ FIELDS: dict[int, Callable[..., bool]] = {
 
 
 def checked(function: str, args: tuple[Any, ...], value: Any) -> Any:
-    """Return an answer of NVML with what cannot be true taken out; None if nothing is left of it.
+    """Return an answer of NVML without its impossible parts; None if nothing is left.
 
-    args: the arguments after the device's handle. A text loses its control characters, utilisation and processes lose
-    the members that cannot be true.
+    args: the arguments after the device's handle. Texts lose their control characters, utilisation and
+    processes their impossible members.
     """
     if isinstance(value, str):
         return printable(value) or None
@@ -141,7 +140,7 @@ def checked(function: str, args: tuple[Any, ...], value: Any) -> Any:
 
 
 def field(number: int, value: float | None) -> float | None:
-    """Return the value of a numbered field; None if it cannot be true."""
+    """Return the value of a numbered field; None if it is impossible."""
     if value is None or value in ALL_ONES:
         return None
     rule = FIELDS.get(number)
@@ -149,12 +148,12 @@ def field(number: int, value: float | None) -> float | None:
 
 
 def printable(text: str) -> str:
-    """Return a text in one line: control characters and what is no character become question marks."""
+    """Return a text as one line, with question marks instead of control characters and invalid bytes."""
     return "".join(letter if letter.isprintable() else "?" for letter in text).strip()
 
 
 def shown(value: Any) -> str:
-    """Describe an answer that was dropped, in a few words."""
+    """Describe a dropped answer briefly."""
     if hasattr(value, "gpu") and hasattr(value, "memory"):
         return f"{value.gpu} %, {value.memory} %"
     for name in ("busId", "violationTime", "total", "bar1Total"):

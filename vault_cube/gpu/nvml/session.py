@@ -1,9 +1,9 @@
-"""Questions to NVML with a time limit: a driver that hangs or crashes costs an answer, not the caller.
+"""Questions to NVML with a time limit: a driver that hangs or crashes does not affect the caller.
 
-A child process (child.py) asks NVML. It is forked at the first question and lives until the session ends, so that
-asking again costs a fraction of a millisecond. The first hang of a session costs `answer_s`, all later ones together
-little more than `later_s`, however many GPUs hang: the GPUs that are left are tried at the same time, each by a child
-of its own. A child that the kernel keeps in state D cannot be killed, and is left behind.
+A child process (child.py) calls NVML. It is forked at the first question and lives until the session ends, so that a
+further question takes a fraction of a millisecond. The first hang of a session takes `answer_s`; all later ones
+together take little more than `later_s`, for any number of GPUs, because the other GPUs are tried at the same time,
+each by its own child. A child that the kernel keeps in state D cannot be killed, and is left behind.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vault_cube.gpu.nvml.failures import NvmlProblem, Problem
 T = TypeVar("T")
 
 ANSWER_S = 5.0
-"""NVML answers in microseconds; without persistence it first initialises each GPU, which takes seconds."""
+"""NVML answers in microseconds; without persistence, it first initialises each GPU, which takes seconds."""
 LATER_S = 1.0
-"""After the first hang the driver is known to be ill: the other GPUs, and later questions, get less time."""
+"""Time limit after the first hang, for the other GPUs and for later questions."""
 GRAIN_S = (1.5, 0.5)
-"""answer_s and later_s where every Salt command waits: 3 s at most, with the ends of the children."""
+"""answer_s and later_s for the grain, which delays every Salt command: at most 3 s in total."""
 CLOSE_S = 0.3
 
 
@@ -34,22 +34,22 @@ class Hang(NamedTuple):
 
     reason: str
     at: float
-    """monotonic, in seconds"""
+    """Monotonic time, in seconds."""
 
 
 class Session:
-    """Questions to NVML. A context manager; nothing is opened before the first question, and nothing raises at start.
+    """Questions to NVML. A context manager, which opens NVML at the first question and never raises when entered.
 
-    answer_s: seconds after which a driver that gave no answer hangs. later_s: the same after the first hang.
-    retry_s: seconds after which a GPU that hung is asked again; None: not in this session.
-    A question is a function of a module, with arguments that can be pickled. Not for two threads at a time.
+    answer_s: time limit for an answer, in seconds. later_s: the same after the first hang. retry_s: seconds after
+    which a GPU that hung is asked again; None: never in this session. A question is a function of a module, with
+    arguments that can be pickled. Not thread-safe.
     """
 
     def __init__(self, answer_s: float = ANSWER_S, later_s: float = LATER_S, retry_s: float | None = None) -> None:
         self.answer_s, self.later_s, self.retry_s = answer_s, min(later_s, answer_s), retry_s
         self.simulated = False
         self.generation = 0
-        """how many children this session has had: what one of them listened to, the next one does not"""
+        """Number of children so far: a registration for events is lost with its child."""
         self._child: Child | None = None
         self._hung: dict[int, Hang] = {}
         self._driver_hung = False
@@ -62,7 +62,7 @@ class Session:
         self.close()
 
     def __del__(self) -> None:
-        # a session that was begun, and never asked
+        # begin() may have been called without any question
         self.close()
 
     @property
@@ -70,7 +70,7 @@ class Session:
         return self._child.pid if self._child else 0
 
     def begin(self) -> None:
-        """Have the child open NVML while the caller does something else; the first question waits for the rest."""
+        """Let the child open NVML in the background; the first question waits until it is open."""
         if self._child is None and not absent():
             self._start(ahead=True)
 
@@ -84,11 +84,11 @@ class Session:
 
     @property
     def hung(self) -> frozenset[int]:
-        """The GPUs that hung when they were asked last."""
+        """The GPUs that hung at the last question."""
         return frozenset(self._hung)
 
     def problem(self) -> Problem | None:
-        """Why NVML does not answer, or nothing."""
+        """Return why NVML does not answer; None if it does."""
         try:
             self.count()
         except NvmlProblem as err:
@@ -96,11 +96,11 @@ class Session:
         return None
 
     def count(self) -> int:
-        """How many GPUs the driver lists now. Raises NvmlProblem."""
+        """Return the number of GPUs that the driver lists now. Raises NvmlProblem."""
         return self.ask(_count)
 
     def ask(self, question: Callable[..., T], *args: Any) -> T:
-        """Ask something of NVML as a whole: `question(nvml, *args)` runs in the child. Raises NvmlProblem."""
+        """Ask about NVML as a whole: `question(nvml, *args)` runs in the child. Raises NvmlProblem."""
         try:
             answer: T = self._answer((question, None, args))
         except NvmlProblem as err:
@@ -110,11 +110,10 @@ class Session:
         return answer
 
     def each(self, question: Callable[..., T], *args: Any) -> list[T]:
-        """Ask each GPU: `question(device, *args)` runs in the child, one GPU after the other.
+        """Ask each GPU: `question(device, *args)` runs in the child, for one GPU after the other.
 
-        Returns one dict per GPU: `index`, what the question gave, `problem` and `kind` if the GPU did not answer,
-        `errors` if parts of it did not, `implausible` if values were dropped that cannot be true, `inforom_corrupted`.
-        A GPU that hung is asked again after `retry_s`. Raises NvmlProblem if NVML itself does not answer.
+        Returns the answer of each GPU, with the first six fields of `fields.Card` added where they apply. A GPU that
+        hung is asked again after `retry_s`. Raises NvmlProblem if NVML itself does not answer.
         """
         answers, count = [], self.count()
         for index in range(count):
@@ -138,7 +137,7 @@ class Session:
         return answer
 
     def _retried(self, index: int) -> bool:
-        """Whether a GPU that hung is asked again: not while the child that asked it is stuck in the kernel."""
+        """Return whether a GPU that hung is asked again; not while a child is still stuck in the kernel."""
         self._stuck = [child for child in self._stuck if child.reap(0) is None]
         since = time.monotonic() - self._hung[index].at
         return self.retry_s is not None and since >= self.retry_s and not self._stuck
@@ -147,15 +146,15 @@ class Session:
         self._hung[index] = Hang(f"GPU {index}: {problem.reason}", time.monotonic())
 
     def _try_others(self, indices: list[int], question: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """After a hang: ask the other GPUs at the same time, and note which of them hang, too."""
+        """After a hang, ask the other GPUs at the same time, and record which of them hang as well."""
         if len(indices) < 2:
             return
-        # once here, so that not every child has to: it opens no library
+        # import it once here instead of in every child; this opens no library
         import pynvml  # noqa: F401
 
         trials = {index: Child() for index in indices}
         for index, child in trials.items():
-            # one that has crashed already is left to the main child, which reports it
+            # a child that has already crashed is ignored: the main child will report the crash
             with contextlib.suppress(OSError):
                 child.send((question, index, args))
         until = time.monotonic() + self.later_s
@@ -168,7 +167,7 @@ class Session:
     def _answer(self, request: Request) -> Any:
         child = self._child
         if child is None:
-            # a machine without NVIDIA's library is answered without a child
+            # without NVIDIA's library, no child is needed
             if problem := absent():
                 raise NvmlProblem(problem)
             child = self._start(ahead=False)
@@ -194,9 +193,9 @@ class Session:
         return self._child
 
     def _end(self, child: Child) -> int:
-        """Kill the child; returns its wait status, 0 if it could not be had."""
+        """Kill the child. Returns its wait status; 0 if it is not available."""
         self._child = None
-        # one that crashed is gone, and its own status says how
+        # a crashed child has already ended, with a status that describes the crash
         status = child.reap(0.05)
         if status is None:
             child.kill()

@@ -38,7 +38,7 @@ class Side:
     partitions: tuple[unpack.Partition, ...] = ()
 
 
-def diff(space: Workspace, one: Path, two: Path) -> list[str]:
+def diff(space: Workspace, first: Path, second: Path) -> list[str]:
     """Compare two images (raw, raw.zst, qcow2), two cached layers or two folders.
 
     Returns one line per difference, none if the two are equal. Raises VaultCubeError if either cannot be read, or if
@@ -46,18 +46,18 @@ def diff(space: Workspace, one: Path, two: Path) -> list[str]:
     """
     with space.scratch("diff") as work:
         sides = []
-        for name, path in (("one", one), ("two", two)):
+        for name, path in (("first", first), ("second", second)):
             (work / name).mkdir()
             with step(f"reading {path}"):
                 sides.append(_side(space, path, work / name))
         if (sides[0].disk is None) != (sides[1].disk is None):
-            raise VaultCubeError(f"{one} and {two}: an image and a folder: name two images or two folders")
+            raise VaultCubeError(f"{first} and {second}: an image and a folder: name two images or two folders")
         return [*trees(sides[0], sides[1]), *_disks(space, sides[0], sides[1], work)]
 
 
-def layers(one: Path, two: Path) -> list[str]:
+def layers(first: Path, second: Path) -> list[str]:
     """Compare two entries of the layer cache. Returns one line per difference."""
-    return trees(*(Side(entry / "tree", layer_cache.Entry(entry).lines()) for entry in (one, two)))
+    return trees(*(Side(entry / "tree", layer_cache.Entry(entry).lines()) for entry in (first, second)))
 
 
 def _side(space: Workspace, path: Path, folder: Path) -> Side:
@@ -72,13 +72,13 @@ def _side(space: Workspace, path: Path, folder: Path) -> Side:
     return Side(tree, tree_manifest.parse(tree_manifest.entries(tree)), disk, tuple(partitions))
 
 
-def trees(one: Side, two: Side) -> list[str]:
+def trees(first: Side, second: Side) -> list[str]:
     """Compare two trees. Returns one line per difference, packages first; the files of changed packages are counted."""
-    old, new = ({line.path: line for line in side.lines} for side in (one, two))
+    old, new = ({line.path: line for line in side.lines} for side in (first, second))
     changed = [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
     if not changed:
         return []
-    before, after = installed(one.tree), installed(two.tree)
+    before, after = installed(first.tree), installed(second.tree)
     updated = [
         key
         for key in sorted(before.versions.keys() | after.versions.keys())
@@ -91,7 +91,7 @@ def trees(one: Side, two: Side) -> list[str]:
     others = [path for path in changed if unquote(path) not in packaged]
     if len(others) < len(changed):
         report.append(f"{len(changed) - len(others)} files of these packages")
-    lines = [line for path in others for line in _entry(one, two, path, old.get(path), new.get(path))]
+    lines = [line for path in others for line in _entry(first, second, path, old.get(path), new.get(path))]
     report += lines[:LISTED]
     if len(lines) > LISTED:
         report.append(f"… and {len(lines) - LISTED} more lines")
@@ -101,7 +101,7 @@ def trees(one: Side, two: Side) -> list[str]:
         for before, after in both
         if _differ_as_files(before, after) and not before.is_private and not after.is_private
     ]
-    return report + list(_diffoscope(one.tree, two.tree, closer))
+    return report + list(_diffoscope(first.tree, second.tree, closer))
 
 
 def _differ_as_files(old: Line, new: Line) -> bool:
@@ -109,7 +109,7 @@ def _differ_as_files(old: Line, new: Line) -> bool:
     return old.is_file and new.is_file and old.content != new.content
 
 
-def _entry(one: Side, two: Side, path: str, old: Line | None, new: Line | None) -> Iterator[str]:
+def _entry(first: Side, second: Side, path: str, old: Line | None, new: Line | None) -> Iterator[str]:
     """Describe the difference at one path, in zero or more lines."""
     name = unquote(path)
     if old is None or new is None:
@@ -120,7 +120,7 @@ def _entry(one: Side, two: Side, path: str, old: Line | None, new: Line | None) 
         for field, a, b in zip(Line._fields, old, new, strict=True)
         if a != b and not (field == "content" and old.is_file and new.is_file)
     ]
-    files = [side.tree / name for side in (one, two)]
+    files = [side.tree / name for side in (first, second)]
     text: list[str] = []
     if _differ_as_files(old, new):
         difference = first_difference(*files)
@@ -142,13 +142,13 @@ def _shown(field: str, value: object) -> str:
     return f"{value:o}" if field == "mode" else unquote(str(value))
 
 
-def first_difference(one: Path, two: Path) -> tuple[int, str, str] | None:
+def first_difference(first: Path, second: Path) -> tuple[int, str, str] | None:
     """Find the first byte at which two files differ.
 
     Returns its offset in bytes, and up to 8 bytes of each file from there in hexadecimal; None if the files are equal.
     """
     at = 0
-    with one.open("rb") as a, two.open("rb") as b:
+    with first.open("rb") as a, second.open("rb") as b:
         while True:
             left, right = a.read(CHUNK), b.read(CHUNK)
             if left != right:
@@ -160,18 +160,18 @@ def first_difference(one: Path, two: Path) -> tuple[int, str, str] | None:
             at += len(left)
 
 
-def _text(one: Path, two: Path) -> list[str]:
+def _text(first: Path, second: Path) -> list[str]:
     """Return the changed lines of a configuration file; none for a large or a binary one."""
-    if max(file.stat().st_size for file in (one, two)) > CONFIG_BYTES:
+    if max(file.stat().st_size for file in (first, second)) > CONFIG_BYTES:
         return []
     try:
-        before, after = (file.read_text().splitlines() for file in (one, two))
+        before, after = (file.read_text().splitlines() for file in (first, second))
     except UnicodeDecodeError:
         return []
     return [line for line in list(difflib.unified_diff(before, after, lineterm="", n=0))[2:] if line[:2] != "@@"]
 
 
-def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
+def _diffoscope(first: Path, second: Path, paths: Sequence[str]) -> Iterator[str]:
     """Compare up to CLOSER_LOOKS files with diffoscope, if it is installed, and return its report."""
     if not shutil.which("diffoscope"):
         return
@@ -179,7 +179,7 @@ def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
         name = unquote(path)
         command = ["diffoscope", "--no-progress", "--text", "-", "--max-text-report-size", "20000"]
         try:
-            ran = process.run([*command, one / name, two / name], timeout_s=300, ok=None)
+            ran = process.run([*command, first / name, second / name], timeout_s=300, ok=None)
         except process.TimedOut:
             yield f"diffoscope {name}: stopped after 300 s"
             continue
@@ -187,19 +187,19 @@ def _diffoscope(one: Path, two: Path, paths: Sequence[str]) -> Iterator[str]:
         yield from (f"    {line}" for line in (ran.stdout or ran.stderr).splitlines())
 
 
-def _disks(space: Workspace, one: Side, two: Side, work: Path) -> list[str]:
+def _disks(space: Workspace, first: Side, second: Side, work: Path) -> list[str]:
     """Describe the first byte at which the raw disks differ: its partition and its file."""
-    if one.disk is None or two.disk is None:
+    if first.disk is None or second.disk is None:
         return []
-    difference = first_difference(one.disk, two.disk)
+    difference = first_difference(first.disk, second.disk)
     if difference is None:
         return []
     at, left, right = difference
     where, inside = "outside all partitions", ""
-    for partition in one.partitions:
+    for partition in first.partitions:
         if partition.start <= at < partition.start + partition.size:
             where = f"partition {partition.name}"
             if partition.kind == unpack.ROOT_TYPE:
-                owner = unpack.owner_of_block(space, one.disk, partition, at - partition.start, work)
+                owner = unpack.owner_of_block(space, first.disk, partition, at - partition.start, work)
                 inside = f", in {owner}"
     return [f"disk from byte {at}: {left or 'end of disk'}, {right or 'end of disk'} ({where}{inside})"]

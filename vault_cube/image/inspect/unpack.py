@@ -77,13 +77,13 @@ def partitions(space: Workspace, disk: Path, folder: Path) -> list[Partition]:
     ]
 
 
-def files(space: Workspace, disk: Path, found: list[Partition], folder: Path) -> Path:
+def files(space: Workspace, disk: Path, parts: list[Partition], folder: Path) -> Path:
     """Extract the files of a raw disk: those of the root partition, and below `efi` those of the EFI partition.
 
-    found: the disk's partitions. Returns the tree, below folder. Raises VaultCubeError if the disk has no readable root
+    parts: the disk's partitions. Returns the tree, below folder. Raises VaultCubeError if the disk has no readable root
     partition.
     """
-    at = {partition.kind: partition for partition in found}
+    at = {partition.kind: partition for partition in parts}
     if ROOT_TYPE not in at:
         raise VaultCubeError(f"{disk}: it has no root partition of type {ROOT_TYPE}")
     tree = folder / "tree"

@@ -216,9 +216,9 @@ def _line(thing: Thing, advisory: str, state: str) -> str:
     return f"{thing.name} {thing.version} ({', '.join(thing.holds)}): {advisory}: {state}"
 
 
-def pypi_older(one: str, two: str) -> bool:
+def pypi_older(version: str, other: str) -> bool:
     """Return whether a Python version is older than another, without the local part after `+`."""
     try:
-        return Version(Version(one).public) < Version(Version(two).public)
+        return Version(Version(version).public) < Version(Version(other).public)
     except InvalidVersion:
         return False

@@ -50,8 +50,8 @@ def runtime(provider, packages):
 
 def both(*makers):
     def make(box):
-        for one in makers:
-            one(box)
+        for check in makers:
+            check(box)
 
     return make
 
@@ -392,13 +392,13 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("profile", ["4x5090", "h200", "8 mixed"])
-def test_a_healthy_box_is_well(box, profile):
+def test_a_healthy_box_is_ok(box, profile):
     if profile != "4x5090":
         box.be(profile)
-    found = box.health()
+    result = box.health()
     assert box.bad() == {}
-    assert found["verdict"] == "ok"
-    assert found["simulated"] is True
+    assert result["verdict"] == "ok"
+    assert result["simulated"] is True
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -420,22 +420,22 @@ def test_secure_boot_keeps_the_modules_out(box):
     }  # fmt: skip
 
 
-def test_an_old_driver_is_judged_by_what_it_knows(nvml_old, tmp_path):
+def test_an_old_driver_is_judged_by_its_functions(nvml_old, tmp_path):
     box = Box(nvml_old, tmp_path)
     assert box.bad() == {}
     nvml_old.gpu(1, throttle=0x8)
     assert box.bad() == only("throttling", "fault", 1)
 
 
-def test_a_lost_gpu_s_xid_is_told_beside_it(box):
+def test_the_xid_of_a_lost_gpu_is_in_the_evidence(box):
     box.nvml.gpu(2, error=15)
     box.host.xid(BUS, 79, "pid=1, GPU has fallen off the bus.")
-    said = [one["evidence"] for one in box.health()["checks"] if one["check"] == "answers"]
-    assert said[2].endswith("the log has XID 79 (the GPU has fallen off the bus) at 0000:51:00")
-    assert said[3] == "all"
+    evidence = [check["evidence"] for check in box.health()["checks"] if check["check"] == "answers"]
+    assert evidence[2].endswith("the log has XID 79 (the GPU has fallen off the bus) at 0000:51:00")
+    assert evidence[3] == "all"
 
 
-def test_a_gpu_that_goes_while_it_is_sampled(box, monkeypatch):
+def test_a_gpu_that_is_lost_during_sampling(box, monkeypatch):
     def later(session, indices, window_s):
         box.nvml.gpu(2, hang={"nvmlDeviceGetCurrentClocksEventReasons": 1})
         return honest(session, indices, window_s)
@@ -446,15 +446,15 @@ def test_a_gpu_that_goes_while_it_is_sampled(box, monkeypatch):
 
 
 def test_links_are_judged_under_load(box, cuda):
-    said = {one["check"]: one for one in box.health()["checks"] if one.get("gpu") == 2}
-    assert said["pcie link"]["status"] == "not applicable"
+    evidence = {check["check"]: check for check in box.health()["checks"] if check.get("gpu") == 2}
+    assert evidence["pcie link"]["status"] == "not applicable"
     for index in range(4):
         box.nvml.gpu(index, pcie={"generation_busy": 5})
     box.nvml.gpu(2, pcie={"generation_busy": 3})
     box.pillar["gpu"]["health"]["load_s"] = 0.3
-    found = [one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"]
-    assert [one["status"] for one in found] == ["ok", "ok", "fault", "ok"]
-    assert found[2]["evidence"] == "gen 3 x16 instead of gen 5 x16 under load"
+    result = [check for check in box.health(load=True)["checks"] if check["check"] == "pcie link"]
+    assert [check["status"] for check in result] == ["ok", "ok", "fault", "ok"]
+    assert result[2]["evidence"] == "gen 3 x16 instead of gen 5 x16 under load"
 
 
 @pytest.mark.parametrize(
@@ -466,7 +466,7 @@ def test_links_are_judged_under_load(box, cuda):
         ("3,0,1,2", None), ("2,3,1,0", None),
     ],
 )  # fmt: skip
-def test_the_load_is_on_the_card_that_is_judged(box, cuda, order, lost):
+def test_the_load_is_on_the_judged_card(box, cuda, order, lost):
     """One card after the other has a slow link, and no other is blamed."""
     seen = [int(number) for number in order.split(",")]
     if lost is not None:
@@ -477,13 +477,13 @@ def test_the_load_is_on_the_card_that_is_judged(box, cuda, order, lost):
         box.nvml.gpu(index, pcie={"generation_busy": 5})
     slow = seen[-1]
     box.nvml.gpu(slow, pcie={"generation_busy": 1})
-    found = {one["gpu"]: one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"}
-    assert {index: found[index]["status"] for index in seen} == {
+    result = {check["gpu"]: check for check in box.health(load=True)["checks"] if check["check"] == "pcie link"}
+    assert {index: result[index]["status"] for index in seen} == {
         index: "fault" if index == slow else "ok" for index in seen
     }
-    for index in set(found) - set(seen):
+    for index in set(result) - set(seen):
         # CUDA does not see it: no verdict on its link
-        assert "cuDeviceGetByPCIBusId" in found[index]["evidence"]
+        assert "cuDeviceGetByPCIBusId" in result[index]["evidence"]
 
 
 def test_replays_under_load(box, cuda):
@@ -493,50 +493,50 @@ def test_replays_under_load(box, cuda):
     box.nvml.during(0, 4, 2, pcie={"replays": "0>90"})
     box.nvml.during(0, 4, 1, pcie={"replays": "0>4"})
     box.nvml.begin()
-    found = {one["gpu"]: one for one in box.health(load=True)["checks"] if one["check"] == "pcie errors"}
-    assert [found[index]["status"] for index in range(4)] == ["ok", "ok", "warning", "ok"]
-    assert "during the load" in found[2]["evidence"]
+    result = {check["gpu"]: check for check in box.health(load=True)["checks"] if check["check"] == "pcie errors"}
+    assert [result[index]["status"] for index in range(4)] == ["ok", "ok", "warning", "ok"]
+    assert "during the load" in result[2]["evidence"]
 
 
-def test_a_load_that_does_not_start_is_no_verdict_on_the_link(box, monkeypatch, tmp_path):
+def test_a_load_that_does_not_start_gives_no_verdict_on_the_link(box, monkeypatch, tmp_path):
     # found before a driver's own, and no library
     (tmp_path / "libcuda.so.1").touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    found = [one for one in box.health(load=True)["checks"] if one["check"] == "pcie link"]
-    assert {one["status"] for one in found} == {"warning"}
-    assert "no load: " in found[0]["evidence"]
+    result = [check for check in box.health(load=True)["checks"] if check["check"] == "pcie link"]
+    assert {check["status"] for check in result} == {"warning"}
+    assert "no load: " in result[0]["evidence"]
 
 
-def test_what_is_accepted_is_well_and_says_why(box):
+def test_an_accepted_verdict_is_ok_and_has_its_reason(box):
     box.nvml.gpu(2, persistence=0)
     box.pillar["gpu"]["health"]["accepted"] = {"persistence": "the card is borrowed"}
-    found = box.health()
-    assert found["verdict"] == "ok"
-    assert [one["evidence"] for one in found["checks"] if one["check"] == "persistence"][2] == (
+    result = box.health()
+    assert result["verdict"] == "ok"
+    assert [check["evidence"] for check in result["checks"] if check["check"] == "persistence"][2] == (
         "disabled (driver:persistence) (accepted: the card is borrowed)"
     )
 
 
-def test_what_is_impossible_is_no_broken_check(box):
+def test_impossible_values_break_no_check(box):
     box.nvml.gpu(2, bus_id="N/A")
-    found = box.health()["checks"]
-    assert not [one for one in found if "broken" in one["evidence"]]
+    result = box.health()["checks"]
+    assert not [check for check in result if "this check broke" in check["evidence"]]
     assert box.bad() == {}
 
 
-def test_counters_that_a_card_does_not_have_are_not_zero(box):
+def test_missing_counters_are_not_zero(box):
     box.be("2x H100 NVL")
-    said = [one["evidence"] for one in box.health()["checks"] if one["check"] == "nvlink"]
-    assert said == ["12 of 18 up; error counters not available"] * 2
+    evidence = [check["evidence"] for check in box.health()["checks"] if check["check"] == "nvlink"]
+    assert evidence == ["12 of 18 up; error counters not available"] * 2
     box.nvml.gpu(0, nvlink={0: {"errors": {0: 0}}})
-    said = [one["evidence"] for one in box.health()["checks"] if one["check"] == "nvlink"]
-    assert said[0] == "12 of 18 up; 0 replay"
+    evidence = [check["evidence"] for check in box.health()["checks"] if check["check"] == "nvlink"]
+    assert evidence[0] == "12 of 18 up; 0 replay"
     box.nvml.gpu(1, ecc={"volatile": {"corrected": None}, "aggregate": None})
-    said = [one["evidence"] for one in box.health()["checks"] if one["check"] == "ecc"]
-    assert said[1] == "since loading 0 uncorrected; ever unknown"
+    evidence = [check["evidence"] for check in box.health()["checks"] if check["check"] == "ecc"]
+    assert evidence[1] == "since loading 0 uncorrected; ever unknown"
 
 
-def test_a_process_that_ended_between_two_looks(box):
+def test_a_process_that_ended_between_two_readings(box):
     box.nvml.gpu(2, compute_process={0: f"4712 {1 << 30}"})
     box.nvml.during(0.1, 99, 2, compute_process={0: "-"})
     box.nvml.begin()
@@ -555,7 +555,7 @@ def test_device_files(box):
     assert box.bad() == {"device files": {"box": "fault"}}
 
 
-def test_a_name_cannot_draw_lines(box):
+def test_a_process_name_cannot_break_lines(box):
     box.host.process(4711, "a\n  FAULT    b", "/user.slice/session-3.scope")
     box.nvml.gpu(2, compute_process={0: f"4711 {2000 << 20}"})
     text = box.report().table()
@@ -566,15 +566,15 @@ def test_a_name_cannot_draw_lines(box):
 def test_advice_to_reset_names_a_command_that_works(box):
     box.nvml.gpu(2, error=16)
     box.host.xid("00000000:11:00.0", 95, "Uncontained")
-    todo = [one["todo"] for one in box.health()["checks"] if one["status"] == "fault"]
+    todo = [check["todo"] for check in box.health()["checks"] if check["status"] == "fault"]
     assert len(todo) == 2
     assert all("gpu.reset" in text and "--gpu-reset" not in text for text in todo)
 
 
-def test_without_a_log_an_xid_cannot_be_denied(box):
+def test_without_a_log_xids_are_not_applicable(box):
     (box.host.root / "kernel.log").unlink()
-    said = {one["status"] for one in box.health()["checks"] if one["check"] == "xids"}
-    assert said == {"not applicable"}
+    evidence = {check["status"] for check in box.health()["checks"] if check["check"] == "xids"}
+    assert evidence == {"not applicable"}
 
 
 def test_a_broken_check_is_reported_and_hides_nothing(box):

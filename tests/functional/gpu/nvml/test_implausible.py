@@ -122,9 +122,9 @@ def test_processes_that_cannot_be(nvml):
 def test_a_count_that_cannot_be(nvml):
     nvml.set(counted=ONES)
     with Session() as session:
-        found = facts(session)
-    assert (found["count"], found["problem_kind"]) == (0, "unknown")
-    assert str(ONES) in found["problem"]
+        result = facts(session)
+    assert (result["count"], result["problem_kind"]) == (0, "unknown")
+    assert str(ONES) in result["problem"]
 
 
 def test_a_text_with_control_characters_stays_in_its_line(nvml):
@@ -145,7 +145,7 @@ def test_the_monitor_goes_on(nvml):
 def test_the_exporter_has_no_such_value(nvml, tmp_path):
     nvml.gpu(2, utilisation={"gpu": ONES}, power_mw=ONES, temperature={0: 255}, pcie={"replays": ONES})
     with Session() as session:
-        families = {one.name: one.samples for one in gpus.families(session, Host(tmp_path))}
+        families = {entry.name: entry.samples for entry in gpus.families(session, Host(tmp_path))}
     for name in ("GPU_UTIL", "POWER_USAGE", "GPU_TEMP", "PCIE_REPLAY_COUNTER"):
         assert [labels["gpu"] for labels, _ in families[f"DCGM_FI_DEV_{name}"]] == ["0", "1", "3"]
 
@@ -153,8 +153,8 @@ def test_the_exporter_has_no_such_value(nvml, tmp_path):
 def test_health_names_what_was_dropped(box):
     box.nvml.gpu(2, utilisation={"gpu": ONES})
     assert box.bad() == {}
-    said = [one["evidence"] for one in box.health()["checks"] if one["check"] == "answers"]
-    assert "dropped as impossible: nvmlDeviceGetUtilizationRates" in said[2]
-    assert str(ONES) in said[2]
+    evidence = [entry["evidence"] for entry in box.health()["checks"] if entry["check"] == "answers"]
+    assert "dropped as impossible: nvmlDeviceGetUtilizationRates" in evidence[2]
+    assert str(ONES) in evidence[2]
     box.nvml.gpu(2, temperature={0: 255})
     assert box.bad() == {"temperature": {2: "warning"}}

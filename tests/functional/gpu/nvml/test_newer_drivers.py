@@ -15,7 +15,7 @@ def box_new(nvml_new, tmp_path):
 
 
 @pytest.mark.parametrize("profile", ["4x5090", "h200", "8 mixed", "2x H100 NVL"])
-def test_a_healthy_box_is_well(box_new, profile):
+def test_a_healthy_box_is_ok(box_new, profile):
     if profile != "4x5090":
         box_new.be(profile)
     assert box_new.bad() == {}
@@ -24,8 +24,8 @@ def test_a_healthy_box_is_well(box_new, profile):
 def test_the_temperature_is_there(box_new):
     box_new.nvml.gpu(2, temperature={0: 93})
     with Session() as session:
-        assert [one["temperature_c"] for one in readings(session, full=False)] == [38, 38, 93, 38]
-        families = {one.name: one.samples for one in gpus.families(session, box_new.host)}
+        assert [entry["temperature_c"] for entry in readings(session, full=False)] == [38, 38, 93, 38]
+        families = {entry.name: entry.samples for entry in gpus.families(session, box_new.host)}
     assert [value for _, value in families["DCGM_FI_DEV_GPU_TEMP"]] == [38, 38, 93, 38]
     assert box_new.bad() == {"temperature": {2: "fault"}}
 

@@ -63,8 +63,8 @@ def ask(libraries, *command, dev=NO_NODES):
 
 
 def test_the_library_says_that_there_is_no_driver(libraries):
-    said, err = ask(libraries, "-c", ASK)
-    kind, count, simulated, problem = said.split("|")
+    evidence, err = ask(libraries, "-c", ASK)
+    kind, count, simulated, problem = evidence.split("|")
     assert not err
     assert (kind, count, simulated) == ("no driver", "0", "False")
     assert problem.startswith("the kernel module nvidia is not loaded; `modprobe nvidia`")
@@ -76,8 +76,8 @@ def test_asking_makes_no_device_nodes(libraries):
 
 
 def test_cuda_says_that_there_is_no_gpu(libraries):
-    said, _ = ask(libraries, str(TOP / "vault_cube/gpu/read/copying.py"), "0.1", "0", "1")
-    assert said.splitlines() == ["0 cuInit: CUDA error 100", "1 cuInit: CUDA error 100"]
+    evidence, _ = ask(libraries, str(TOP / "vault_cube/gpu/read/copying.py"), "0.1", "0", "1")
+    assert evidence.splitlines() == ["0 cuInit: CUDA error 100", "1 cuInit: CUDA error 100"]
 
 
 def exported(library):
@@ -88,9 +88,9 @@ def exported(library):
 def symbols(name):
     """What a function of the bindings looks up in the library; some only call the version that they mean."""
     source = inspect.getsource(getattr(pynvml, name))
-    found = re.findall(r'_nvmlGetFunctionPointer\("(\w+)"', source)
+    result = re.findall(r'_nvmlGetFunctionPointer\("(\w+)"', source)
     others = set(re.findall(r"\b(nvml\w+)\(", source)) - {name}
-    return found or [symbol for other in others for symbol in symbols(other)]
+    return result or [symbol for other in others for symbol in symbols(other)]
 
 
 def test_every_function_that_we_call_is_there(libraries, nvml_library):

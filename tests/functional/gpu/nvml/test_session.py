@@ -31,14 +31,14 @@ def impatient():
 
 
 def test_four_5090(nvml, session):
-    found = facts(session)
-    assert found["count"] == 4
-    assert found["accelerator"] == "nvidia"
-    assert found["driver_branch"] == "580"
-    assert found["cuda_driver_version"] == "13.0"
-    assert found["simulated"] is True
-    assert "problem" not in found
-    assert found["devices"][3] == {
+    result = facts(session)
+    assert result["count"] == 4
+    assert result["accelerator"] == "nvidia"
+    assert result["driver_branch"] == "580"
+    assert result["cuda_driver_version"] == "13.0"
+    assert result["simulated"] is True
+    assert "problem" not in result
+    assert result["devices"][3] == {
         "index": 3,
         "name": "NVIDIA GeForce RTX 5090",
         "uuid": "GPU-5eed0000-0000-4000-8000-000000000003",
@@ -60,13 +60,13 @@ def test_what_a_card_has_not_is_absent(nvml, session):
 
 def test_eight_of_three_kinds(nvml, session):
     nvml.profile("8 mixed")
-    assert {one["family"] for one in facts(session)["devices"]} == {"blackwell", "ada-lovelace", "hopper"}
+    assert {entry["family"] for entry in facts(session)["devices"]} == {"blackwell", "ada-lovelace", "hopper"}
 
 
 def test_a_driver_without_a_gpu(nvml, session):
     nvml.profile("none")
-    found = facts(session)
-    assert (found["count"], found["accelerator"], found["problem_kind"]) == (0, "cpu", "no gpu")
+    result = facts(session)
+    assert (result["count"], result["accelerator"], result["problem_kind"]) == (0, "cpu", "no gpu")
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_a_driver_without_a_gpu(nvml, session):
 )
 def test_nvml_does_not_open(nvml, session, code, kind, words):
     nvml.set(init_error=code)
-    found = facts(session)
-    assert found["problem_kind"] == kind
-    assert words in found["problem"]
-    assert "\n" not in found["problem"]
+    result = facts(session)
+    assert result["problem_kind"] == kind
+    assert words in result["problem"]
+    assert "\n" not in result["problem"]
     nvml.set(init_error=0)
     assert facts(session)["count"] == 4
 
@@ -103,10 +103,10 @@ def test_a_lost_gpu_does_not_hide_the_others(nvml, fault):
         now = readings(session)
         assert now[2]["kind"] in ("gpu lost", "no handle")
         assert now[2]["problem"].startswith("GPU 2: ")
-        assert [one["power_w"] for one in now if "problem" not in one] == [24.1, 24.1, 24.1]
-        found = facts(session)
-    assert (found["count"], found["accelerator"]) == (4, "nvidia")
-    assert "GPU 2" in found["problem"]
+        assert [entry["power_w"] for entry in now if "problem" not in entry] == [24.1, 24.1, 24.1]
+        result = facts(session)
+    assert (result["count"], result["accelerator"]) == (4, "nvidia")
+    assert "GPU 2" in result["problem"]
 
 
 def test_a_gpu_that_comes_back_is_read_again(nvml, session):
@@ -169,9 +169,9 @@ def test_a_hang_at_the_start(nvml, impatient):
 
 def test_a_library_that_crashes(nvml, session):
     nvml.set(crash={"nvmlDeviceGetName": 1})
-    found = facts(session)
-    assert [one["kind"] for one in found["devices"]] == ["crash"] * 4
-    assert "signal 11" in found["problem"]
+    result = facts(session)
+    assert [entry["kind"] for entry in result["devices"]] == ["crash"] * 4
+    assert "signal 11" in result["problem"]
 
 
 def test_no_child_is_left(nvml):
@@ -195,7 +195,7 @@ def test_a_session_begun_opens_nvml_while_the_caller_does_something_else(nvml, s
     assert session._pid == pid
 
 
-def test_a_session_begun_tells_what_went_wrong_to_who_asks(nvml, impatient):
+def test_the_first_question_of_a_begun_session_reports_the_error(nvml, impatient):
     nvml.set(error={"nvmlInitWithFlags": 9})
     impatient.begin()
     assert facts(impatient)["problem_kind"] == "no driver"
@@ -233,12 +233,12 @@ def test_the_grain_opens_nvml_when_it_is_loaded(nvml):
     assert again == once
 
 
-def test_xids_are_told_once(nvml, session):
+def test_xids_are_reported_once(nvml, session):
     nvml.set(event={0: "1 8 13"})
     assert xids(session) == []  # from before we listened
     nvml.set(event={1: "2 8 79", 2: "0 8 63", 3: "0 1 5"})
     told = xids(session)
-    assert [(one["index"], one["xid"], one["weight"]) for one in told] == [(2, 79, "fault"), (0, 63, "told")]
+    assert [(entry["index"], entry["xid"], entry["weight"]) for entry in told] == [(2, 79, "fault"), (0, 63, "info")]
     assert "fallen off the bus" in told[0]["means"]
     assert xids(session) == []
 

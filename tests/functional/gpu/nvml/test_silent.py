@@ -48,23 +48,23 @@ LIVE = [
 def test_it_is_silent_everywhere(box, fault):
     box.nvml.gpu(2, **fault)
     with Session() as session:
-        found = facts(session, box.host)
-        assert [one["index"] for one in found["devices"] if "problem" in one] == [2]
-        assert found["problem_kind"] == "gpu"
-        assert "GPU 2" in found["problem"]
-        assert [one["index"] for one in readings(session, full=False) if "problem" in one] == [2]
-        assert [one["index"] for one in topology(session, box.host)["gpus"] if "problem" in one] == [2]
-        families = {one.name: one.samples for one in gpus.families(session, box.host)}
+        result = facts(session, box.host)
+        assert [entry["index"] for entry in result["devices"] if "problem" in entry] == [2]
+        assert result["problem_kind"] == "gpu"
+        assert "GPU 2" in result["problem"]
+        assert [entry["index"] for entry in readings(session, full=False) if "problem" in entry] == [2]
+        assert [entry["index"] for entry in topology(session, box.host)["gpus"] if "problem" in entry] == [2]
+        families = {entry.name: entry.samples for entry in gpus.families(session, box.host)}
         assert [value for _, value in families["vault_cube_gpu_answers"]] == [1, 1, 0, 1]
         assert [value for _, value in families["vault_cube_gpus"]] == [3]
         assert [value for _, value in families["vault_cube_gpu_problem"]] == [1]
-        assert found["problem"].removeprefix("GPU 2: ") in monitor.text(monitor.once(session))
+        assert result["problem"].removeprefix("GPU 2: ") in monitor.text(monitor.once(session))
     assert box.bad() == {"answers": {2: "fault"}}
 
 
 @pytest.mark.parametrize("fault", [{"error": 999}, {"error": 2}])
 @pytest.mark.parametrize("verb", ["detect", "topology", "monitor"])
-def test_the_exit_code_says_it(box, fault, verb):
+def test_the_exit_code_shows_a_silent_gpu(box, fault, verb):
     box.nvml.gpu(2, **fault)
     options = {"every_s": None} if verb == "monitor" else {}
     assert getattr(verbs, verb)(box.settings(), **options).exit_code == 1
@@ -76,15 +76,15 @@ def test_what_the_library_remembers_is_no_sign_of_life(box):
     """NVML gives a lost card's name and address from its own memory."""
     box.nvml.gpu(2, error=dict.fromkeys(LIVE, 999))
     with Session() as session:
-        found = facts(session, box.host)["devices"][2]
-    assert found["name"] == "NVIDIA GeForce RTX 5090"
-    assert found["kind"] == "silent"
+        result = facts(session, box.host)["devices"][2]
+    assert result["name"] == "NVIDIA GeForce RTX 5090"
+    assert result["kind"] == "silent"
     assert box.bad() == {"answers": {2: "fault"}}
 
 
 def test_external_power_is_named(box):
     box.nvml.gpu(2, handle_error=8)
-    finding = next(one for one in box.health()["checks"] if one["check"] == "answers" and one["gpu"] == 2)
+    finding = next(entry for entry in box.health()["checks"] if entry["check"] == "answers" and entry["gpu"] == 2)
     assert "external power" in finding["evidence"]
     assert "plug" in finding["todo"]
 
@@ -109,7 +109,7 @@ def test_the_beacon_reports_it_and_its_return(nvml, tmp_path):
     assert (event["tag"], event["what"]) == ("lost", "GPU 2")
     assert watch.look() == []
     nvml.gpu(2, error=0)
-    assert [one["tag"] for one in watch.look()] == ["back"]
+    assert [entry["tag"] for entry in watch.look()] == ["back"]
     watch.close()
 
 

@@ -47,9 +47,9 @@ def test_the_grain_of_a_driver_that_hangs(nvml, profile, hang):
         with Session(*GRAIN_S) as session:
             return facts(session)
 
-    found, seconds = timed(grain)
-    assert "hangs" in found["problem"]
-    assert not [one for one in found["devices"] if "problem" not in one]
+    result, seconds = timed(grain)
+    assert "hangs" in result["problem"]
+    assert not [entry for entry in result["devices"] if "problem" not in entry]
     assert seconds < sum(GRAIN_S) + MARGIN_S
 
 
@@ -58,8 +58,8 @@ def test_health_of_sixteen_that_hang(nvml, tmp_path, hang):
     box = Box(nvml, tmp_path)
     box.be("16x5090")
     nvml.every(hang={hang: 1})
-    found, seconds = timed(lambda: box.health(answer_s=2))
-    assert {one["status"] for one in found["checks"] if one["check"] == "answers"} == {"fault"}
+    result, seconds = timed(lambda: box.health(answer_s=2))
+    assert {entry["status"] for entry in result["checks"] if entry["check"] == "answers"} == {"fault"}
     assert seconds < 2 + 2 + MARGIN_S
 
 
@@ -71,11 +71,11 @@ def test_those_that_answer_answer(nvml, hung):
     with Session(1.5) as session:
         now = readings(session, full=False)
         again, seconds = timed(lambda: readings(session, full=False))
-    assert [one["index"] for one in now if "problem" in one] == hung
-    assert {one["kind"] for one in now if "problem" in one} == {"hang"}
-    assert [one["power_w"] for one in now if "problem" not in one] == [24.1] * (16 - len(hung))
+    assert [entry["index"] for entry in now if "problem" in entry] == hung
+    assert {entry["kind"] for entry in now if "problem" in entry} == {"hang"}
+    assert [entry["power_w"] for entry in now if "problem" not in entry] == [24.1] * (16 - len(hung))
     # a GPU that hung is not asked again
-    assert [one["index"] for one in again if "problem" in one] == hung
+    assert [entry["index"] for entry in again if "problem" in entry] == hung
     assert seconds < 1
 
 
@@ -83,9 +83,9 @@ def test_a_driver_that_hangs_and_returns(nvml):
     nvml.during(0, 1.2, 1, hang={"nvmlDeviceGetPowerUsage": 1})
     nvml.begin()
     with Session(0.5, retry_s=0.5) as session:
-        assert [one.get("kind") for one in readings(session, full=False)] == [None, "hang", None, None]
+        assert [entry.get("kind") for entry in readings(session, full=False)] == [None, "hang", None, None]
         time.sleep(1.5)
-        assert [one.get("kind") for one in readings(session, full=False)] == [None] * 4
+        assert [entry.get("kind") for entry in readings(session, full=False)] == [None] * 4
 
 
 def test_a_hang_shorter_than_the_limit_costs_nothing_else(nvml):
@@ -93,7 +93,7 @@ def test_a_hang_shorter_than_the_limit_costs_nothing_else(nvml):
     nvml.begin()
     with Session(10) as session:
         now = readings(session, full=False)
-        assert [one.get("power_w") for one in now] == [24.1] * 4
+        assert [entry.get("power_w") for entry in now] == [24.1] * 4
         assert session.generation == 1
 
 

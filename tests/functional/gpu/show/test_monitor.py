@@ -32,13 +32,13 @@ def line_of(text, gpu):
 
 
 def test_four_gpus_at_rest(nvml, session):
-    said = monitor.text(monitor.once(session))
-    assert "4 x NVIDIA GeForce RTX 5090, driver 580.95.05" in said
-    assert "simulated: true" in said
-    assert line_of(said, 2).split()[-1] == "idle"
-    assert "480/32607 MiB" in line_of(said, 2)
-    assert "24/575" in line_of(said, 2)
-    assert said.endswith("no process")
+    evidence = monitor.text(monitor.once(session))
+    assert "4 x NVIDIA GeForce RTX 5090, driver 580.95.05" in evidence
+    assert "simulated: true" in evidence
+    assert line_of(evidence, 2).split()[-1] == "idle"
+    assert "480/32607 MiB" in line_of(evidence, 2)
+    assert "24/575" in line_of(evidence, 2)
+    assert evidence.endswith("no process")
 
 
 def test_why_a_gpu_is_slow_stands_beside_it(nvml, session):
@@ -51,18 +51,18 @@ def test_why_a_gpu_is_slow_stands_beside_it(nvml, session):
 
 def test_a_lost_gpu_has_its_line_and_the_others_go_on(nvml, session):
     nvml.gpu(3, error=15)
-    said = monitor.text(monitor.once(session))
-    assert "lost" in line_of(said, 3)
-    assert line_of(said, 0).endswith("idle")
+    evidence = monitor.text(monitor.once(session))
+    assert "lost" in line_of(evidence, 3)
+    assert line_of(evidence, 0).endswith("idle")
 
 
 def test_without_a_driver_one_line(session, monkeypatch):
     monkeypatch.setattr("vault_cube.gpu.nvml.failures.LIBRARY", "libnvidia-ml-nowhere.so.1")
-    said = monitor.text(monitor.once(session))
-    assert said == "no NVIDIA driver is installed (libnvidia-ml-nowhere.so.1 is missing); on a box with a GPU: " + (
+    evidence = monitor.text(monitor.once(session))
+    assert evidence == "no NVIDIA driver is installed (libnvidia-ml-nowhere.so.1 is missing); on a box with a GPU: " + (
         "`salt-call --local state.apply driver`"
     )
-    assert monitor.text(monitor.live(session, ALERTS, 0.1)) == said
+    assert monitor.text(monitor.live(session, ALERTS, 0.1)) == evidence
 
 
 def test_processes_by_memory_with_where_they_run(nvml, session, tmp_path):
@@ -73,15 +73,15 @@ def test_processes_by_memory_with_where_they_run(nvml, session, tmp_path):
         (folder / "cgroup").write_text(f"0::{group}\n")
     nvml.gpu(0, compute_process={0: f"7 {300 << 20}", 1: f"9 {20000 << 20}"}, graphics_process={0: f"8 {5 << 20}"})
     view = monitor.look(session, facts(session), Host(tmp_path))
-    assert [(one["pid"], one["name"], one["where"], one["kind"]) for one in view["processes"]] == [
+    assert [(entry["pid"], entry["name"], entry["where"], entry["kind"]) for entry in view["processes"]] == [
         (9, "train", "container", "compute"), (7, "python", "service", "compute"),
         (8, "?", "another namespace", "graphics"),
     ]  # fmt: skip
     last = monitor.text(view).splitlines()[-3:]
     assert [line.split()[:3] for line in last] == [["0", "9", "20000"], ["0", "7", "300"], ["0", "8", "5"]]
     nvml.gpu(1, compute_process={n: f"{100 + n} {1 << 20}" for n in range(20)})
-    said = monitor.text(monitor.look(session, facts(session), Host(tmp_path)))
-    assert "and 13 more" in said
+    evidence = monitor.text(monitor.look(session, facts(session), Host(tmp_path)))
+    assert "and 13 more" in evidence
 
 
 def drive(nvml, words, until, keys=b"", change=None):
@@ -141,17 +141,19 @@ def test_ctrl_c_ends_it_well(nvml):
 def test_once_is_a_table_or_data(nvml):
     environment = {**os.environ, **nvml.environment}
     call = [TOP / ".venv/bin/salt-call", "--local", "--log-level=quiet", "gpu.monitor", "once=True"]
-    said = subprocess.run(call, capture_output=True, text=True, check=True, cwd=TOP, env=environment)
-    assert "4 x NVIDIA GeForce RTX 5090" in said.stdout
-    said = subprocess.run([*call, "--out=json"], capture_output=True, text=True, check=True, cwd=TOP, env=environment)
-    view = json.loads(said.stdout)["local"]
-    assert [one["temperature_c"] for one in view["gpus"]] == [38] * 4
+    evidence = subprocess.run(call, capture_output=True, text=True, check=True, cwd=TOP, env=environment)
+    assert "4 x NVIDIA GeForce RTX 5090" in evidence.stdout
+    evidence = subprocess.run(
+        [*call, "--out=json"], capture_output=True, text=True, check=True, cwd=TOP, env=environment
+    )
+    view = json.loads(evidence.stdout)["local"]
+    assert [entry["temperature_c"] for entry in view["gpus"]] == [38] * 4
     assert view["simulated"] is True
 
 
 def test_through_a_pipe_it_is_once(nvml):
     environment = {**os.environ, **nvml.environment}
     call = [TOP / ".venv/bin/salt-call", "--local", "--log-level=quiet", "gpu.monitor"]
-    said = subprocess.run(call, capture_output=True, text=True, check=True, cwd=TOP, env=environment, timeout=60)
-    assert "4 x NVIDIA GeForce RTX 5090" in said.stdout
-    assert "\x1b" not in said.stdout
+    evidence = subprocess.run(call, capture_output=True, text=True, check=True, cwd=TOP, env=environment, timeout=60)
+    assert "4 x NVIDIA GeForce RTX 5090" in evidence.stdout
+    assert "\x1b" not in evidence.stdout
