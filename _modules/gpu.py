@@ -263,7 +263,7 @@ def _answer(command, *args, **kwargs):
     from salt.exceptions import CommandExecutionError
 
     from vault_cube import terminal
-    from vault_cube.errors import VaultCubeError
+    from vault_cube.errors import VaultCubeError, shown
     from vault_cube.gpu import verbs
     from vault_cube.settings import PillarError, of_minion
 
@@ -271,6 +271,6 @@ def _answer(command, *args, **kwargs):
     try:
         answer = run(of_minion(__pillar__), *args, **kwargs)
     except (VaultCubeError, PillarError) as err:
-        raise CommandExecutionError(str(err)) from err
+        raise CommandExecutionError(shown(err)) from err
     __context__["retcode"] = answer.exit_code
     return answer.text() if terminal.for_a_person(__opts__) else answer.document

@@ -4,7 +4,7 @@ import filecmp
 from pathlib import Path
 
 from vault_cube.carried import carried, mode, sources
-from vault_cube.errors import VaultCubeError
+from vault_cube.errors import VaultCubeError, shown
 
 
 def installed(name, source, target):
@@ -37,7 +37,7 @@ def installed(name, source, target):
         wanted = {Path(path): file for path, file in carried(origin, target).items()}
         present = {file.relative_to(copy) for file in sources(copy)}
     except VaultCubeError as err:
-        return {**ret, "result": False, "comment": str(err)}
+        return {**ret, "result": False, "comment": shown(err)}
     keep = {Path("pillar/local.sls")}
     copied = sorted(str(path) for path, file in wanted.items() if not _same(file, copy / path))
     removed = sorted(str(path) for path in present - set(wanted) - keep)

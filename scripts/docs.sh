@@ -8,9 +8,9 @@ venv=$folder/venv
 sh scripts/apt.sh graphviz
 if ! cmp -s locks/docs.lock "$venv/docs.lock"; then
   rm -rf "$venv"
-  # uv does not read pip's settings
-  index=$(.venv/bin/pip config get global.index-url 2>/dev/null || :)
-  [ -z "$index" ] || export UV_INDEX_URL="$index"
+  # the indexes and certificates that are set for pip or for uv apply to both
+  variables=$(.venv/bin/python -m vault_cube.image.locks.indexes)
+  eval "$variables"
   .venv/bin/uv venv --quiet --python .venv/bin/python "$venv"
   .venv/bin/uv pip sync --quiet --python "$venv/bin/python" --require-hashes locks/docs.lock ||
     { echo "make docs: cannot install locks/docs.lock: the first build of the site needs a Python index" >&2; exit 1; }

@@ -87,10 +87,11 @@ def run(
             )
         except subprocess.TimeoutExpired as err:
             raise TimedOut(_message(purpose, command, f"did not finish within {timeout_s:.0f} s")) from err
-        except FileNotFoundError as err:
-            raise Missing(_message(purpose, command, "is not installed: install it")) from err
         except OSError as err:
-            raise CommandFailed(_message(purpose, command, f"cannot run: {err.strerror}")) from err
+            # a missing working directory raises FileNotFoundError, too
+            if isinstance(err, FileNotFoundError) and str(err.filename) == str(command[0]):
+                raise Missing(_message(purpose, command, "is not installed: install it")) from err
+            raise CommandFailed(_message(purpose, command, f"cannot run: {err.filename}: {err.strerror}")) from err
     stdout, stderr = ((stream or b"").decode(errors=errors) for stream in (done.stdout, done.stderr))
     if ok is not None and done.returncode not in ok:
         reason = f"; the end of {log}:\n{log_tail(log)}" if log else ": " + (last_line(stderr) or "no error message")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -88,7 +89,11 @@ class Box:
         chroot.block_daemons(folder / "upper")
         minion = yaml.safe_load((folder / "vault-cube/salt/minion").read_text())
         minion |= {"file_roots": {"base": [f"{OWN}/salt"]}, "module_dirs": [f"{OWN}/_modules"]}
-        (folder / "vault-cube/whole").mkdir()
+        # checks need the whole pillar, of which the build of a layer sees a part
+        minion |= {"pillar_roots": {"base": ["/run/vault-cube/whole/pillar"]}}
+        (folder / "vault-cube/whole/pillar").mkdir(parents=True)
+        (folder / "vault-cube/whole/pillar/top.sls").write_text("base: {'*': [seen]}\n")
+        (folder / "vault-cube/whole/pillar/seen.sls").write_text("#!yaml\n" + yaml.safe_dump(space.pillar))
         (folder / "vault-cube/whole/minion").write_text(yaml.safe_dump(minion))
 
     def run(self, words, whole=False):
@@ -103,7 +108,9 @@ class Box:
             self.overlay, words, what=str(words[0]), log=log, mountpoint=self.folder / "merged", binds=binds,
             environment=environment, check=False,
         )  # fmt: skip
-        return status, log.read_text()
+        # the log begins with the command line, which ends in these words
+        text, words_end = log.read_text(), shlex.join(map(str, words)) + "\n"
+        return status, text.partition(words_end)[2] if words_end in text else text
 
     def sh(self, script):
         """Run a shell script in the tree; it must succeed. Returns its output."""

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from base_tree import Box, workspace
 
-from vault_cube.image.fetch import fetch
+from vault_cube.image.download.fetch import fetch
 from vault_cube.image.inputs import Locks
 
 pytestmark = [

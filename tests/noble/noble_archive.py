@@ -31,7 +31,7 @@ import noble_packages
 from copied import chosen, merged
 from noble_deb import Deb, Parts, build, file_name
 from vault_cube import openpgp
-from vault_cube.image import fetch
+from vault_cube.image.download import fetch
 from vault_cube.image.locks import contract, resolver
 from vault_cube.image.locks.aptlock import AptLock
 from vault_cube.image.store import Store

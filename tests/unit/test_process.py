@@ -53,8 +53,26 @@ def test_a_missing_program_is_reported():
 
 def test_a_program_that_cannot_be_executed_is_reported(tmp_path):
     (tmp_path / "program").write_text("")
-    with pytest.raises(process.CommandFailed, match="program cannot run: Permission denied"):
+    with pytest.raises(process.CommandFailed, match=r"^program cannot run: .*/program: Permission denied$"):
         process.run([tmp_path / "program"])
+
+
+def test_a_missing_folder_is_not_reported_as_a_missing_program(tmp_path):
+    with pytest.raises(process.CommandFailed, match=r"^true cannot run: .*/nowhere: No such file") as failed:
+        process.run(["true"], cwd=tmp_path / "nowhere")
+    assert not isinstance(failed.value, process.Missing)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["sh", "-c", "echo out; exit 4"], (4, "out\n", "")),
+        (["/nowhere/program"], (127, "", "/nowhere/program: not installed")),
+        (["sleep", "600"], (124, "", "sleep: no answer within 0 s")),
+    ],
+)
+def test_a_check_gets_an_answer_from_every_command(words, answer):
+    assert process.command(words, 0 if words[0] == "sleep" else 60) == answer
 
 
 def test_a_command_that_takes_too_long_is_killed():

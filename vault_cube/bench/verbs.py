@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from vault_cube import process
 from vault_cube.bench import stress as burn_in
 from vault_cube.bench.judge import compare as comparison
 from vault_cube.bench.judge import result
@@ -81,7 +81,7 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
             )
         plan = burn_in.start(settings, duration)
         if systemd and (length > rule.background_s if background is None else background):
-            subprocess.run(["systemctl", "start", "--no-block", rule.unit], check=True, capture_output=True)
+            process.run(["systemctl", "start", "--no-block", rule.unit], purpose=rule.unit)
             line = f"{plan.name} runs for {pages.span(length)}; follow it with `journalctl -fu {rule.unit}`"
             return Answer({"name": plan.name, "unit": rule.unit, "seconds": length}, 0, lambda: line)
     with open_hardware(settings.gpu.answer_s) as hardware:

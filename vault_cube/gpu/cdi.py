@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from vault_cube.errors import VaultCubeError
+from vault_cube import process
+from vault_cube.errors import VaultCubeError, shown
 from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read.facts import versions
@@ -225,13 +225,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("file", type=Path, help="where to write it; Docker reads /etc/cdi and /var/run/cdi")
     file: Path = parser.parse_args(arguments).file
     try:
-        cache = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+        cache = process.run(["/sbin/ldconfig", "-p"]).stdout
         with Session() as session:
             spec, left_out = refresh(file, session, Host(), cache)
     except VaultCubeError as err:
-        print(err, file=sys.stderr)
+        print(shown(err), file=sys.stderr)
         return 1
-    except (OSError, subprocess.CalledProcessError) as err:
+    except OSError as err:
         print(f"{err}: cannot write {file}; run it as root", file=sys.stderr)
         return 1
     for line in left_out:

@@ -63,7 +63,7 @@ class Workspace:
 
     @property
     def lock_root(self) -> Path:
-        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (`relock.py`)."""
+        """The folder of all locks: the checkout's `locks/`, or that of the build's own locks (`download/relock.py`)."""
         own = self.build / "locks"
         if self.locked or not own.exists():
             return self.checkout / "locks"

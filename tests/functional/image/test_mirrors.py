@@ -118,6 +118,47 @@ def test_only_http_mirrors_are_used(machine):
     assert live(source()) == ["http://own.example/ubuntu"]
 
 
+INLINE_KEY = """Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ mDMEY865UxYJKwYBBAHaRw8BAQdA
+ -----END PGP PUBLIC KEY BLOCK-----
+"""
+REST = "Suites: noble\nComponents: main\n"
+SOURCES = {
+    "cdrom.list": "deb cdrom:[Debian GNU/Linux 12.5.0 _Bookworm_ - Official amd64 DVD Binary-1]/ noble main\n",
+    "options.list": "deb [arch=amd64 signed-by=/no.gpg trusted=yes] http://options.example/ubuntu noble main # mine\n",
+    "two.sources": "Types: deb\nURIs: http://one.example/ubuntu http://two.example/ubuntu/\n" + REST,
+    "off.sources": "Enabled: no\nTypes: deb\nURIs: http://off.example/ubuntu\n" + REST,
+    "source.list": "deb-src http://sources.example/ubuntu noble main\n",
+    "inline.sources": f"Types: deb\nURIs: http://inline.example/ubuntu\n{REST}{INLINE_KEY}",
+    "comment.list": "# deb http://comment.example/ubuntu noble main\n\n",
+    "method.list": "deb mirror+file:/etc/apt/mirrors noble main\ndeb tor+http://onion.example/ubuntu noble main\n",
+}
+
+
+def test_sources_are_read_with_apt_s_own_grammar(machine, tmp_path):
+    """Options, several URIs, disabled entries, keys in the entry, and schemes that only apt can fetch."""
+    uris = [
+        f"http://{name}.example/ubuntu" for name in ("options", "one", "two", "off", "inline", "comment", "sources")
+    ]
+    machine(*(("removed", uri, "noble", UBUNTU) for uri in uris))
+    (tmp_path / "sources.list.d/removed.sources").unlink()
+    for name, text in SOURCES.items():
+        (tmp_path / "sources.list.d" / name).write_text(text)
+    mirrors.of_machine.cache_clear()
+    assert sorted(live(source())[:-1]) == [
+        f"http://{name}.example/ubuntu" for name in ("inline", "one", "options", "two")
+    ]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_entry_of_apt_s_sources_is_an_error(machine, tmp_path, name):
+    machine()
+    (tmp_path / "sources.list.d" / name).write_text(SOURCES[name])
+    assert live(source()) == ["http://own.example/ubuntu"]
+
+
 def test_the_pillar_s_mirror_is_the_only_one_for_locks_and_the_first_for_files(machine):
     machine(("ubuntu", "http://near.example/ubuntu", "noble", UBUNTU))
     configured = {"ubuntu": "http://chosen.example/ubuntu"}

@@ -8,8 +8,9 @@ import pytest
 from archive import Archive
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import inputs, recipe, relock
+from vault_cube.image import inputs, recipe
 from vault_cube.image.cache import keys
+from vault_cube.image.download import relock
 from vault_cube.image.inputs import Inputs
 from vault_cube.image.locks import mirrors, pylock, resolve
 from vault_cube.image.locks.aptlock import AptLock

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from vault_cube.image import recipe, store
 from vault_cube.image.attest import attestations
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
+from vault_cube.image.workspace import default_cache
 
 RAW = b"a small disk" * 100_000
 
@@ -54,3 +56,17 @@ def test_an_image_that_is_up_to_date_is_not_made_again(space, monkeypatch, capsy
     monkeypatch.setattr(recipe, "make_layers", lambda *_: pytest.fail("the layers were made again"))
     assert recipe.make_disk(space, Inputs.read(space)) == manifest
     assert "is up to date; nothing to do" in capsys.readouterr().err
+
+
+def test_formats_of_other_hypervisors_are_written_beside_qcow2(space, monkeypatch):
+    trees = [file.parents[2] for file in default_cache().glob("layers/*/tree/usr/bin/qemu-img")]
+    if not trees:
+        pytest.skip("no tools tree in the cache")
+    monkeypatch.setattr(recipe.tools, "tree", lambda _: trees[0])
+    image = space.settings.image.model_copy(update={"formats": ["ova", "qcow2", "vhdx", "vmdk"]})
+    space = replace(space, settings=space.settings.model_copy(update={"image": image}))
+    manifest = recipe.make_disk(space, Inputs.read(space))
+    name = recipe.basename(space)
+    assert set(manifest["files"]) == {f"{name}.{form}" for form in image.formats}
+    for file, entry in manifest["files"].items():
+        assert entry["sha256"] == store.sha256_of(space.build / "image" / file)

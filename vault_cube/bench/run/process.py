@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vault_cube.bench.run import supervisor
+from vault_cube.process import PIPE, TimeoutExpired, start
 
 KILLED = re.compile(r"Signal 9 \(SIGKILL\) received by PID (\d+)|exitcode\s*:\s*-9 \(pid: (\d+)\)")
 CRASHED = re.compile(r"^(\w*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
@@ -49,11 +49,11 @@ class Supervised:
     ) -> None:
         self.tail: deque[str] = deque(maxlen=200)
         self._on_message, self._on_output = on_message, on_output
-        self.process = subprocess.Popen(
+        self.process = start(
             [sys.executable, "-S", "-E", "-P", str(supervisor.__file__), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
             env=dict(environment),
             text=True,
             errors="replace",
@@ -81,7 +81,7 @@ class Supervised:
         """Wait up to so many seconds; return the exit status, or None if the command is still running."""
         try:
             return self.process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             return None
 
     def end(self) -> None:
@@ -90,7 +90,7 @@ class Supervised:
             self.process.stdin.close()
         try:
             self.process.wait(timeout=2 * supervisor.GRACE_S + 5)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             self.process.kill()
             self.process.wait()
         for reader in self._readers:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vault_cube.gpu.read import events
 from vault_cube.gpu.read.host import Host
+from vault_cube.process import PIPE, Process, TimeoutExpired, start
 
 if TYPE_CHECKING:
     from vault_cube.gpu.fields import Xid
@@ -25,7 +25,7 @@ JOURNAL_S = 5
 class Reading:
     """A journal that is being read."""
 
-    def __init__(self, process: subprocess.Popen[str], boot: int, end_only: bool) -> None:
+    def __init__(self, process: Process[str], boot: int, end_only: bool) -> None:
         self.process, self.boot, self.end_only = process, boot, end_only
         self.until = time.monotonic() + JOURNAL_S
 
@@ -40,10 +40,10 @@ def begin(machine: Host, boot: int = 0, since: float | None = None) -> Reading |
         text = machine.text("kernel.log" if boot == 0 else f"kernel.log.{-boot}")
         return None if text is None else _parsed(text)
     try:
-        process = subprocess.Popen(
+        process = start(
             [*JOURNAL, f"--boot={boot}", *([] if since is None else [f"--since=@{since:.0f}"])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
             text=True,
             errors="replace",
         )
@@ -59,7 +59,7 @@ def lines(begun: Reading | Lines | None) -> Lines | None:
     other = _buffer if begun.boot == 0 else _nothing
     try:
         out, err = begun.process.communicate(timeout=max(0.0, begun.until - time.monotonic()))
-    except subprocess.TimeoutExpired:
+    except TimeoutExpired:
         begun.process.kill()
         begun.process.communicate()
         return other()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from vault_cube.gpu.nvml.device import Device
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import copying, host
 from vault_cube.gpu.read.facts import present, text
+from vault_cube.process import DEVNULL, PIPE, Process, start
 
 if TYPE_CHECKING:
     from vault_cube.gpu.fields import LoadedLink, Pcie
@@ -41,7 +41,7 @@ def under_load(session: Session, seconds: float) -> dict[int, LoadedLink]:
     command = [sys.executable, "-I", "-S", str(Path(copying.__file__)), str(START_S + seconds)]
     command += [f"{index}={address}" for index, address in addresses.items()]
     loaded: dict[int, LoadedLink] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as load:
+    with start(command, stdout=PIPE, stderr=DEVNULL, text=True) as load:
         hung = threading.Timer(START_S, load.kill)
         hung.start()
         try:
@@ -69,7 +69,7 @@ def _merge(best: LoadedLink, now: _Link, before: dict[int, int]) -> None:
         best["replays"] = max(0, now["replays"] - before[now["index"]])
 
 
-def _started(load: subprocess.Popen[str], indices: list[int]) -> dict[int, LoadedLink]:
+def _started(load: Process[str], indices: list[int]) -> dict[int, LoadedLink]:
     """Wait until each GPU is busy, or has reported why it is not."""
     started: dict[int, LoadedLink] = {}
     assert load.stdout is not None  # noqa: S101 the caller set it to a pipe
