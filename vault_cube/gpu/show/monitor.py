@@ -25,7 +25,7 @@ from vault_cube.gpu.read import host, throttle
 from vault_cube.gpu.read.facts import facts, present, short
 from vault_cube.gpu.read.host import Host
 from vault_cube.gpu.read.readings import readings
-from vault_cube.settings.monitoring import Alerts
+from vault_cube.settings.validation import Alerts
 
 if TYPE_CHECKING:
     from vault_cube.gpu.fields import Card, Facts, Holder, View
