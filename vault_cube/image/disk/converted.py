@@ -70,7 +70,10 @@ def make(raw: Raw, file: Path, qemu_img: Sequence[str], environment: Mapping[str
 
 
 def _fix_vmdk(raw: Raw, file: Path) -> None:
-    """Replace content id and file name in the descriptor, which follows the header in the sectors that it names."""
+    """Replace content id and file name in the descriptor, which follows the header in the sectors that it names.
+
+    qemu-img writes the content id without leading zeros.
+    """
     with file.open("r+b") as disk:
         header = disk.read(512)
         # magic, version, flags, capacity, grain size, then offset and size of the descriptor, in sectors
@@ -81,7 +84,7 @@ def _fix_vmdk(raw: Raw, file: Path) -> None:
             )
         disk.seek(offset)
         text = disk.read(size).rstrip(b"\0").decode()
-        text = re.sub(r"(?m)^CID=[0-9a-f]{8}$", f"CID={raw.identifier('vmdk').hex[:8]}", text)
+        text = re.sub(r"(?m)^CID=[0-9a-f]+$", f"CID={raw.identifier('vmdk').hex[:8]}", text)
         text = re.sub(r'(?m)^(RW \d+ SPARSE) ".*"$', rf'\1 "{raw.name}.vmdk"', text)
         if len(text.encode()) > size:
             raise VaultCubeError(f"{file}: the image's name is too long for a vmdk: shorten pillar key image:name")
