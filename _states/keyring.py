@@ -34,11 +34,7 @@ def present(name, url, fingerprint, sha256=None, staged=None):
             - fingerprint: 0123456789ABCDEF0123456789ABCDEF01234567
     """
     ret = {"name": name, "result": True, "changes": {}, "comment": f"{name} contains the key {fingerprint}"}
-    file = Path(name)
-    try:
-        problem = _problem(file.read_bytes(), fingerprint, None)
-    except OSError:
-        problem = "the file does not exist"
+    problem = _problem_now(Path(name), fingerprint)
     if not problem:
         return ret
     changes = {name: {"old": problem, "new": fingerprint}}
@@ -54,13 +50,19 @@ def present(name, url, fingerprint, sha256=None, staged=None):
                 "result": False,
                 "comment": f"{source}: {problem}: not installed; ask the vendor for the right key, then fix the pillar",
             }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        file.chmod(0o644)
+        _write(Path(name), data)
     except (OSError, urllib.error.URLError) as err:
         reason = getattr(err, "reason", None) or err
         return {**ret, "result": False, "comment": f"{source}: {reason}: apply again with a network connection"}
     return {**ret, "changes": changes, "comment": f"{name} now contains the key {fingerprint}"}
+
+
+def _problem_now(file, fingerprint):
+    """Return why the installed keyring has to be replaced; empty if it is right."""
+    try:
+        return _problem(file.read_bytes(), fingerprint, None)
+    except OSError:
+        return "the file does not exist"
 
 
 def _problem(data, fingerprint, sha256):
@@ -72,6 +74,12 @@ def _problem(data, fingerprint, sha256):
     except ValueError as err:
         return str(err)
     return "" if fingerprints == [fingerprint] else f"it contains the key {', '.join(fingerprints)}, not {fingerprint}"
+
+
+def _write(file, data):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    file.chmod(0o644)
 
 
 def _fetch(url):

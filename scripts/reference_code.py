@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from vault_cube.bench.judge import result as benchmark
 from vault_cube.gpu import health
@@ -253,8 +254,9 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(arguments[0])}"
     if origin is UnionType:
         return " or ".join("null" if part is type(None) else _type(part) for part in arguments)
-    if arguments:
-        return ", ".join(f"`{part}`" for part in arguments)
+    # the keys of a TypedDict, or the values of a Literal
+    if parts := tuple(annotation.__annotations__) if is_typeddict(annotation) else arguments:
+        return ", ".join(f"`{part}`" for part in parts)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     names = {"Verdict": "[Verdict](#verdicts)"} | {

@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from vault_cube.bench.fields import Reading, Sample, Sensor, Work
 from vault_cube.bench.run.hardware import Hardware
 from vault_cube.bench.run.process import Supervised, environment_for
-from vault_cube.bench.run.sensors import Reading
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
 
 Say = Callable[[str], None]
 
+SHOWN: tuple[tuple[Sensor, str], ...] = (("temperature_c", "deg C"), ("power_w", "W"), ("clock_mhz", "MHz"))
+"""Sensor in a line of progress, and its unit."""
 GO_ON = "continue it with `gpu.stress resume=True`, or judge its samples so far with `gpu.stress abandon=True`"
 
 
@@ -28,7 +30,7 @@ class Program(NamedTuple):
     environment: dict[str, str]
 
 
-def samples(folder: Path) -> Iterator[dict[str, Any]]:
+def samples(folder: Path) -> Iterator[Sample]:
     """Yield the samples of a burn-in, without lines that a power cut truncated. folder: that of the burn-in."""
     try:
         with (folder / "samples.jsonl").open(errors="replace") as lines:
@@ -55,7 +57,7 @@ class Burn:
         self.seen: dict[str, float] = {}
         """Monotonic time of the last temperature of each GPU."""
         self.last_output: dict[str, float] = {}
-        self.work: dict[str, dict[str, float]] = {}
+        self.work: dict[str, Work] = {}
         self.error: str | None = None
 
     def blind(self, patience_s: float) -> list[str]:
@@ -80,7 +82,7 @@ class Burn:
         """Save the XIDs of the kernel's log since a time, in seconds since 1970: nobody listened to them."""
         logged = self.hardware.earlier_xids(since)
         if logged:
-            devices = {
+            devices: Reading = {
                 device: {"log": True, "xids": [event["xid"] for event in events]} for device, events in logged.items()
             }
             self._append({"at": round(self.done, 2), "devices": devices, "work": {}})
@@ -159,11 +161,11 @@ class Burn:
                     os.fsync(out.fileno())
                     return None
 
-    def _sample(self, at: float, reading: Reading, work: dict[str, dict[str, float]]) -> dict[str, Any]:
-        times = {"at": round(at, 2), "time": round(time.time(), 2), "boot": self.boot}
-        return {**times, "devices": reading, "work": work}
+    def _sample(self, at: float, reading: Reading, work: dict[str, Work]) -> Sample:
+        now = round(time.time(), 2)
+        return {"at": round(at, 2), "time": now, "boot": self.boot, "devices": reading, "work": work}
 
-    def _append(self, sample: dict[str, Any]) -> None:
+    def _append(self, sample: Sample) -> None:
         with (self.folder / "samples.jsonl").open("ab") as out:
             out.write((b"\n" if out.tell() else b"") + json.dumps(sample).encode() + b"\n")
 
@@ -224,14 +226,10 @@ def _ignore(_: str) -> None:
     """Ignore messages of the burn program; it reports only through stdout."""
 
 
-def _line(reading: Reading, work: dict[str, dict[str, float]]) -> str:
+def _line(reading: Reading, work: dict[str, Work]) -> str:
     parts = []
     for device, fields in reading.items():
-        values = [
-            f"{fields[key]:.0f} {unit}"
-            for key, unit in (("temperature_c", "deg C"), ("power_w", "W"), ("clock_mhz", "MHz"))
-            if key in fields
-        ]
+        values = [f"{fields[key]:.0f} {unit}" for key, unit in SHOWN if key in fields]
         parts.append(f"{device} {' '.join(values) or 'no sensors'}")
     wrong = sum(done["wrong"] for done in work.values())
     return f"{', '.join(parts)}; wrong values: {wrong:.0f}"

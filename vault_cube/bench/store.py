@@ -7,9 +7,8 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from vault_cube.errors import VaultCubeError
 
@@ -62,7 +61,7 @@ class Store:
                 f"{self.folder}: less than {ROOM >> 20} MiB are free; free some space, then run the command again"
             )
 
-    def write(self, name: str, document: dict[str, Any]) -> Path:
+    def write(self, name: str, document: Mapping[str, object]) -> Path:
         """Write a result and return its file. Raises VaultCubeError if that fails; no partial file is left behind."""
         return write_whole(self.folder / f"{name}.json", document)
 
@@ -91,7 +90,7 @@ class Store:
         return file
 
 
-def write_whole(file: Path, document: dict[str, Any]) -> Path:
+def write_whole(file: Path, document: Mapping[str, object]) -> Path:
     """Write a JSON file atomically: after a failure or a power cut the file is either the old one or the new one.
 
     Returns the file. Raises VaultCubeError if writing fails.

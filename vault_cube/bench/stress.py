@@ -12,9 +12,9 @@ import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from vault_cube.bench.burn import GO_ON, Burn, Program, Say, samples
+from vault_cube.bench.fields import BurnIn, BurntMachine, Gpu
 from vault_cube.bench.judge import burn_verdict
 from vault_cube.bench.run import machine, suites
 from vault_cube.bench.run.hardware import Hardware
@@ -45,8 +45,8 @@ class Plan:
     started: str
     boots: list[str]
     """The kernel's boot IDs during the burn-in. More than one means that it continued after a reboot."""
-    devices: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What burns, by device: name, uuid, clock_max_mhz, power_limit_w of each GPU; empty before the first run."""
+    devices: dict[str, Gpu] = field(default_factory=dict)
+    """What burns, by device; empty before the first run."""
     ended: str | None = None
     why: str | None = None
 
@@ -80,7 +80,7 @@ def unfinished(store: Store) -> Plan | None:
         return None
 
 
-def abandon(settings: Settings) -> dict[str, Any]:
+def abandon(settings: Settings) -> BurnIn:
     """End the unfinished burn-in now, and return the verdict on its samples. Raises VaultCubeError if there is none."""
     store = Store(Path(settings.benchmark.results))
     with store.exclusive("gpu.stress"):
@@ -90,7 +90,7 @@ def abandon(settings: Settings) -> dict[str, Any]:
         return _finish(store, plan, settings, "abandoned by the user", {})
 
 
-def go_on(settings: Settings, hardware: Hardware, say: Say, workloads: Path = suites.WORKLOADS) -> dict[str, Any]:
+def go_on(settings: Settings, hardware: Hardware, say: Say, workloads: Path = suites.WORKLOADS) -> BurnIn:
     """Run the rest of the unfinished burn-in, and judge it.
 
     say: called with each line of progress. workloads: folder of the workload programs. Returns the verdict. Raises
@@ -113,7 +113,7 @@ def go_on(settings: Settings, hardware: Hardware, say: Say, workloads: Path = su
         described = machine.describe(
             hardware.gpus, hardware.driver, hardware.simulated, Path(settings.validation.manifest)
         )
-        facts = {"simulated": hardware.simulated, "machine": described.model_dump(mode="json")}
+        facts: BurntMachine = {"simulated": hardware.simulated, "machine": described.model_dump(mode="json")}
         return _finish(store, plan, settings, why, facts)
 
 
@@ -129,7 +129,7 @@ def _ready(store: Store, plan: Plan, burn: Burn, settings: Settings) -> str | No
         plan.boots.append(boot)
     burn.boot = len(plan.boots)
     if not plan.devices:
-        plan.devices = {f"cuda:{gpu['index']}": dict(gpu) for gpu in hardware.gpus}
+        plan.devices = {f"cuda:{gpu['index']}": gpu for gpu in hardware.gpus}
     _save(store, plan)
     present = {f"cuda:{gpu['index']}": gpu.get("uuid") for gpu in hardware.gpus}
     missing = [
@@ -164,11 +164,11 @@ def _programs(python: Path, workloads: Path, settings: Settings, hardware: Hardw
     }
 
 
-def _finish(store: Store, plan: Plan, settings: Settings, why: str | None, facts: dict[str, Any]) -> dict[str, Any]:
+def _finish(store: Store, plan: Plan, settings: Settings, why: str | None, facts: BurntMachine) -> BurnIn:
     folder = store.folder / plan.name
     plan.ended, plan.why = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", why
     rules = burn_verdict.Rules(plan.devices, settings.benchmark.stress, settings.benchmark.ceilings)
-    verdict = {
+    verdict: BurnIn = {
         "schema_version": 2,
         "name": plan.name,
         "started": plan.started,

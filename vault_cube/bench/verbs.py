@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from vault_cube import process
 from vault_cube.bench import stress as burn_in
+from vault_cube.bench.fields import BurnIn
 from vault_cube.bench.judge import compare as comparison
 from vault_cube.bench.judge import result
 from vault_cube.bench.judge.summary import summary
@@ -44,7 +45,7 @@ def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool,
 
 def shown(measured: result.Result, file: Path) -> Answer:
     """Show a result: for a person the table of its verdicts, for a program its summary. file: of the whole result."""
-    document = summary(measured, file) | ({"notes": measured.notes} if measured.notes else {})
+    document = {**summary(measured, file), **({"notes": measured.notes} if measured.notes else {})}
     cards = Counter(str(gpu.get("name")) for gpu in measured.machine.gpus)
     subject = ", ".join(f"{count} x {name}" for name, count in cards.items()) or measured.machine.processor
     report = Report(subject, measured.verdicts, measured.machine.simulated, measured.started)
@@ -88,16 +89,16 @@ def stress(settings: Settings, duration: str | None, *, resume: bool, abandon: b
         return _burnt(burn_in.go_on(settings, hardware, say))
 
 
-def _burnt(verdict: dict[str, Any]) -> Answer:
+def _burnt(verdict: BurnIn) -> Answer:
     return _yaml(_without_curves(verdict), EXIT_CODES[verdict["verdict"]])
 
 
-def _yaml(document: dict[str, Any], exit_code: int) -> Answer:
+def _yaml(document: Mapping[str, object], exit_code: int) -> Answer:
     """Return an answer whose text is the document as YAML."""
-    return Answer(document, int(exit_code), lambda: yaml.safe_dump(document, sort_keys=False, width=120))
+    return Answer(document, int(exit_code), lambda: yaml.safe_dump(dict(document), sort_keys=False, width=120))
 
 
-def _without_curves(verdict: dict[str, Any]) -> dict[str, Any]:
+def _without_curves(verdict: BurnIn) -> dict[str, object]:
     """Return a verdict without its curves, its passing hours and its machine; these are in its file."""
     devices = {
         device: {

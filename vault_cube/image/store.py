@@ -280,10 +280,9 @@ class Store:
         return Failure(file, f"{place}: {reason}", gone="gone" in kinds and "broken" not in kinds)
 
     def _download(self, client: Client, place: str, file: Wanted, advance: Callable[[int], None], stop: Stop) -> None:
-        """Fetch a file from one URL; resume an interrupted download. Raises Refused."""
+        """Add a file from one URL. Raises Refused."""
         # name the partial file by its SHA-256, so that the next run can resume the download
         part = self.root / "part" / file.sha256
-        have = part.stat().st_size if part.exists() else 0
         if urlparse(place).scheme == "file":
             local = Path(unquote(urlparse(place).path))
             if not local.is_file():
@@ -292,30 +291,7 @@ class Store:
             advance(part.stat().st_size)
             have = 0
         else:
-            # a compressed transfer would change the bytes
-            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            with (
-                client.get(place, by_apt=file.by_apt, headers=headers) as response,
-                stop.reads(response.raw),
-            ):
-                if response.status_code in (404, 410):
-                    raise Refused(f"the server returned status {response.status_code}", "gone")
-                if response.status_code == 416:
-                    part.unlink()
-                    raise Refused("the server returned status 416", "broken", again=True)
-                response.raise_for_status()
-                resumed = response.status_code == 206
-                have = have if resumed else 0
-                advance(have)
-                with part.open("ab" if resumed else "wb") as out:
-                    size = have
-                    # read1 returns data as soon as it arrives: nothing is lost if the connection is interrupted
-                    while chunk := response.raw.read1(CHUNK):
-                        size += len(chunk)
-                        if file.size and size > file.size:
-                            raise Refused("the file is larger than in the lock", "broken")
-                        out.write(chunk)
-                        advance(len(chunk))
+            have = _receive(client, place, file, part, advance=advance, stop=stop)
         size = part.stat().st_size
         if size < file.size:
             raise Refused(f"received only {size} of {file.size} bytes", "broken", again=True)
@@ -328,6 +304,41 @@ class Store:
         target = self.path(file.sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
         part.replace(target)
+
+
+def _receive(
+    client: Client, place: str, file: Wanted, part: Path, *, advance: Callable[[int], None], stop: Stop
+) -> int:
+    """Receive a file from a server; resume an interrupted download.
+
+    part: the partial file. Returns how many of its bytes are from an earlier download. Raises Refused.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    # a compressed transfer would change the bytes
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with (
+        client.get(place, by_apt=file.by_apt, headers=headers) as response,
+        stop.reads(response.raw),
+    ):
+        if response.status_code in (404, 410):
+            raise Refused(f"the server returned status {response.status_code}", "gone")
+        if response.status_code == 416:
+            part.unlink()
+            raise Refused("the server returned status 416", "broken", again=True)
+        response.raise_for_status()
+        resumed = response.status_code == 206
+        have = have if resumed else 0
+        advance(have)
+        with part.open("ab" if resumed else "wb") as out:
+            size = have
+            # read1 returns data as soon as it arrives: nothing is lost if the connection is interrupted
+            while chunk := response.raw.read1(CHUNK):
+                size += len(chunk)
+                if file.size and size > file.size:
+                    raise Refused("the file is larger than in the lock", "broken")
+                out.write(chunk)
+                advance(len(chunk))
+    return have
 
 
 def sha256_of(path: Path) -> str:

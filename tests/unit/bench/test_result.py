@@ -39,6 +39,51 @@ def test_a_result_is_read_back_unchanged(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        {"index": 0, "power_limit_w": 575},
+        {"index": 0, "power_limit_w": 575.0},
+        {"name": "without an index"},
+        {"index": 0, "a_later_field": [1, {"b": 2.5}]},
+    ],
+)
+def test_the_fields_of_a_gpu_are_written_as_they_were_read(finished, fields):
+    document = finished.model_dump(mode="json")
+    document["machine"]["gpus"] = [fields]
+    text = json.dumps(document)
+    assert json.dumps(result.Result.model_validate_json(text).model_dump(mode="json")) == text
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        {"readings": 2, "temperature_c": {"mean": 55.5, "least": 55, "most": 56, "variation": 0.01}},
+        {"readings": 1, "throttle": {"sw_power_cap": 1}},
+        {"readings": 1, "throttle": {}, "a_later_sensor": {"mean": 1}},
+        {"power_w": {"mean": 300.0, "a_later_statistic": 7}},
+    ],
+)
+def test_the_readings_of_a_sensor_are_written_as_they_were_read(finished, readings):
+    document = finished.model_dump(mode="json")
+    document["suites"]["ddp"]["sensors"] = {"steady": {"cuda:0": readings}}
+    text = json.dumps(document)
+    assert json.dumps(result.Result.model_validate_json(text).model_dump(mode="json")) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("power_limit_w", "much"), ("memory_mib", 1.5), ("name", None)],
+)
+def test_a_result_with_a_gpu_field_of_another_type_is_refused(finished, tmp_path, key, value):
+    document = finished.model_dump(mode="json")
+    document["machine"]["gpus"] = [{"index": 0, key: value}]
+    file = tmp_path / "benchmark-a.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(VaultCubeError, match=rf"benchmark-a.json: not a benchmark result of schema 2: .*gpus:0:{key}"):
+        result.load(file)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [({"schema_version": 1}, "schema_version"), ({"surprise": 1}, "surprise"), ({"verdict": "splendid"}, "verdict")],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vault_cube.bench.fields import Gpu, Summed
 from vault_cube.bench.judge import result
 from vault_cube.gpu import health
 from vault_cube.image import preflight
@@ -125,6 +126,9 @@ def test_every_field_of_a_benchmark_result_is_on_the_page_of_results(pages):
     for model in (result.Result, result.Machine, result.Suite, result.Metric, result.Check):
         section = page.partition(f"\n### {model.__name__}\n")[2].partition("\n### ")[0]
         assert set(re.findall(r"^\| `(\w+)`", section, re.M)) == set(model.model_fields)
+    for field, fields in (("gpus", Gpu), ("sensors", Summed)):
+        row = re.search(rf"^\| `{field}` \|(.*?)\|", page, re.M)
+        assert re.findall(r"`(\w+)`", row[1]) == list(fields.__annotations__)
 
 
 def test_every_key_of_a_manifest_and_of_a_verdict_is_on_the_page_of_results(pages):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
+from vault_cube.bench.fields import BurntDevice, Curve, Described, ErrorCounter, Sensor, Sensors, TimedXid, Work
 from vault_cube.gpu.read.xid import meaning
 
 HOUR_S = 3600.0
@@ -15,8 +15,8 @@ POINTS = 600
 """Most points of a curve in the verdict. A day gives one point per 144 s, enough for the width of a plot."""
 LEAST_SAMPLES = 30
 """A burn-in ends in the middle of an hour; a few samples show a hiccup, and not an hour."""
-SENSORS = ("temperature_c", "power_w", "clock_mhz", "utilisation")
-COUNTERS = ("ecc_uncorrected", "pcie_replays", "pcie_corrected")
+SENSORS: tuple[Sensor, ...] = ("temperature_c", "power_w", "clock_mhz", "utilisation")
+COUNTERS: tuple[ErrorCounter, ...] = ("ecc_uncorrected", "pcie_replays", "pcie_corrected")
 """Counters of the driver and of the kernel; both begin at 0 when they are loaded."""
 IGNORED = ("gpu_idle",)
 """Throttle reasons that mean idle, not slowed down (nvml.h, nvmlClocksEventReasonGpuIdle)."""
@@ -36,7 +36,7 @@ class Series:
         self.times.append(at)
         self.values.append(value)
 
-    def described(self, worst: Callable[[Iterable[float]], float]) -> dict[str, Any]:
+    def described(self, worst: Callable[[Iterable[float]], float]) -> Described:
         """Return the least, median and greatest value, and a curve of at most 600 points.
 
         worst: reduces the values that share one point of the curve, `max` for a temperature, `min` for a clock, so
@@ -95,10 +95,10 @@ class Device:
         self.throttle_samples = 0
         """Number of samples with the field `throttle`; a device without that sensor has none."""
         self.throttled: Counter[str] = Counter()
-        self.series: dict[str, Series] = {}
+        self.series: dict[Curve, Series] = {}
         self.hours: dict[int, Hour] = {}
-        self.xids: list[dict[str, Any]] | None = None
-        self.counters: dict[str, Grown] = {}
+        self.xids: list[TimedXid] | None = None
+        self.counters: dict[ErrorCounter, Grown] = {}
         self.products = self.wrong = self.unread = 0
         self.first_wrong: float | None = None
 
@@ -110,7 +110,7 @@ class Device:
         """Return the hour of a time, in seconds since the start; the first hour is 1."""
         return self.hours.setdefault(int(at // HOUR_S) + 1, Hour())
 
-    def read(self, at: float, fields: Mapping[str, Any], boot: int) -> None:
+    def read(self, at: float, fields: Sensors, boot: int) -> None:
         """Add one reading of the sensors."""
         hour = self.hour(at)
         for xid in fields.get("xids", []):
@@ -128,13 +128,13 @@ class Device:
         self.throttle_samples += "throttle" in fields
         self.throttled.update(reason for reason in fields.get("throttle", []) if reason not in IGNORED)
         for name in SENSORS:
-            if fields.get(name) is not None:
-                self._value(name, at, float(fields[name]), hour)
-        for name in COUNTERS:
-            if fields.get(name) is not None:
-                hour.grown[name] += self.counters.setdefault(name, Grown()).add(int(fields[name]), boot)
+            if (value := fields.get(name)) is not None:
+                self._value(name, at, float(value), hour)
+        for counter in COUNTERS:
+            if (count := fields.get(counter)) is not None:
+                hour.grown[counter] += self.counters.setdefault(counter, Grown()).add(int(count), boot)
 
-    def work(self, at: float, done: Mapping[str, float]) -> None:
+    def work(self, at: float, done: Work) -> None:
         """Add what was computed since the sample before."""
         hour = self.hour(at)
         for part in (self, hour):
@@ -145,7 +145,7 @@ class Device:
         if "tflops" in done:
             self._value("tflops", at, done["tflops"], hour)
 
-    def _value(self, name: str, at: float, value: float, hour: Hour) -> None:
+    def _value(self, name: Curve, at: float, value: float, hour: Hour) -> None:
         self.series.setdefault(name, Series()).add(at, value)
         hour.values[name].append(value)
 
@@ -159,9 +159,9 @@ class Device:
         """Return the XIDs that mean more than a note of the driver, each code once."""
         return sorted({event["xid"] for event in self.xids or [] if meaning(event["xid"]).weight in SERIOUS})
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> BurntDevice:
         """Return the device's part of the verdict, without its hours."""
-        described: dict[str, Any] = {"samples": self.samples, "unread": self.unread}
+        described: BurntDevice = {"samples": self.samples, "unread": self.unread}
         if self.throttle_samples:
             described["throttle_share"] = {
                 reason: count / self.throttle_samples for reason, count in sorted(self.throttled.items())
@@ -173,4 +173,6 @@ class Device:
             described["clock_later_share"] = share
         if self.xids is not None:
             described["xids"] = self.xids
-        return described | {name: counter.increase for name, counter in self.counters.items()}
+        for counter, grown in self.counters.items():
+            described[counter] = grown.increase
+        return described

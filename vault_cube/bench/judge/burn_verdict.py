@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
+from vault_cube.bench.fields import BurntCard, BurntHour, Gpu, Judged, Sample
 from vault_cube.bench.judge import cards
 from vault_cube.bench.judge.burn_card import Device, Hour
 from vault_cube.settings.benchmark import Ceiling, Stress
 from vault_cube.verdicts import FAULT, OK, UNCERTAIN, Status, worst
 
+MEDIANS: tuple[Literal["tflops", "clock_mhz", "power_w"], ...] = ("tflops", "clock_mhz", "power_w")
 BOX = "box"
 """Stands for a device that an XID's line does not name."""
 
@@ -31,20 +33,16 @@ class Rules(NamedTuple):
     devices: what is to burn, by device: name, clock_max_mhz, power_limit_w, as far as they are known; empty for a CPU.
     """
 
-    devices: Mapping[str, Mapping[str, Any]]
+    devices: Mapping[str, Gpu]
     stress: Stress
     ceilings: Sequence[Ceiling]
 
 
-def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, rules: Rules) -> dict[str, Any]:
+def judge(samples: Iterable[Sample], asked_s: float, why: str | None, rules: Rules) -> Judged:
     """Judge the samples of a burn-in.
 
     samples: in the order in which they were taken. asked_s: requested duration, seconds. why: the reason for an early
     end, or None.
-
-    Returns `verdict` (ok, uncertain or fault), `problems` (one line each), `burnt_s`, `whole` (the requested
-    duration was reached), and by device `devices`, `work`, and `cards` with a verdict, its problems and one entry per
-    hour.
     """
     devices, burnt = accumulated(samples, rules.devices)
     problems = [problem for name, device in devices.items() for problem in _of_device(name, device, rules)]
@@ -73,7 +71,7 @@ def judge(samples: Iterable[dict[str, Any]], asked_s: float, why: str | None, ru
     }
 
 
-def accumulated(samples: Iterable[dict[str, Any]], planned: Iterable[str]) -> tuple[dict[str, Device], float]:
+def accumulated(samples: Iterable[Sample], planned: Iterable[str]) -> tuple[dict[str, Device], float]:
     """Return what the samples contain by device, those without a sample included, and the seconds of the last one."""
     devices = {name: Device() for name in planned}
     burnt = 0.0
@@ -87,28 +85,31 @@ def accumulated(samples: Iterable[dict[str, Any]], planned: Iterable[str]) -> tu
     return devices, burnt
 
 
-def _card(problems: Sequence[Problem], device: Device) -> dict[str, Any]:
-    """Return a card's verdict, its problems, and one entry per hour."""
+def _card(problems: Sequence[Problem], device: Device) -> BurntCard:
     return {
         "verdict": worst([OK, *(problem.status for problem in problems)]),
         "problems": [problem.text for problem in _whole(problems)],
         "hours": [
-            {
-                "hour": number,
-                "verdict": worst([OK, *(problem.status for problem in problems if problem.hour == number)]),
-                "problems": [problem.text for problem in problems if problem.hour == number],
-                "products": hour.products,
-                "wrong": hour.wrong,
-                **{
-                    name: round(median, 2)
-                    for name in ("tflops", "clock_mhz", "power_w")
-                    if (median := hour.median(name)) is not None
-                },
-                **({"temperature_c": max(hour.values["temperature_c"])} if hour.values["temperature_c"] else {}),
-            }
+            _hour(number, hour, [problem for problem in problems if problem.hour == number])
             for number, hour in sorted(device.hours.items())
         ],
     }
+
+
+def _hour(number: int, hour: Hour, problems: Sequence[Problem]) -> BurntHour:
+    described: BurntHour = {
+        "hour": number,
+        "verdict": worst([OK, *(problem.status for problem in problems)]),
+        "problems": [problem.text for problem in problems],
+        "products": hour.products,
+        "wrong": hour.wrong,
+    }
+    for name in MEDIANS:
+        if (median := hour.median(name)) is not None:
+            described[name] = round(median, 2)
+    if hour.values["temperature_c"]:
+        described["temperature_c"] = max(hour.values["temperature_c"])
+    return described
 
 
 def _whole(problems: Iterable[Problem]) -> list[Problem]:

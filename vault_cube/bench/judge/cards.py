@@ -107,7 +107,7 @@ def among_siblings(metrics: Sequence[Metric], threshold: Threshold, cards: Mappi
         # a latency is better if it is lower: compare speeds
         speeds = [sample / usual if metric.better == "higher" else usual / sample for sample in metric.samples]
         check = f"siblings: {metric.quantity}" + (f" {metric.subject}" if metric.subject else "")
-        share = result.metric(metric.model_dump() | {"better": "higher", "unit": "share", "samples": speeds}, 1)
+        share = result.metric({**result.basis(metric), "better": "higher", "unit": "share", "samples": speeds}, 1)
         evidence = f"{metric.median:.4g} {metric.unit}, {share.median:.0%} of the other cards' median"
         verdicts.append((share.median, judged(check, share, threshold, evidence, gpu=index(metric.device))))
     yield from collected(verdicts)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from vault_cube.bench.fields import Change, Compared
 from vault_cube.bench.judge.interval import permutation_p
 from vault_cube.bench.judge.result import Metric, Result
 from vault_cube.settings.benchmark import Comparison
 
 
-def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
+def compare(a: Result, b: Result, rule: Comparison) -> Compared:
     """Compare two results.
 
     a, b: the earlier and the later result. rule: thresholds for p and for the relative change.
@@ -20,7 +21,7 @@ def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
     The test covers the noise within the two runs, not the noise between days: repeat both runs before you conclude
     anything.
     """
-    changes: dict[str, Any] = {}
+    changes: dict[str, Change] = {}
     missing: list[str] = []
     differs = _differs(a, b)
     ours, theirs = _metrics(a), _metrics(b)
@@ -34,7 +35,7 @@ def compare(a: Result, b: Result, rule: Comparison) -> dict[str, Any]:
     return {"a": a.name, "b": b.name, "differs": differs, "changes": changes, "missing": missing}
 
 
-def _change(a: Metric, b: Metric, rule: Comparison) -> dict[str, Any]:
+def _change(a: Metric, b: Metric, rule: Comparison) -> Change:
     ratio = b.median / a.median
     p = permutation_p(a.samples, b.samples)
     real = p <= rule.p and abs(ratio - 1) >= rule.least

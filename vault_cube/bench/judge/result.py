@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vault_cube.bench.fields import Gpu, Measured, Phases
 from vault_cube.bench.judge.interval import median_interval, variation
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings.benchmark import LEAST
@@ -79,7 +80,7 @@ class Suite(Part):
     versions: dict[str, str | None]
     metrics: list[Metric]
     checks: list[Check]
-    sensors: dict[str, dict[str, Any]] = Field(description="sensor readings by phase of the workload and device")
+    sensors: Phases = Field(description="sensor readings by phase of the workload and device")
 
     def of(self, quantity: str, subject: str | None = None) -> list[Metric]:
         """Return the metrics of a quantity, of all devices. subject: only this case; None: all cases."""
@@ -102,7 +103,7 @@ class Machine(Part):
     system: str
     image: dict[str, Any] | None
     driver: str | None
-    gpus: list[dict[str, Any]]
+    gpus: list[Gpu]
     load: list[float] = Field(description="load averages at the start: 1, 5, 15 minutes")
 
 
@@ -123,11 +124,10 @@ class Result(Part):
     notes: list[str]
 
 
-def metric(measured: Mapping[str, Any], spread: float) -> Metric:
+def metric(measured: Measured, spread: float) -> Metric:
     """Return a metric with its statistics.
 
-    measured: the fields of a metric up to its samples, as a workload prints them; `subject`, `device`, `peer` and
-    `phase` may be missing. spread: the coefficient of variation above which the metric is marked noisy.
+    spread: the coefficient of variation above which the metric is marked noisy.
     """
     samples = [float(value) for value in measured["samples"]]
     low, high = median_interval(samples) if len(samples) >= LEAST else (None, None)
@@ -151,11 +151,25 @@ def metric(measured: Mapping[str, Any], spread: float) -> Metric:
 
 def scaled(measured: Metric, quantity: str, unit: str, factor: float, spread: float) -> Metric:
     """Return a metric whose samples are those of another one times a factor."""
-    fields = measured.model_dump() | {"quantity": quantity, "unit": unit}
-    return metric(fields | {"samples": [sample * factor for sample in measured.samples]}, spread)
+    fields: Measured = {**basis(measured), "quantity": quantity, "unit": unit}
+    return metric({**fields, "samples": [sample * factor for sample in measured.samples]}, spread)
 
 
-def pooled(rounds: Sequence[Suite], sensors: dict[str, dict[str, Any]], spread: float) -> Suite:
+def basis(measured: Metric) -> Measured:
+    """Return the fields of a metric that its statistics do not change."""
+    return {
+        "quantity": measured.quantity,
+        "subject": measured.subject,
+        "device": measured.device,
+        "peer": measured.peer,
+        "phase": measured.phase,
+        "unit": measured.unit,
+        "better": measured.better,
+        "samples": measured.samples,
+    }
+
+
+def pooled(rounds: Sequence[Suite], sensors: Phases, spread: float) -> Suite:
     """Merge the rounds of one suite, with all samples in the order in which they were taken.
 
     sensors: the summary over all rounds. spread: the coefficient of variation above which a metric is marked noisy. A
@@ -180,9 +194,7 @@ def pooled(rounds: Sequence[Suite], sensors: dict[str, dict[str, Any]], spread: 
         update={
             "seconds": round(sum(suite.seconds for suite in rounds), 1),
             "sensors": sensors,
-            "metrics": [
-                metric(latest[key].model_dump() | {"samples": values}, spread) for key, values in samples.items()
-            ],
+            "metrics": [metric({**basis(latest[key]), "samples": values}, spread) for key, values in samples.items()],
             "checks": list(checks.values()),
         }
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from vault_cube.bench.fields import Interval, Summary
 from vault_cube.bench.judge.result import Metric, Result
 
 SHOWN = {
@@ -18,12 +18,12 @@ SHOWN = {
 """Suite and quantity -> the cases that the summary has; None: all of them."""
 
 
-def summary(measured: Result, file: Path) -> dict[str, Any]:
+def summary(measured: Result, file: Path) -> Summary:
     """Return verdict, verdicts and the main numbers of a result. Values that were not measured are absent.
 
     file: of the whole result. A number is `{median, low, high}`, named by its suite and `Metric.label`.
     """
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, Interval] = {}
     for (name, quantity), cases in SHOWN.items():
         suite = measured.suites.get(name)
         for metric in suite.of(quantity) if suite else []:
@@ -47,6 +47,9 @@ def summary(measured: Result, file: Path) -> dict[str, Any]:
     }
 
 
-def _number(metric: Metric) -> dict[str, float | None]:
-    values = {"median": metric.median, "low": metric.low, "high": metric.high}
-    return {name: None if value is None else float(f"{value:.4g}") for name, value in values.items()}
+def _number(metric: Metric) -> Interval:
+    return {"median": _short(metric.median), "low": _short(metric.low), "high": _short(metric.high)}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")

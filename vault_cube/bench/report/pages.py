@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 
+from vault_cube.bench.fields import BurnIn, Curve, Phases, Sensor, Summed
+from vault_cube.bench.judge.burn_card import COUNTERS
 from vault_cube.bench.judge.result import Machine, Metric, Result, Suite
 from vault_cube.bench.report import plots
 from vault_cube.settings.benchmark import Benchmark
@@ -31,7 +33,10 @@ SUITES = {
     "tensorflow": "Training: TensorFlow",
     "vllm": "Inference: vLLM",
 }
-SENSORS = (("power_w", "W"), ("temperature_c", "°C"), ("clock_mhz", "MHz"))
+SENSORS: tuple[tuple[Sensor, str], ...] = (("power_w", "W"), ("temperature_c", "°C"), ("clock_mhz", "MHz"))
+HOURLY: tuple[Literal["tflops", "clock_mhz", "power_w", "temperature_c"], ...] = (
+    "tflops", "clock_mhz", "power_w", "temperature_c",
+)  # fmt: skip
 DERIVED = {"mfu": ("ddp", "tensorflow"), "roofline": ("vllm",), "tokens per joule": ("vllm",)}
 """First words of a derived metric -> the suites that it is shown with."""
 
@@ -54,7 +59,7 @@ class Chapter:
     plots: list[str] = field(default_factory=list)
 
 
-def make(result: Result | None, burn: Mapping[str, Any] | None, settings: Benchmark) -> tuple[str, str]:
+def make(result: Result | None, burn: BurnIn | None, settings: Benchmark) -> tuple[str, str]:
     """Return the report as HTML and as Markdown.
 
     result: a benchmark result, or None. burn: the verdict of a burn-in, or None. The report lists a missing one under
@@ -83,7 +88,7 @@ def make(result: Result | None, burn: Mapping[str, Any] | None, settings: Benchm
     return page, text
 
 
-def _summary(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
+def _summary(result: Result | None, burn: BurnIn | None) -> Chapter:
     chapter = Chapter("Verdict")
     rows = []
     if result:
@@ -217,7 +222,7 @@ def _bars(name: str, title: str, metrics: Sequence[Metric]) -> list[str]:
     return [plots.bars(name, title, groups)] if groups else []
 
 
-def _numbers(metrics: Sequence[Metric], sensors: Mapping[str, Mapping[str, Any]]) -> Table:
+def _numbers(metrics: Sequence[Metric], sensors: Phases) -> Table:
     rows = [
         [
             metric.label,
@@ -233,7 +238,7 @@ def _numbers(metrics: Sequence[Metric], sensors: Mapping[str, Mapping[str, Any]]
     return Table(["metric", "median", "95 % interval", "unit", "samples", "variation", "sensors"], rows)
 
 
-def _beside(metric: Metric, readings: Mapping[str, Any]) -> str:
+def _beside(metric: Metric, readings: Mapping[str, Summed]) -> str:
     """Format the sensors that were read while a metric was measured: of its device, else the total power, the highest
     temperature, the lowest clock and the least utilisation of all devices."""
     chosen = [fields for device, fields in readings.items() if metric.device in (None, device)]
@@ -249,7 +254,7 @@ def _beside(metric: Metric, readings: Mapping[str, Any]) -> str:
     return ", ".join([*parts, *throttled])
 
 
-def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
+def _burn(burn: BurnIn, settings: Benchmark) -> Chapter:
     chapter = Chapter("Burn-in")
     chapter.text.append(
         f"{burn['name']}: {burn['verdict']}. Ran {span(burn['burnt_s'])} of {span(burn['asked_s'])} "
@@ -257,7 +262,7 @@ def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
     )
     chapter.text += burn["problems"]
     chapter.tables += [_burn_cards(burn), _burn_hours(burn)]
-    named = (
+    named: tuple[tuple[Curve, str, str], ...] = (
         ("temperature_c", "Temperature", "°C"),
         ("power_w", "Power", "W"),
         ("clock_mhz", "Clock", "MHz"),
@@ -273,10 +278,10 @@ def _burn(burn: Mapping[str, Any], settings: Benchmark) -> Chapter:
     return chapter
 
 
-def _burn_cards(burn: Mapping[str, Any]) -> Table:
+def _burn_cards(burn: BurnIn) -> Table:
     rows = []
     for device, fields in burn["devices"].items():
-        work = burn["work"].get(device) or {}
+        work = burn["work"].get(device)
         throttled = ", ".join(f"{reason} {share:.1%}" for reason, share in fields.get("throttle_share", {}).items())
         later = fields.get("clock_later_share")
         rows.append(
@@ -288,20 +293,21 @@ def _burn_cards(burn: Mapping[str, Any]) -> Table:
                 throttled or ("no" if "throttle_share" in fields else ""),
                 f"{later:.1%}" if later else "",
                 (", ".join(str(event["xid"]) for event in fields["xids"]) or "none") if "xids" in fields else "",
-                *(number(fields.get(counter)) for counter in ("ecc_uncorrected", "pcie_replays", "pcie_corrected")),
+                *(number(fields.get(counter)) for counter in COUNTERS),
             ]
         )
     head = ["device", "verdict", "products", "wrong values", "throttled", "clock after the first hour, relative"]
     return Table([*head, "XID", "uncorrected ECC", "PCIe replays", "corrected PCIe errors"], rows)
 
 
-def _burn_hours(burn: Mapping[str, Any]) -> Table:
+def _burn_hours(burn: BurnIn) -> Table:
     rows = [
         [
             device,
             f"{hour['hour']}",
             hour["verdict"],
-            *(number(hour.get(key)) for key in ("products", "tflops", "clock_mhz", "power_w", "temperature_c")),
+            number(hour["products"]),
+            *(number(hour.get(key)) for key in HOURLY),
         ]
         for device, card in burn["cards"].items()
         for hour in card["hours"]
@@ -310,7 +316,7 @@ def _burn_hours(burn: Mapping[str, Any]) -> Table:
     return Table(head, rows)
 
 
-def _absent(result: Result | None, burn: Mapping[str, Any] | None) -> Chapter:
+def _absent(result: Result | None, burn: BurnIn | None) -> Chapter:
     """List what was not measured, and the reasons."""
     lines = []
     if result is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pygal
 from pygal.style import Style
@@ -73,8 +73,15 @@ def bars(name: str, title: str, groups: Mapping[str, Mapping[str, Metric]], thre
     return _svg(chart)
 
 
-def _bar(metric: Metric) -> dict[str, Any]:
-    bar: dict[str, Any] = {"value": metric.median}
+class Bar(TypedDict):
+    """A bar of pygal, and the ends of its interval."""
+
+    value: float
+    ci: NotRequired[dict[str, float | None]]
+
+
+def _bar(metric: Metric) -> Bar:
+    bar: Bar = {"value": metric.median}
     if metric.low is not None:
         bar["ci"] = {"low": metric.low, "high": metric.high}
     return bar

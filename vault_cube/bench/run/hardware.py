@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from vault_cube.bench.run.sensors import Processor, Reading
+from vault_cube.bench.fields import Gpu, LoggedXid, Reading, Sensors
+from vault_cube.bench.run.sensors import Processor
 from vault_cube.gpu.nvml.failures import NvmlProblem
 from vault_cube.gpu.nvml.session import Session
 from vault_cube.gpu.read import detail, events, host, kernel_log
@@ -29,8 +30,7 @@ FIELDS = (
 class Hardware:
     """A machine without a GPU; base class of `Gpus`."""
 
-    gpus: tuple[dict[str, Any], ...] = ()
-    """What identifies each GPU: index, name, uuid, memory_mib, power_limit_w, clock_max_mhz, bus_id, cpus (near it)."""
+    gpus: tuple[Gpu, ...] = ()
     driver: str | None = None
     simulated = False
 
@@ -48,8 +48,8 @@ class Hardware:
         """
         return []
 
-    def earlier_xids(self, since: float) -> dict[str, list[dict[str, Any]]]:  # noqa: ARG002 used by Gpus.earlier_xids
-        """Return the XIDs in the kernel's log of this boot and the one before, by device; each {xid, time}.
+    def earlier_xids(self, since: float) -> dict[str, list[LoggedXid]]:  # noqa: ARG002 used by Gpus.earlier_xids
+        """Return the XIDs in the kernel's log of this boot and the one before, by device.
 
         since: seconds since 1970; older ones are left out.
         """
@@ -82,9 +82,9 @@ class Gpus(Hardware):
                 reading["box"] = {"xids": unnamed}
         return reading
 
-    def _fields(self, card: Card) -> dict[str, Any]:
-        """Return the fields that sensors.py defines. A function that failed leaves its field out, and is `unread`."""
-        known: dict[str, Any] = {name: value for name, value in card.items() if name in FIELDS}
+    def _fields(self, card: Card) -> Sensors:
+        """Return the sensors of a card. A function that failed leaves its field out, and is `unread`."""
+        known = cast("Sensors", {name: value for name, value in card.items() if name in FIELDS})
         if "replays" in card.get("pcie", {}):
             known["pcie_replays"] = card["pcie"]["replays"]
         corrected = self._corrected(card["index"]) if "pcie" in card else None
@@ -92,7 +92,9 @@ class Gpus(Hardware):
             known["pcie_corrected"] = corrected
         if card.get("errors"):
             known["unread"] = [f"{name}: {why}" for name, why in card["errors"].items()]
-        return known | ({"problem": card["problem"]} if card.get("problem") else {})
+        if card.get("problem"):
+            known["problem"] = card["problem"]
+        return known
 
     def _corrected(self, index: int) -> int | None:
         bus_id = next((gpu.get("bus_id") for gpu in self.gpus if gpu["index"] == index), None)
@@ -122,10 +124,10 @@ class Gpus(Hardware):
                 lines.append(f"{name} is throttled by {', '.join(slow)}")
         return lines
 
-    def earlier_xids(self, since: float) -> dict[str, list[dict[str, Any]]]:
+    def earlier_xids(self, since: float) -> dict[str, list[LoggedXid]]:
         logged = [event for boot in (-1, 0) for event in kernel_log.xids(kernel_log.begin(self._machine, boot)) or []]
         devices = {host.slot(gpu["bus_id"]): f"cuda:{gpu['index']}" for gpu in self.gpus if "bus_id" in gpu}
-        xids: dict[str, list[dict[str, Any]]] = {}
+        xids: dict[str, list[LoggedXid]] = {}
         for event in logged:
             if event["at"] >= since:
                 device = devices.get(host.slot(event["bus_id"]), "box")
@@ -133,7 +135,7 @@ class Gpus(Hardware):
         return xids
 
 
-def _identity(card: Card, machine: Host) -> dict[str, Any]:
+def _identity(card: Card, machine: Host) -> Gpu:
     bus_id = card.get("pcie", {}).get("bus_id")
     fields = {
         **{
@@ -145,7 +147,7 @@ def _identity(card: Card, machine: Host) -> dict[str, Any]:
         "bus_id": bus_id,
         "cpus": host.cpus(machine, bus_id) if bus_id else None,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    return cast("Gpu", {name: value for name, value in fields.items() if value is not None})
 
 
 @contextlib.contextmanager

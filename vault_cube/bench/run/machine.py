@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vault_cube.bench.fields import Gpu
 from vault_cube.bench.judge.result import Machine
 
 
-def describe(gpus: Sequence[dict[str, Any]], driver: str | None, simulated: bool, manifest: Path | None) -> Machine:
+def describe(gpus: Sequence[Gpu], driver: str | None, simulated: bool, manifest: Path | None) -> Machine:
     """Describe this machine for a result.
 
-    gpus: NVML's facts of each GPU. driver: version of the NVIDIA driver, or None. simulated: the GPUs are those of the
+    gpus: as `Hardware.gpus`. driver: version of the NVIDIA driver, or None. simulated: the GPUs are those of the
     fake NVML of the tests. manifest: file of the image's manifest, or None; a missing file is no error.
     """
     return Machine(

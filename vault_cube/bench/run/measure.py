@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from vault_cube.bench.fields import Document
 from vault_cube.bench.judge import result
 from vault_cube.bench.judge.result import Check, State, Suite
 from vault_cube.bench.run import process, suites
@@ -81,7 +81,7 @@ def _take_message(line: str, name: str, say: Say, sampler: Sampler) -> None:
         say(f"    {name}: {line}")
 
 
-def _measured(document: dict[str, Any], seconds: float, command: list[str], spread: float) -> Suite:
+def _measured(document: Document, seconds: float, command: list[str], spread: float) -> Suite:
     return Suite(
         status="measured",
         reason=None,

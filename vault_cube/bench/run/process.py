@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, cast
 
+from vault_cube.bench.fields import Document
 from vault_cube.bench.run import supervisor
 from vault_cube.process import PIPE, TimeoutExpired, start
 
@@ -25,7 +26,7 @@ CRASHED = re.compile(r"^(\w*(?:Error|Exception|Interrupt)\b.*)$", re.MULTILINE)
 class Ended:
     """The end of a workload: its document, or the kind and reason of its failure."""
 
-    document: dict[str, Any] | None
+    document: Document | None
     kind: str | None
     reason: str | None
     seconds: float
@@ -150,18 +151,18 @@ def oom_kills() -> int:
     return int(counter[1]) if counter else 0
 
 
-def _document(lines: list[str]) -> dict[str, Any] | None:
+def _document(lines: list[str]) -> Document | None:
     for line in reversed(lines):
         try:
             document = json.loads(line)
         except ValueError:
             continue
         if isinstance(document, dict):
-            return document
+            return cast("Document", document)
     return None
 
 
-def _why(document: dict[str, Any] | None, status: int, tail: str, oom: int) -> tuple[str, str]:
+def _why(document: Document | None, status: int, tail: str, oom: int) -> tuple[str, str]:
     """Return the kind and the reason of a failure."""
     killed = KILLED.search(tail)
     if oom and (killed or status == 137):

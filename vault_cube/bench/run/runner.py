@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from vault_cube.bench.judge import cards, criteria, result
 from vault_cube.bench.judge.derived import derived
-from vault_cube.bench.judge.result import Machine, Result, Suite
+from vault_cube.bench.judge.result import Machine, Metric, Result, Suite
 from vault_cube.bench.judge.summary import summary
 from vault_cube.bench.run import machine, suites
 from vault_cube.bench.run.hardware import Hardware
@@ -20,7 +20,7 @@ from vault_cube.bench.store import SUMMARY, Store, write_whole
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
 from vault_cube.settings.benchmark import Suite as SuiteName
-from vault_cube.verdicts import worst
+from vault_cube.verdicts import Status, Verdict, worst
 
 SAMPLE_S = 0.5
 """Most time between two readings of the sensors; quick runs are shorter than a second."""
@@ -125,10 +125,17 @@ def _rounds(run: Run, names: Sequence[SuiteName], usual: Mapping[str, float]) ->
     return {name: outcomes[name] for name in names if name in outcomes}
 
 
-def judge(
-    settings: Settings, described: Machine, outcomes: Mapping[str, Suite], names: Sequence[str]
-) -> dict[str, Any]:
-    """Return the judged fields of a result: derived, verdicts, verdict, notes. names: of the suites that were asked."""
+class Judged(TypedDict):
+    """The judged fields of a result."""
+
+    derived: list[Metric]
+    verdicts: list[Verdict]
+    verdict: Status
+    notes: list[str]
+
+
+def judge(settings: Settings, described: Machine, outcomes: Mapping[str, Suite], names: Sequence[str]) -> Judged:
+    """Return the judged fields of a result. names: of the suites that were asked."""
     extra = derived(outcomes, settings.benchmark, cards.names(described))
     verdicts = criteria.verdicts(outcomes, extra, described, settings)
     notes = [

@@ -1,8 +1,6 @@
 """Sample sensors while a workload runs, and summarise the samples. Here are the CPU's sensors; GPUs: hardware.py.
 
-A reading is `{device: {field: value}}`; a field for which a device has no sensor is absent. Fields: utilisation
-(0 to 1), memory_used_mib, power_w, temperature_c, clock_mhz, throttle (list of reasons), ecc_uncorrected, xids (list),
-problem (one line).
+A field for which a device has no sensor is absent.
 """
 
 from __future__ import annotations
@@ -12,11 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from vault_cube.bench.fields import Phases, Reading, Sensor, Sensors, Summed
 from vault_cube.bench.judge.interval import variation
 
-Reading = dict[str, dict[str, Any]]
+SUMMED: tuple[Literal[Sensor, "memory_used_mib"], ...] = (
+    "utilisation", "memory_used_mib", "power_w", "temperature_c", "clock_mhz",
+)  # fmt: skip
 
 SETTLE_S = 1.0
 """Seconds to skip at the start of a phase: NVML's utilisation is an average over up to one second (nvml.h,
@@ -35,7 +36,7 @@ class Processor:
         now, before = self._times(), self._before
         self._before = now
         busy, total = now[0] - before[0], now[1] - before[1]
-        reading: dict[str, Any] = {}
+        reading: Sensors = {}
         if total > 0:
             reading["utilisation"] = busy / total
         temperatures = [value / 1000 for value in _numbers("/sys/class/hwmon", "*/temp*_input")]
@@ -135,7 +136,7 @@ class Sampler:
         self._problem = (first, problem) if problem else None
         self._readings.append((phase, since, reading))
 
-    def summary(self) -> dict[str, dict[str, Any]]:
+    def summary(self) -> Phases:
         """Return the statistics of the readings by phase and device. Unread fields are absent.
 
         The first second of a phase does not count; a shorter phase has no utilisation.
@@ -143,7 +144,7 @@ class Sampler:
         phases = sorted({name for name, _, _ in self._readings if name})
         return {phase: summary for phase in phases if (summary := self._of(phase))}
 
-    def _of(self, phase: str) -> dict[str, Any]:
+    def _of(self, phase: str) -> dict[str, Summed]:
         readings = [(since, reading) for name, since, reading in self._readings if name == phase]
         chosen = [reading for since, reading in readings if since >= SETTLE_S] or [
             {device: {**fields, "utilisation": None} for device, fields in reading.items()} for _, reading in readings
@@ -152,10 +153,10 @@ class Sampler:
         return {device: _summed([reading[device] for reading in chosen if device in reading]) for device in devices}
 
 
-def _summed(readings: list[dict[str, Any]]) -> dict[str, Any]:
-    summed: dict[str, Any] = {"readings": len(readings)}
-    for field in ("utilisation", "memory_used_mib", "power_w", "temperature_c", "clock_mhz"):
-        values = [reading[field] for reading in readings if reading.get(field) is not None]
+def _summed(readings: list[Sensors]) -> Summed:
+    summed: Summed = {"readings": len(readings)}
+    for field in SUMMED:
+        values = [value for reading in readings if (value := reading.get(field)) is not None]
         if values:
             summed[field] = {
                 "mean": statistics.fmean(values),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from vault_cube.bench.fields import Gpu
 from vault_cube.settings import Settings
 from vault_cube.settings.benchmark import Effort, Suite
 
@@ -30,7 +30,7 @@ def plan(
     settings: Settings,
     effort: Effort,
     *,
-    gpus: Sequence[Mapping[str, Any]],
+    gpus: Sequence[Gpu],
     workloads: Path = WORKLOADS,
 ) -> Plan:
     """Return the command of a suite.
@@ -66,13 +66,13 @@ def plan(
             return Plan(command, environment | settings.frameworks.vllm.settings)
 
 
-def chosen_gpus(gpus: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def chosen_gpus(gpus: Sequence[Gpu]) -> dict[str, str]:
     """Return the environment in which CUDA numbers the GPUs as NVML does, also beside one that is lost."""
     uuids = [str(gpu["uuid"]) for gpu in gpus if "uuid" in gpu]
     return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)} if uuids and len(uuids) == len(gpus) else {}
 
 
-def _serving(settings: Settings, gpus: Sequence[Mapping[str, Any]]) -> list[str]:
+def _serving(settings: Settings, gpus: Sequence[Gpu]) -> list[str]:
     serving = settings.benchmark.serving
     model = ["--model", settings.benchmark.model] if settings.benchmark.model else []
     return [
