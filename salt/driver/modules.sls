@@ -35,7 +35,8 @@ driver modules are loaded at boot:
     - require:
       - sls: driver.packages
 
-# The guest of the boot test has no GPU, and a box without its card must still boot so that somebody can examine it
+# The guest of the boot test has no GPU, and a box without its card must still boot so that somebody can examine it. There,
+# the driver is loaded and unloaded once per module and file: in an emulated guest, this can take longer than systemd's 90 s
 the boot succeeds if the driver finds no GPU:
   file.managed:
     - name: /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf
@@ -45,7 +46,6 @@ the boot succeeds if the driver finds no GPU:
         # written by salt/driver/modules.sls
         [Service]
         SuccessExitStatus=1
-        # without a GPU, the driver is loaded and unloaded once per module and file: over 90 s in an emulated guest
         TimeoutStartSec=300
 {% endif %}
 
