@@ -207,9 +207,15 @@ def test_a_ban_after_the_configured_failures_passes(monkeypatch):
     assert "banned after 5 failures" in cases.fail2ban_bans(jail(monkeypatch, 5))
 
 
+@pytest.mark.parametrize("missed", [1, 2])
+def test_a_failure_that_fail2ban_missed_is_made_again(monkeypatch, missed):
+    assert f"banned after {5 + missed} failures" in cases.fail2ban_bans(jail(monkeypatch, 5 + missed))
+
+
 @pytest.mark.parametrize(("bans_after", "refuses", "message"), [
     (3, True, "banned after"),
-    (10**6, True, "no ban within"),
+    (10**6, True, "no ban within 420 s after 7 refused logins"),
+    (8, True, "no ban within"),
     (5, False, "can still log in"),
 ])  # fmt: skip
 def test_an_early_a_missing_or_an_ineffective_ban_fails(monkeypatch, bans_after, refuses, message):
