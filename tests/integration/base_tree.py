@@ -76,6 +76,12 @@ def root_tree(space):
         return recipe.make_layers(space, Inputs.read(space), keys.ROOT)[-1].tree
 
 
+def output_in(log, words):
+    """Return what a command wrote to a log, without the log's first line, which is the command line."""
+    text, words_end = log.read_text(), shlex.join(map(str, words)) + "\n"
+    return text.partition(words_end)[2] if words_end in text else text
+
+
 class Box:
     """A tree in which commands and Salt run without a network, as in a build."""
 
@@ -108,9 +114,7 @@ class Box:
             self.overlay, words, what=str(words[0]), log=log, mountpoint=self.folder / "merged", binds=binds,
             environment=environment, check=False,
         )  # fmt: skip
-        # the log begins with the command line, which ends in these words
-        text, words_end = log.read_text(), shlex.join(map(str, words)) + "\n"
-        return status, text.partition(words_end)[2] if words_end in text else text
+        return status, output_in(log, words)
 
     def sh(self, script):
         """Run a shell script in the tree; it must succeed. Returns its output."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from base_tree import built, chosen_workspace
+from base_tree import built, chosen_workspace, output_in
 from copied import merged
 
 from vault_cube.image.cache import keys
@@ -51,7 +51,7 @@ def inside(space, trees, tmp_path):
             chroot.Overlay(lower, tmp_path / "upper", tmp_path / "work"), words, what=words[0], log=log,
             mountpoint=tmp_path / "merged", binds=binds, environment=environment, check=False,
         )  # fmt: skip
-        return status, log.read_text()
+        return status, output_in(log, words)
 
     return run
 
