@@ -10,8 +10,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-# float16: for bfloat16, vLLM 0.32 computes the attention with AMX where the CPU has it, and dies of SIGILL in a model this
-# small, in which no other library has asked the kernel for the permission to use AMX
+# float16: for bfloat16, vLLM 0.32 computes the attention with AMX where the CPU has it, and ends with SIGILL in a model
+# this small, in which no other library has asked the kernel for the permission to use AMX
 MODEL = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 128, "intermediate_size": 256,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32, "vocab_size": 512,
