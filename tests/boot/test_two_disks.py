@@ -44,8 +44,8 @@ def disk(file, *options):
 def test_everything_is_on_the_disk_that_was_started(image, expected, qemu, hardware, tmp_path, started):
     grown = Disk.of(image).size + (2 << 30)
     with seed(expected.user, expected.ssh_port) as login, vanishing("two-disks") as work:
-        # without a boot index, OVMF starts the disk with the lower PCI address: the first
-        options = ["bootindex=0"] if started == "second" else []
+        # without a boot index, OVMF starts the disk with the lower PCI address
+        options = ["bootindex=0"] if started == "second" else ["addr=0x1e"]
         run = machine.prepare(image, login, qemu, hardware, work, console=tmp_path / "console.log")
         run = dataclasses.replace(run, devices=disk(overlay(qemu, image, work / "second.qcow2", grown), *options))
         box = Guest(machine.start(qemu, hardware, run, "tcg", work), run, login, "tcg", work)
