@@ -35,7 +35,7 @@ def test_the_error_for_an_unknown_key_suggests_a_similar_one(checked, key, simil
 
 
 def test_a_key_in_a_list_is_suggested_with_its_number(checked):
-    source = {"archive": "debian", "miror": "http://deb.debian.org", "snapshot": None, "suites": ["x"]}
+    source = {"archive": "debian", "miror": "http://mirror.example", "snapshot": None, "suites": ["x"]}
     source |= {"components": ["main"], "keyring": "/k.gpg"}
     with pytest.raises(PillarError) as error:
         checked("debian-12", {"archive": {"sources": [source]}})
