@@ -131,10 +131,10 @@ def staged_files(space: Workspace, layer: str) -> list[Path]:
     top = space.checkout
     below = LAYERS[: LAYERS.index(layer) + 1]
     states = [file for name in below for file in sources(top / "salt" / name) if _builds(file)]
-    files = {*states, top / "conf/common.conf", *_code(top, states)}
+    files = {*states, top / "conf/common.conf"}
     files |= {lock for name in below for lock in environment_locks(space, name)}
-    if layer == "validation":
-        files |= set(carried(top, space.target, space.locks).values())
+    # the last layer's files are all that a box carries, which includes all code that states can run
+    files |= set(carried(top, space.target, space.locks).values()) if layer == LAYERS[-1] else _code(top, states)
     return sorted(files)
 
 
