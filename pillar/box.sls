@@ -83,6 +83,7 @@ base:
     render: 609
     _ssh: 610
     ssh-login: 613
+    sugroup: 614
   system_users:
     systemd-network: {uid: 602, group: systemd-network, home: /}
     systemd-resolve: {uid: 603, group: systemd-resolve, home: /}
@@ -109,10 +110,36 @@ base:
     key_exchange: [sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
     ciphers: [chacha20-poly1305@openssh.com, aes256-gcm@openssh.com, aes128-gcm@openssh.com]
     macs: [hmac-sha2-512-etm@openssh.com, hmac-sha2-256-etm@openssh.com]
+    # Further keywords of sshd_config(5). null leaves sshd's default. CIS, here and below: rules of the CIS Debian Linux 12 Benchmark
+    # 1.1.0; docs/decisions/hardening.md lists those that the box does not follow
+    settings:
+      MaxSessions: '10'               # CIS 5.1.17: channels of one connection
+      MaxStartups: '10:30:60'         # CIS 5.1.18: limits connections that have not logged in
+      GSSAPIAuthentication: 'no'      # CIS 5.1.9: no Kerberos here; less code before login
+      HostbasedAuthentication: 'no'   # CIS 5.1.10: another machine's word is no login
+      IgnoreRhosts: 'yes'             # CIS 5.1.11
+      PermitUserRC: 'no'              # a file in a home must not run at each login
+      # CIS 5.1.14: INFO or VERBOSE. INFO has the fingerprints of accepted keys; with VERBOSE, fail2ban may count one login twice
+      LogLevel: INFO
+      # the same limit as for keys in this pillar; sshd's default is 1024 (NIST SP 800-131A: at least 2048)
+      RequiredRSASize: '2048'
   firewall:
     allow_tcp: [22]
   fail2ban: {failures: 5, within_s: 600, ban_s: 600}
-  docker: {log_size_mb: 100, log_files: 3, publish_address: 127.0.0.1}
+  docker:
+    log_size_mb: 100
+    log_files: 3
+    publish_address: 127.0.0.1
+    # CIS Docker Benchmark 1.6.0, 2.2: on the default network, containers cannot reach each other. Networks of compose still allow it
+    icc: false
+    # one root process less per published port; the kernel forwards (CIS Docker Benchmark 1.6.0, 2.16)
+    userland_proxy: false
+    # CIS Docker Benchmark 1.6.0, 2.8. `docker run --ulimit` overrides them. Loaders of training data keep many files open
+    default_ulimits: {nofile: {soft: 65536, hard: 524288}, core: {soft: 0, hard: 0}}
+    # containerd's interface for Kubernetes, which listens on a TCP port of loopback. Docker does not use it
+    cri: false
+  # Names of the local network, answered by anybody on it (port 5355 and 5353, on all addresses). DNS and /etc/hosts remain
+  resolver: {llmnr: false, multicast_dns: false}
   logs: {journal_mb: 1024, journal_days: 90}
   updates:
     origins: ['origin=${distro_id},codename=${distro_codename}-security,label=Debian-Security']
@@ -120,15 +147,83 @@ base:
   kernel:
     package: linux-image-cloud-amd64
     modules: []
+    # Modules that cannot be loaded. CIS 3.2.1 to 3.2.4: network protocols that the box does not speak, each with a history of
+    # exploits. CIS 1.1.1.1 to 1.1.1.8: file systems of other machines. firewire-core gives a device access to the memory
+    blocked: [dccp, tipc, rds, sctp, cramfs, freevxfs, hfs, hfsplus, jffs2, udf, firewire-core]
+    # null leaves the kernel's value. KSPP: recommended settings of the Kernel Self-Protection Project
     sysctl:
-      kernel.kptr_restrict: '1'
-      kernel.dmesg_restrict: '1'
+      kernel.randomize_va_space: '2'                      # CIS 1.5.1
+      # CIS 1.5.2: a process may trace only its children. Use `sudo py-spy` and `sudo gdb -p`. PyTorch shares CUDA memory with
+      # expandable_segments between processes only with 0
+      kernel.yama.ptrace_scope: '1'
+      fs.suid_dumpable: '0'                               # CIS 1.5.3: no core files of setuid programs
+      kernel.dmesg_restrict: '1'                          # KSPP: the kernel's log has addresses
+      kernel.kptr_restrict: '2'                           # KSPP: no addresses of the kernel, for root neither
+      kernel.kexec_load_disabled: '1'                     # KSPP: the box boots its own kernel only
+      kernel.unprivileged_bpf_disabled: '1'               # KSPP
+      net.core.bpf_jit_harden: '2'                        # KSPP
+      dev.tty.ldisc_autoload: '0'                         # KSPP
+      kernel.sysrq: '4'                                   # KSPP: only the secure attention key; systemd's default is 438
+      # KSPP: an exploit that crashes the kernel again and again is stopped. No kernel.warn_limit: drivers print harmless warnings,
+      # and a panic would end days of training
+      kernel.oops_limit: '100'
+      vm.mmap_rnd_bits: '32'                              # KSPP
+      fs.protected_symlinks: '1'                          # KSPP
+      fs.protected_hardlinks: '1'                         # KSPP
+      fs.protected_fifos: '2'                             # KSPP
+      fs.protected_regular: '2'                           # KSPP
+      net.ipv4.tcp_syncookies: '1'                        # CIS 3.3.10
+      net.ipv4.icmp_echo_ignore_broadcasts: '1'           # CIS 3.3.4
+      net.ipv4.icmp_ignore_bogus_error_responses: '1'     # CIS 3.3.3
+      # CIS 3.3.7 asks for 1 (strict). With several ports or Docker's networks, replies may take another way: 2 (loose)
       net.ipv4.conf.all.rp_filter: '2'
-      net.ipv4.conf.all.accept_redirects: '0'
-      net.ipv6.conf.all.accept_redirects: '0'
+      net.ipv4.conf.default.rp_filter: '2'
+      # CIS 3.3.2, 3.3.5, 3.3.6: the box is no router for others, and takes no routes from strangers
       net.ipv4.conf.all.send_redirects: '0'
-      fs.protected_fifos: '2'
-      fs.protected_regular: '2'
+      net.ipv4.conf.default.send_redirects: '0'
+      net.ipv4.conf.all.accept_redirects: '0'
+      net.ipv4.conf.default.accept_redirects: '0'
+      net.ipv4.conf.all.secure_redirects: '0'
+      net.ipv4.conf.default.secure_redirects: '0'
+      net.ipv6.conf.all.accept_redirects: '0'
+      net.ipv6.conf.default.accept_redirects: '0'
+      # CIS 3.3.8
+      net.ipv4.conf.all.accept_source_route: '0'
+      net.ipv4.conf.default.accept_source_route: '0'
+      net.ipv6.conf.all.accept_source_route: '0'
+      net.ipv6.conf.default.accept_source_route: '0'
+      # CIS 3.3.9
+      net.ipv4.conf.all.log_martians: '1'
+      net.ipv4.conf.default.log_martians: '1'
+      # CIS 3.3.11: systemd-networkd handles router advertisements itself (IPv6AcceptRA=yes)
+      net.ipv6.conf.all.accept_ra: '0'
+      net.ipv6.conf.default.accept_ra: '0'
+  # Settings that belong to no other section
+  hardening:
+    # CIS 5.3.3.4.1: an account whose password is emptied must not be open
+    nullok: false
+    # CIS 1.5.3: a core file has the memory of a process, such as keys and prompts
+    core_dumps: false
+    # CIS 5.4.1.4: for passwords that an owner sets; the same as PAM's
+    encrypt_method: YESCRYPT
+    # null: Debian's 022. CIS 5.4.3.3 asks for 027, but sudo takes the umask of the session: models and environments that are
+    # installed with it would be unreadable for vLLM and other users. Homes are closed by their own mode
+    umask: null
+    # CIS 7.2.9 and 7.2.10
+    home_mode: '0750'
+    dot_file_mode: '0640'
+    # CIS 5.2.7: only members of this group, which has none, may use su. sudo is the way to another account
+    su_group: sugroup
+    # CIS 5.2.3: what sudo ran, beside the journal
+    sudo_log: /var/log/sudo.log
+    # CIS 1.1.2.1.1 to 1.1.2.1.3, 1.1.2.2.2, 1.1.2.2.3. Options of tmpfs; null: as the distribution has it. Not noexec on /tmp (CIS
+    # 1.1.2.1.4), because pip, Triton and Ray run files there, and not on /dev/shm (CIS 1.1.2.2.4), where libffi may need it
+    tmpfs: {/tmp: 'nosuid,nodev,mode=1777,size=50%', /dev/shm: 'nosuid,nodev'}
+    # Programs that lose setuid or setgid: for passwords, which nobody has, and for host-based logins, which sshd refuses
+    no_setuid: [/usr/bin/chfn, /usr/bin/chsh, /usr/bin/gpasswd, /usr/bin/newgrp, /usr/bin/chage, /usr/bin/expiry,
+                /usr/lib/openssh/ssh-keysign]
+    # systemd's sandbox for the units that the states write (salt/base/sandbox.jinja)
+    sandbox: true
   units: [ssh.service, systemd-networkd.service, systemd-resolved.service, systemd-timesyncd.service, ufw.service,
           fail2ban.service, docker.service, containerd.service, apparmor.service, unattended-upgrades.service]
   units_off: []
@@ -203,6 +298,8 @@ frameworks:
     port: 8000
     replicas: 1
     arguments: []
+    # add an address or network if arguments name a server elsewhere; without base:hardening:sandbox there is no limit
+    reach: [localhost]
     settings:
       VLLM_NO_USAGE_STATS: '1'
       DO_NOT_TRACK: '1'

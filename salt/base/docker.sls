@@ -10,6 +10,13 @@ Docker keeps logs small, containers alive and ports private:
         log-driver: json-file
         log-opts: {max-size: {{ docker.log_size_mb }}m, max-file: '{{ docker.log_files }}'}
         no-new-privileges: true
+        icc: {{ docker.icc | json }}
+        userland-proxy: {{ docker.userland_proxy | json }}
+        default-ulimits:
+        {%- for name, limit in docker.default_ulimits | dictsort %}
+          {{ name | json }}: {Name: {{ name | json }}, Soft: {{ limit.soft }}, Hard: {{ limit.hard }}}
+        {%- else %} {}
+        {%- endfor %}
     - require:
       - sls: base.packages
 
@@ -20,3 +27,35 @@ Docker reads its settings again:
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - shared: Docker keeps logs small, containers alive and ports private
+
+{% if not docker.cri %}
+# The package's file, or the owner's: only this key of it is ours. A key must stand before the first table
+containerd has a configuration:
+  file.managed:
+    - name: /etc/containerd/config.toml
+    - replace: False
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+    - require:
+      - sls: base.packages
+
+containerd does not serve Kubernetes:
+  file.replace:
+    - name: /etc/containerd/config.toml
+    - pattern: '^[ \t]*disabled_plugins[ \t]*=[^\n]*$'
+    - repl: disabled_plugins = ["io.containerd.grpc.v1.cri"]
+    - prepend_if_not_found: True
+    - backup: False
+    - require:
+      - file: containerd has a configuration
+
+# Containers keep running: each has a process of its own that outlives containerd
+containerd reads its settings again:
+  cmd.run:
+    - name: systemctl restart containerd.service
+    - onlyif: test -d /run/systemd/system && systemctl --quiet is-active containerd.service
+    - onchanges:
+      - file: containerd does not serve Kubernetes
+{% endif %}

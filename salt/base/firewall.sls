@@ -17,11 +17,12 @@ nothing comes in, everything goes out:
         DEFAULT_INPUT_POLICY: '"DROP"'
         DEFAULT_OUTPUT_POLICY: '"ACCEPT"'
         DEFAULT_FORWARD_POLICY: '"DROP"'
+        # ufw starts after systemd-sysctl.service, and its own file would override values of salt/base/kernel.sls
+        IPT_SYSCTL: /etc/sysctl.d/99-vault-cube.conf
     # the package's values; without them ufw does not start
     - defaults:
         DEFAULT_APPLICATION_POLICY: '"SKIP"'
         MANAGE_BUILTINS: 'no'
-        IPT_SYSCTL: /etc/ufw/sysctl.conf
         IPT_MODULES: '""'
     - require:
       - sls: base.packages

@@ -1,3 +1,5 @@
+{% from 'base/sandbox.jinja' import sandbox with context %}
+
 # /etc/fstab also has the mounts of the box's owner and of cloud-init.
 # Settings for the first boot, when a box grows its root and makes its own keys. Nothing here runs during a build.
 the root file system is found by its label and grows:
@@ -55,6 +57,12 @@ each box makes its own ssh host keys:
         Type=oneshot
         RemainAfterExit=yes
         ExecStart=/usr/bin/ssh-keygen -A
+        PrivateNetwork=yes
+        ProtectHome=yes
+        ProtectProc=invisible
+        MemoryDenyWriteExecute=yes
+        ReadWritePaths=/etc/ssh
+        {{ sandbox() | indent(8) }}
 
         [Install]
         WantedBy=multi-user.target

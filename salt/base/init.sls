@@ -17,3 +17,4 @@ include:
   - base.first_boot
   - base.salt
   - base.units
+  - base.hardening

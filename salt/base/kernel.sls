@@ -4,6 +4,20 @@ modules that the box always needs are loaded at boot:
     - mode: '0644'
     - contents: {{ (['# written by salt/base/kernel.sls'] + pillar.base.kernel.modules) | json }}
 
+# `install` also stops `modprobe NAME`, which `blacklist` does not
+modules that the box never needs are blocked:
+  file.managed:
+    - name: /etc/modprobe.d/vault-cube.conf
+    - user: root
+    - group: root
+    - mode: '0644'
+    - contents:
+      - '# written by salt/base/kernel.sls'
+{%- for module in pillar.base.kernel.blocked %}
+      - blacklist {{ module }}
+      - install {{ module }} /bin/false
+{%- endfor %}
+
 # A file, because sysctl.present in a chroot would change the builder's kernel.
 # The last file wins: 99-vault-cube sorts after the distribution's 99-protect-links and 99-sysctl
 kernel settings:
@@ -12,13 +26,13 @@ kernel settings:
     - mode: '0644'
     - contents:
       - '# written by salt/base/kernel.sls'
-{%- for key, value in pillar.base.kernel.sysctl | dictsort %}
+{%- for key, value in pillar.base.kernel.sysctl | dictsort if value is not none %}
       - {{ (key ~ ' = ' ~ value) | json }}
 {%- endfor %}
 
 kernel settings take effect at once on a running box:
   cmd.run:
-    - name: sysctl --quiet --load /etc/sysctl.d/99-vault-cube.conf
+    - name: sysctl --quiet --ignore --load /etc/sysctl.d/99-vault-cube.conf
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: kernel settings

@@ -12,6 +12,8 @@ the journal is kept, within limits:
         Storage=persistent
         SystemMaxUse={{ logs.journal_mb }}M
         MaxRetentionSec={{ logs.journal_days }}day
+        # CIS 6.1.2.2: there is no syslog daemon; Debian 12 forwards, Debian 13 does not
+        ForwardToSyslog=no
 
 the journal has its folder:
   file.directory:

@@ -39,6 +39,27 @@ names are resolved by systemd:
     - require:
       - sls: base.packages
 
+# The last file wins: zz- sorts after Debian's 00-disable-mdns.conf
+names are resolved without strangers of the local network:
+  file.managed:
+    - name: /etc/systemd/resolved.conf.d/zz-vault-cube.conf
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+    - contents: |
+        # written by salt/base/network.sls
+        [Resolve]
+        LLMNR={{ 'yes' if pillar.base.resolver.llmnr else 'no' }}
+        MulticastDNS={{ 'yes' if pillar.base.resolver.multicast_dns else 'no' }}
+
+the resolver reads its settings again:
+  cmd.run:
+    - name: systemctl restart systemd-resolved.service
+    - onlyif: test -d /run/systemd/system && systemctl --quiet is-active systemd-resolved.service
+    - onchanges:
+      - file: names are resolved without strangers of the local network
+
 the box's name:
   file.managed:
     - name: /etc/hostname

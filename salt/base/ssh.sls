@@ -18,6 +18,10 @@ ssh accepts keys only:
         LoginGraceTime 30
         X11Forwarding no
         AllowAgentForwarding {{ 'yes' if ssh.forward_agent else 'no' }}
+        {%- if not (ssh.forward_ports or ssh.forward_sockets or ssh.forward_agent) %}
+        # CIS 5.1.8. It also covers what later versions of sshd may forward, and overrides the single switches
+        DisableForwarding yes
+        {%- endif %}
         {%- if ssh.forward_ports %}
         AllowTcpForwarding local
         PermitOpen{% for port in ssh.forward_ports %} 127.0.0.1:{{ port }} localhost:{{ port }} [::1]:{{ port }}{% endfor %}
@@ -31,10 +35,28 @@ ssh accepts keys only:
         ClientAliveInterval 300
         ClientAliveCountMax 2
         Banner /etc/ssh/vault-cube-banner
+        {%- for kind in ('ed25519', 'ecdsa', 'rsa') if kind in ssh.host_key_algorithms | join(',') %}
+        HostKey /etc/ssh/ssh_host_{{ kind }}_key
+        {%- endfor %}
         HostKeyAlgorithms {{ ssh.host_key_algorithms | join(',') }}
         KexAlgorithms {{ ssh.key_exchange | join(',') }}
         Ciphers {{ ssh.ciphers | join(',') }}
         MACs {{ ssh.macs | join(',') }}
+        {%- for keyword, value in ssh.settings | dictsort if value is not none %}
+        {{ keyword }} {{ value }}
+        {%- endfor %}
+    - require:
+      - sls: base.packages
+
+# CIS 5.1.1
+only root reads sshd's own file:
+  file.managed:
+    - name: /etc/ssh/sshd_config
+    - replace: False
+    - create: False
+    - user: root
+    - group: root
+    - mode: '0600'
     - require:
       - sls: base.packages
 

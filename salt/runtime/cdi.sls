@@ -1,6 +1,7 @@
 # GPUs for containers without NVIDIA's Container Toolkit: vault_cube/gpu/cdi.py writes the CDI specification
 {% from 'base/paths.jinja' import checkout, salt_environment %}
 {% from 'driver/card.jinja' import needs_card %}
+{% from 'base/sandbox.jinja' import sandbox with context %}
 {% set runtime = pillar.runtime %}
 
 Docker reads CDI specifications:
@@ -33,17 +34,15 @@ CDI specification is written at boot:
         [Service]
         Type=oneshot
         {{ needs_card }}
-        # creates the device nodes that NVML does not create itself
-        ExecStartPre=-/usr/bin/nvidia-modprobe -c 0 -u
+        # creates the device nodes that NVML does not create itself; +: loads modules, so without the sandbox
+        ExecStartPre=+-/usr/bin/nvidia-modprobe -c 0 -u
         ExecStart={{ salt_environment }}/bin/python -m vault_cube.gpu.cdi /run/cdi/nvidia.yaml
         TimeoutStartSec=120
         RuntimeDirectory=cdi
         RuntimeDirectoryPreserve=yes
-        NoNewPrivileges=yes
-        ProtectSystem=strict
         ProtectHome=yes
-        PrivateTmp=yes
         PrivateNetwork=yes
+        {{ sandbox(devices=True) | indent(8) }}
 
         [Install]
         WantedBy=multi-user.target

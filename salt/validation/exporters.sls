@@ -1,6 +1,7 @@
 include:
   - validation.tools
 
+{% from 'base/sandbox.jinja' import sandbox with context %}
 {% set monitoring = pillar.validation.monitoring %}
 {% set address = '[' ~ monitoring.address ~ ']' if ':' in monitoring.address else monitoring.address %}
 
@@ -16,6 +17,13 @@ the node exporter listens on the pillar's address:
         ExecStart=
         ExecStart=/usr/bin/prometheus-node-exporter --web.listen-address={{ address }}:{{ monitoring.port }} \
           --collector.systemd --collector.textfile.directory={{ monitoring.textfiles }}
+        # it reads the sizes of mounts below /home
+        ProtectHome=read-only
+        MemoryDenyWriteExecute=yes
+        UMask=0077
+        PrivateDevices=yes
+        # it reads the state of the clock, which ProtectClock would forbid
+        {{ sandbox(families='AF_UNIX AF_INET AF_INET6 AF_NETLINK', devices=True, calls='adjtimex clock_adjtime') | indent(8) }}
     - require_in:
       - pkg: diagnostic tools are installed
 

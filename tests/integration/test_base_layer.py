@@ -101,7 +101,8 @@ def test_sshd_accepts_keys_only(box, base):
         "allowstreamlocalforwarding": "no", "permittunnel": "no", "gatewayports": "no", "maxauthtries": "3",
         "allowgroups": base.ssh.group, "port": str(base.ssh.port), "ciphers": ",".join(base.ssh.ciphers),
         "macs": ",".join(base.ssh.macs), "kexalgorithms": ",".join(base.ssh.key_exchange),
-        "hostkeyalgorithms": ",".join(base.ssh.host_key_algorithms),
+        "hostkeyalgorithms": ",".join(base.ssh.host_key_algorithms), "disableforwarding": "yes",
+        **{keyword.lower(): value for keyword, value in base.ssh.settings.items()},
     }  # fmt: skip
     assert {key: settings.get(key) for key in wanted} == wanted
     assert box.sh(f"cat {settings['banner']}") == base.ssh.banner

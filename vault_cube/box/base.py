@@ -67,6 +67,8 @@ def sshd_lets_in_keys_only(place: Place) -> Verdict:
         "macs": ",".join(ssh.macs),
         "kexalgorithms": ",".join(ssh.key_exchange),
         "hostkeyalgorithms": ",".join(ssh.host_key_algorithms),
+        "disableforwarding": "no" if ssh.forward_agent or ssh.forward_ports or ssh.forward_sockets else "yes",
+        **{keyword.lower(): value for keyword, value in ssh.settings.items() if value is not None},
     }
     if ssh.forward_ports:
         hosts = ("127.0.0.1", "localhost", "[::1]")
@@ -74,7 +76,7 @@ def sshd_lets_in_keys_only(place: Place) -> Verdict:
     wrong = [
         f"{key} {settings.get(key, 'missing')}, not {value}"
         for key, value in wanted.items()
-        if settings.get(key) != value
+        if settings.get(key, "").lower() != value.lower()
     ]
     evidence = "; ".join(wrong) or f"{len(wanted)} settings as in the pillar"
     return verdict(not wrong, last_line(ran.stderr) if ran.returncode else evidence, "base:ssh")
@@ -87,6 +89,8 @@ def docker_settings(place: Place, daemon: Path = DAEMON) -> Verdict:
         "ip": docker.publish_address,
         "live-restore": True,
         "log-opts": {"max-size": f"{docker.log_size_mb}m", "max-file": str(docker.log_files)},
+        "icc": docker.icc,
+        "userland-proxy": docker.userland_proxy,
     }
     document: Any = read_json(daemon)
     settings = document if isinstance(document, dict) else {}

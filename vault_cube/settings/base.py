@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vault_cube.settings import legacy_zones
+from vault_cube.settings.hardening import Hardening
 from vault_cube.settings.secrets import PublicKey, no_secrets
 from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
@@ -22,6 +23,16 @@ OneLine = Annotated[str, Field(pattern=r'^[^\n"]+$')]
 # packages that the states configure; without python3-systemd fail2ban starts but cannot read the journal
 NEEDED = ("openssh-server", "sudo", "ufw", "iptables", "fail2ban", "python3-systemd", "docker.io", "apparmor",
           "cloud-init", "systemd-resolved", "systemd-timesyncd", "unattended-upgrades")  # fmt: skip
+# modules that first boot, Docker, the firewall, the CIDATA medium and the GPUs need
+NEEDED_MODULES = ("ext4", "vfat", "overlay", "bridge", "br_netfilter", "veth", "nf_tables", "usb_storage", "iso9660", "nvidia",
+                  "nvidia_uvm", "virtio_blk", "virtio_net", "nvme")  # fmt: skip
+# keywords of sshd_config(5) that salt/base/ssh.sls writes itself, and those that would change what is read
+SSHD_KEYWORDS = frozenset(
+    "port permitrootlogin passwordauthentication kbdinteractiveauthentication permitemptypasswords authenticationmethods"
+    " allowgroups maxauthtries logingracetime x11forwarding allowagentforwarding allowtcpforwarding permitopen"
+    " allowstreamlocalforwarding disableforwarding gatewayports permittunnel permituserenvironment clientaliveinterval"
+    " clientalivecountmax banner hostkey hostkeyalgorithms kexalgorithms ciphers macs include match".split()
+)
 # packages that must not be upgraded on a running box: kernel and modules, driver, CUDA, Docker
 UNTOUCHED = ("linux-image-amd64", "linux-modules-nvidia-580-open-generic", "nvidia-utils-580", "libnvidia-compute-580",
              "cuda-toolkit", "libcuda1", "docker.io", "containerd", "runc")  # fmt: skip
@@ -53,6 +64,8 @@ def _address(text: str) -> str:
     return text
 
 
+SshdValue = Annotated[str, Field(pattern=r"^[^\s#\"][^\n#\"]*$")]
+Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Algorithm = Annotated[str, Field(pattern=r"^[a-z0-9@.-]+$"), AfterValidator(_modern)]
 
 
@@ -100,6 +113,16 @@ class Ssh(Section):
     key_exchange: list[Algorithm] = Field(min_length=1, description="KexAlgorithms, see sshd_config(5)")
     ciphers: list[Algorithm] = Field(min_length=1, description="Ciphers, see sshd_config(5)")
     macs: list[Algorithm] = Field(min_length=1, description="MACs, see sshd_config(5)")
+    settings: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Za-z]+$")], SshdValue | None] = Field(
+        description="Further keywords of sshd_config(5); null: sshd's default"
+    )
+
+    @field_validator("settings")
+    @classmethod
+    def _keywords_have_one_place(cls, settings: dict[str, str | None]) -> dict[str, str | None]:
+        if taken := sorted(name for name in settings if name.lower() in SSHD_KEYWORDS):
+            raise ValueError(f"{taken[0]} is set by salt/base/ssh.sls: remove it, or change the key of base:ssh for it")
+        return settings
 
 
 class Firewall(Section):
@@ -116,6 +139,19 @@ class Fail2ban(Section):
     ban_s: Annotated[int, Field(ge=60, description="Length of a ban (bantime)")]
 
 
+class Ulimit(Section):
+    """A limit of setrlimit(2)."""
+
+    soft: Annotated[int, Field(ge=-1, description="Limit that a process starts with; -1: none")]
+    hard: Annotated[int, Field(ge=-1, description="Limit up to which a process may raise it; -1: none")]
+
+    @model_validator(mode="after")
+    def _soft_is_below_hard(self) -> "Ulimit":
+        if self.hard != -1 and not 0 <= self.soft <= self.hard:
+            raise ValueError(f"soft {self.soft} is above hard {self.hard}: lower it")
+        return self
+
+
 class Docker(Section):
     """Docker Engine, the distribution's package."""
 
@@ -124,6 +160,19 @@ class Docker(Section):
     publish_address: Annotated[str, AfterValidator(_address)] = Field(
         description="IPv4 address that published ports bind to by default"
     )
+    icc: bool = Field(description="Whether containers of the default network reach each other")
+    userland_proxy: bool = Field(description="Whether a process per published port forwards on loopback")
+    default_ulimits: dict[Annotated[str, Field(pattern=r"^[a-z]+$")], Ulimit] = Field(
+        description="Limits of a container's processes by name, such as nofile; see docker-run(1), --ulimit"
+    )
+    cri: bool = Field(description="Whether containerd serves Kubernetes (plugin io.containerd.grpc.v1.cri)")
+
+
+class Resolver(Section):
+    """systemd-resolved: names of the local network without a DNS server."""
+
+    llmnr: bool = Field(description="Link-Local Multicast Name Resolution, port 5355")
+    multicast_dns: bool = Field(description="Multicast DNS, port 5353")
 
 
 class Logs(Section):
@@ -155,8 +204,18 @@ class Kernel(Section):
     """The kernel, which only a new image changes."""
 
     package: PackageName = Field(description="Package of the kernel; also in base:packages")
-    modules: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]] = Field(description="Modules loaded at boot")
-    sysctl: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.*/-]+$")], OneLine] = Field(description="sysctl settings")
+    modules: list[Module] = Field(description="Modules loaded at boot")
+    blocked: list[Module] = Field(description="Modules that cannot be loaded")
+    sysctl: dict[Annotated[str, Field(pattern=r"^[a-z0-9_.*/-]+$")], OneLine | None] = Field(
+        description="sysctl settings; null: the kernel's value"
+    )
+
+    @model_validator(mode="after")
+    def _needed_modules_load(self) -> "Kernel":
+        names = {name.replace("-", "_") for name in self.blocked}
+        if needed := sorted(names & {*NEEDED_MODULES, *(name.replace("-", "_") for name in self.modules)}):
+            raise ValueError(f"blocked has {needed[0]}, which the box needs: remove it")
+        return self
 
     @model_validator(mode="after")
     def _containers_keep_their_network(self) -> "Kernel":
@@ -196,6 +255,8 @@ class Base(Section):
     logs: Logs
     updates: Updates
     kernel: Kernel
+    resolver: Resolver
+    hardening: Hardening
     units: list[Unit] = Field(description="Units that are enabled")
     units_off: list[Unit] = Field(description="Units that are disabled")
 
@@ -234,6 +295,10 @@ class Base(Section):
             raise ValueError(f"firewall:allow_tcp lacks ssh's port {self.ssh.port}: add it, or nobody can log in")
         if twice := _twice(self.firewall.allow_tcp):
             raise ValueError(f"firewall:allow_tcp has port {twice[0]} twice: remove one")
+        if self.hardening.su_group not in {None, *self.system_groups}:
+            raise ValueError(
+                f"system_groups lacks {self.hardening.su_group}, the value of hardening:su_group: add it with an id"
+            )
         if self.ssh.service not in self.units:
             raise ValueError(f"units lacks {self.ssh.service}, the value of ssh:service: add it")
         return self

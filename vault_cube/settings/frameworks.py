@@ -39,6 +39,9 @@ class Service(Section):
         int, Field(ge=1, le=16, description="Number of server processes, each on one GPU if the target has GPUs")
     ]
     arguments: list[str] = Field(description="Further arguments of the server")
+    reach: list[Annotated[str, Field(pattern=r"^(localhost|link-local|multicast|any|[0-9a-f.:]+(/\d{1,3})?)$")]] = Field(
+        min_length=1, description="Addresses and networks that the sandboxed service can reach (IPAddressAllow)"
+    )
     settings: dict[Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")], str] = Field(description="Environment variables")
 
 

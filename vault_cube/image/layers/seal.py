@@ -99,7 +99,11 @@ def password_dates(tree: Path, epoch: int) -> None:
 
 
 def uv_traces(tree: Path, epoch: int) -> None:
-    """Remove uv_cache.json, in which uv records times of a wheel's file, and its line in RECORD."""
+    """Remove uv_cache.json, in which uv records times of a wheel's file, and its line in RECORD.
+
+    Also remove the lock of Salt's environment: uv makes it writable for everybody, and it is root's environment.
+    """
+    _remove(tree, "opt/vault-cube/salt/.lock")
     for cache_info in tree.glob("opt/vault-cube/**/*.dist-info/uv_cache.json"):
         record = cache_info.parent / "RECORD"
         if not _own(tree, record):
