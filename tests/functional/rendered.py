@@ -3,6 +3,9 @@
 from functools import cache
 from pathlib import Path
 
+import salt.utils.templates
+import yaml
+
 TOP = Path(__file__).parents[2]
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
 
@@ -40,3 +43,30 @@ def text(salt, chunk):
 def units(salt, function="enabled"):
     """The names in the states unit.enabled, or unit.disabled, unit.masked."""
     return [chunk["name"] for chunk in low(salt) if (chunk["state"], chunk["fun"]) == ("unit", function)]
+
+
+class Dotted(dict):
+    """A mapping whose values are attributes, too, as Salt's pillar is in Jinja."""
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def dotted(node):
+    if isinstance(node, dict):
+        return Dotted({key: dotted(value) for key, value in node.items()})
+    return [dotted(value) for value in node] if isinstance(node, list) else node
+
+
+def states(file, pillar, opts):
+    """Render a state file as Salt does, and parse the YAML. Returns the states, or the error."""
+    context = {"pillar": dotted(pillar), "saltenv": "base", "sls": "test", "grains": {}, "tplpath": str(file)}
+    context |= {"opts": opts, "salt": {"shared.other_rules": lambda *_: []}}
+    try:
+        text = salt.utils.templates.render_jinja_tmpl(file.read_text(), context, str(file))
+        return yaml.safe_load(text)
+    except Exception as err:
+        return f"{type(err).__name__}: {err}"

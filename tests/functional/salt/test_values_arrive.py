@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import salt.utils.templates
-import yaml
 from copied import chosen, merged
+from rendered import dotted, states
 
 from vault_cube.settings import PillarError, check
 
@@ -98,33 +97,6 @@ def strings(node, path=()):
         yield from strings(node[0], (*path, 0))
     elif isinstance(node, str):
         yield path
-
-
-class Dotted(dict):
-    """A mapping whose values are attributes, too, as Salt's pillar is in Jinja."""
-
-    def __getattr__(self, name):
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-def dotted(node):
-    if isinstance(node, dict):
-        return Dotted({key: dotted(value) for key, value in node.items()})
-    return [dotted(value) for value in node] if isinstance(node, list) else node
-
-
-def states(file, pillar, opts):
-    """Render a state file as Salt does, and parse the YAML. Returns the states, or the error."""
-    context = {"pillar": dotted(pillar), "saltenv": "base", "sls": "test", "grains": {}, "tplpath": str(file)}
-    context |= {"opts": opts, "salt": {"shared.other_rules": lambda *_: []}}
-    try:
-        text = salt.utils.templates.render_jinja_tmpl(file.read_text(), context, str(file))
-        return yaml.safe_load(text)
-    except Exception as err:
-        return f"{type(err).__name__}: {err}"
 
 
 def refused(pillar):
