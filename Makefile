@@ -17,7 +17,7 @@ export BUILDER := iproute2 mmdebstrap mount openssh-client
 TESTER := gcc gnupg iptables libc6-dev shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs docs-reference lock verify release rebuild-check benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs docs-reference lock scan verify release rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -89,6 +89,10 @@ rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit,
 	  { echo "make rebuild-check: name the image and your ssh key: make rebuild-check FILE=… SIGN_KEY=…" >&2; exit 1; }
 	@scripts/apt.sh $(BUILDER) $(PROVER)
 	@$(SALT_CALL) image.rebuild_check "$(FILE)" "$(SIGN_KEY)"
+
+scan: $(STAMP) ## scan the tree of the built image with OpenSCAP's CIS profiles and Lynis; a rule that got worse fails
+	@sh scripts/apt.sh $(BUILDER) openscap-scanner
+	@$(SALT_CALL) --retcode-passthrough image.scan target=$(TARGET)
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)

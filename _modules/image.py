@@ -636,3 +636,27 @@ def vulnerabilities(data=None, target=None):
 
     space = _space(target)
     return vulnerabilities.report(space, Locks.read(space), Path(data).expanduser() if data else None)
+
+
+@_salt_errors
+def scan(target=None):
+    """
+    Scan the tree of the built image with OpenSCAP (CIS levels 1 and 2) and Lynis. Exit code 2 if a rule got worse.
+
+    A rule that the image does not meet is in vault_cube/image/inspect/tailoring.yaml, with its reason; any other that
+    fails is a fault. The scanners' reports are kept in build/<target>/scan. Needs oscap (package openscap-scanner).
+
+    Returns a table; with --out=json or --out=yaml a dictionary as that of ``layer.check``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.scan target=debian-12
+    """
+    from vault_cube import terminal
+    from vault_cube.image.inspect import scan
+
+    report = scan.scan(_space(target))
+    __context__["retcode"] = report.exit_code
+    return report.table() if terminal.for_a_person(__opts__) else report.as_dict()

@@ -55,6 +55,17 @@ image:
       - ovmf
       - openssh-client
       - zstd
+  # image.scan: OpenSCAP's content with the CIS profiles, and Lynis, from Debian's unstable release
+  scanners:
+    archive: debian
+    date: 20261129T000000Z
+    packages:
+      ssg-debian:
+        path: pool/main/s/scap-security-guide/ssg-debian_0.1.82-1_all.deb
+        sha256: cfde145916f1f37ec96c0fe2a9ea5f44a2db0ee6f0a2dacfcf86534c0977755a
+      lynis:
+        path: pool/main/l/lynis/lynis_3.1.7-1_all.deb
+        sha256: 05c4390d8ff521773f6f9f4ae1813dc04f6cc2969ba35399086004062b69e6b9
   disk:
     esp_mib: 256
     spare_mib: 512
@@ -148,8 +159,9 @@ base:
     package: linux-image-cloud-amd64
     modules: []
     # Modules that cannot be loaded. CIS 3.2.1 to 3.2.4: network protocols that the box does not speak, each with a history of
-    # exploits. CIS 1.1.1.1 to 1.1.1.8: file systems of other machines. firewire-core gives a device access to the memory
-    blocked: [dccp, tipc, rds, sctp, cramfs, freevxfs, hfs, hfsplus, jffs2, udf, firewire-core]
+    # exploits (atm and can: CIS Debian Linux 13). CIS 1.1.1.1 to 1.1.1.8: file systems of other machines. firewire-core gives a
+    # device access to the memory
+    blocked: [atm, can, dccp, tipc, rds, sctp, cramfs, freevxfs, hfs, hfsplus, jffs2, udf, firewire-core]
     # null leaves the kernel's value. KSPP: recommended settings of the Kernel Self-Protection Project
     sysctl:
       kernel.randomize_va_space: '2'                      # CIS 1.5.1

@@ -56,7 +56,7 @@ the home of {{ name }} has the pillar's mode:
 sessions write {{ 'core files as the distribution allows' if hardening.core_dumps else 'no core files' }}:
 {%- if hardening.core_dumps %}
   file.absent:
-    - name: /etc/security/limits.d/60-vault-cube.conf
+    - names: [/etc/security/limits.d/60-vault-cube.conf, /etc/systemd/coredump.conf.d/zz-vault-cube.conf]
 {%- else %}
   file.managed:
     - name: /etc/security/limits.d/60-vault-cube.conf
@@ -68,6 +68,20 @@ sessions write {{ 'core files as the distribution allows' if hardening.core_dump
         # written by salt/base/hardening.sls
         * hard core 0
         root hard core 0
+
+# for an owner who installs it
+systemd-coredump keeps no core files:
+  file.managed:
+    - name: /etc/systemd/coredump.conf.d/zz-vault-cube.conf
+    - user: root
+    - group: root
+    - mode: '0644'
+    - makedirs: True
+    - contents: |
+        # written by salt/base/hardening.sls
+        [Coredump]
+        Storage=none
+        ProcessSizeMax=0
 {%- endif %}
 
 # Only the first of the package's commented lines with pam_wheel.so. root is admitted by pam_rootok.so above it

@@ -22,7 +22,7 @@ apt installs no recommended packages:
     - mode: '0644'
     - contents: |
         // written by salt/base/packages.sls: only packages that the pillar lists, and their dependencies, are installed
-        APT::Install-Recommends "false";
-        APT::Install-Suggests "false";
+        APT::Install-Recommends "0";
+        APT::Install-Suggests "0";
         // keep configuration files that a state has changed, so that a security update does not stop to ask about them
         Dpkg::Options {"--force-confdef"; "--force-confold";};

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from vault_cube.settings.frameworks import Environment
 from vault_cube.settings.repository import Fingerprint
-from vault_cube.settings.strict import AbsolutePath, HttpUrl, PackageName, Section
+from vault_cube.settings.strict import AbsolutePath, HttpUrl, PackageName, Section, Sha256
 
 Uuid = Annotated[UUID, Field(strict=False)]
 
@@ -64,6 +64,21 @@ class Tools(Section):
     packages: list[PackageName] = Field(min_length=1, description="Packages of the tools tree")
 
 
+class Scanner(Section):
+    """A scanner's Debian package, which is unpacked and not installed."""
+
+    path: Annotated[str, Field(pattern=r"^pool/\S+\.deb$", description="Path in the archive")]
+    sha256: Sha256 = Field(description="SHA-256 of the file")
+
+
+class Scanners(Section):
+    """What `image.scan` scans with; newer than the tools tree's release, whose content lacks the profiles."""
+
+    archive: Annotated[str, Field(pattern=r"^[a-z0-9-]+$", description="One of the archives of image:tools:sources")]
+    date: Annotated[str, Field(pattern=r"^\d{8}T\d{6}Z$", description="Date of the snapshot that has the packages")]
+    packages: dict[Literal["ssg-debian", "lynis"], Scanner] = Field(description="Packages by name")
+
+
 class Disk(Section):
     """The disk: GPT, an EFI system partition and an ext4 root; fixed identifiers make its bytes reproducible."""
 
@@ -101,6 +116,7 @@ class Image(Section):
         int, Field(ge=1, description="Size of the store, and of the layer cache; the least recently used are evicted")
     ]
     tools: Tools
+    scanners: Scanners
     disk: Disk
 
     @field_validator("formats")

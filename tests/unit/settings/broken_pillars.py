@@ -95,5 +95,41 @@ BROKEN = {
         {"validation": {"monitoring": {"alerts": {"memory": {"above": -1}}}}},
         "validation:monitoring:alerts:memory:above", "0",
     ),
+    "a keyword of sshd with a key of its own": (
+        {"base": {"ssh": {"settings": {"PermitRootLogin": "yes"}}}}, "base:ssh:settings", "is set by salt/base/ssh.sls",
+    ),
+    "a match block of sshd": ({"base": {"ssh": {"settings": {"Match": "all"}}}}, "base:ssh:settings", "Match is set by"),
+    "a second line in a value of sshd": (
+        {"base": {"ssh": {"settings": {"LogLevel": "INFO\nPermitRootLogin yes"}}}}, "base:ssh:settings:LogLevel", "pattern",
+    ),
+    "a blocked module that Docker needs": ({"base": {"kernel": {"blocked": ["overlay"]}}}, "base:kernel", "the box needs"),
+    "a blocked module spelled with hyphens": (
+        {"base": {"kernel": {"blocked": ["usb-storage"]}}}, "base:kernel", "usb_storage, which the box needs",
+    ),
+    "a module both loaded and blocked": (
+        {"base": {"kernel": {"modules": ["tls"], "blocked": ["tls"]}}}, "base:kernel", "tls, which the box needs",
+    ),
+    "a soft limit above the hard one": (
+        {"base": {"docker": {"default_ulimits": {"nofile": {"soft": 9, "hard": 1}}}}}, "base:docker:default_ulimits:nofile",
+        "above hard",
+    ),
+    "sudo without setuid": (
+        {"base": {"hardening": {"no_setuid": ["/usr/bin/sudo"]}}}, "base:hardening:no_setuid", "needs setuid",
+    ),
+    "a home that its owner cannot write": (
+        {"base": {"hardening": {"home_mode": "0550"}}}, "base:hardening:home_mode", "owner read and write",
+    ),
+    "a home that everybody can write": (
+        {"base": {"hardening": {"home_mode": "0777"}}}, "base:hardening:home_mode", "not everybody write",
+    ),
+    "mount options with a second entry": (
+        {"base": {"hardening": {"tmpfs": {"/tmp": "nosuid 0 0"}}}}, "base:hardening:tmpfs:/tmp", "pattern",
+    ),
+    "a tmpfs on a folder of the disk": (
+        {"base": {"hardening": {"tmpfs": {"/var": "nosuid"}}}}, "base:hardening:tmpfs:/var:[key]", "/dev/shm",
+    ),
+    "a group for su that does not exist": (
+        {"base": {"hardening": {"su_group": "wheel"}}}, "base", "system_groups lacks wheel",
+    ),
     "a missing value": ({"base": {"fail2ban": {"ban_s": None}}}, "base:fail2ban:ban_s", "valid integer"),
 }  # fmt: skip

@@ -3,7 +3,20 @@
 import re
 
 import pytest
-from rendered import TARGETS, files, low, text
+from copied import TOP, pillar_of
+from rendered import TARGETS, dotted, files, low, states, text
+
+def one_file(salt, name, local):
+    """The states of one state file with a local pillar: ID to function to arguments. salt: for its options."""
+    rendered = states(TOP / "salt/base" / name, pillar_of("debian-12", local), dotted(salt.opts))
+    assert isinstance(rendered, dict), rendered
+    return {
+        identifier: {function: {key: value for entry in arguments for key, value in entry.items()}}
+        for identifier, each in rendered.items()
+        if identifier not in ("include", "extend")
+        for function, arguments in each.items()
+    }
+
 
 FORWARDING = ({"forward_ports": [8000]}, {"forward_sockets": True}, {"forward_agent": True})
 SSHD = "/etc/ssh/sshd_config.d/00-vault-cube.conf"
@@ -46,8 +59,8 @@ def test_sshd_has_every_further_keyword_once(salt_of, target):
 
 @pytest.mark.parametrize("opened", FORWARDING)
 def test_a_forwarding_that_the_pillar_opens_is_not_disabled(salt_of, opened):
-    salt = salt_of("debian-12", {"base": {"ssh": opened}})
-    written = text(salt, files(salt)[SSHD])
+    rendered = one_file(salt_of("debian-12"), "ssh.sls", {"base": {"ssh": opened}})
+    written = rendered["ssh accepts keys only"]["file.managed"]["contents"]
     assert "DisableForwarding" not in written
     if "forward_ports" in opened:
         assert "AllowTcpForwarding local\n" in written
@@ -72,10 +85,10 @@ def test_the_firewall_does_not_override_sysctls(salt_of, target):
 
 
 def test_a_sysctl_without_a_value_is_left_to_the_kernel(salt_of):
-    salt = salt_of("debian-12", {"base": {"kernel": {"sysctl": {"kernel.yama.ptrace_scope": None}}}})
-    written = text(salt, files(salt)["/etc/sysctl.d/99-vault-cube.conf"])
+    local = {"base": {"kernel": {"sysctl": {"kernel.yama.ptrace_scope": None}}}}
+    written = str(one_file(salt_of("debian-12"), "kernel.sls", local)["kernel settings"])
+    assert "kernel.kptr_restrict = 2" in written
     assert "ptrace_scope" not in written
-    assert "None" not in written
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -118,10 +131,13 @@ def test_login_defs_has_the_pillar_s_modes_once(salt_of, tmp_path, name):
 
 
 def test_a_umask_is_written_only_if_the_pillar_has_one(salt_of, tmp_path):
-    state = "new accounts have the pillar's UMASK"
-    assert state not in replacements(salt_of("debian-12"))
-    salt = salt_of("debian-12", {"base": {"hardening": {"umask": "027"}}})
-    assert replaced(salt, state, tmp_path / "defs", "# UMASK is\nUMASK\t\t022\n") == "# UMASK is\nUMASK\t027\n"
+    salt, state = salt_of("debian-12"), "new accounts have the pillar's UMASK"
+    assert state not in replacements(salt)
+    with_umask = one_file(salt, "hardening.sls", {"base": {"hardening": {"umask": "027"}}})[state]["file.replace"]
+    file = tmp_path / "defs"
+    file.write_text("# UMASK is\nUMASK\t\t022\n")
+    salt.states.file.replace(**{**with_umask, "name": str(file), "require_in": []})
+    assert file.read_text() == "# UMASK is\nUMASK\t027\n"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +194,8 @@ def test_every_setting_can_be_turned_off(salt_of):
     assert set(replacements(salt)) == {f"new accounts have the pillar's {key}" for key in ("HOME_MODE", "ENCRYPT_METHOD")}
     gone = {each["name"] for each in low(salt) if (each["state"], each["fun"]) == ("file", "absent")}
     assert gone >= {
-        "/etc/security/limits.d/60-vault-cube.conf", "/etc/sudoers.d/zz-vault-cube-log", "/etc/logrotate.d/vault-cube-sudo",
+        "/etc/security/limits.d/60-vault-cube.conf", "/etc/systemd/coredump.conf.d/zz-vault-cube.conf",
+        "/etc/sudoers.d/zz-vault-cube-log", "/etc/logrotate.d/vault-cube-sudo",
     }  # fmt: skip
     block = next(each for each in low(salt) if each.get("by") == "salt/base/hardening.sls")
     assert block["lines"] == []

@@ -134,6 +134,16 @@ def test_passwords_get_the_lock_s_day_except_those_that_must_be_changed(tree):
     assert stat.S_IMODE((tree / "etc/shadow").stat().st_mode) == 0o640
 
 
+def test_the_lock_that_anybody_could_hold_is_removed(tmp_path):
+    for folder in ("salt", "envs/pytorch"):
+        (tmp_path / "opt/vault-cube" / folder).mkdir(parents=True)
+        (tmp_path / "opt/vault-cube" / folder / ".lock").touch(mode=0o666)
+    seal.seal(tmp_path, EPOCH)
+    assert not (tmp_path / "opt/vault-cube/salt/.lock").exists()
+    # the digest of an environment covers its lock, so only uv.environment may remove it
+    assert (tmp_path / "opt/vault-cube/envs/pytorch/.lock").exists()
+
+
 def test_uv_s_cache_file_is_removed_with_its_line_in_record(tree):
     seal.uv_traces(tree, EPOCH)
     info = tree / "opt/vault-cube/salt/lib/python3.11/site-packages/a-1.dist-info"
