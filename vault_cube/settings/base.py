@@ -24,15 +24,16 @@ OneLine = Annotated[str, Field(pattern=r'^[^\n"]+$')]
 NEEDED = ("openssh-server", "sudo", "ufw", "iptables", "fail2ban", "python3-systemd", "docker.io", "apparmor",
           "cloud-init", "systemd-resolved", "systemd-timesyncd", "unattended-upgrades")  # fmt: skip
 # modules that first boot, Docker, the firewall, the CIDATA medium and the GPUs need
-NEEDED_MODULES = ("ext4", "vfat", "overlay", "bridge", "br_netfilter", "veth", "nf_tables", "usb_storage", "iso9660", "nvidia",
-                  "nvidia_uvm", "virtio_blk", "virtio_net", "nvme")  # fmt: skip
+NEEDED_MODULES = ("ext4", "vfat", "iso9660", "nvme", "usb_storage", "virtio_blk", "virtio_net", "overlay", "bridge",
+                  "br_netfilter", "veth", "nf_tables", "nvidia", "nvidia_uvm")  # fmt: skip
 # keywords of sshd_config(5) that salt/base/ssh.sls writes itself, and those that would change what is read
-SSHD_KEYWORDS = frozenset(
-    "port permitrootlogin passwordauthentication kbdinteractiveauthentication permitemptypasswords authenticationmethods"
-    " allowgroups maxauthtries logingracetime x11forwarding allowagentforwarding allowtcpforwarding permitopen"
-    " allowstreamlocalforwarding disableforwarding gatewayports permittunnel permituserenvironment clientaliveinterval"
-    " clientalivecountmax banner hostkey hostkeyalgorithms kexalgorithms ciphers macs include match".split()
-)
+SSHD_KEYWORDS = frozenset((
+    "port", "permitrootlogin", "passwordauthentication", "kbdinteractiveauthentication", "permitemptypasswords",
+    "authenticationmethods", "allowgroups", "maxauthtries", "logingracetime", "x11forwarding", "allowagentforwarding",
+    "allowtcpforwarding", "permitopen", "allowstreamlocalforwarding", "disableforwarding", "gatewayports",
+    "permittunnel", "permituserenvironment", "clientaliveinterval", "clientalivecountmax", "banner", "hostkey",
+    "hostkeyalgorithms", "kexalgorithms", "ciphers", "macs", "include", "match",
+))  # fmt: skip
 # packages that must not be upgraded on a running box: kernel and modules, driver, CUDA, Docker
 UNTOUCHED = ("linux-image-amd64", "linux-modules-nvidia-580-open-generic", "nvidia-utils-580", "libnvidia-compute-580",
              "cuda-toolkit", "libcuda1", "docker.io", "containerd", "runc")  # fmt: skip

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from vault_cube.settings.strict import AbsolutePath, PackageName, Port, Section
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*$")]
+# of systemd's IPAddressAllow=
+Reachable = Annotated[str, Field(pattern=r"^(localhost|link-local|multicast|any|[0-9a-f.:]+(/\d{1,3})?)$")]
 # a word that a shell takes as it is (shlex.quote); the states write commands into shell scripts
 ShellWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9@%+=:,./_-]+$")]
 
@@ -39,7 +41,7 @@ class Service(Section):
         int, Field(ge=1, le=16, description="Number of server processes, each on one GPU if the target has GPUs")
     ]
     arguments: list[str] = Field(description="Further arguments of the server")
-    reach: list[Annotated[str, Field(pattern=r"^(localhost|link-local|multicast|any|[0-9a-f.:]+(/\d{1,3})?)$")]] = Field(
+    reach: list[Reachable] = Field(
         min_length=1, description="Addresses and networks that the sandboxed service can reach (IPAddressAllow)"
     )
     settings: dict[Annotated[str, Field(pattern=r"^[A-Z0-9_]+$")], str] = Field(description="Environment variables")

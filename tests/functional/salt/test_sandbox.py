@@ -60,7 +60,9 @@ def test_every_service_that_we_write_is_sandboxed_or_named_here(salt_of, target)
     """The decision gives the reason for each of these."""
     open_services = {"vault-cube-stress.service", "vault-cube-gpu-power.service", "vault-cube-dcgm-exporter.service"}
     salt = salt_of(target)
-    services = {path: text(salt, chunk) for path, chunk in files(salt).items() if re.match(UNITS + r"/[^/]+\.service$", path)}
+    services = {
+        path: text(salt, chunk) for path, chunk in files(salt).items() if re.match(UNITS + r"/[^/]+\.service$", path)
+    }
     assert len(services) >= 4
     for path, content in services.items():
         lines = content.splitlines()
@@ -72,8 +74,15 @@ def test_every_service_that_we_write_is_sandboxed_or_named_here(salt_of, target)
 def test_gpus_and_disks_stay_open_for_the_units_that_read_them(salt_of):
     """ProtectClock implies a list of allowed devices (systemd.exec(5)), and PrivateDevices hides them."""
     salt = salt_of(NVIDIA)
-    for name in ("vault-cube-gpus.service", "vault-cube-disks.service", "vault-cube-cdi.service", "vault-cube-vllm@.service"):
-        assert not re.search("^(ProtectClock|PrivateDevices|DevicePolicy|DeviceAllow|ProcSubset)=", unit(salt, name), re.M), name
+    for name in (
+        "vault-cube-gpus.service",
+        "vault-cube-disks.service",
+        "vault-cube-cdi.service",
+        "vault-cube-vllm@.service",
+    ):
+        assert not re.search(
+            "^(ProtectClock|PrivateDevices|DevicePolicy|DeviceAllow|ProcSubset)=", unit(salt, name), re.M
+        ), name
     assert "PrivateDevices=yes" in unit(salt_of("debian-12"), "vault-cube-vllm@.service")
 
 

@@ -98,11 +98,16 @@ BROKEN = {
     "a keyword of sshd with a key of its own": (
         {"base": {"ssh": {"settings": {"PermitRootLogin": "yes"}}}}, "base:ssh:settings", "is set by salt/base/ssh.sls",
     ),
-    "a match block of sshd": ({"base": {"ssh": {"settings": {"Match": "all"}}}}, "base:ssh:settings", "Match is set by"),
-    "a second line in a value of sshd": (
-        {"base": {"ssh": {"settings": {"LogLevel": "INFO\nPermitRootLogin yes"}}}}, "base:ssh:settings:LogLevel", "pattern",
+    "a match block of sshd": (
+        {"base": {"ssh": {"settings": {"Match": "all"}}}}, "base:ssh:settings", "Match is set by",
     ),
-    "a blocked module that Docker needs": ({"base": {"kernel": {"blocked": ["overlay"]}}}, "base:kernel", "the box needs"),
+    "a second line in a value of sshd": (
+        {"base": {"ssh": {"settings": {"LogLevel": "INFO\nPermitRootLogin yes"}}}},
+        "base:ssh:settings:LogLevel", "pattern",
+    ),
+    "a blocked module that Docker needs": (
+        {"base": {"kernel": {"blocked": ["overlay"]}}}, "base:kernel", "the box needs",
+    ),
     "a blocked module spelled with hyphens": (
         {"base": {"kernel": {"blocked": ["usb-storage"]}}}, "base:kernel", "usb_storage, which the box needs",
     ),
@@ -110,7 +115,8 @@ BROKEN = {
         {"base": {"kernel": {"modules": ["tls"], "blocked": ["tls"]}}}, "base:kernel", "tls, which the box needs",
     ),
     "a soft limit above the hard one": (
-        {"base": {"docker": {"default_ulimits": {"nofile": {"soft": 9, "hard": 1}}}}}, "base:docker:default_ulimits:nofile",
+        {"base": {"docker": {"default_ulimits": {"nofile": {"soft": 9,
+        "hard": 1}}}}}, "base:docker:default_ulimits:nofile",
         "above hard",
     ),
     "sudo without setuid": (

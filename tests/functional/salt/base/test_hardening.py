@@ -1,10 +1,11 @@
-"""Hardening as Salt renders it for each target: what the files contain, that each setting can be turned off, and no lock-out."""
+"""Hardening as Salt renders it for each target: contents, that each setting can be turned off, and no lock-out."""
 
 import re
 
 import pytest
 from copied import TOP, pillar_of
 from rendered import TARGETS, dotted, files, low, states, text
+
 
 def one_file(salt, name, local):
     """The states of one state file with a local pillar: ID to function to arguments. salt: for its options."""
@@ -31,7 +32,7 @@ def replacements(salt):
 
 
 def replaced(salt, identifier, file, content):
-    """Apply a file.replace state to a file with this content. A second run must change nothing. Returns the new content."""
+    """Apply a file.replace state to a file with this content, twice. Returns the new content."""
     state = replacements(salt)[identifier]
     file.write_text(content)
     names = ("pattern", "repl", "count", "append_if_not_found", "prepend_if_not_found", "backup")
@@ -103,7 +104,7 @@ def test_blocked_modules_can_be_loaded_in_no_way(salt_of, target):
 
 # from the packages passwd of Debian 12, login.defs of Debian 13, and util-linux, libpam-runtime and containerd of both
 LOGIN_DEFS = {
-    "Debian 12": '#\tUMASK\t\tDefault "umask" value.\n# HOME_MODE is used by useradd(8)\n#HOME_MODE\t0700\nENCRYPT_METHOD SHA512\n',
+    "Debian 12": '#\tUMASK\tDefault "umask"\n# HOME_MODE is used by\n#HOME_MODE\t0700\nENCRYPT_METHOD SHA512\n',
     "Debian 13": "# HOME_MODE is used by useradd(8)\nHOME_MODE\t0700\nENCRYPT_METHOD YESCRYPT\n",
     "emptied": "",
 }
@@ -168,7 +169,7 @@ def test_su_is_for_the_group_of_the_pillar(salt_of, tmp_path, owner):
     assert "# auth       required   pam_wheel.so deny group=nosu" in result
 
 
-@pytest.mark.parametrize("before", [CRI, 'disabled_plugins = []\n[plugins]\n', ""])
+@pytest.mark.parametrize("before", [CRI, "disabled_plugins = []\n[plugins]\n", ""])
 def test_containerd_s_own_keys_stay(salt_of, tmp_path, before):
     result = replaced(salt_of("debian-12"), "containerd does not serve Kubernetes", tmp_path / "config.toml", before)
     assert result.splitlines()[0] == 'disabled_plugins = ["io.containerd.grpc.v1.cri"]'
@@ -191,7 +192,9 @@ OFF = {
 
 def test_every_setting_can_be_turned_off(salt_of):
     salt = salt_of("debian-12", {"base": {"hardening": OFF, "docker": {"cri": True}}})
-    assert set(replacements(salt)) == {f"new accounts have the pillar's {key}" for key in ("HOME_MODE", "ENCRYPT_METHOD")}
+    assert set(replacements(salt)) == {
+        f"new accounts have the pillar's {key}" for key in ("HOME_MODE", "ENCRYPT_METHOD")
+    }
     gone = {each["name"] for each in low(salt) if (each["state"], each["fun"]) == ("file", "absent")}
     assert gone >= {
         "/etc/security/limits.d/60-vault-cube.conf", "/etc/systemd/coredump.conf.d/zz-vault-cube.conf",
