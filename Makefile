@@ -17,7 +17,7 @@ export BUILDER := iproute2 mmdebstrap mount openssh-client
 TESTER := gcc gnupg iptables libc6-dev shellcheck
 PROVER := libfaketime
 
-.PHONY: help image boot test test-image test-slow lint docs docs-reference lock scan verify release rebuild-check benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs docs-reference lock scan validate verify release rebuild-check benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,7 +39,7 @@ test: $(STAMP) ## run the unit, functional and chroot tests
 	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	@sh scripts/unpacked.sh $(VENV)/debian prometheus prometheus-node-exporter cloud-init python3-configobj python3-six \
 	  python3-jsonpatch python3-json-pointer
-	$(VENV)/bin/pytest -m 'not image and not slow' tests
+	$(VENV)/bin/pytest -m 'not image and not slow and not validate' tests
 
 test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image` first (TESTS=tests/boot: only these tests)
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
@@ -93,6 +93,12 @@ rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit,
 scan: $(STAMP) ## scan the tree of the built image with OpenSCAP's CIS profiles and Lynis; a rule that got worse fails
 	@sh scripts/apt.sh $(BUILDER) openscap-scanner
 	@$(SALT_CALL) --retcode-passthrough image.scan target=$(TARGET)
+
+validate: $(STAMP) ## examine a box from inside and outside: HOST=USER@ADDRESS[:PORT] KEY=FILE; without HOST, the booted image
+	@mkdir -p build/validate
+	@VAULT_CUBE_HOST=$(HOST) VAULT_CUBE_KEY=$(KEY) VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -q -m validate -o junit_family=xunit1 -o render_collapsed=none \
+	  --junitxml=build/validate/junit.xml --html=build/validate/index.html --self-contained-html tests/boot/validate; \
+	  status=$$?; echo "build/validate/index.html"; exit $$status
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)

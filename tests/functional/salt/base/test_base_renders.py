@@ -56,8 +56,13 @@ def test_commands_run_only_on_a_live_box(low, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_file_is_managed_by_two_states(low, target):
-    files = [chunk["name"] for chunk in low(target) if chunk["state"] == "file"]
+    states = [chunk for chunk in low(target) if chunk["state"] == "file"]
+    files = [chunk["name"] for chunk in states if chunk["fun"] != "replace"]
     assert sorted(files) == sorted(set(files))
+    # whoever writes a whole file would undo the change of a line, and the other way round
+    lines = {chunk["name"] for chunk in states if chunk["fun"] == "replace"}
+    whole = {chunk["name"] for chunk in states if chunk["fun"] == "managed" and chunk.get("replace", True)}
+    assert not lines & whole
 
 
 @pytest.mark.parametrize("target", TARGETS)
