@@ -7,7 +7,6 @@ from pathlib import Path
 from salt.exceptions import CommandExecutionError, SaltException, SaltRenderError
 
 from vault_cube import terminal, verdicts
-from vault_cube.settings import PillarError, of_minion
 
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
 
@@ -34,6 +33,9 @@ def check(layer):
     """
     if layer not in LAYERS:
         raise CommandExecutionError(f"{layer}: no such layer; there are {', '.join(LAYERS)}")
+    # importing pydantic takes 0.1 s, and Salt imports this module whenever it looks for a function that no module has
+    from vault_cube.settings import PillarError, of_minion
+
     try:
         settings = of_minion(__pillar__)
     except PillarError as err:

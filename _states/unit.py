@@ -74,11 +74,11 @@ def masked(name):
 
 def _turn(name, wanted, verb, live):
     running = _running()
-    before = _state(name)
+    before = _answer("is-enabled", name) or "not-found"
     changes = {}
     if before not in wanted:
         changes[name] = {"old": before, "new": wanted[0]}
-    is_active = running and _systemctl("is-active", name) in ("active", "activating", "reloading")
+    is_active = running and _answer("is-active", name) in ("active", "activating", "reloading")
     # do not stop a static unit: it runs because another unit needs it
     wrong_now = (live == "start") != is_active and not (before == "static" and live == "stop")
     if running and wrong_now and not _need_not_run(name):
@@ -106,7 +106,7 @@ def _turn(name, wanted, verb, live):
         if ran.returncode:
             reason = process.last_line(ran.stderr) or "no error message"
             return {**ret, "changes": {}, "result": False, "comment": f"{' '.join(command)}: {reason}"}
-    after = _state(name)
+    after = _systemctl("is-enabled", name) or "not-found"
     if after not in wanted:
         # a masked unit shows its own state only after it is unmasked
         reason = f": {NOT_ENABLED[after]}" if verb == "enable" and after in NOT_ENABLED else ""
@@ -119,15 +119,26 @@ def _running():
     return Path("/run/systemd/system").is_dir()
 
 
-def _state(name):
-    """Return the output of `systemctl is-enabled`, or not-found."""
-    return _systemctl("is-enabled", name) or "not-found"
+def _answer(verb, name):
+    """Return the output of a query of systemctl for one unit.
+
+    As long as no state has changed anything, ask once for all units of the run: 20 queries take 0.3 s.
+    """
+    if any(state["changes"] for state in __running__.values()):
+        return _systemctl(verb, name)
+    answers = __context__.setdefault("unit.answers", {})
+    if verb not in answers:
+        names = sorted({low["name"] for low in __lowstate__ if low["state"] == "unit"})
+        lines = _systemctl(verb, *names).splitlines()
+        # systemctl stops at a unit that does not exist
+        answers[verb] = dict(zip(names, lines, strict=True)) if len(lines) == len(names) else {}
+    return answers[verb][name] if name in answers[verb] else _systemctl(verb, name)
 
 
-def _systemctl(verb, name):
+def _systemctl(verb, *names):
     """Return the output of a query of systemctl."""
     root = [] if _running() else ["--root=/"]
-    return process.run(["systemctl", *root, verb, name], ok=None).stdout.strip()
+    return process.run(["systemctl", *root, verb, *names], ok=None).stdout.strip()
 
 
 def _need_not_run(name):

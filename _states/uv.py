@@ -3,10 +3,12 @@
 Salt's pip states do not support uv, and their test=True is not reliable.
 """
 
+import hashlib
 from pathlib import Path
 
 from vault_cube.errors import VaultCubeError, shown
 from vault_cube.python_env import environments
+from vault_cube.python_env.fingerprint import Fingerprint
 
 
 def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None):  # noqa: PLR0917 Salt binds no keyword-only arguments
@@ -41,15 +43,23 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
     # try the first index alone, so that an unreachable extra index matters only if the first lacks a package
     indexes = [first, [*first, *extra]] if extra else [first]
     try:
-        differences = environments.compare(folder, lock, Path(python))
+        fingerprint = _fingerprint(name)
+        differences = environments.compare(folder, lock, Path(python), fingerprint)
         if not differences:
             return ret
         ret["changes"] = _changes(differences)
         if __opts__["test"]:
             return {**ret, "result": None, "comment": f"{name} would be changed to match {lock}"}
+        fingerprint.forget()
         others = [Path(other) for other in share_with or []]
         numbers = environments.make(
-            folder, lock, Path(python), share_with=others, indexes=indexes, cache=Path(cache) if cache else None
+            folder,
+            lock,
+            Path(python),
+            share_with=others,
+            indexes=indexes,
+            cache=Path(cache) if cache else None,
+            differences=differences,
         )
     except VaultCubeError as err:
         return {**ret, "result": False, "changes": {}, "comment": shown(err)}
@@ -57,6 +67,16 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
         return {**ret, "result": False, "changes": {}, "comment": f"{err.filename or name}: {err.strerror}"}
     ret["changes"]["made"] = numbers
     return {**ret, "comment": f"{name} now matches {lock}"}
+
+
+def _fingerprint(name):
+    """Return an environment's fingerprint. The first call begins to list all environments of the run at once."""
+    begun = __context__.setdefault("uv.fingerprints", {})
+    for folder in [name, *(low["name"] for low in __lowstate__ if low["state"] == "uv")]:
+        if folder not in begun:
+            file = f"{Path(folder).name}-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+            begun[folder] = Fingerprint(Path(folder), Path(__opts__["cachedir"]) / "vault_cube_environments" / file)
+    return begun[name]
 
 
 def _changes(differences):

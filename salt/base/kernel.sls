@@ -38,11 +38,9 @@ kernel settings take effect at once on a running box:
       - file: kernel settings
 
 # The kernel is part of the boot file, which only a new image replaces: after an upgrade, modules and kernel would not match.
-# Not pkg.held: under test=True it returns True even if the hold is gone, so drift.report would miss it
 the kernel is held:
-  cmd.run:
-    - name: apt-mark hold {{ pillar.base.kernel.package }}
-    - unless: apt-mark showhold | grep -qx {{ pillar.base.kernel.package }}
+  held.packages:
+    - packages: [{{ pillar.base.kernel.package | json }}]
     - require:
       - sls: base.packages
 

@@ -1,31 +1,22 @@
 # Created before any package, because the ids that packages assign depend on the order of unpacking. An account that
-# already exists with another id keeps it (`unless`), because files belong to that id.
+# already exists with another id keeps it, because files belong to that id.
 {% for name, gid in pillar.base.system_groups.items() %}
 group {{ name }} has its fixed id:
-  group.present:
+  account.group:
     - name: {{ name | json }}
     - gid: {{ gid }}
-    - system: True
-    - unless: getent group {{ name }}
 {% endfor %}
 
 {% for name, user in pillar.base.system_users.items() %}
 system user {{ name }} has its fixed id:
-  user.present:
+  account.user:
     - name: {{ name | json }}
     - uid: {{ user.uid }}
-    - gid: {{ user.group | json }}
+    - group: {{ user.group | json }}
     - home: {{ user.home | json }}
-    - shell: /usr/sbin/nologin
-    - createhome: False
-    - system: True
-    # a function, not a command: Salt would run a command with the account's own shell, nologin, which always fails
-    - unless:
-      - fun: file.search
-        args: [/etc/passwd, '^{{ name }}:[^:]*:(?!{{ user.uid }}:)']
     - require:
 {%- for group in pillar.base.system_groups %}
-      - group: group {{ group }} has its fixed id
+      - account: group {{ group }} has its fixed id
 {%- endfor %}
 {% endfor %}
 
@@ -48,7 +39,7 @@ system user {{ name }} has its fixed id:
     - require:
       - group: {{ name }} has a group of its own
 {%- for group in pillar.base.system_groups %}
-      - group: group {{ group }} has its fixed id
+      - account: group {{ group }} has its fixed id
 {%- endfor %}
 
 {% if 'sudo' in user.groups %}

@@ -18,9 +18,8 @@ driver and user space are of one branch:
 the image has no DKMS logs:
   cmd.run:
     - name: find /var/lib/dkms -name make.log -delete
-    - onlyif: find /var/lib/dkms -name make.log | grep -q .
     - unless: test -d /run/systemd/system
-    - require:
+    - onchanges:
       - pkg: driver and user space are of one branch
   {%- endif %}
 {% else %}
@@ -29,11 +28,9 @@ this target has no driver:
 {% endif %}
 
 {% if driver.held %}
-# Not pkg.held: dpkg lists a library with its architecture (libcuda1:amd64), so pkg.held would set the hold again in every run
 driver packages are held together with the kernel:
-  cmd.run:
-    - name: apt-mark hold {{ driver.held | join(' ') }}
-    - unless: test "$(apt-mark showhold {{ driver.held | join(' ') }} | wc -l)" = {{ driver.held | length }}
+  held.packages:
+    - packages: {{ driver.held | json }}
     - require:
       - pkg: driver and user space are of one branch
 {% endif %}

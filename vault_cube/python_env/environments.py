@@ -24,6 +24,7 @@ from typing import Any
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.python_env import bytecode
+from vault_cube.python_env.fingerprint import Fingerprint
 
 # 1980-01-02: the oldest date that a zip archive can store in any time zone; no build has an older SOURCE_DATE_EPOCH
 EPOCH = 315619200
@@ -76,12 +77,13 @@ def read_lock(lock: Path) -> dict[str, str]:
     return wanted
 
 
-def compare(folder: Path, lock: Path, python: Path) -> Findings:
+def compare(folder: Path, lock: Path, python: Path, fingerprint: Fingerprint | None = None) -> Findings:
     """Compare an environment with its stamp and, if they differ, with its packages.
 
-    folder: the environment. lock: its lock. python: the system's interpreter.
-    Returns the differences. The comparison with the stamp reads names, sizes, modes and times, not contents (0.3 s for
-    40,000 files). It misses an edit that keeps size and time; `damage`, which reads all files, finds it.
+    folder: the environment. lock: its lock. python: the system's interpreter. fingerprint: that of the environment.
+    Returns the differences. Nothing is compared if the fingerprint is that of the last comparison; if it is another,
+    all files are read. At the first comparison, and without a fingerprint, only names, sizes, modes and times are
+    compared with the stamp. This misses an edit that keeps size and time.
     """
     wanted = read_lock(lock)
     if not (folder / "pyvenv.cfg").is_file():
@@ -89,8 +91,14 @@ def compare(folder: Path, lock: Path, python: Path) -> Findings:
     if Path(os.path.realpath(folder / "bin" / "python")) != Path(os.path.realpath(python)):
         return Findings(reason=f"it does not run on {python}", absent=True)
     stamp = _stamp(folder)
-    if stamp.get("lock") == _lock_digest(lock) and stamp.get("tree") == tree_digest(folder):
-        return Findings()
+    if stamp.get("lock") == _lock_digest(lock):
+        if fingerprint and fingerprint.is_unchanged():
+            return Findings()
+        trusted = fingerprint is None or fingerprint.is_new
+        if stamp.get("tree") == tree_digest(folder) and (trusted or _is_intact(folder, stamp)):
+            if fingerprint:
+                fingerprint.record()
+            return Findings()
     files = damage(folder)
     packages = _package_changes(folder, wanted)
     if files or packages:
@@ -145,18 +153,20 @@ def make(
     share_with: Sequence[Path],
     indexes: Sequence[Sequence[str]],
     cache: Path | None = None,
+    differences: Findings | None = None,
 ) -> dict[str, int]:
     """Create an environment, or change it until it matches its lock; then compile, deduplicate and stamp it.
 
     folder: the environment, at the path where it will be used. lock: a lock with hashes. python: the system's
     interpreter. share_with: environments whose identical files become hard links. indexes: alternative index options of
     uv, tried in this order; ignored in a build, which sets UV_OFFLINE and UV_FIND_LINKS. cache: folder on the same file
-    system in which uv keeps unpacked wheels for the next environment; None: they are removed.
+    system in which uv keeps unpacked wheels for the next environment; None: they are removed. differences: those that
+    `compare` has returned; None: compare now.
     Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError, with uv's error message if uv
     failed.
     """
     wanted = read_lock(lock)
-    differences = compare(folder, lock, python)
+    differences = differences or compare(folder, lock, python)
     if differences.absent:
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +218,12 @@ def _check_installed(folder: Path, lock: Path, wanted: Mapping[str, str], *, rep
 
 def _write_stamp(folder: Path, lock: Path, executable: Sequence[str]) -> None:
     """Record that an environment matches its lock. executable: paths of its executable files."""
-    stamp = {"lock": _lock_digest(lock), "tree": tree_digest(folder), "executable": executable}
+    stamp = {
+        "lock": _lock_digest(lock),
+        "tree": tree_digest(folder),
+        "unlisted": _unlisted_digest(folder),
+        "executable": executable,
+    }
     (folder / STAMP).write_text(json.dumps(stamp, sort_keys=True) + "\n")
     for path in (folder / STAMP, folder):
         os.utime(path, (EPOCH, EPOCH))
@@ -300,6 +315,26 @@ def _source_of(path: str) -> str | None:
     """Return the source of a byte code file: `a/__pycache__/b.cpython-311.pyc` → `a/b.py`. None for other files."""
     match = re.fullmatch(r"(.*/)__pycache__/(.+)\.cpython-\d+\.pyc", path)
     return f"{match[1]}{match[2]}.py" if match else None
+
+
+def _is_intact(folder: Path, stamp: Mapping[str, Any]) -> bool:
+    """Read all files of an environment, and return whether they are those of its packages and of its stamp."""
+    return not damage(folder) and stamp.get("unlisted") == _unlisted_digest(folder)
+
+
+def _unlisted_digest(folder: Path) -> str:
+    """Return a SHA-256 of the files for which no RECORD has a digest: byte code, scripts of `uv venv`, the RECORDs."""
+    listed = {
+        path
+        for record in _records(folder)
+        for path, recorded in _recorded(folder, record)
+        if recorded and not _source_of(path)
+    }
+    digest = hashlib.sha256()
+    for path, status in _walk(folder):
+        if stat.S_ISREG(status.st_mode) and path != STAMP and path not in listed:
+            digest.update(f"{path}\0{_sha256(folder / path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _drop_broken(folder: Path, broken: set[str]) -> None:

@@ -147,13 +147,110 @@ def test_damage_is_reported_and_repaired(box, load_state, harm):
     assert load_state("uv").environment(**box)["changes"] == {}
 
 
-def test_an_edit_that_keeps_size_and_time_is_found_by_damage_only(box, load_state):
-    load_state("uv").environment(**box)
-    file = site(box) / "alpha/__init__.py"
-    file.write_text(file.read_text().replace("1.0", "6.6"))
+def hide(file, content):
+    """Write a file in place, with its old size and modification time."""
+    assert len(content) == file.stat().st_size
+    file.write_bytes(content)
     os.utime(file, (environments.EPOCH, environments.EPOCH))
+
+
+def hide_in_source(box):
+    file = site(box) / "alpha/__init__.py"
+    hide(file, file.read_bytes().replace(b"1.0", b"6.6"))
+
+
+def hide_in_byte_code(box):
+    file = next((site(box) / "alpha/__pycache__").glob("__init__*.pyc"))
+    hide(file, file.read_bytes().replace(b"alpha 1.0", b"alpha 6.6"))
+
+
+def hide_in_replaced_file(box):
+    file = site(box) / "alpha/data.py"
+    content = file.read_bytes().replace(b"x", b"y")
+    file.unlink()
+    file.touch(0o644)
+    os.truncate(file, len(content))
+    hide(file, content)
+    for folder in (file.parent, *file.parent.parents[:4]):
+        os.utime(folder, (environments.EPOCH, environments.EPOCH))
+
+
+@pytest.mark.parametrize("harm", [hide_in_source, hide_in_byte_code, hide_in_replaced_file])
+def test_an_edit_that_keeps_size_and_time_is_found_and_repaired(box, load_state, harm):
+    load_state("uv").environment(**box)
+    before = tree(box)
+    assert load_state("uv", test=True).environment(**box)["changes"] == {}  # the first comparison on this machine
+    harm(box)
+    planned = load_state("uv", test=True).environment(**box)
+    assert (planned["result"], bool(planned["changes"])) == (None, True)
+    assert load_state("uv").environment(**box)["result"] is True
+    assert tree(box) == before
+    assert load_state("uv", test=True).environment(**box)["changes"] == {}
+
+
+def test_before_the_first_comparison_such_an_edit_is_found_by_damage_only(box, load_state):
+    load_state("uv").environment(**box)
+    hide_in_source(box)
     assert load_state("uv").environment(**box)["changes"] == {}
-    assert environments.damage(Path(box["name"])).altered == [str(file.relative_to(box["name"]))]
+    assert environments.damage(Path(box["name"])).altered == [
+        str((site(box) / "alpha/__init__.py").relative_to(box["name"]))
+    ]
+
+
+def record(tmp_path):
+    return next((tmp_path / "cache/vault_cube_environments").iterdir())
+
+
+def remove(file):
+    file.unlink()
+
+
+def empty(file):
+    file.write_text("")
+
+
+def fill_with_zeros(file):
+    file.write_bytes(bytes(64))
+
+
+def make_a_folder_of(file):
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("harm", [empty, fill_with_zeros, make_a_folder_of])
+def test_with_a_damaged_record_all_files_are_read(box, load_state, tmp_path, harm):
+    for _ in range(2):
+        load_state("uv").environment(**box)
+    hide_in_source(box)
+    harm(record(tmp_path))
+    assert load_state("uv", test=True).environment(**box)["changes"]["altered"]["files"] == 1
+
+
+@pytest.mark.parametrize("harm", [remove, empty, fill_with_zeros, make_a_folder_of])
+def test_a_damaged_record_is_no_difference(box, load_state, tmp_path, harm):
+    for _ in range(2):
+        load_state("uv").environment(**box)
+    harm(record(tmp_path))
+    for _ in range(2):
+        assert load_state("uv").environment(**box)["changes"] == {}
+
+
+def test_a_touched_file_with_its_old_content_is_no_difference(box, load_state):
+    for _ in range(2):
+        load_state("uv").environment(**box)
+    file = site(box) / "alpha/__init__.py"
+    hide(file, file.read_bytes())
+    os.link(site(box) / "alpha/data.py", Path(box["name"]).parent / "another name")
+    for _ in range(2):
+        assert load_state("uv").environment(**box)["changes"] == {}
+
+
+def test_nothing_is_read_if_nothing_was_touched(box, load_state, monkeypatch):
+    for _ in range(2):
+        load_state("uv").environment(**box)
+    monkeypatch.setattr(environments, "tree_digest", lambda folder: pytest.fail("the tree was compared"))
+    assert load_state("uv").environment(**box)["changes"] == {}
 
 
 def test_another_lock_changes_and_removes_packages(box, load_state, wheels):

@@ -16,6 +16,17 @@ world = json.loads(file.read_text())
 words = [word for word in sys.argv[1:] if not word.startswith("--root")]
 root = "--root=/" in sys.argv
 verb, name = words[0], words[-1]
+if verb in ("is-enabled", "is-active", "show"):
+    world["asked"].append(" ".join(words))
+    file.write_text(json.dumps(world))
+if len(words) > 2 and verb.startswith("is-"):
+    known = [world["units"].get(name) for name in words[1:]]
+    if verb == "is-enabled":  # stops at the first unit that does not exist
+        known = known[: known.index(None)] if None in known else known
+        print("\\n".join(unit["enabled"] for unit in known))
+    if verb == "is-active":
+        print("\\n".join(unit["active"] if unit else "inactive" for unit in known))
+    sys.exit(0)
 unit = world["units"].get(name)
 def end(text="", status=0):
     file.write_text(json.dumps(world))
@@ -52,11 +63,11 @@ end()
 
 
 class Systemd:
-    """The units of the fake systemctl, and the commands that changed a unit."""
+    """The units of the fake systemctl, the commands that changed a unit, and the queries."""
 
     def __init__(self, file):
         self.file = file
-        self.write({"units": {}, "did": []})
+        self.write({"units": {}, "did": [], "asked": []})
 
     def write(self, world):
         self.file.write_text(json.dumps(world))
@@ -75,6 +86,10 @@ class Systemd:
     def did(self):
         return json.loads(self.file.read_text())["did"]
 
+    @property
+    def asked(self):
+        return json.loads(self.file.read_text())["asked"]
+
 
 @pytest.fixture
 def systemd(tmp_path, monkeypatch):
@@ -89,13 +104,22 @@ def systemd(tmp_path, monkeypatch):
 
 @pytest.fixture
 def unit(monkeypatch):
-    """unit(live=…, test=…) loads the state module as Salt would, on a box or in a chroot."""
+    """unit(live=…, test=…) loads the state module as Salt would, on a box or in a chroot.
 
-    def load(live=True, test=False):
+    of_run: the names of all units of the run. changed: whether an earlier state has changed something.
+    """
+
+    def load(live=True, test=False, of_run=(), changed=False):
         spec = importlib.util.spec_from_file_location("state_unit", TOP / "_states/unit.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.__opts__ = {"test": test}
+        module.__context__ = {}
+        module.__running__ = {"file_|-a": {"changes": {}}, "file_|-b": {"changes": {"diff": "+"} if changed else {}}}
+        module.__lowstate__ = [
+            {"state": "file", "name": "/etc/a"},
+            *({"state": "unit", "name": name} for name in of_run),
+        ]
         module._running = lambda: live
         return module
 

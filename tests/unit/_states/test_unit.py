@@ -91,6 +91,52 @@ def test_a_missing_unit_counts_as_disabled(unit, systemd):
     assert systemd.did == []
 
 
+# ---- one query for all units of a run
+
+RUN = ("a.service", "b.timer", "c.socket")
+
+
+def apply(module):
+    return {name: module.enabled(name)["changes"] for name in RUN}
+
+
+@pytest.mark.parametrize(("live", "queries"), [(True, ["is-enabled", "is-active"]), (False, ["is-enabled"])])
+def test_all_units_of_a_run_are_queried_at_once(unit, systemd, live, queries):
+    for name in RUN:
+        systemd.add(name, "enabled", "active")
+    assert apply(unit(live, of_run=RUN)) == {name: {} for name in RUN}
+    assert systemd.asked == [f"{query} {' '.join(RUN)}" for query in queries]
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("wrong", RUN)
+def test_the_one_unit_that_differs_is_repaired(unit, systemd, live, wrong):
+    for name in RUN:
+        systemd.add(name, "masked" if name == wrong else "enabled", "active")
+    changes = apply(unit(live, of_run=RUN))
+    assert changes == {**{name: {} for name in RUN}, wrong: {wrong: {"old": "masked", "new": "enabled"}}}
+
+
+def test_a_unit_that_does_not_exist_spoils_no_other_answer(unit, systemd):
+    systemd.add("a.service", "enabled", "active")
+    systemd.add("c.socket", "disabled", "active")
+    module = unit(of_run=RUN)
+    assert module.disabled("b.timer")["changes"] == {}
+    assert module.enabled("a.service")["changes"] == {}
+    assert module.enabled("c.socket")["changes"] == {"c.socket": {"old": "disabled", "new": "enabled"}}
+
+
+def test_after_a_change_each_unit_is_queried_anew(unit, systemd):
+    for name in RUN:
+        systemd.add(name, "enabled", "active")
+    before = unit(of_run=RUN)
+    assert before.enabled("a.service")["changes"] == {}
+    systemd.add("b.timer", "disabled", "inactive")  # as after a state that wrote another unit file
+    after = unit(of_run=RUN, changed=True)
+    after.__context__ = before.__context__
+    assert after.enabled("b.timer")["changes"].keys() == {"b.timer", "b.timer now"}
+
+
 # ---- units that `systemctl enable` cannot enable
 
 
