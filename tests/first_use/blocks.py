@@ -1,0 +1,132 @@
+"""The code blocks of the documentation, and how each of them is tested.
+
+A block of commands has a mark in the line before it, such as `<!-- runs: quick -->`. The marks are the keys of `MARKS`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+TOP = Path(__file__).parents[2]
+
+MARKS = {
+    "quick": "`make test` runs it in a fresh clone, in seconds (tests/first_use/test_quick_blocks.py)",
+    "image": "`make test-image` runs it in the tree of the built image (tests/first_use/test_blocks_in_image.py)",
+    "slow": "`make test-slow` runs it in a bare Debian (tests/first_use/test_bare_debian.py)",
+    "ci": "`.ci/run` runs its commands",
+    "box": "needs a booted box, its hardware or a network: no test runs it",
+    "release": "needs a build of its own, or an archive that publishes: no test runs it",
+    "example": "the output of a command, or the content of a file",
+}
+# pillar fragments are checked by tests/unit/docs/test_examples.py, diagrams by `make docs`
+WITHOUT_MARK = {"yaml", "dot", "python"}
+GENERATED = {"docs/commands.md", "docs/pillar.md", "docs/how-to/alerts.md"}
+
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"<!-- runs: (\w+) -->\n *$")
+INDENTED = re.compile(r"(?:^|\n)\n {4}(?![ *\d-])(?P<text>[^\n]+)")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line that a reader types."""
+
+    text: str
+    """What is typed, with continuation lines, without the prompt."""
+    as_root: bool
+    comment: str
+    """The comment behind the command; what it puts in double quotes is printed by the command."""
+
+    @property
+    def printed(self) -> list[str]:
+        """Patterns that the output must match; an ellipsis stands for anything."""
+        quoted = re.findall(r'"([^"]+)"', self.comment)
+        return [".*".join(map(re.escape, part.split("…"))) for part in quoted]
+
+    @property
+    def status(self) -> int:
+        """The exit status that the comment names; 0 if it names none."""
+        named = re.search(r"exit(?:s with)? code (\d+)", self.comment)
+        return int(named[1]) if named else 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block of a page."""
+
+    page: str
+    line: int
+    language: str
+    mark: str | None
+    text: str
+
+    @property
+    def commands(self) -> list[Command]:
+        """The commands of a console block: lines that begin with `# ` are typed as root, with `$ ` as any user."""
+        joined = re.sub(r" *\\\n *", " ", self.text)
+        commands = []
+        for line in joined.splitlines():
+            prompt = re.fullmatch(r"([#$]) (.*?)(?:\s{2,}# (.*))?", line)
+            if prompt:
+                commands.append(Command(prompt[2].strip(), prompt[1] == "#", prompt[3] or ""))
+        return commands
+
+    @property
+    def output(self) -> list[str]:
+        """The lines of a console block that are no commands: what the last command before them prints."""
+        lines = re.sub(r" *\\\n *", " ", self.text).splitlines()
+        return [line for line in lines if not re.match(r"[#$] ", line)]
+
+
+@cache
+def pages() -> tuple[Path, ...]:
+    """All pages that are written by hand. A decision may show commands that do not exist any more."""
+    found = [*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("salt/*/README.md"), *TOP.glob("tests/*/README.md")]
+    skipped = {TOP / name for name in ("CHANGELOG.md", *GENERATED)}
+    return tuple(sorted(page for page in found if page not in skipped and page.parent.name != "decisions"))
+
+
+def of_text(page: str, text: str) -> list[Block]:
+    """Return the fenced blocks of a page's text."""
+    blocks = []
+    for match in FENCE.finditer(text):
+        before = text[: match.start()]
+        mark = MARK.search(before)
+        lines = [line.removeprefix(match["indent"]) for line in match["text"].splitlines()]
+        number = before.count("\n") + 1
+        blocks.append(Block(page, number, match["language"], mark[1] if mark else None, "\n".join(lines)))
+    return blocks
+
+
+@cache
+def all_blocks() -> tuple[Block, ...]:
+    """All fenced blocks of all pages."""
+    return tuple(
+        block for page in pages() for block in of_text(str(page.relative_to(TOP)), page.read_text(encoding="utf-8"))
+    )
+
+
+def marked(mark: str, page: str | None = None) -> list[Block]:
+    """Return the blocks with a mark, of all pages or of one."""
+    return [block for block in all_blocks() if block.mark == mark and page in (None, block.page)]
+
+
+def problems(page: str, text: str) -> list[str]:
+    """Return what is wrong with the blocks of a page: one line each, with its place and what to do."""
+    lines = []
+    for match in INDENTED.finditer(FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), text)):
+        number = text[: match.start("text")].count("\n") + 1
+        if not re.search(r"^(\d+\.|[*-]) [^\n]*\n(?:(?:| {2,}[^\n]*)\n)*\Z", text[: match.start("text")], re.MULTILINE):
+            lines.append(f"{page}:{number}: a block without a fence: put it between ```console and ```")
+    for block in of_text(page, text):
+        place = f"{page}:{block.line}"
+        if block.mark is None and block.language not in WITHOUT_MARK:
+            lines.append(f"{place}: a block without a mark: write <!-- runs: MARK --> before it: {', '.join(MARKS)}")
+        elif block.mark not in {None, *MARKS}:
+            lines.append(f"{place}: no such mark: {block.mark}: use one of {', '.join(MARKS)}")
+        elif block.mark not in {None, "example"} and not block.commands:
+            lines.append(f"{place}: no command in it: begin each with `# ` (root) or `$ `, or mark it as an example")
+    return lines
