@@ -33,4 +33,4 @@ fi
 # shellcheck disable=SC2086 # $missing is a list of names
 apt-get "$@" install -y --no-install-recommends $missing >"$log" 2>&1 ||
   { apt-get "$@" update >"$log" 2>&1 && apt-get "$@" install -y --no-install-recommends $missing >>"$log" 2>&1; } ||
-  { tail -n 15 "$log" >&2; echo "make: apt-get cannot install:$missing: see the messages above" >&2; exit 1; }
+  { echo "make: apt-get cannot install$missing: $(sh scripts/apt_reason.sh "$log")" >&2; exit 1; }

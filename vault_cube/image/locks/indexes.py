@@ -42,6 +42,7 @@ PLACES = {name for option in ("index-url", "extra-index-url", "find-links", "no-
 
 
 FAILURES = (
+    (r"(?:TLS CA certificate bundle, invalid path|Failed to open file|SSL_CERT_FILE)[^\n]*", "correct PIP_CERT"),
     (
         r"certificate verify failed[^('\"\n]*|invalid peer certificate: \w+",
         "set PIP_CERT to the file of the CA's certificates, as for a proxy of your company",
@@ -54,7 +55,10 @@ FAILURES = (
         "set PIP_INDEX_URL to an index that this machine reaches, or https_proxy; without a network see "
         "docs/how-to/air-gap.md",
     ),
-    (r"HTTP status client error \([^)]+\)|40[137] Client Error: [^\n]+?(?= for url)", "correct the login in PIP_INDEX_URL"),
+    (
+        r"HTTP status client error \(40[137] [^)]+\)|401 Unauthorized|403 Forbidden",
+        "correct the login in PIP_INDEX_URL",
+    ),
     (
         r"DO NOT MATCH THE HASHES|[Hh]ash mismatch[^\n]*",
         "the index has other files than the lock: set PIP_INDEX_URL to another one",
@@ -62,7 +66,8 @@ FAILURES = (
     (r"No space left on device", "make room"),
     (
         r"No matching distribution found for [^\n]+|No solution found[^\n]*|(?<=Because )\S+ was not found[^\n,]*",
-        "set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL to an index that has it",
+        # pip also reports a refused login like this
+        "set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL to an index that has it, with your login if it asks for one",
     ),
 )
 """Pattern in the output of pip or uv -> what to do; the first pattern that matches counts."""
