@@ -2,8 +2,8 @@
 
 Salt reads the Saltfile of the current folder only, and the configuration of a checkout has relative paths. From another
 folder, Salt would look for a master named `salt` in the network and write to /etc/salt and /var/log/salt. This module
-then writes the same configuration with absolute paths to `.salt/conf`, or, for a user who may not write to `.salt`, below
-`~/.cache/vault-cube`. scripts/venv.sh makes `.venv/bin/salt-call` run it.
+then writes the same configuration with absolute paths to `.salt/conf`, or below `~/.cache/vault-cube` for a user who may
+not write to `.salt`. scripts/venv.sh makes `.venv/bin/salt-call` run it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def scratch_folder(checkout: Path) -> Path:
     After `sudo make image`, salt-call therefore also works without sudo.
     """
     own = checkout / SCRATCH
-    patterns = (f"{glob.escape(str(own))}/{below}" for below in ("*", "cache/*", "cache/roots/*"))
-    written = [str(own if own.exists() else checkout), *(path for pattern in patterns for path in glob.glob(pattern))]
+    inside = (path for pattern in ("*", "cache/*", "cache/roots/*") for path in own.glob(pattern))
+    written = (own if own.exists() else checkout, *inside)
     if (own.is_dir() or not own.exists()) and all(os.access(path, os.W_OK, effective_ids=True) for path in written):
         return own
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -11,7 +11,7 @@ from blocks import TOP
 
 SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
 FOLDER = TOP / "build/bare"
-"""The trees as archives. They are made once, by mmdebstrap from the mirror of Debian's packages that this machine uses."""
+"""The trees as archives. They are made once, by mmdebstrap from the mirror that apt of this machine uses."""
 
 ENTER = """
 set -e

@@ -1,4 +1,4 @@
-"""A Python index behind TLS with a certificate of a company's own CA, directly or behind a proxy that intercepts TLS."""
+"""A Python index behind TLS with a certificate of a company's CA, directly or behind a proxy that intercepts TLS."""
 
 from __future__ import annotations
 
@@ -69,8 +69,6 @@ class Index:
                 self.send_header("Content-Length", str(len(index.page)))
                 self.end_headers()
                 self.wfile.write(index.page)
-
-            do_HEAD = do_GET
 
             def do_CONNECT(self):
                 self.send_response(index.proxy_status)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[1]
 
 MARKS = {
     "quick": "`make test` runs it in a fresh clone, in seconds (tests/first_use/test_quick_blocks.py)",
-    "image": "`make test-image` runs it in the tree of the built image (tests/first_use/test_blocks_in_image.py)",
+    "image": "`make test-slow` runs it in the tree of the built image (tests/integration/test_blocks_in_image.py)",
     "slow": "`make test-slow` runs it in a bare Debian (tests/first_use/test_bare_debian.py)",
     "ci": "`.ci/run` runs its commands",
     "box": "needs a booted box, its hardware or a network: no test runs it",
