@@ -32,7 +32,7 @@ def script_of(commands: Sequence[Command], names: Mapping[str, str]) -> str:
         text = named(command.text, names)
         if "…" in text or "<" in re.sub(r"< [\w.]+|<<", "", text):
             raise AssertionError(f"the test puts nothing in place of a name in: {text}")
-        lines += [text, f"echo; echo {shlex.quote(END)} $?"]
+        lines += [text, f"status=$?; echo; echo {shlex.quote(END)} $status"]
     return "\n".join(lines) + "\n"
 
 

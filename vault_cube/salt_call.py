@@ -2,8 +2,8 @@
 
 Salt reads the Saltfile of the current folder only, and the configuration of a checkout has relative paths. From another
 folder, Salt would look for a master named `salt` in the network and write to /etc/salt and /var/log/salt. This module
-then writes the same configuration with absolute paths to `.salt/conf`, or below `~/.cache/vault-cube` for a user who may
-not write to `.salt`. scripts/venv.sh makes `.venv/bin/salt-call` run it.
+then writes the same configuration with absolute paths to `.salt/conf`, or below `~/.cache/vault-cube` for a user who
+may not write to `.salt`. scripts/venv.sh makes `.venv/bin/salt-call` run it.
 """
 
 from __future__ import annotations

@@ -70,6 +70,26 @@ def test_every_command_is_valid_shell(block):
         assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.parametrize(("text", "error"), [
+    ("$ false", "exit code 1, not 0: page.md:1: false"),
+    ("$ false    # exit code 1", None),
+    ("$ true     # exits with code 2", "exit code 0, not 2: page.md:1: true"),
+    ('$ echo ab  # "a…c"', "does not print a…c: page.md:1: echo ab"),
+    ('$ echo abc  # "a…c"', None),
+    ("$ cd /tmp\n$ pwd\n/tmp", None),
+    ("$ pwd\n/nowhere", "page.md:1: does not print /nowhere"),
+    ("$ exit 3", "the shell ended early"),
+    ("$ echo Traceback", "page.md:1: echo Traceback"),
+])  # fmt: skip
+def test_a_block_that_does_not_do_what_it_shows_fails(tmp_path, text, error):
+    blocks = of_text("page.md", f"```console\n{text}\n```\n")
+    if error is None:
+        shell.run(blocks, shell.bash(tmp_path, {}))
+    else:
+        with pytest.raises(AssertionError, match=re.escape(error)):
+            shell.run(blocks, shell.bash(tmp_path, {}))
+
+
 def test_commands_that_are_left_to_ci_are_in_its_script():
     commands = [command for block in marked("ci") for command in block.commands]
     assert commands

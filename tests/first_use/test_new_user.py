@@ -122,7 +122,7 @@ def test_a_file_of_certificates_that_is_missing_is_named(install, company):
         "machine's network, and the proxy of apt (Acquire::http::Proxy)",
     ),
     ("E: Unable to locate package such\nE: more\n", "Unable to locate package such: correct apt's sources, or see it "),
-    ("E: Failed to fetch http://x/y.deb  404  Not Found\nE: more\n", "Failed to fetch http://x/y.deb  404  Not Found: "),
+    ("E: Failed to fetch http://x/y.deb  404  Not Found\nE: more\n", "Failed to fetch http://x/y.deb  404  Not Found"),
     ("", "no reason given: correct apt's sources"),
 ])  # fmt: skip
 def test_a_failure_of_apt_is_one_line(tmp_path, output, message):
@@ -184,9 +184,7 @@ def test_no_goal_of_make_needs_git(goal):
     """A checkout may be a downloaded archive, on a machine without git."""
     ran = subprocess.run(["make", "--dry-run", goal], cwd=TOP, capture_output=True, text=True, check=True)
     assert " git " not in ran.stdout
-    assert "git" not in (TOP / "scripts/reference.py").read_text().replace("`git ls-files`", "").replace(
-        "which git", ""
-    )
+    assert '"git"' not in (TOP / "scripts/reference.py").read_text()
 
 
 def test_the_static_checks_cover_every_script_and_state():
