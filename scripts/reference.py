@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import measurements
 import reference_code
 import yaml
 
@@ -54,6 +55,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "docs/reference/grains.md", reference_code.grains_page(TOP, _markdown)
     yield "docs/reference/states.md", reference_code.states_page(TOP, _markdown)
     yield "docs/reference/results.md", reference_code.results_page(TOP)
+    yield "docs/measurements.md", measurements.page()
     yield "docs/how-to/alerts.md", reference_code.runbooks_page(TOP)
 
 

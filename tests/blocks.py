@@ -23,7 +23,13 @@ MARKS = {
 }
 # pillar fragments are checked by tests/unit/docs/test_examples.py, diagrams by `make docs`
 WITHOUT_MARK = {"yaml", "dot", "python"}
-WITHOUT_BLOCKS_OF_OURS = ("CHANGELOG.md", "docs/commands.md", "docs/decisions/", "docs/reference/")
+WITHOUT_BLOCKS_OF_OURS = (
+    "CHANGELOG.md",
+    "docs/commands.md",
+    "docs/decisions/",
+    "docs/measurements.md",
+    "docs/reference/",
+)
 """Pages that are generated, or that may show commands that do not exist any more."""
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
