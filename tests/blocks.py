@@ -32,6 +32,9 @@ WITHOUT_BLOCKS_OF_OURS = (
 )
 """Pages that are generated, or that may show commands that do not exist any more."""
 
+WIDTH = 102
+"""The most characters of a line in a console block for which the site has room."""
+
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- runs: (\w+) -->\n *\Z")
 
@@ -144,6 +147,8 @@ def problems(page: str, text: str) -> list[str]:
             lines.append(f"{place}: a block without a mark: write <!-- runs: MARK --> before it: {', '.join(MARKS)}")
         elif block.mark not in {None, *MARKS}:
             lines.append(f"{place}: no such mark: {block.mark}: use one of {', '.join(MARKS)}")
+        elif block.language == "console" and max(map(len, block.text.splitlines())) > WIDTH:
+            lines.append(f"{place}: a line of more than {WIDTH} characters: its end is hidden on the site")
         elif block.mark not in {None, "example"} and not block.commands:
             lines.append(f"{place}: no command in it: begin each with `# ` (root) or `$ `, or mark it as an example")
     return lines

@@ -22,6 +22,7 @@ def test_every_block_has_a_mark(page):
     ("<!-- runs: box -->\n```console\ntrue\n```\n", "page.md:2: no command in it: begin each with `# ` (root) or `$ `"),
     ("text\n\n    true\n", "page.md:3: a block without a fence: put it between ```console and ```"),
     ("<!-- runs: quick -->\n```console\n$ true\n```\n\n    # true\n", "page.md:6: a block without a fence"),
+    (f"<!-- runs: quick -->\n```console\n$ {'x' * 101}\n```\n", "page.md:2: a line of more than 102 characters"),
     ("* a\n\n    $ true\n", "page.md:3: a block without a fence"),
 ])  # fmt: skip
 def test_a_block_without_a_good_mark_is_one_line(text, message):

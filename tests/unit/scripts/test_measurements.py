@@ -9,7 +9,7 @@ import pytest
 
 TOP = Path(__file__).parents[3]
 sys.path.insert(0, str(TOP / "scripts"))
-import measurements
+import measurements  # noqa: E402 needs sys.path
 
 FILES = sorted(measurements.RESULTS.glob("**/*.json"))
 PAGE = measurements.page()
@@ -92,7 +92,8 @@ def test_a_page_without_plots_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(("value", "text"), [
-    (0.000123456, "0.000123"), (0, "0"), (1.0, "1"), (2.345, "2.35"), (23.45, "23.4"), (234.5, "234"), (12345.6, "12,346"),
+    (0.000123456, "0.000123"), (0, "0"), (1.0, "1.00"), (20, "20"),
+    (2.345, "2.35"), (23.45, "23.4"), (234.5, "234"), (12345.6, "12,346"),
 ])  # fmt: skip
 def test_numbers_have_three_digits_and_no_exponent(value, text):
     assert measurements._number(value) == text
