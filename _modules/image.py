@@ -48,10 +48,8 @@ def _space(target=None, locked=False):
     from vault_cube.settings import PillarError, check
 
     target = target or __opts__["vault_cube"]["target"]
-    # conf/, or .salt/conf if salt-call was run from another folder
-    checkout = next(
-        folder for folder in Path(__opts__["config_dir"]).resolve().parents if (folder / "Saltfile").is_file()
-    )
+    # the configuration is in conf/ of the checkout, or vault_cube/salt_call.py has written it
+    checkout = Path(__opts__["vault_cube"].get("sources") or Path(__opts__["config_dir"]).resolve().parent)
     pillar = _pillar(target, checkout)
     try:
         settings = check(pillar)
@@ -270,8 +268,12 @@ def boot(target=None, image=None):
 
     space = _space(target)
     wanted = Expected.of(space.settings)
+    file = Path(image) if image else space.dist / f"{recipe.basename(space)}.qcow2"
+    if not file.is_file():
+        remedy = "name another file" if image else f"run `make image TARGET={space.target}`"
+        raise CommandExecutionError(f"{file}: no such image: {remedy}")
     guests.boot(
-        Path(image) if image else space.dist / f"{recipe.basename(space)}.qcow2",
+        file,
         Qemu.of_tree(tools.tree(space)),
         Hardware.of_this_machine(),
         user=wanted.user,

@@ -22,7 +22,8 @@ if [ -d carried/debs ]; then
   work=$(mktemp -d)
   trap 'rm -rf "$log" "$work"' EXIT
   mkdir -p "$work/lists/partial"
-  echo "deb [trusted=yes] file:$PWD/carried/debs ./" >"$work/sources.list"
+  # apt takes a blank for the end of a path
+  echo "deb [trusted=yes] file:$(printf %s "$PWD" | sed 's/%/%25/g; s/ /%20/g')/carried/debs ./" >"$work/sources.list"
   set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
     -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root
   apt-get "$@" update >"$log" 2>&1
@@ -32,4 +33,4 @@ fi
 # shellcheck disable=SC2086 # $missing is a list of names
 apt-get "$@" install -y --no-install-recommends $missing >"$log" 2>&1 ||
   { apt-get "$@" update >"$log" 2>&1 && apt-get "$@" install -y --no-install-recommends $missing >>"$log" 2>&1; } ||
-  { tail -n 15 "$log" >&2; echo "make: apt-get cannot install:$missing: see the messages above" >&2; exit 1; }
+  { echo "make: apt-get cannot install$missing: $(sh scripts/apt_reason.sh "$log")" >&2; exit 1; }

@@ -12,8 +12,11 @@ if ! cmp -s locks/docs.lock "$venv/docs.lock"; then
   variables=$(.venv/bin/python -m vault_cube.image.locks.indexes)
   eval "$variables"
   .venv/bin/uv venv --quiet --python .venv/bin/python "$venv"
-  .venv/bin/uv pip sync --quiet --python "$venv/bin/python" --require-hashes locks/docs.lock ||
-    { echo "make docs: cannot install locks/docs.lock: the first build of the site needs a Python index" >&2; exit 1; }
+  .venv/bin/uv pip sync --python "$venv/bin/python" --require-hashes locks/docs.lock >"$folder/log" 2>&1 || {
+    reason=$(.venv/bin/python -m vault_cube.image.locks.indexes "$folder/log")
+    echo "make docs: cannot install the packages of locks/docs.lock: $reason" >&2
+    exit 1
+  }
   cp locks/docs.lock "$venv/"
 fi
 # Material prints a notice about its successor on each run

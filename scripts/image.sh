@@ -13,6 +13,10 @@ case $status in
   3) ;; # the image has to be built
   *) exit 1 ;;
 esac
+if [ "$(id -u)" != 0 ]; then
+  echo "make image: building an image needs root: run \`sudo make image TARGET=$target\`" >&2
+  exit 1
+fi
 # shellcheck disable=SC2086 # a list of names
 sh scripts/apt.sh ${BUILDER:?set by the Makefile}
 if sh scripts/packer.sh; then

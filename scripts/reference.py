@@ -7,13 +7,13 @@ import ast
 import inspect
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import measurements
 import reference_code
 import yaml
 
@@ -55,6 +55,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "docs/reference/grains.md", reference_code.grains_page(TOP, _markdown)
     yield "docs/reference/states.md", reference_code.states_page(TOP, _markdown)
     yield "docs/reference/results.md", reference_code.results_page(TOP)
+    yield "docs/measurements.md", measurements.page()
     yield "docs/how-to/alerts.md", reference_code.runbooks_page(TOP)
 
 
@@ -133,10 +134,10 @@ class Source:
 
 
 def _sources() -> Iterator[Source]:
-    listed = subprocess.run(["git", "ls-files", *READERS], cwd=TOP, capture_output=True, text=True, check=True).stdout
-    for name in sorted(listed.splitlines()):
-        suffix = Path(name).suffix
-        if suffix in (".md", ".tst", ".css") or name.startswith(SKIPPED) or not (TOP / name).is_file():
+    # not `git ls-files`: a downloaded archive has no repository
+    files = (file for folder in READERS for file in (TOP / folder).rglob("*") if file.is_file())
+    for name in sorted(str(file.relative_to(TOP)) for file in files):
+        if Path(name).suffix in (".md", ".tst", ".css", ".pyc") or name.startswith(SKIPPED):
             continue
         text = (TOP / name).read_text()
         names = re.findall(r"""\.([a-z0-9_]+)\b|["']([a-z0-9_]+)["']""", text)

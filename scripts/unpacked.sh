@@ -6,6 +6,7 @@ set -eu
 [ -n "${VAULT_CUBE_APT:-}" ] || VAULT_CUBE_APT=1 exec flock /var/lib/dpkg sh "$0" "$@"
 folder=$1
 shift
+here=$(cd "$(dirname "$0")" && pwd)
 for package in "$@"; do
   [ -e "$folder/.$package" ] && continue
   echo "unpacking $package below $folder" >&2
@@ -16,7 +17,7 @@ for package in "$@"; do
     cd "$work"
     apt-get download "$package" >log 2>&1 ||
       { apt-get update >log 2>&1 && apt-get download "$package" >>log 2>&1; } ||
-      { tail -n 5 log >&2; echo "make: apt-get cannot download $package: see the messages above" >&2; exit 1; }
+      { echo "make: apt-get cannot download $package: $(sh "$here/apt_reason.sh" log)" >&2; exit 1; }
   )
   mkdir -p "$folder"
   dpkg-deb -x "$work"/*.deb "$folder"

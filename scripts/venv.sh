@@ -20,8 +20,10 @@ if [ -f carried/machine ]; then
     echo "make: this bundle was made for $(cat carried/machine), this machine is $here: make a bundle on such a machine" >&2
     exit 1
   }
-  export PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/carried/wheels"
-  export UV_NO_CONFIG=1 UV_OFFLINE=1 UV_NO_INDEX=1 UV_FIND_LINKS="$PWD/carried/wheels"
+  # a URL, because pip takes a blank for the end of a path, and uv a comma
+  wheels=$("$python" -c 'import pathlib; print(pathlib.Path("carried/wheels").resolve().as_uri())')
+  export PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS="$wheels"
+  export UV_NO_CONFIG=1 UV_OFFLINE=1 UV_NO_INDEX=1 UV_FIND_LINKS="$wheels"
 fi
 echo "making $venv from locks/checkout.lock with $($python --version)" >&2
 rm -rf "$venv"
@@ -37,14 +39,7 @@ else
   echo "this file system has no symbolic links: the environment is in $venv" >&2
 fi
 "$python" -m venv "$venv"
-# the indexes and certificates that are set for pip or for uv apply to both
-variables=$(PYTHONPATH=$PWD "$venv/bin/python" -m vault_cube.image.locks.indexes)
-eval "$variables"
-# install uv with pip and the lock's hash, and everything else with uv
-sed -n '/^uv==/,/[^\\]$/p' locks/checkout.lock >"$venv/uv.txt"
-"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$venv/uv.txt"
-# compile now: a salt-call that compiles its imports takes three times as long, and PYTHONDONTWRITEBYTECODE may be set
-"$venv/bin/uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes locks/checkout.lock
+sh scripts/wheels.sh "$venv"
 # salt-call finds the checkout's configuration from any folder; -P: no module of the current folder
 python=$(cd "$venv/bin" && pwd)/python
 # shellcheck disable=SC2016 # "$@" is for the script

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from mkdocs.structure.files import File, Files
 
 LOG = get_plugin_logger("diagrams")
 TOP = Path(__file__).resolve().parents[2]
-PAGES = ("*.md", "docs/**/*.md", "salt/*/README.md", "tests/*/README.md", "benchmarks/results/*.md")
+sys.path.insert(0, str(TOP / "scripts"))
+import measurements  # noqa: E402 needs sys.path
+
+PAGES = ("*.md", "docs/**/*.md", "salt/*/README.md", "tests/*/README.md", "benchmarks/results/**/*.md")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -56,6 +60,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in (*pages, *sorted(linked.difference(pages))):
         files.append(File.generated(config, str(file.relative_to(TOP)), abs_src_path=str(file)))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Draw the plots of the page of measurements."""
+    return measurements.with_plots(markdown)
 
 
 def diagram(source: str, _language: str, css_class: str, _options: Any, _md: Any, **_: Any) -> str:

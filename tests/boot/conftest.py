@@ -34,7 +34,7 @@ def image():
         else sorted((TOP / "dist").glob(f"*-{TARGET}.qcow2"), key=lambda file: file.stat().st_mtime)
     )
     if not images or not images[-1].is_file():
-        pytest.fail(f"no image of {TARGET}: run `make image TARGET={TARGET}` or set VAULT_CUBE_IMAGE", pytrace=False)
+        pytest.exit(f"no image of {TARGET}: run `make image TARGET={TARGET}` or set VAULT_CUBE_IMAGE", returncode=1)
     return images[-1]
 
 

@@ -108,8 +108,7 @@ def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     ran = process.run([*command, *arguments], ok=None, env={**os.environ, **indexes.environment()})
     if ran.returncode:
-        error = next((line for line in ran.stderr.splitlines() if line.startswith("ERROR")), ran.stderr[-300:])
-        raise VaultCubeError(f"pip cannot download the checkout's wheels: {error}")
+        raise VaultCubeError(f"pip cannot download the checkout's wheels: {indexes.explained(ran.stderr)}")
 
 
 def debs(packages: Iterable[str]) -> list[tuple[Deb, Wanted]]:

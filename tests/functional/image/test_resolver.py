@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import mirror as servers
 import pytest
@@ -48,6 +49,17 @@ def refused(*arguments, **options):
         resolve(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["a checkout", "with, comma", "with [brackets]", "100%20"])
+def test_a_keyring_may_be_in_any_folder(archive, tmp_path, folder):
+    archive.add("app")
+    archive.publish()
+    source = archive.source()
+    (tmp_path / folder).mkdir()
+    keyring = tmp_path / folder / Path(source.keyring).name
+    keyring.write_bytes(Path(source.keyring).read_bytes())
+    assert resolve(source.model_copy(update={"keyring": str(keyring)}), ["app"])["app"] == "1.0"
 
 
 # ---- names

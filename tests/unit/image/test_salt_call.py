@@ -85,7 +85,7 @@ def test_salt_reads_absolute_paths_from_the_written_configuration(tmp_path, monk
         (top / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / file, top / file)
     monkeypatch.chdir(tmp_path)
-    saltfile = salt_call.write(top)
+    saltfile = salt_call.write(top, top / ".salt")
     options = salt.config.minion_config(str(saltfile.with_name("minion")), cache_minion_id=False)
     assert [Path(root).resolve() for root in options["pillar_roots"]["base"]] == [top / "pillar"]
     assert [Path(root).resolve() for root in options["file_roots"]["base"]] == [top / "salt"]
@@ -97,21 +97,64 @@ def test_salt_reads_absolute_paths_from_the_written_configuration(tmp_path, monk
     assert options["pillar_source_merging_strategy"] == "recurse"
 
 
+NOBODY = 65534
+
+
+@pytest.fixture
+def sudo_checkout(tmp_path):
+    """A checkout in which root has run salt-call."""
+    top = tmp_path / "checkout"
+    (top / ".salt/cache/roots").mkdir(parents=True)
+    (top / ".salt/cache/roots/mtime_map").touch()
+    for folder in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
+        folder.chmod(0o755)
+    return top
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize("of_root", [".salt", ".salt/cache", ".salt/cache/roots/mtime_map"])
+def test_another_user_gets_a_folder_of_their_own_for_salt_s_files(sudo_checkout, monkeypatch, of_root):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/anna/.cache")
+    for path in (sudo_checkout, *sudo_checkout.rglob("*")):
+        if path != sudo_checkout / of_root:
+            os.chown(path, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        folder = salt_call.scratch_folder(sudo_checkout)
+        assert folder.parent == Path("/home/anna/.cache/vault-cube")
+        assert not salt_call.configured(["test.ping"], own_scratch=folder == sudo_checkout / ".salt")
+    finally:
+        os.seteuid(0)
+    # root itself uses the checkout's
+    assert salt_call.scratch_folder(sudo_checkout) == sudo_checkout / ".salt"
+
+
+def test_the_configuration_in_a_folder_of_the_user_names_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saltfile = salt_call.write(TOP, tmp_path / "salt-1")
+    options = salt.config.minion_config(str(saltfile.with_name("minion")), cache_minion_id=False)
+    assert options["vault_cube"] == {"target": "debian-12", "sources": str(TOP)}
+    assert options["pillar_roots"] == {"base": [str(TOP / "pillar")]}
+    for name in ("root_dir", "cachedir", "pki_dir", "log_file"):
+        assert Path(options[name]).is_relative_to(tmp_path / "salt-1"), name
+
+
 def test_an_unwritable_folder_is_one_line(tmp_path):
     top = tmp_path / "checkout"
     top.mkdir()
-    (top / ".salt").write_text("a file in the way")
+    for name in (".salt", "Saltfile"):
+        (top / name).write_text("a file in the way")
     (top / "vault_cube").mkdir()
     for name in ("salt_call.py", "__init__.py"):
         shutil.copy(TOP / "vault_cube" / name, top / "vault_cube" / name)
     ran = subprocess.run(
         [sys.executable, "-P", "-m", "vault_cube.salt_call", "test.ping"], cwd=tmp_path, capture_output=True, text=True,
-        check=False, env={**os.environ, "PYTHONPATH": str(top)},
+        check=False, env={**os.environ, "PYTHONPATH": str(top), "XDG_CACHE_HOME": str(top / "Saltfile")},
     )  # fmt: skip
     assert ran.returncode == 1
-    assert ran.stderr.splitlines() == [
-        f"salt-call: cannot write {top}/.salt/conf (Not a directory): run it as the owner of {top}/.salt"
-    ]
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(f"salt-call: cannot write {top}/Saltfile/vault-cube/salt-")
+    assert line.endswith(" (Not a directory): set XDG_CACHE_HOME to a folder of your own")
 
 
 def test_the_script_makes_salt_call_from_this_module():

@@ -25,7 +25,9 @@ def tree(space: Workspace) -> Path:
     """Return the folder of the up-to-date tools tree. Raises VaultCubeError if it is not in the cache."""
     entry = find(space)
     if entry is None:
-        raise VaultCubeError("the tools tree is missing or out of date: run `salt-call image.tools`")
+        raise VaultCubeError(
+            f"{space.layers}: no up-to-date tools tree: run `salt-call image.tools`, as the user who builds"
+        )
     return entry.tree
 
 

@@ -1,13 +1,15 @@
 """One setting of Python package indexes for pip and uv: what is set for one of them applies to the other, too.
 
-uv does not read pip's configuration, and pip not uv's. `python3 -m vault_cube.image.locks.indexes` prints the variables
-as commands of sh, for scripts/venv.sh; it needs only the standard library.
+uv does not read pip's configuration, and pip not uv's. For scripts/venv.sh, which has only the standard library,
+`python3 -m vault_cube.image.locks.indexes` prints the variables as commands of sh, and with the name of a log as its
+argument the reason why pip or uv failed.
 """
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vault_cube import process
+from vault_cube.redact import redacted
 
 SYSTEM_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -36,6 +39,52 @@ UV = {
 
 PLACES = {name for option in ("index-url", "extra-index-url", "find-links", "no-index") for name in UV[option]}
 """Variables of uv that name places of packages."""
+
+
+FAILURES = (
+    (r"(?:TLS CA certificate bundle, invalid path|Failed to open file|SSL_CERT_FILE)[^\n]*", "correct PIP_CERT"),
+    (
+        r"certificate verify failed[^('\"\n]*|invalid peer certificate: \w+",
+        "set PIP_CERT to the file of the CA's certificates, as for a proxy of your company",
+    ),
+    (r"Tunnel connection failed: [^'\")\n]+|tunnel error: [^\n]+", "correct https_proxy"),
+    (r"Cannot connect to proxy|ProxyError|proxyconnect", "correct https_proxy"),
+    (
+        r"\[Errno -\d+\] [^'\"\n]+|dns error|(?:Connection|Network|No route)[^'\"\n(]*(?:refused|unreachable|to host)"
+        r"|[Oo]peration timed out|Read timed out|connect timeout|timed out",
+        "set PIP_INDEX_URL to an index that this machine reaches, or https_proxy; without a network see "
+        "docs/how-to/air-gap.md",
+    ),
+    (
+        r"HTTP status client error \(40[137] [^)]+\)|401 Unauthorized|403 Forbidden",
+        "correct the login in PIP_INDEX_URL",
+    ),
+    (
+        r"DO NOT MATCH THE HASHES|[Hh]ash mismatch[^\n]*",
+        "the index has other files than the lock: set PIP_INDEX_URL to another one",
+    ),
+    (r"No space left on device", "make room"),
+    (
+        r"No matching distribution found for [^\n]+|No solution found[^\n]*|(?<=Because )\S+ was not found[^\n,]*",
+        # pip also reports a refused login like this
+        "set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL to an index that has it, with your login if it asks for one",
+    ),
+)
+"""Pattern in the output of pip or uv -> what to do; the first pattern that matches counts."""
+
+
+def explained(output: str) -> str:
+    """Return in one line why pip or uv failed, and what to do, from its output on stderr."""
+    text = output.replace("\\'", "'")
+    address = next(iter(re.findall(r"https?://[^\s`'\")]+", text)), "")
+    for pattern, remedy in FAILURES:
+        match = re.search(pattern, text)
+        if match:
+            reason = " ".join(match[0].split())
+            return ": ".join(part for part in (address, reason, remedy) if part)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    error = next((line for line in lines if re.match("error", line, re.IGNORECASE)), " ".join(lines))
+    return re.sub(r"^error: *", "", error, flags=re.IGNORECASE)[:400] or "no reason given"
 
 
 def pip_settings() -> dict[str, str]:
@@ -107,5 +156,8 @@ def _for_pip(option: str, value: str) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        print(redacted(explained(Path(sys.argv[1]).read_text(errors="replace"))))
+        sys.exit()
     for variable, wanted in environment().items():
         print(f"export {variable}={shlex.quote(wanted)}")

@@ -150,16 +150,9 @@ def _compile(settings: Settings, uv: Path, work: Path, requirements: str, argume
             return packages
         # uv exits with 1 if no index has a package, with 2 if it could not query an index
         unknown = unknown or ran.returncode == 1
-        error = error or _reason(ran.stderr)
+        error = error or indexes.explained(ran.stderr)
     kind = Unknown if unknown else VaultCubeError
     raise kind(f"uv cannot resolve {requirements.splitlines()[0]} …: {error}")
-
-
-def _reason(stderr: str) -> str:
-    """Extract from uv's errors why it failed: if a URL could not be fetched, the URL and the last cause."""
-    causes = [line.strip().removeprefix("cause: ") for line in stderr.splitlines() if line.strip()]
-    address = next((line.split()[-1] for line in causes if line.startswith("Failed to fetch")), None)
-    return f"{address}: {causes[-1]}" if address else " ".join(stderr.removeprefix("error: ").split())[:400]
 
 
 class Unknown(VaultCubeError):

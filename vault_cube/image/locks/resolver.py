@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
@@ -89,7 +90,7 @@ class Resolver:
         lines = [line for source in sources for line in self._fetch(source, configured, architecture)]
         if kept:
             # the repository is unsigned, but its files were verified against the lock
-            lines.append(f"deb [trusted=yes] file:{kept.folder} ./")
+            lines.append(f"deb [trusted=yes] file:{quote(str(kept.folder))} ./")
             if failure := self._update(lines[-1:]):
                 raise VaultCubeError(f"apt-get update: {failure}")
         (root / "sources.list").write_text("\n".join(lines) + "\n")
@@ -108,7 +109,7 @@ class Resolver:
         remedy = f"{verb} pillar key image:mirrors:{source.archive}"
         place = self._first_usable(source, mirrors.live(source, configured, architecture), remedy)
         self._archive_of[place] = source.archive
-        return _lines(source, place)
+        return self._lines(source, place)
 
     def _first_usable(self, source: Source, places: Sequence[str], remedy: str) -> str:
         """Fetch a source's indexes from the first mirror that has all of them, correctly signed. Returns its URL.
@@ -119,7 +120,7 @@ class Resolver:
         remedies: list[str] = []
         # apt writes local URLs as file:/path
         for place in (re.sub("^file://", "file:", place) for place in places):
-            output = self._update(_lines(source, place))
+            output = self._update(self._lines(source, place))
             if not output:
                 for reason in reasons:
                     note(f"{source.archive}: {reason}: using {place} instead")
@@ -129,6 +130,17 @@ class Resolver:
             remedies.append(place_remedy)
         remedies = list(dict.fromkeys([*remedies, remedy]))
         raise VaultCubeError(f"archive {source.archive}: {'; '.join(reasons)}: {', or '.join(remedies)}")
+
+    def _lines(self, source: Source, place: str) -> list[str]:
+        """Write a source as lines of sources.list."""
+        # apt takes a blank for the end of an option, and the path of the checkout, with its keyrings, may have one
+        keyring = self._root / f"{source.archive}-{Path(source.keyring).name}"
+        if Path(source.keyring).is_file():
+            shutil.copyfile(source.keyring, keyring)
+        # the Release file of a snapshot has expired
+        dated = source.snapshot is not None and place.startswith(source.snapshot.partition("{date}")[0])
+        options = f"signed-by={keyring}" + (" check-valid-until=no" if dated else "")
+        return [f"deb [{options}] {place} {suite} {' '.join(source.components)}".rstrip() for suite in source.suites]
 
     def _update(self, lines: Sequence[str]) -> str:
         """Run apt-get update for some lines of sources.list. Returns apt's errors and warnings; empty on success."""
@@ -236,14 +248,6 @@ def _options(root: Path, architecture: str) -> dict[str, str]:
         "Acquire::ForceHash": "SHA256",
         "Acquire::Retries": "3",
     }
-
-
-def _lines(source: Source, place: str) -> list[str]:
-    """Write a source as lines of sources.list."""
-    # the Release file of a snapshot has expired
-    dated = source.snapshot is not None and place.startswith(source.snapshot.partition("{date}")[0])
-    options = f"signed-by={source.keyring}" + (" check-valid-until=no" if dated else "")
-    return [f"deb [{options}] {place} {suite} {' '.join(source.components)}".rstrip() for suite in source.suites]
 
 
 def _errors(stderr: str) -> list[str]:

@@ -155,5 +155,5 @@ def test_the_environment_of_the_checkout_comes_from_one_index(index, bare, tmp_p
         assert subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, check=False).returncode
         assert {path for path, _ in index.asked} == {"simple/demo/"}
     # the script takes the variables before it runs pip
-    script = (TOP / "scripts/venv.sh").read_text()
-    assert script.index("vault_cube.image.locks.indexes") < script.index('/bin/pip" install')
+    script = (TOP / "scripts/wheels.sh").read_text()
+    assert script.index('eval "$variables"') < script.index('/bin/pip" install')
