@@ -96,7 +96,7 @@ scan: $(STAMP) ## scan the tree of the built image with OpenSCAP's CIS profiles 
 
 validate: $(STAMP) ## examine a box from inside and outside: HOST=USER@ADDRESS[:PORT] KEY=FILE; without HOST, the booted image
 	@mkdir -p build/validate
-	@VAULT_CUBE_HOST=$(HOST) VAULT_CUBE_KEY=$(KEY) VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -q -m validate -o junit_family=xunit1 -o render_collapsed=none \
+	@VAULT_CUBE_HOST=$(HOST) VAULT_CUBE_KEY=$(KEY) VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -q -p no:logging -m validate -o junit_family=xunit1 -o render_collapsed=none \
 	  --junitxml=build/validate/junit.xml --html=build/validate/index.html --self-contained-html tests/boot/validate; \
 	  status=$$?; echo "build/validate/index.html"; exit $$status
 
