@@ -1,7 +1,7 @@
 """Validate a box over ssh: `make validate`. All values are compared with the box's own pillar.
 
-VAULT_CUBE_HOST is USER@ADDRESS[:PORT] of any box, VAULT_CUBE_KEY the file of its ssh key; the user must be in group sudo.
-Without VAULT_CUBE_HOST, the image of VAULT_CUBE_TARGET is booted; its other ports are scanned by the boot test, not here.
+VAULT_CUBE_HOST is USER@ADDRESS[:PORT] of any box, VAULT_CUBE_KEY the file of its ssh key; the user must be in group
+sudo. Without VAULT_CUBE_HOST, the image of VAULT_CUBE_TARGET is booted; the boot test scans its other ports.
 """
 
 import json
