@@ -13,7 +13,7 @@ TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root"),
-    pytest.mark.skipif(not shutil.which("oscap"), reason="needs openscap-scanner: run `make scan` once"),
+    pytest.mark.skipif(not shutil.which("oscap"), reason="needs openscap-scanner"),
 ]
 
 
