@@ -177,6 +177,19 @@ def test_containerd_s_own_keys_stay(salt_of, tmp_path, before):
     assert result.endswith(before.replace("disabled_plugins = []\n", ""))
 
 
+def test_a_box_without_a_containerd_file_gets_one_of_the_version_that_knows_the_plugin(salt_of, tmp_path):
+    salt = salt_of("ubuntu-24.04")
+    state = next(each for each in low(salt) if each["__id__"] == "containerd has a configuration")
+    options = {"name": str(tmp_path / "config.toml"), "contents": state["contents"], "replace": state["replace"]}
+    assert salt.states.file.managed(**options).result is True
+    created = (tmp_path / "config.toml").read_text()
+    result = replaced(salt, "containerd does not serve Kubernetes", tmp_path / "config.toml", created)
+    assert result.splitlines() == ['disabled_plugins = ["io.containerd.grpc.v1.cri"]', "version = 2"]
+    # the owner's file stays
+    (tmp_path / "config.toml").write_text("# mine\n")
+    assert salt.states.file.managed(**options).changes == {}
+
+
 # ---- everything can be turned off
 
 OFF = {
