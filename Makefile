@@ -18,6 +18,7 @@ TESTER := gcc gnupg iptables libc6-dev shellcheck
 PROVER := libfaketime
 # a cache of `make lint` that another user has made
 FOREIGN = $(shell { [ -w . ] || echo .; find .mypy_cache .ruff_cache .import_linter_cache ! -writable -print -quit; } 2>/dev/null)
+SCANNER := openscap-scanner
 
 .PHONY: help image boot test test-image test-slow lint docs docs-reference lock scan validate verify release rebuild-check benchmark bundle clean-cache clean
 
@@ -47,7 +48,7 @@ test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
 test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu, Packer's vm, GPUs in guests
-	@sh scripts/apt.sh $(BUILDER) $(TESTER)
+	@sh scripts/apt.sh $(BUILDER) $(TESTER) $(SCANNER)
 	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
 
@@ -93,12 +94,12 @@ rebuild-check: $(STAMP) ## rebuild the image or provenance FILE from its commit,
 	@$(SALT_CALL) image.rebuild_check "$(FILE)" "$(SIGN_KEY)"
 
 scan: $(STAMP) ## scan the tree of the built image with OpenSCAP's CIS profiles and Lynis; a rule that got worse fails
-	@sh scripts/apt.sh $(BUILDER) openscap-scanner
+	@sh scripts/apt.sh $(BUILDER) $(SCANNER)
 	@$(SALT_CALL) --retcode-passthrough image.scan target=$(TARGET)
 
 validate: $(STAMP) ## examine a box from inside and outside: HOST=USER@ADDRESS[:PORT] KEY=FILE; without HOST, the booted image
 	@mkdir -p build/validate
-	@VAULT_CUBE_HOST=$(HOST) VAULT_CUBE_KEY=$(KEY) VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -q -m validate -o junit_family=xunit1 -o render_collapsed=none \
+	@VAULT_CUBE_HOST=$(HOST) VAULT_CUBE_KEY=$(KEY) VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -q -p no:logging -m validate -o junit_family=xunit1 -o render_collapsed=none \
 	  --junitxml=build/validate/junit.xml --html=build/validate/index.html --self-contained-html tests/boot/validate; \
 	  status=$$?; echo "build/validate/index.html"; exit $$status
 

@@ -34,6 +34,8 @@ containerd has a configuration:
   file.managed:
     - name: /etc/containerd/config.toml
     - replace: False
+    # if the package has none: in a file without a version, plugins have other names (containerd-config.toml(5))
+    - contents: version = 2
     - user: root
     - group: root
     - mode: '0644'

@@ -17,8 +17,9 @@ nothing comes in, everything goes out:
         DEFAULT_INPUT_POLICY: '"DROP"'
         DEFAULT_OUTPUT_POLICY: '"ACCEPT"'
         DEFAULT_FORWARD_POLICY: '"DROP"'
-        # ufw starts after systemd-sysctl.service, and its own file would override values of salt/base/kernel.sls
-        IPT_SYSCTL: /etc/sysctl.d/99-vault-cube.conf
+        # none: ufw starts after systemd-sysctl.service, and its file would override values of salt/base/kernel.sls. Not our
+        # file, because ufw-init in a tree would set the builder's kernel
+        IPT_SYSCTL: '""'
     # the package's values; without them ufw does not start
     - defaults:
         DEFAULT_APPLICATION_POLICY: '"SKIP"'

@@ -326,6 +326,19 @@ DRIFT = {
     "the box resolves its own name": "printf '10.0.0.9 models\\n' > /etc/hosts",
     "Docker keeps logs small, containers alive and ports private":
         "printf '{\"ip\": \"0.0.0.0\", \"features\": {\"cdi\": true}}' > /etc/docker/daemon.json",
+    "an empty password does not log in": "sed -i 's/pam_unix.so/pam_unix.so nullok/' /etc/pam.d/common-auth",
+    "su is for members of sugroup": "sed -i '/use_uid/d' /etc/pam.d/su",
+    "new accounts have the pillar's HOME_MODE": "sed -i 's/^HOME_MODE.*/HOME_MODE 0777/' /etc/login.defs",
+    "the home of vaultadmin has the pillar's mode": "chmod 755 /home/vaultadmin",
+    "sessions write no core files": "rm /etc/security/limits.d/60-vault-cube.conf",
+    "sudo logs commands to a file": "rm /etc/sudoers.d/zz-vault-cube-log",
+    "temporary files are mounted without devices and setuid": "sed -i s/nosuid,nodev,mode/mode/ /etc/fstab",
+    "/usr/bin/chfn has no setuid and no setgid": "chmod u+s /usr/bin/chfn",
+    "/usr/bin/newgrp has no setuid and no setgid": "dpkg-statoverride --remove /usr/bin/newgrp",
+    "containerd does not serve Kubernetes": "sed -i '/^disabled_plugins/d' /etc/containerd/config.toml",
+    "modules that the box never needs are blocked": "echo > /etc/modprobe.d/vault-cube.conf",
+    "names are resolved without strangers of the local network": "rm -r /etc/systemd/resolved.conf.d",
+    "only root reads sshd's own file": "chmod 644 /etc/ssh/sshd_config",
     "cloud-init has the module vault_cube_report":
         "rm /usr/lib/python3/dist-packages/cloudinit/config/cc_vault_cube_report.py",
 }  # fmt: skip

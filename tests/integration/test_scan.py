@@ -1,4 +1,4 @@
-"""Scan the finished layers of a target with the real scanners (make test-image). Needs root, and oscap."""
+"""Scan the finished layers of a target with the real scanners (make test-slow). Needs root, and oscap."""
 
 import os
 import shutil
@@ -11,10 +11,9 @@ from vault_cube.image.inspect import scan
 
 TARGET = os.environ.get("VAULT_CUBE_TARGET", "debian-12")
 pytestmark = [
-    pytest.mark.image,
     pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root"),
-    pytest.mark.skipif(not shutil.which("oscap"), reason="needs openscap-scanner: run `make scan` once"),
+    pytest.mark.skipif(not shutil.which("oscap"), reason="needs openscap-scanner"),
 ]
 
 

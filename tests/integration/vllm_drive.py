@@ -1,6 +1,11 @@
-"""Start the command of the vLLM service and send it a request. Runs in the image's tree, in the vllm environment."""
+"""Start the command of the vLLM service and send it a request. Runs in the image's tree, in the vllm environment.
 
+The service has the system calls and the capabilities of its unit, and reaches loopback only, as under systemd.
+"""
+
+import ctypes
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -35,6 +40,37 @@ def make_model(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
 
 
+def system_calls(unit):
+    """The names in SystemCallFilter= of a unit, without groups."""
+    names, todo = set(), re.search(r"^SystemCallFilter=(.+)$", unit, re.MULTILINE)[1].split()
+    while todo:
+        name = todo.pop()
+        if name.startswith("@"):
+            listed = subprocess.run(
+                ["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True
+            )
+            lines = (line.partition("#")[0].strip() for line in listed.stdout.splitlines()[1:])
+            todo += [line for line in lines if line]
+        else:
+            names.add(name)
+    return names
+
+
+def run_with(calls, words):
+    """Replace this process with a program that can use these system calls only; any other returns EPERM."""
+    library = ctypes.CDLL("libseccomp.so.2")
+    library.seccomp_init.restype = ctypes.c_void_p
+    refuse, allow = 0x00050000 | 1, 0x7FFF0000  # seccomp.h: SCMP_ACT_ERRNO(EPERM), SCMP_ACT_ALLOW
+    rules = ctypes.c_void_p(library.seccomp_init(refuse))
+    for name in calls:
+        number = library.seccomp_syscall_resolve_name(name.encode())
+        # negative: another architecture's
+        if number >= 0:
+            assert library.seccomp_rule_add_array(rules, allow, number, 0, None) == 0, name
+    assert library.seccomp_load(rules) == 0
+    os.execvp(words[0], words)
+
+
 def wait_for(address, server):
     until = time.monotonic() + 300
     while time.monotonic() < until and server.poll() is None:
@@ -59,7 +95,15 @@ def main():
     home = Path(environ["HOME"])  # on a running box, systemd makes it (StateDirectory=)
     home.mkdir(parents=True, exist_ok=True)
     subprocess.run(["chown", account, home], check=True)
-    who = ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups"]
+    who = [
+        "setpriv",
+        f"--reuid={account}",
+        f"--regid={account}",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "--no-new-privs",
+    ]
+    who += [sys.executable, "-B", __file__, ",".join(sorted(system_calls(unit)))]
     base = f"http://127.0.0.1:{environ['VAULT_CUBE_PORT']}"
     with LOG.open("w") as log:
         server = subprocess.Popen(
@@ -85,4 +129,6 @@ def main():
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        run_with(sys.argv[1].split(","), sys.argv[2:])
     main()

@@ -170,7 +170,7 @@ class Docker(Section):
 
 
 class Resolver(Section):
-    """systemd-resolved: names of the local network without a DNS server."""
+    """Names of the local network without a DNS server (systemd-resolved)."""
 
     llmnr: bool = Field(description="Link-Local Multicast Name Resolution, port 5355")
     multicast_dns: bool = Field(description="Multicast DNS, port 5353")

@@ -1,7 +1,7 @@
 """Validate a box over ssh: `make validate`. All values are compared with the box's own pillar.
 
-VAULT_CUBE_HOST is USER@ADDRESS[:PORT] of any box, VAULT_CUBE_KEY the file of its ssh key; the user must be in group sudo.
-Without VAULT_CUBE_HOST, the image of VAULT_CUBE_TARGET is booted; its other ports are scanned by the boot test, not here.
+VAULT_CUBE_HOST is USER@ADDRESS[:PORT] of any box, VAULT_CUBE_KEY the file of its ssh key; the user must be in group
+sudo. Without VAULT_CUBE_HOST, the image of VAULT_CUBE_TARGET is booted; the boot test scans its other ports.
 """
 
 import json
@@ -69,7 +69,9 @@ def salt(host):
     """salt(words) runs salt-call on the box as root. Returns its result and its exit status."""
 
     def call(*words):
-        ran = host.run(f"sudo -n salt-call --local --retcode-passthrough --out=json --log-level=quiet {' '.join(words)}")
+        ran = host.run(
+            f"sudo -n salt-call --local --retcode-passthrough --out=json --log-level=quiet {' '.join(words)}"
+        )
         try:
             return json.loads(ran.stdout)["local"], ran.rc
         except (ValueError, KeyError):
@@ -92,7 +94,9 @@ def remote(target):
 
 
 def pytest_html_report_title(report):
-    report.title = f"Validation of {os.environ.get('VAULT_CUBE_HOST') or os.environ.get('VAULT_CUBE_TARGET', 'debian-12')}"
+    report.title = (
+        f"Validation of {os.environ.get('VAULT_CUBE_HOST') or os.environ.get('VAULT_CUBE_TARGET', 'debian-12')}"
+    )
 
 
 def pytest_html_results_table_header(cells):

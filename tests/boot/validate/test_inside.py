@@ -7,7 +7,13 @@ import pytest_html
 
 pytestmark = pytest.mark.validate
 LAYERS = ("base", "driver", "runtime", "frameworks", "validation")
-COLOURS = {"ok": "#2e7d32", "not applicable": "#757575", "uncertain": "#b26a00", "warning": "#b26a00", "fault": "#c62828"}
+COLOURS = {
+    "ok": "#2e7d32",
+    "not applicable": "#757575",
+    "uncertain": "#b26a00",
+    "warning": "#b26a00",
+    "fault": "#c62828",
+}
 
 
 def table(checks):
@@ -27,5 +33,7 @@ def test_layer(salt, layer, extras, record_property):
     for each in report["checks"]:
         record_property(each["check"], f"{each['status']}: {each['evidence']}")
     extras.append(pytest_html.extras.html(table(report["checks"])))
-    bad = [f"{each['check']}: {each['evidence']}" for each in report["checks"] if each["status"] in ("fault", "warning")]
+    bad = [
+        f"{each['check']}: {each['evidence']}" for each in report["checks"] if each["status"] in ("fault", "warning")
+    ]
     assert not bad, "\n".join(bad)

@@ -80,7 +80,7 @@ def test_docker_s_settings_are_merged(salt_of, target):
 def test_the_firewall_does_not_override_sysctls(salt_of, target):
     salt = salt_of(target)
     written = text(salt, files(salt)["/etc/sysctl.d/99-vault-cube.conf"])
-    assert chunk(salt, "/etc/default/ufw", "shared")["values"]["IPT_SYSCTL"] == "/etc/sysctl.d/99-vault-cube.conf"
+    assert chunk(salt, "/etc/default/ufw", "shared")["values"]["IPT_SYSCTL"] == '""'
     for key in ("all.log_martians = 1", "default.accept_source_route = 0", "yama.ptrace_scope = 1"):
         assert key in written
 
@@ -177,6 +177,19 @@ def test_containerd_s_own_keys_stay(salt_of, tmp_path, before):
     assert result.endswith(before.replace("disabled_plugins = []\n", ""))
 
 
+def test_a_box_without_a_containerd_file_gets_one_of_the_version_that_knows_the_plugin(salt_of, tmp_path):
+    salt = salt_of("ubuntu-24.04")
+    state = next(each for each in low(salt) if each["__id__"] == "containerd has a configuration")
+    options = {"name": str(tmp_path / "config.toml"), "contents": state["contents"], "replace": state["replace"]}
+    assert salt.states.file.managed(**options).result is True
+    created = (tmp_path / "config.toml").read_text()
+    result = replaced(salt, "containerd does not serve Kubernetes", tmp_path / "config.toml", created)
+    assert result.splitlines() == ['disabled_plugins = ["io.containerd.grpc.v1.cri"]', "version = 2"]
+    # the owner's file stays
+    (tmp_path / "config.toml").write_text("# mine\n")
+    assert salt.states.file.managed(**options).changes == {}
+
+
 # ---- everything can be turned off
 
 OFF = {
@@ -191,21 +204,23 @@ OFF = {
 
 
 def test_every_setting_can_be_turned_off(salt_of):
-    salt = salt_of("debian-12", {"base": {"hardening": OFF, "docker": {"cri": True}}})
-    assert set(replacements(salt)) == {
-        f"new accounts have the pillar's {key}" for key in ("HOME_MODE", "ENCRYPT_METHOD")
-    }
-    gone = {each["name"] for each in low(salt) if (each["state"], each["fun"]) == ("file", "absent")}
-    assert gone >= {
+    local = {"base": {"hardening": OFF, "docker": {"cri": True}}}
+    rendered = one_file(salt_of("debian-12"), "hardening.sls", local)
+    functions = [(function, arguments) for each in rendered.values() for function, arguments in each.items()]
+    edited = {arguments["name"] for function, arguments in functions if function == "file.replace"}
+    assert edited == {"/etc/login.defs"}
+    gone = {name for function, arguments in functions if function == "file.absent" for name in arguments["names"]}
+    assert gone == {
         "/etc/security/limits.d/60-vault-cube.conf", "/etc/systemd/coredump.conf.d/zz-vault-cube.conf",
         "/etc/sudoers.d/zz-vault-cube-log", "/etc/logrotate.d/vault-cube-sudo",
     }  # fmt: skip
-    block = next(each for each in low(salt) if each.get("by") == "salt/base/hardening.sls")
-    assert block["lines"] == []
-    assert not [each for each in low(salt) if each["name"].startswith("dpkg-statoverride")]
-    unit = text(salt, files(salt)["/etc/systemd/system/vault-cube-vllm@.service"])
-    assert "SystemCallFilter" not in unit
-    assert "IPAddressDeny" not in unit
+    assert rendered["temporary files are mounted without devices and setuid"]["shared.block"]["lines"] == []
+    assert "cmd.run" not in {function for function, _ in functions}
+    assert "containerd does not serve Kubernetes" not in one_file(salt_of("debian-12"), "docker.sls", local)
+    unit = one_file(salt_of("debian-12"), "first_boot.sls", local)["each box makes its own ssh host keys"]
+    written = unit["file.managed"]["contents"]
+    assert "ProtectSystem=strict" in written
+    assert "SystemCallFilter" not in written
 
 
 @pytest.mark.parametrize("target", TARGETS)
