@@ -106,19 +106,20 @@ def systemd(tmp_path, monkeypatch):
 def unit(monkeypatch):
     """unit(live=…, test=…) loads the state module as Salt would, on a box or in a chroot.
 
-    of_run: the names of all units of the run. changed: whether an earlier state has changed something.
+    of_run: all units of the run, with the function. changed: whether an earlier state has changed something.
     """
 
-    def load(live=True, test=False, of_run=(), changed=False):
+    def load(live=True, test=False, of_run=None, changed=False):
         spec = importlib.util.spec_from_file_location("state_unit", TOP / "_states/unit.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.__opts__ = {"test": test}
+        of_run = of_run or {}
         module.__context__ = {}
         module.__running__ = {"file_|-a": {"changes": {}}, "file_|-b": {"changes": {"diff": "+"} if changed else {}}}
         module.__lowstate__ = [
             {"state": "file", "name": "/etc/a"},
-            *({"state": "unit", "name": name} for name in of_run),
+            *({"state": "unit", "fun": fun, "name": name} for name, fun in of_run.items()),
         ]
         module._running = lambda: live
         return module
