@@ -10,15 +10,17 @@ from copied import TOP
 
 SYSTEMCTL = """\
 import json, sys
-from pathlib import Path
-file = Path({file!r})
-world = json.loads(file.read_text())
+with open({file!r}) as file:
+    world = json.load(file)
+def save():
+    with open({file!r}, "w") as file:
+        json.dump(world, file)
 words = [word for word in sys.argv[1:] if not word.startswith("--root")]
 root = "--root=/" in sys.argv
 verb, name = words[0], words[-1]
 if verb in ("is-enabled", "is-active", "show"):
     world["asked"].append(" ".join(words))
-    file.write_text(json.dumps(world))
+    save()
 if len(words) > 2 and verb.startswith("is-"):
     known = [world["units"].get(name) for name in words[1:]]
     if verb == "is-enabled":  # stops at the first unit that does not exist
@@ -29,7 +31,7 @@ if len(words) > 2 and verb.startswith("is-"):
     sys.exit(0)
 unit = world["units"].get(name)
 def end(text="", status=0):
-    file.write_text(json.dumps(world))
+    save()
     print(text)
     sys.exit(status)
 if verb not in ("is-enabled", "is-active", "show"):
@@ -96,7 +98,8 @@ def systemd(tmp_path, monkeypatch):
     file = tmp_path / "units.json"
     program = tmp_path / "bin/systemctl"
     program.parent.mkdir()
-    program.write_text(f"#!{sys.executable}\n" + SYSTEMCTL.format(file=str(file)))
+    # without site-packages and pathlib, it starts twice as fast
+    program.write_text(f"#!{sys.executable} -IS\n" + SYSTEMCTL.format(file=str(file)))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return Systemd(file)
