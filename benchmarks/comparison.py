@@ -90,7 +90,8 @@ def _footnote(result: Any) -> str:
     rounds = len(result["samples"]) // len(
         {(s.get("tool", s.get("checkout")), s["situation"]) for s in result["samples"]}
     )
-    text = f"Measured on {result['date']} in {rounds} rounds, at a load of {load['before']:.0f} to {load['after']:.0f}"
+    text = f"Measured on {result['date']} in {rounds} rounds, {result['machine']['processor']}, load average "
+    text += f"{load['before']:.0f} at the beginning and {load['after']:.0f} at the end"
     return f"{text}: {result['note']}." if result.get("note") else f"{text}."
 
 
