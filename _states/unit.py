@@ -128,9 +128,9 @@ def _answer(verb, name):
         return _systemctl(verb, name)
     answers = __context__.setdefault("unit.answers", {})
     if verb not in answers:
-        names = sorted({low["name"] for low in __lowstate__ if low["state"] == "unit"})
-        lines = _systemctl(verb, *names).splitlines()
-        # systemctl stops at a unit that does not exist
+        # systemctl stops at a unit that does not exist, as one may that is to be disabled
+        names = sorted({low["name"] for low in __lowstate__ if low["state"] == "unit" and low["fun"] != "disabled"})
+        lines = _systemctl(verb, *names).splitlines() if names else []
         answers[verb] = dict(zip(names, lines, strict=True)) if len(lines) == len(names) else {}
     return answers[verb][name] if name in answers[verb] else _systemctl(verb, name)
 

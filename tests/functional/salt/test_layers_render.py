@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import rendered
 from copied import TOP, distribution, minion, salt_call
 
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
@@ -16,19 +17,16 @@ TOOLKIT_KEY = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 
 
 @pytest.fixture(scope="module")
-def low(tmp_path_factory):
-    """low(target) returns the highstate of a target as low chunks, in order."""
-    by_target = {}
+def low(salt_of):
+    """low(target) returns all states of a target as low chunks, in order; other tests have rendered them, too."""
+    return lambda target: rendered.low(salt_of(target))
 
-    def render(target):
-        if target in by_target:
-            return by_target[target]
-        conf = minion(tmp_path_factory.mktemp("render"), target, grains=distribution(target))
-        ran = salt_call(conf, "--out=json", "--log-level=quiet", "state.show_lowstate", cwd=TOP)
-        by_target[target] = json.loads(ran.stdout)["local"]
-        return by_target[target]
 
-    return render
+def test_a_run_without_arguments_applies_all_layers(low, tmp_path):
+    conf = minion(tmp_path, "debian-12", grains=distribution("debian-12"))
+    ran = salt_call(conf, "--out=json", "--log-level=quiet", "state.show_lowstate", cwd=TOP)
+    states = {(chunk["__sls__"], chunk["__id__"], chunk["fun"]) for chunk in json.loads(ran.stdout)["local"]}
+    assert states == {(chunk["__sls__"], chunk["__id__"], chunk["fun"]) for chunk in low("debian-12")}
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -93,7 +93,7 @@ def test_a_missing_unit_counts_as_disabled(unit, systemd):
 
 # ---- one query for all units of a run
 
-RUN = ("a.service", "b.timer", "c.socket")
+RUN = dict.fromkeys(("a.service", "b.timer", "c.socket"), "enabled")
 
 
 def apply(module):
@@ -120,10 +120,19 @@ def test_the_one_unit_that_differs_is_repaired(unit, systemd, live, wrong):
 def test_a_unit_that_does_not_exist_spoils_no_other_answer(unit, systemd):
     systemd.add("a.service", "enabled", "active")
     systemd.add("c.socket", "disabled", "active")
-    module = unit(of_run=RUN)
+    module = unit(of_run={**RUN, "b.timer": "masked"})
     assert module.disabled("b.timer")["changes"] == {}
     assert module.enabled("a.service")["changes"] == {}
     assert module.enabled("c.socket")["changes"] == {"c.socket": {"old": "disabled", "new": "enabled"}}
+
+
+def test_a_unit_that_is_to_be_disabled_and_does_not_exist_costs_one_query(unit, systemd):
+    for name in RUN:
+        systemd.add(name, "enabled", "active")
+    module = unit(live=False, of_run={**RUN, "nothing.service": "disabled"})
+    assert module.disabled("nothing.service")["changes"] == {}
+    assert apply(module) == {name: {} for name in RUN}
+    assert systemd.asked == [f"is-enabled {' '.join(RUN)}", "is-enabled nothing.service"]
 
 
 def test_after_a_change_each_unit_is_queried_anew(unit, systemd):

@@ -1,0 +1,170 @@
+"""Apply the base layer's settings with Salt, Ansible and pyinfra in one tree, and compare their times. Run as root:
+
+    sudo .venv/bin/salt-call image.layer base
+    sudo .venv/bin/python benchmarks/versus/apply/measure.py --results benchmarks/results
+
+Needs a machine whose `python3` has the minor version of the target's, and once a network: Ansible and pyinfra are
+installed from tools.lock into build/versus/, beside python3-apt, which Ansible's apt module needs. The tools run in an
+overlay of the finished layers root and base, without a network; the overlay is removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parents[2]
+sys.path.insert(0, str(TOP))
+sys.path.insert(0, str(TOP / "benchmarks"))
+from common import copy_carried, described, median  # noqa: E402 needs sys.path
+
+from vault_cube.image.layers import chroot  # noqa: E402 needs sys.path
+
+INSIDE = "/run/versus"
+CHECKOUT = "/opt/vault-cube/checkout"
+BUILD = TOP / "build/versus"
+TOOLS = ("salt", "ansible", "pyinfra")
+# applied first, so that the content of each file can be read
+PREPARE = f"""\
+ip link set lo up
+salt-call --local --retcode-passthrough state.apply base >{INSIDE}/out/log 2>&1 || exit 1
+salt-call --local --out=json state.show_low_sls base >{INSIDE}/out/low.json
+/usr/bin/python3 {INSIDE}/tasks.py {INSIDE}/out/low.json {INSIDE}/tasks.json
+exec /usr/bin/python3 {INSIDE}/rounds.py {{rounds}} {INSIDE}/out/result.json
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--target", default="debian-12", help="target whose layers are used (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds (default: %(default)s)")
+    parser.add_argument("--note", help="a remark about the machine's load, for the result")
+    parser.add_argument("--results", type=Path, help="folder for the result (default: print it)")
+    options = parser.parse_args()
+    if os.geteuid():
+        sys.exit("measure.py: mounting a tree requires root: run it with sudo")
+    tools()
+    load = os.getloadavg()[0]
+    inside = run(layers(options.target), options.target, options.rounds)
+    text = json.dumps(document(options, load, inside), indent=1) + "\n"
+    if options.results:
+        file = options.results / f"{time.strftime('%Y-%m-%d')}-versus-apply.json"
+        file.write_text(text)
+        print(file)
+    else:
+        print(text, end="")
+
+
+def tools() -> None:
+    """Install Ansible and pyinfra into build/versus/venv, and unpack python3-apt beside it."""
+    lock, venv = HERE / "tools.lock", BUILD / "venv"
+    if not (venv / "tools.lock").is_file() or (venv / "tools.lock").read_bytes() != lock.read_bytes():
+        shutil.rmtree(venv, ignore_errors=True)
+        variables = subprocess.run(
+            [sys.executable, "-m", "vault_cube.image.locks.indexes"],
+            cwd=TOP, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        script = f"""{variables}
+"{TOP}/.venv/bin/uv" venv --quiet --python /usr/bin/python3 "{venv}"
+"{TOP}/.venv/bin/uv" pip sync --quiet --compile-bytecode --python "{venv}/bin/python" --require-hashes "{lock}"
+"""
+        subprocess.run(["sh", "-euc", script], check=True)
+        shutil.copyfile(lock, venv / "tools.lock")
+    packages = ["python3-apt", "python-apt-common"]
+    subprocess.run(["sh", TOP / "scripts/unpacked.sh", BUILD / "debian", *packages], check=True)
+
+
+def layers(target: str) -> list[Path]:
+    """Return the finished trees of the layers root and base."""
+    code = """
+import json, sys
+sys.path.insert(0, "tests/integration"); sys.path.insert(0, "tests")
+from base_tree import built, chosen_workspace
+print(json.dumps([str(tree) for tree in list(built(chosen_workspace(sys.argv[1])).values())[:2]]))
+"""
+    ran = subprocess.run([sys.executable, "-c", code, target], cwd=TOP, capture_output=True, text=True, check=True)
+    trees = json.loads(ran.stdout)
+    if len(trees) < 2:
+        sys.exit(f"measure.py: the base layer is not built: run `.venv/bin/salt-call image.layer base target={target}`")
+    return [Path(tree) for tree in trees]
+
+
+def run(trees: list[Path], target: str, rounds: int) -> Any:
+    """Run all rounds in an overlay of the trees. Returns the samples and the load at the end."""
+    work = BUILD / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        for folder in ("upper" + CHECKOUT, "work", "merged", "out"):
+            (work / folder).mkdir(parents=True)
+        chroot.block_daemons(work / "upper")
+        shutil.copytree(BUILD / "debian/usr", work / "upper/usr", dirs_exist_ok=True)
+        copy_carried(TOP, target, work / "upper" / CHECKOUT.lstrip("/"))
+        binds = [chroot.Bind(BUILD / "venv", f"{INSIDE}/venv")]
+        binds.append(chroot.Bind(work / "out", f"{INSIDE}/out", writable=True))
+        names = ("tasks.py", "rounds.py", "base.yml", "base_pyinfra.py", "ansible.cfg", "../../timed.py")
+        binds += [chroot.Bind((HERE / name).resolve(), f"{INSIDE}/{Path(name).name}") for name in names]
+        overlay = chroot.Overlay(trees, work / "upper", work / "work")
+        command = ["sh", "-euc", PREPARE.format(rounds=rounds)]
+        status = chroot.run(
+            overlay, command, what="the rounds", log=None, mountpoint=work / "merged", binds=binds, check=False
+        )
+        if status:
+            sys.exit(f"measure.py: the rounds failed with status {status}: {(work / 'out/log').read_text()[-2000:]}")
+        return json.loads((work / "out/result.json").read_text())
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def document(options: argparse.Namespace, load: float, inside: Any) -> dict[str, Any]:
+    """Return the result: medians with intervals by situation and tool, ratios to Salt by round, and all samples."""
+    samples = inside["samples"]
+    rounds = range(min(len([s for s in samples if s["tool"] == tool]) for tool in TOOLS) // 4)
+
+    def values(tool: str, situation: str, key: str) -> list[float]:
+        wanted = [s for s in samples if (s["tool"], s["situation"]) == (tool, situation)]
+        return [sample[key] for sample in wanted if sample["round"] in rounds]
+
+    def measured(tool: str, situation: str, key: str) -> dict[str, Any]:
+        own, salt = values(tool, situation, key), values("salt", situation, key)
+        return {**median(own), "ratio": median([a / b for a, b in zip(own, salt, strict=True)])}
+
+    return {
+        "benchmark": "versus-apply",
+        "date": time.strftime("%Y-%m-%d"),
+        "command": " ".join(["benchmarks/versus/apply/measure.py", *sys.argv[1:]]),
+        "target": options.target,
+        "machine": described(),
+        "load_average": {"before": round(load, 2), "after": round(inside["load"][0], 2)},
+        "note": options.note,
+        "versions": versions(options.target),
+        "rounds": len(rounds),
+        "unit": "seconds; ratio: to Salt in the same round",
+        "times": {
+            situation: {tool: {key: measured(tool, situation, key) for key in ("wall", "cpu")} for tool in TOOLS}
+            for situation in dict.fromkeys(sample["situation"] for sample in samples)
+        },
+        "samples": samples,
+    }
+
+
+def versions(target: str) -> dict[str, str]:
+    """Return the versions of the tools."""
+    command = [TOP / ".venv/bin/uv", "pip", "list", "--quiet", "--format=json", "--python", BUILD / "venv/bin/python"]
+    installed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    found = {package["name"]: package["version"] for package in installed}
+    lock = (TOP / "locks" / target / "python-salt.lock").read_text()
+    found["salt"] = re.search(r"^salt==(\S+)", lock, re.MULTILINE)[1]
+    return {name: found[name] for name in ("salt", "ansible-core", "pyinfra")}
+
+
+if __name__ == "__main__":
+    main()
