@@ -6,10 +6,11 @@ import sys
 
 import https
 import pytest
+import requests
 from blocks import TOP
 from shell import one_line
 
-from vault_cube.image import checkout
+from vault_cube.image import checkout, store
 
 UV = TOP / ".venv/bin/uv"
 NOBODY = 65534
@@ -109,6 +110,43 @@ def test_a_file_of_certificates_that_is_missing_is_named(install, company):
     with https.serving(company) as index:
         line = install(PIP_INDEX_URL=f"https://127.0.0.1:{index.port}/simple", PIP_CERT="/no/such/ca.pem")
     assert "PIP_CERT" in line
+
+
+# ---- downloads of the builder
+
+
+@pytest.fixture
+def refused(monkeypatch, tmp_path):
+    """refused(url, **settings) fetches a URL as the builder does. Returns the reason for which it cannot."""
+    for name in [name for name in os.environ if name.startswith(SET)]:
+        monkeypatch.delenv(name)
+
+    def fetch(url, **settings):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(requests.RequestException) as caught:
+            store.Client.of_machine().get(url, by_apt=False, timeouts_s=(5, 5)).__enter__().raise_for_status()
+        return str(store.refusal(caught.value))
+
+    return fetch
+
+
+def test_the_builder_names_a_certificate_that_is_not_trusted(refused, company):
+    with https.serving(company) as index:
+        url = f"https://127.0.0.1:{index.port}/file"
+        assert refused(url).startswith("its certificate is not trusted: set PIP_CERT, or ")
+        assert refused(url, PIP_CERT=str(company / "ca.pem")) == "the server returned status 404"
+
+
+def test_the_builder_names_a_proxy_that_refuses(refused, company):
+    with https.serving(company, tls=False) as proxy:
+        settings = {"https_proxy": f"http://127.0.0.1:{proxy.port}", "PIP_CERT": str(company / "ca.pem")}
+        assert refused(f"https://{https.HOST}/file", **settings) == "the server returned status 404"
+        proxy.proxy_status = 407
+        assert refused(f"https://{https.HOST}/file").startswith(
+            "the proxy does not answer or refuses: correct https_proxy"
+        )
+    assert refused(f"https://{https.HOST}/file").startswith("the proxy does not answer or refuses")
 
 
 # ---- apt
