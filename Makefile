@@ -100,4 +100,5 @@ clean-cache: $(STAMP) ## remove the store and the cached layers of all targets, 
 	@$(SALT_CALL) image.clean_cache
 
 clean: ## remove build/ and dist/ of this checkout
+	@sh scripts/writable.sh build dist
 	rm -rf build dist

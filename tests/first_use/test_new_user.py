@@ -1,6 +1,7 @@
 """What a new user meets first: no network, a company's CA, no root, another user's checkout, no git. One line each."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -187,8 +188,8 @@ def checkout_of_root(tmp_path):
     for folder in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
         folder.chmod(0o755)
     (tmp_path / "scripts").mkdir()
-    for name in ("image.sh", "apt.sh", "packer.sh"):
-        (tmp_path / "scripts" / name).write_text((TOP / "scripts" / name).read_text())
+    for file in (TOP / "scripts").glob("*.sh"):
+        shutil.copy(file, tmp_path / "scripts")
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/salt-call").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / ".venv/bin/salt-call").chmod(0o755)
@@ -212,6 +213,31 @@ def test_who_may_not_install_packages_reads_which_are_missing(checkout_of_root):
     ran = as_nobody("sh", "scripts/apt.sh", "surely-no-such-package", cwd=checkout_of_root)
     assert ran.returncode == 1
     assert one_line(ran.stderr) == ("make: missing packages: surely-no-such-package: install them, or run make as root")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize(("own", "command", "of_root"), [
+    ([], "sh scripts/venv.sh .venv", "."),
+    (["."], "sh scripts/venv.sh .venv", ".venv"),
+    (["."], "sh scripts/docs.sh build/docs", "build/docs"),
+    ([".", "build"], "sh scripts/docs.sh build/docs", "build/docs/venv"),
+    (["."], "make clean", "build"),
+])  # fmt: skip
+def test_a_folder_of_another_user_is_named_before_anything_is_removed(checkout_of_root, own, command, of_root):
+    (checkout_of_root / "build/docs/venv/lib").mkdir(parents=True)
+    shutil.copy(TOP / "Makefile", checkout_of_root)
+    if of_root == "build/docs/venv":
+        own = [*own, "build/docs"]
+    for name in own:
+        os.chown(checkout_of_root / name, NOBODY, NOBODY)
+    ran = as_nobody(*command.split(), cwd=checkout_of_root)
+    assert ran.returncode
+    path = (checkout_of_root / of_root).resolve()
+    assert one_line(ran.stderr) == (
+        f"make: {path} belongs to root: run make as root, remove it, or use a clone of your own"
+    )
+    assert (checkout_of_root / "build/docs/venv/lib").is_dir()
+    assert (checkout_of_root / ".venv/bin/salt-call").is_file()
 
 
 # ---- no git
