@@ -14,7 +14,7 @@ VENV := .venv
 STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
 export BUILDER := iproute2 mmdebstrap mount openssh-client
-TESTER := gcc gnupg iptables libc6-dev shellcheck
+TESTER := gcc git gnupg iptables libc6-dev shellcheck
 PROVER := libfaketime
 # a cache of `make lint` that another user has made
 FOREIGN = $(shell { [ -w . ] || echo .; find .mypy_cache .ruff_cache .import_linter_cache ! -writable -print -quit; } 2>/dev/null)
@@ -47,7 +47,7 @@ test: $(STAMP) ## run the unit, functional and chroot tests
 test-image: $(STAMP) ## test the image of TARGET and its layers; run `make image` first (TESTS=tests/boot: only these tests)
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m image --durations=10 $(TESTS)
 
-test-slow: $(STAMP) ## run the slow tests: killed builds, a stand-in for Ubuntu, Packer's vm, GPUs in guests
+test-slow: $(STAMP) ## run the slow tests: killed builds, a bare Debian, a stand-in for Ubuntu, Packer's vm, GPUs in guests
 	@sh scripts/apt.sh $(BUILDER) $(TESTER) $(SCANNER)
 	@sh scripts/packer.sh || echo "tests that run Packer are skipped" >&2
 	VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -m slow tests
@@ -111,4 +111,5 @@ clean-cache: $(STAMP) ## remove the store and the cached layers of all targets, 
 	@$(SALT_CALL) image.clean_cache
 
 clean: ## remove build/ and dist/ of this checkout
+	@sh scripts/writable.sh build dist
 	rm -rf build dist

@@ -17,6 +17,10 @@ echo "installing with apt:$missing" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
+failed() {
+  echo "make: apt-get cannot install$missing: $(sh scripts/apt_reason.sh "$log")" >&2
+  exit 1
+}
 # in an unpacked bundle, install from its repository and ignore the sources of the machine
 if [ -d carried/debs ]; then
   work=$(mktemp -d)
@@ -26,11 +30,11 @@ if [ -d carried/debs ]; then
   echo "deb [trusted=yes] file:$(printf %s "$PWD" | sed 's/%/%25/g; s/ /%20/g')/carried/debs ./" >"$work/sources.list"
   set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
     -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root
-  apt-get "$@" update >"$log" 2>&1
+  apt-get "$@" update >"$log" 2>&1 || failed
 else
   set --
 fi
 # shellcheck disable=SC2086 # $missing is a list of names
 apt-get "$@" install -y --no-install-recommends $missing >"$log" 2>&1 ||
   { apt-get "$@" update >"$log" 2>&1 && apt-get "$@" install -y --no-install-recommends $missing >>"$log" 2>&1; } ||
-  { echo "make: apt-get cannot install$missing: $(sh scripts/apt_reason.sh "$log")" >&2; exit 1; }
+  failed

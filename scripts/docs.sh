@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 folder=$1
 venv=$folder/venv
+sh scripts/writable.sh "$folder" "$venv" "$folder/site" "$folder/log"
 sh scripts/apt.sh graphviz
 if ! cmp -s locks/docs.lock "$venv/docs.lock"; then
   rm -rf "$venv"

@@ -64,7 +64,9 @@ def medians(node: Any, path: tuple[str, ...] = (), unit: str = "") -> Iterator[R
         end = next((end for end in SUFFIXES if path and path[-1].endswith(end)), "")
         low, high = (node.get(a, node.get(b)) for a, b in (("low", "least"), ("high", "most")))
         names = [*path[:-1], path[-1].removesuffix(end) or path[-1]] if path else []
-        words = [name.replace("_", " ") for name in names if name not in GROUPS]
+        names = [name for name in names if name not in GROUPS]
+        # matmul · matmul_float8
+        words = [name.replace("_", " ") for name in names if not any(f"{name}_" in other for other in names)]
         yield Row(" · ".join(words), node["median"], own or SUFFIXES.get(end) or unit.partition(";")[0], low, high)
         return
     for name, value in node.items():
@@ -158,7 +160,7 @@ SUBJECTS = (
     Subject(
         "gpu-cost", "Reading the GPUs", "gpu-cost", ".venv/bin/python benchmarks/gpu_cost.py",
         "Wall time, and CPU time of the caller and its child, with the fake NVML of the tests.", medians,
-        r"^(?!.*hang).*wall",
+        r"^(?!.*(hang|salt-call)).*wall",
     ),
     Subject(
         "gpu-cost-h200", "Reading one H200", "h200-gpu-cost", ".venv/bin/python benchmarks/gpu_cost.py --own",
@@ -168,7 +170,7 @@ SUBJECTS = (
         "h200", "One H200: matrix products and training", "h200-training",
         "sudo salt-call --local gpu.benchmark suite=matmul,ddp quick=True",
         "[Machine, commands and NVIDIA's own figures](../benchmarks/results/2026-11-27-h200.md).", cards,
-        r"^matmul · matmul",
+        r"^matmul (?!·)",
     ),
     Subject(
         "h200-inference", "One H200: vLLM", "h200-inference",
@@ -310,10 +312,12 @@ def bars(title: str, rows: list[Row]) -> str:
     rows = [row for row in rows if row.unit == rows[0].unit][:MOST_BARS]
     width, height = 320, 24
     label = 16 + 7 * max((len(row.case) for row in rows), default=0)
+    numbers = [f"{_number(row.value)} {row.unit}".strip() for row in rows]
+    right = 16 + 8 * max(map(len, numbers), default=0)
     most = max((row.high or row.value for row in rows), default=1) or 1
     total = height * len(rows) + 8
     out = [
-        f'<div class="plot"><svg role="img" viewBox="0 0 {label + width + 90} {total}" '
+        f'<div class="plot"><svg role="img" viewBox="0 0 {label + width + right} {total}" '
         f'aria-label="{html.escape(title, quote=True)}">'
     ]
     for number, row in enumerate(rows):
@@ -326,5 +330,5 @@ def bars(title: str, rows: list[Row]) -> str:
             end = max(length, row.high / most * width)
             left = label + row.low / most * width
             out.append(f'<path d="M{left:.1f} {middle}H{label + row.high / most * width:.1f}"/>')
-        out.append(f'<text x="{label + end + 6:.1f}" y="{middle + 4:.0f}">{_number(row.value)} {row.unit}</text>')
+        out.append(f'<text x="{label + end + 6:.1f}" y="{middle + 4:.0f}">{html.escape(numbers[number])}</text>')
     return "\n".join([*out, f"</svg><p>{html.escape(title)}</p></div>"])

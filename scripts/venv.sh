@@ -3,6 +3,7 @@
 set -eu
 venv=$1
 cd "$(dirname "$0")/.."
+sh scripts/writable.sh . "$venv"
 sh scripts/apt.sh python3-venv
 python=
 for candidate in /usr/bin/python3 python3.14 python3.13 python3.12 python3.11; do

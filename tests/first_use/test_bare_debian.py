@@ -33,11 +33,6 @@ def block_of(page):
     return marked("slow", page)[0]
 
 
-def test_the_first_commands_of_the_guide_and_the_tutorial_are_the_same():
-    first, second = (block_of(page).commands[:-1] for page in ("docs/tutorial.md", "docs/demo-box-setup-guide.md"))
-    assert [command.text for command in first] == [command.text for command in second]
-
-
 def test_the_first_commands_work_in_a_new_system(bare):
     shell.run([block_of("docs/tutorial.md")], lambda script: bare.run(script, settings=START), names=NAMES)
 

@@ -91,6 +91,12 @@ def test_a_block_that_does_not_do_what_it_shows_fails(tmp_path, text, error):
             shell.run(blocks, shell.bash(tmp_path, {}))
 
 
+def test_the_first_commands_are_the_same_on_all_pages():
+    pages = ("README.md", "docs/tutorial.md", "docs/demo-box-setup-guide.md")
+    first = [[command.text for command in marked("slow", page)[0].commands[:2]] for page in pages]
+    assert first[0] == first[1] == first[2]
+
+
 def test_commands_that_are_left_to_ci_are_in_its_script():
     commands = [command for block in marked("ci") for command in block.commands]
     assert commands

@@ -1,14 +1,17 @@
 """What a new user meets first: no network, a company's CA, no root, another user's checkout, no git. One line each."""
 
 import os
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import https
 import pytest
+import requests
 from blocks import TOP
 from shell import one_line
+
+from vault_cube.image import checkout, store
 
 UV = TOP / ".venv/bin/uv"
 NOBODY = 65534
@@ -75,10 +78,9 @@ def test_a_company_s_ca_has_to_be_named_once_for_pip_and_uv(install, company):
         assert ": set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL to an index that has it" in line
 
 
-def test_a_proxy_that_intercepts_tls_needs_the_same_two_settings(install, company):
+def test_a_proxy_that_intercepts_tls_needs_the_same_setting(install, company):
     with https.serving(company, tls=False) as proxy:
         settings = {"PIP_INDEX_URL": f"https://{https.HOST}/simple", "https_proxy": f"http://127.0.0.1:{proxy.port}"}
-        assert ": set PIP_CERT to the file" in install(**settings)
         install(**settings, PIP_CERT=str(company / "ca.pem"))
         assert "/simple/uv/" in proxy.asked
 
@@ -109,6 +111,43 @@ def test_a_file_of_certificates_that_is_missing_is_named(install, company):
     with https.serving(company) as index:
         line = install(PIP_INDEX_URL=f"https://127.0.0.1:{index.port}/simple", PIP_CERT="/no/such/ca.pem")
     assert "PIP_CERT" in line
+
+
+# ---- downloads of the builder
+
+
+@pytest.fixture
+def refused(monkeypatch, tmp_path):
+    """refused(url, **settings) fetches a URL as the builder does. Returns the reason for which it cannot."""
+    for name in [name for name in os.environ if name.startswith(SET)]:
+        monkeypatch.delenv(name)
+
+    def fetch(url, **settings):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(requests.RequestException) as caught:
+            store.Client.of_machine().get(url, by_apt=False, timeouts_s=(5, 5)).__enter__().raise_for_status()
+        return str(store.refusal(caught.value))
+
+    return fetch
+
+
+def test_the_builder_names_a_certificate_that_is_not_trusted(refused, company):
+    with https.serving(company) as index:
+        url = f"https://127.0.0.1:{index.port}/file"
+        assert refused(url).startswith("its certificate is not trusted: set PIP_CERT, or ")
+        assert refused(url, PIP_CERT=str(company / "ca.pem")) == "the server returned status 404"
+
+
+def test_the_builder_names_a_proxy_that_refuses(refused, company):
+    with https.serving(company, tls=False) as proxy:
+        settings = {"https_proxy": f"http://127.0.0.1:{proxy.port}", "PIP_CERT": str(company / "ca.pem")}
+        assert refused(f"https://{https.HOST}/file", **settings) == "the server returned status 404"
+        proxy.proxy_status = 407
+        assert refused(f"https://{https.HOST}/file").startswith(
+            "the proxy does not answer or refuses: correct https_proxy"
+        )
+    assert refused(f"https://{https.HOST}/file").startswith("the proxy does not answer or refuses")
 
 
 # ---- apt
@@ -149,8 +188,8 @@ def checkout_of_root(tmp_path):
     for folder in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
         folder.chmod(0o755)
     (tmp_path / "scripts").mkdir()
-    for name in ("image.sh", "apt.sh", "packer.sh"):
-        (tmp_path / "scripts" / name).write_text((TOP / "scripts" / name).read_text())
+    for file in (TOP / "scripts").glob("*.sh"):
+        shutil.copy(file, tmp_path / "scripts")
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/salt-call").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / ".venv/bin/salt-call").chmod(0o755)
@@ -176,6 +215,31 @@ def test_who_may_not_install_packages_reads_which_are_missing(checkout_of_root):
     assert one_line(ran.stderr) == ("make: missing packages: surely-no-such-package: install them, or run make as root")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize(("own", "command", "of_root"), [
+    ([], "sh scripts/venv.sh .venv", "."),
+    (["."], "sh scripts/venv.sh .venv", ".venv"),
+    (["."], "sh scripts/docs.sh build/docs", "build/docs"),
+    ([".", "build"], "sh scripts/docs.sh build/docs", "build/docs/venv"),
+    (["."], "make clean", "build"),
+])  # fmt: skip
+def test_a_folder_of_another_user_is_named_before_anything_is_removed(checkout_of_root, own, command, of_root):
+    (checkout_of_root / "build/docs/venv/lib").mkdir(parents=True)
+    shutil.copy(TOP / "Makefile", checkout_of_root)
+    if of_root == "build/docs/venv":
+        own = [*own, "build/docs"]
+    for name in own:
+        os.chown(checkout_of_root / name, NOBODY, NOBODY)
+    ran = as_nobody(*command.split(), cwd=checkout_of_root)
+    assert ran.returncode
+    path = (checkout_of_root / of_root).resolve()
+    assert one_line(ran.stderr) == (
+        f"make: {path} belongs to root: run make as root, remove it, or use a clone of your own"
+    )
+    assert (checkout_of_root / "build/docs/venv/lib").is_dir()
+    assert (checkout_of_root / ".venv/bin/salt-call").is_file()
+
+
 # ---- no git
 
 
@@ -193,6 +257,5 @@ def test_the_static_checks_cover_every_script_and_state():
     listed = set()
     for command in finds:
         listed |= set(subprocess.check_output(command, shell=True, cwd=TOP, text=True).split())
-    names = subprocess.check_output(["git", "ls-files", "*.sh", "salt/*.sls", "pillar/*.sls"], cwd=TOP, text=True)
-    tracked = {name for name in names.split() if Path(TOP / name).is_file()}
-    assert tracked <= listed
+    names = {str(file.relative_to(TOP)) for file in checkout.sources(TOP)} - {"pillar/local.sls"}
+    assert {name for name in names if name.endswith((".sh", ".sls"))} <= listed

@@ -9,6 +9,7 @@ import shell
 from blocks import TOP, marked
 from small_image import NAME, make, space_in
 
+from vault_cube.image import checkout
 from vault_cube.image.attest import signature
 from vault_cube.image.inspect import origin, statements
 
@@ -17,13 +18,9 @@ BUILDERS = ("anna@example.org", "ben@example.com", "carla@example.net")
 
 
 def fresh_clone(folder):
-    """Clone the checkout as it is now, with its uncommitted changes, and with the packages of its environment."""
-    subprocess.run(["git", "clone", "--quiet", "--shared", TOP, folder], check=True)
-    listed = subprocess.check_output(["git", "-C", TOP, "ls-files", "-mo", "--exclude-standard", "-z"], text=True)
-    for name in filter(None, listed.split("\0")):
-        if (TOP / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(TOP / name, folder / name)
+    """Copy the sources of the checkout as they are now, and give the copy the packages of its environment."""
+    checkout.copy(TOP, folder)
+    (folder / "pillar/local.sls").unlink(missing_ok=True)
     programs = folder / ".venv/bin"
     programs.mkdir(parents=True)
     (programs / "salt-call").write_text(

@@ -55,6 +55,11 @@ def skipped(command):
     return shell.of_ci(command) or any(words in command.text for words in LEFT_OUT)
 
 
+def needs_systemd(command):
+    """No systemd runs in a tree, so `disable --now` disables a unit but cannot stop it."""
+    return command.text.startswith("sudo systemctl ") and "--now" in command.text
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run_as_written_on_a_box(page, tree):
     fragment = ""
@@ -64,7 +69,7 @@ def test_the_blocks_of_a_page_run_as_written_on_a_box(page, tree):
         elif block.mark == "image":
             if fragment:
                 tree(f"sudo tee {LOCAL} <<'END'\n{fragment}\nEND\n")
-            shell.run([block], tree, skipped=skipped)
+            shell.run([block], tree, skipped=skipped, any_status=needs_systemd)
 
 
 def test_what_is_left_out_is_in_the_pages():

@@ -347,17 +347,28 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+# error of a request -> reason; the first matching type counts
+REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    ((requests.Timeout, urllib3.exceptions.TimeoutError), "timed out"),
+    (
+        requests.exceptions.SSLError,
+        "its certificate is not trusted: set PIP_CERT, or Acquire::https::CAInfo of apt, to the CA's file",
+    ),
+    (
+        requests.exceptions.ProxyError,
+        "the proxy does not answer or refuses: correct https_proxy, or Acquire::https::Proxy of apt",
+    ),
+    (requests.ConnectionError, "cannot connect"),
+)
+
+
 def refusal(err: requests.RequestException | urllib3.exceptions.HTTPError) -> Refused:
     """Translate the error of a failed request into a Refused."""
     if isinstance(err, requests.HTTPError) and err.response is not None:
         return Refused(f"the server returned status {err.response.status_code}", "broken")
     if isinstance(err, urllib3.exceptions.ProtocolError):
         return Refused("the connection was interrupted", "broken", again=True)
-    if isinstance(err, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return Refused("timed out", "silent")
-    if isinstance(err, requests.ConnectionError):
-        return Refused("cannot connect", "silent")
-    return Refused(str(err), "silent")
+    return Refused(next((reason for kind, reason in REASONS if isinstance(err, kind)), str(err)), "silent")
 
 
 def existing(path: Path) -> Path:

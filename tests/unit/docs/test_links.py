@@ -1,15 +1,15 @@
 """Every path of this repository that a page, a message or a comment names exists."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vault_cube.image import checkout
+
 TOP = Path(__file__).parents[3]
-LISTED = subprocess.check_output(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=TOP, text=True)
-FILES = [TOP / name for name in LISTED.splitlines() if (TOP / name).is_file()]
+FILES = [file for file in checkout.sources(TOP) if file.is_file() and file != TOP / "pillar/local.sls"]
 PAGES = [file for file in FILES if file.suffix == ".md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # tests name pages that do not exist, and the lists of changes name pages of older versions

@@ -106,7 +106,7 @@ def test_a_failed_tar_leaves_no_incomplete_archive(tmp_path):
 @pytest.fixture
 def unpacked(tmp_path):
     """An unpacked bundle with an empty package repository and a lock whose hash is wrong."""
-    top = tmp_path / "unpacked"
+    top = tmp_path / "an unpacked bundle"
     shutil.copytree(TOP / "scripts", top / "scripts")
     (top / "carried/debs").mkdir(parents=True)
     (top / "locks").mkdir()
@@ -136,6 +136,20 @@ def test_carried_packages_are_installed_from_their_own_repository(unpacked, apt,
     shutil.rmtree(unpacked / "carried/debs")
     subprocess.run(["scripts/apt.sh", missing], cwd=unpacked, check=True)
     assert "Dir::Etc" not in (tmp_path / "arguments").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="apt needs root")
+@pytest.mark.parametrize("folder", ["a bundle", "100% blank", "[1]"])
+def test_apt_finds_the_carried_packages_in_any_folder(unpacked, tmp_path, folder):
+    top = unpacked.rename(tmp_path / folder)
+    (top / "carried/debs/Packages").touch()
+    ran = subprocess.run(["scripts/apt.sh", "surely-no-such"], cwd=top, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "make: apt-get cannot install surely-no-such: Unable to locate package" in ran.stderr
+    (top / "carried/debs/Packages").unlink()
+    ran = subprocess.run(["scripts/apt.sh", "surely-no-such"], cwd=top, capture_output=True, text=True, check=False)
+    assert "make: apt-get cannot install surely-no-such: " in ran.stderr
+    assert len(ran.stderr.splitlines()) == 2
 
 
 def test_make_in_an_unpacked_bundle_uses_its_store(tmp_path):
