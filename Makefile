@@ -101,7 +101,7 @@ validate: $(STAMP) ## examine a box from inside and outside: HOST=USER@ADDRESS[:
 	@mkdir -p build/validate
 	@VAULT_CUBE_HOST=$(HOST) VAULT_CUBE_KEY=$(KEY) VAULT_CUBE_TARGET=$(TARGET) $(VENV)/bin/pytest -q -p no:logging -m validate -o junit_family=xunit1 -o render_collapsed=none \
 	  --junitxml=build/validate/junit.xml --html=build/validate/index.html --self-contained-html tests/boot/validate; \
-	  status=$$?; echo "build/validate/index.html"; exit $$status
+	  status=$$?; [ $$status -gt 1 ] || echo "build/validate/index.html"; exit $$status
 
 bundle: $(STAMP) ## pack checkout, locks and store into one archive that builds without a network (SIGN_KEY=FILE: sign it)
 	@$(SALT_CALL) image.bundle "$(BUILDER) $(PROVER) python3-venv" target=$(TARGET)

@@ -47,21 +47,23 @@ def target(request):
     key = Path(os.environ.get("VAULT_CUBE_KEY", "")).expanduser()
     if not match or not key.is_file():
         pytest.exit("make validate: name a box and its key: make validate HOST=USER@ADDRESS[:PORT] KEY=FILE", 2)
-    return Target(match[1], match[2].strip("[]"), int(match[3] or 22), str(key))
+    box = Target(match[1], match[2].strip("[]"), int(match[3] or 22), str(key))
+    done = box.ssh(
+        "-i", box.key, "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR", "-l", box.user, command="sudo -n true"
+    )
+    if done.returncode:
+        pytest.exit(f"make validate: {given}: {process.last_line(done.stderr) or 'sudo -n true fails'}", 2)
+    return box
 
 
 @pytest.fixture(scope="session")
 def host(target):
     """testinfra's connection to the box."""
-    box = testinfra.get_host(
+    return testinfra.get_host(
         f"ssh://{target.user}@{target.address}:{target.port}",
         ssh_identity_file=target.key,
         ssh_extra_args=" ".join([*SSH, "-o IdentitiesOnly=yes -o BatchMode=yes -o LogLevel=ERROR"]),
     )
-    ran = box.run("sudo -n true")
-    if ran.rc:
-        pytest.exit(f"make validate: {target.user}@{target.address}: {ran.stderr.strip() or 'sudo asks'}", 2)
-    return box
 
 
 @pytest.fixture(scope="session")

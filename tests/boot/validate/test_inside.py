@@ -36,4 +36,5 @@ def test_layer(salt, layer, extras, record_property):
     bad = [
         f"{each['check']}: {each['evidence']}" for each in report["checks"] if each["status"] in ("fault", "warning")
     ]
-    assert not bad, "\n".join(bad)
+    if bad:
+        pytest.fail("\n".join(bad), pytrace=False)
