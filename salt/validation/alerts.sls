@@ -24,6 +24,15 @@ Prometheus has its scrape configuration:
     - require:
       - file: the monitoring folder exists
 
+# cc_vault_cube_apply puts the host name of a seed into the scrape configuration, as these states would
+cloud-init puts the seed's host name into the scrape configuration:
+  file.managed:
+    - name: /etc/cloud/cloud.cfg.d/zz-vault-cube-monitoring.cfg
+    - mode: '0644'
+    - contents:
+      - '# written by salt/validation/alerts.sls'
+      - {{ ('vault_cube_scrapes: {file: ' ~ (monitoring.files ~ '/prometheus.yml') | json ~ ', unit: prometheus.service}') | json }}
+
 {% for name in ('availability', 'gpus', 'inference', 'overview', 'system') %}
 Grafana has the dashboard {{ name }}:
   file.managed:
