@@ -9,7 +9,9 @@ from vault_cube.errors import VaultCubeError, shown
 from vault_cube.python_env import environments
 
 
-def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None):  # noqa: PLR0917 Salt binds no keyword-only arguments
+def environment(  # noqa: PLR0917 Salt binds no keyword-only arguments
+    name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None, supplies=None
+):
     """
     Ensure that an environment matches its lock: no missing, altered or additional file or package.
 
@@ -26,6 +28,9 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
     cache
         folder beside the environment in which uv keeps unpacked wheels for the next environment; remove it afterwards
         with `file.absent`. Without this argument the wheels are not kept
+    supplies
+        folder with wheels for a box without a network, below `wheels/` (`image.supplies`); used first. It need not
+        exist
 
     .. code-block:: yaml
 
@@ -40,6 +45,9 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
     extra = [part for url in extra_indexes or [] for part in ("--extra-index-url", url)]
     # try the first index alone, so that an unreachable extra index matters only if the first lacks a package
     indexes = [first, [*first, *extra]] if extra else [first]
+    wheels = Path(supplies) / "wheels" if supplies else None
+    if wheels and wheels.is_dir():
+        indexes.insert(0, ["--no-index", "--find-links", str(wheels)])
     try:
         differences = environments.compare(folder, lock, Path(python))
         if not differences:
@@ -51,6 +59,10 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
         numbers = environments.make(
             folder, lock, Path(python), share_with=others, indexes=indexes, cache=Path(cache) if cache else None
         )
+    except environments.NotInstalled as err:
+        place = f", or put supplies for a box without a network into {supplies} (`image.supplies`)" if supplies else ""
+        remedy = f"connect the box to a network{place}, then `sudo salt-call --local state.apply`"
+        return {**ret, "result": False, "changes": {}, "comment": f"{shown(err)}: {remedy}"}
     except VaultCubeError as err:
         return {**ret, "result": False, "changes": {}, "comment": shown(err)}
     except OSError as err:

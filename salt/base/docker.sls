@@ -4,19 +4,20 @@
 Docker keeps logs small, containers alive and ports private:
   shared.json_object:
     - name: /etc/docker/daemon.json
+    - user: root
+    - group: root
+    - mode: '0644'
     - values:
         ip: {{ docker.publish_address | json }}
         live-restore: true
         log-driver: json-file
         log-opts: {max-size: {{ docker.log_size_mb }}m, max-file: '{{ docker.log_files }}'}
         no-new-privileges: true
-    - require:
-      - sls: base.packages
 
 Docker reads its settings again:
   cmd.run:
     # a daemon.json that Docker could not read has stopped it, and the next starts then reached systemd's limit
     - name: systemctl reset-failed docker.service; systemctl restart docker.service
-    - onlyif: test -d /run/systemd/system
+    - onlyif: systemctl --quiet is-active docker.service || systemctl --quiet is-failed docker.service
     - onchanges:
       - shared: Docker keeps logs small, containers alive and ports private

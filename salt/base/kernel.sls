@@ -1,6 +1,8 @@
 modules that the box always needs are loaded at boot:
   file.managed:
     - name: /etc/modules-load.d/vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: {{ (['# written by salt/base/kernel.sls'] + pillar.base.kernel.modules) | json }}
 
@@ -9,6 +11,8 @@ modules that the box always needs are loaded at boot:
 kernel settings:
   file.managed:
     - name: /etc/sysctl.d/99-vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/base/kernel.sls'
@@ -29,14 +33,14 @@ the kernel is held:
   cmd.run:
     - name: apt-mark hold {{ pillar.base.kernel.package }}
     - unless: apt-mark showhold | grep -qx {{ pillar.base.kernel.package }}
-    - require:
-      - sls: base.packages
 
 # The hold covers the metapackage only; a rebuilt kernel package with an unchanged name would still be installed.
 # If two pins match a package, the first one applies: 00- sorts before all other files
 no archive offers another kernel:
   file.managed:
     - name: /etc/apt/preferences.d/00-vault-cube-kernel
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/base/kernel.sls

@@ -23,10 +23,6 @@ system user {{ name }} has its fixed id:
     - unless:
       - fun: file.search
         args: [/etc/passwd, '^{{ name }}:[^:]*:(?!{{ user.uid }}:)']
-    - require:
-{%- for group in pillar.base.system_groups %}
-      - group: group {{ group }} has its fixed id
-{%- endfor %}
 {% endfor %}
 
 {% for name, user in pillar.base.users.items() %}
@@ -47,9 +43,22 @@ system user {{ name }} has its fixed id:
     - createhome: True
     - require:
       - group: {{ name }} has a group of its own
-{%- for group in pillar.base.system_groups %}
-      - group: group {{ group }} has its fixed id
-{%- endfor %}
+
+{{ name }} cannot log in with a password, and is not shut out:
+  account.without_password:
+    - name: {{ name | json }}
+    - require:
+      - user: {{ name }} has an account without a password
+
+the home of {{ name }} is private:
+  file.directory:
+    - name: /home/{{ name }}
+    # ids, because under test=True Salt warns about names that an earlier state would create
+    - user: {{ user.uid }}
+    - group: {{ user.gid }}
+    - mode: '0750'
+    - require:
+      - user: {{ name }} has an account without a password
 
 {% if 'sudo' in user.groups %}
 # NOPASSWD, because no account has a password. The last rule wins: 99- sorts after cloud-init's 90-cloud-init-users. The file is
@@ -57,6 +66,8 @@ system user {{ name }} has its fixed id:
 {{ name }} may become root:
   file.managed:
     - name: /etc/sudoers.d/99-{{ name }}
+    - user: root
+    - group: root
     - mode: '0440'
     - makedirs: True
     - dir_mode: '0750'
@@ -102,6 +113,20 @@ system user {{ name }} has its fixed id:
   shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
     - by: salt/base/users.sls
+    - user: root
+    - group: root
+    - mode: '0644'
     - lines: []
 {% endif %}
 {% endfor %}
+
+nobody can log in as root with a password:
+  account.without_password:
+    - name: root
+
+the folder of sudo's rules belongs to root:
+  file.directory:
+    - name: /etc/sudoers.d
+    - user: root
+    - group: root
+    - mode: '0750'

@@ -6,12 +6,10 @@ include:
 
 {% if driver.packages %}
 driver and user space are of one branch:
-  pkg.installed:
+  packages.installed:
     - pkgs: {{ driver.packages | json }}
-    - install_recommends: False
-    - require:
-      - sls: driver.repositories
-      - sls: driver.dkms
+    - supplies: {{ pillar.base.supplies | json }}
+    - lock: {{ opts.vault_cube.checkout }}/locks/{{ pillar.target.name }}/apt.lock
   {%- if driver.provider == 'debian' %}
 
 # The logs contain the time of the build, so every image would differ. A live box keeps its logs
@@ -20,8 +18,6 @@ the image has no DKMS logs:
     - name: find /var/lib/dkms -name make.log -delete
     - onlyif: find /var/lib/dkms -name make.log | grep -q .
     - unless: test -d /run/systemd/system
-    - require:
-      - pkg: driver and user space are of one branch
   {%- endif %}
 {% else %}
 this target has no driver:
@@ -34,6 +30,4 @@ driver packages are held together with the kernel:
   cmd.run:
     - name: apt-mark hold {{ driver.held | join(' ') }}
     - unless: test "$(apt-mark showhold {{ driver.held | join(' ') }} | wc -l)" = {{ driver.held | length }}
-    - require:
-      - pkg: driver and user space are of one branch
 {% endif %}

@@ -8,6 +8,8 @@ include:
 the node exporter listens on the pillar's address:
   file.managed:
     - name: /etc/systemd/system/prometheus-node-exporter.service.d/vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |
@@ -17,7 +19,7 @@ the node exporter listens on the pillar's address:
         ExecStart=/usr/bin/prometheus-node-exporter --web.listen-address={{ address }}:{{ monitoring.port }} \
           --collector.systemd --collector.textfile.directory={{ monitoring.textfiles }}
     - require_in:
-      - pkg: diagnostic tools are installed
+      - packages: diagnostic tools are installed
 
 readings have a folder:
   file.directory:
@@ -27,8 +29,6 @@ readings have a folder:
     - user: {{ monitoring.uid }}
     - group: {{ monitoring.uid }}
     - mode: '0755'
-    - require:
-      - pkg: diagnostic tools are installed
 
 {% set readings = {
   'gpus': {'user': monitoring.user, 'every': monitoring.gpus_every_s, 'what': 'GPUs', 'on': pillar.target.accelerator == 'nvidia'},
@@ -41,12 +41,16 @@ readings have a folder:
     - name: /etc/systemd/system/{{ unit }}.service
     - source: salt://validation/files/readings.service
     - template: jinja
+    - user: root
+    - group: root
     - mode: '0644'
     - context: {name: {{ name }}, user: {{ reading.user | json }}, what: {{ reading.what }}}
 
 {{ reading.what }} are read every {{ reading.every }} s:
   file.managed:
     - name: /etc/systemd/system/{{ unit }}.timer
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/validation/exporters.sls

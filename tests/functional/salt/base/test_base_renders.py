@@ -124,10 +124,10 @@ def test_a_target_without_microcode_builds_its_initial_ram_disk_once(low):
 def test_the_initial_ram_disk_takes_nothing_from_the_builder(low, target):
     chunks = low(target)
     settings = named(chunks, "/etc/initramfs-tools/conf.d/zz-vault-cube")
-    assert settings["contents"][1:] == ["MODULES=most", "RESUME=none"]
+    assert settings["contents"][1:] == ["MODULES=most", "RESUME=none", "FSTYPE=ext4"]
     # the kernel's package builds the initial RAM disk
     installed = next(chunk for chunk in chunks if chunk["fun"] == "installed")
-    assert settings["require_in"] == [{"pkg": installed["__id__"]}]
+    assert settings["require_in"] == [{"packages": installed["__id__"]}]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,14 @@
+# Before all other states. With failhard, a full or read-only disk gives one message instead of one per state
+files can be written:
+  places.writable:
+    - order: 1
+    - folders: [/etc, /usr, /var/lib, /opt]
+    - failhard: True
+
+# This state knows from the run itself which files the others write
+no file or folder of a state is locked, replaced or open to others:
+  places.plain:
+    - order: 2
+    - paths: [/etc/passwd, /etc/group, /etc/shadow, /etc/gshadow]
+    # systemd-tmpfiles gives the group adm access (tmpfiles.d/systemd.conf)
+    - with_acls: [/var/log/journal]
