@@ -5,9 +5,11 @@ from pathlib import Path
 from vault_cube.repair import places
 
 
-def writable(name, folders):
+def usable(name, folders):
     """
-    Fail if a file system is read-only or full. With `failhard`, that is the only message.
+    Fail if a file system is read-only or full. Move pipes and devices in the place of files aside.
+
+    With `failhard`, no other state follows, which would fail in the same way or wait for ever.
 
     name
         what the state is for; not used
@@ -16,23 +18,30 @@ def writable(name, folders):
 
     .. code-block:: yaml
 
-        files can be written:
-          places.writable:
+        files can be read and written:
+          places.usable:
             - folders: [/etc, /var/lib]
             - failhard: True
     """
-    problems = list(filter(None, (places.writable(Path(folder)) for folder in folders if Path(folder).is_dir())))
-    # file systems of several folders have the same problem
-    problem = problems[0] if problems else ""
-    ret = {"name": name, "result": True, "changes": {}, "comment": "files can be written"}
-    if not problem:
-        return ret
+    ret = {"name": name, "result": True, "changes": {}, "comment": "files can be read and written"}
+    problem = next(filter(None, (places.writable(Path(folder)) for folder in folders if Path(folder).is_dir())), "")
+    pipes = places.blocking(places.written_by(__lowstate__))
     if __opts__["test"]:
-        return {**ret, "result": None, "changes": {"files": {"old": problem, "new": ""}}, "comment": problem}
-    return {**ret, "result": False, "comment": f"{problem}; then apply again. Nothing was changed"}
+        if pipes:
+            return {**ret, "result": False, "comment": f"{pipes[0]} is a pipe or device: `state.apply` moves it aside"}
+        changes = {"files": {"old": problem, "new": ""}} if problem else {}
+        return {**ret, "result": None if problem else True, "changes": changes, "comment": problem or ret["comment"]}
+    if problem:
+        return {**ret, "result": False, "comment": f"{problem}; then apply again. Nothing was changed"}
+    try:
+        for pipe in pipes:
+            places.move_aside(Path(pipe))
+    except OSError as err:
+        return {**ret, "result": False, "comment": f"{err.filename}: {err.strerror}: move it away"}
+    return {**ret, "changes": {pipe: {"old": "a pipe or device", "new": ""} for pipe in pipes}}
 
 
-def plain(name, paths=None, with_acls=None):
+def plain(name, paths=None, with_acls=None, links=None):
     """
     Ensure that the other states of this run can write their files, and that nobody else can.
 
@@ -46,6 +55,8 @@ def plain(name, paths=None, with_acls=None):
         further files that must be regular, such as /etc/passwd
     with_acls
         folders that may have access control lists
+    links
+        files that may be links
 
     .. code-block:: yaml
 
@@ -58,6 +69,7 @@ def plain(name, paths=None, with_acls=None):
     written.with_acls.update(with_acls or [])
     for path in paths or []:
         written.add(path, regular=True)
+    written.files.difference_update(links or [])
     try:
         problems = places.problems(written)
         if not problems:

@@ -37,6 +37,8 @@ class Places:
 
     files: set[str] = field(default_factory=set)
     """Paths that must be regular files."""
+    links: set[str] = field(default_factory=set)
+    """Paths that must not be folders, because a link replaces a file only."""
     declared: set[str] = field(default_factory=set)
     """Folders and links whose owner and mode a state sets."""
     owners: dict[str, set[int]] = field(default_factory=dict)
@@ -63,6 +65,8 @@ def written_by(chunks: Iterable[Mapping[str, Any]]) -> Places:
             places.add(name, owner, regular=True)
         elif function in ("file.directory", "file.symlink"):
             places.add(name, owner, regular=False)
+            if function == "file.symlink":
+                places.links.add(name)
     return places
 
 
@@ -87,7 +91,7 @@ def _problems(path: Path, places: Places) -> list[str]:
     status, name = path.lstat(), str(path)
     regular, folder = stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
     kinds = []
-    if name in places.files and not regular:
+    if (name in places.files and not regular) or (name in places.links and folder):
         kinds.append(_kind(path, status.st_mode))
     if regular or folder:
         flags = _flags(path) or 0
@@ -127,8 +131,10 @@ def repair(places: Places) -> None:
                 os.chown(path, 0, 0)
             if not status.st_mode & stat.S_ISVTX:
                 path.chmod(stat.S_IMODE(path.stat().st_mode) & ~OTHERS_WRITE)
-        if name in places.files and not regular:
-            _replace(path, status.st_mode)
+        if name in places.files and stat.S_ISLNK(status.st_mode):
+            _replace_link(path)
+        elif (name in places.files and not regular) or (name in places.links and folder):
+            move_aside(path)
 
 
 def writable(folder: Path) -> str:
@@ -149,6 +155,26 @@ def _user_id(user: str | int) -> int:
     with suppress(KeyError):
         return int(user) if str(user).isdigit() else pwd.getpwnam(str(user)).pw_uid
     return 0
+
+
+def blocking(places: Places) -> list[str]:
+    """List the pipes, sockets and devices in the place of files: whoever opened one could wait for ever."""
+    return [name for name in sorted(places.files) if os.path.lexists(name) and _blocks(Path(name))]
+
+
+def _blocks(path: Path) -> bool:
+    with suppress(OSError):  # a link that leads nowhere
+        mode = path.stat().st_mode
+        return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return False
+
+
+def move_aside(path: Path) -> None:
+    """Rename a file, so that a state can write another in its place. Raises OSError."""
+    aside = path.with_name(f"{path.name}.moved")
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    path.replace(aside)
 
 
 def _kind(path: Path, mode: int) -> str:
@@ -187,14 +213,8 @@ def _drop_acls(path: Path) -> None:
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o070 | group << 3)
 
 
-def _replace(path: Path, mode: int) -> None:
-    """Put a regular file in the place of a link. Move a folder, pipe or other kind aside."""
-    if not stat.S_ISLNK(mode):
-        aside = path.with_name(f"{path.name}.moved")
-        if stat.S_ISDIR(mode):
-            shutil.rmtree(aside, ignore_errors=True)
-        path.replace(aside)
-        return
+def _replace_link(path: Path) -> None:
+    """Put a regular file in the place of a link: a copy of its target, or an empty one."""
     new = path.with_name(f".{path.name}.new")
     new.write_bytes(path.read_bytes() if path.is_file() and path.stat().st_size <= LARGEST else b"")
     # the state that owns the file sets its mode
