@@ -80,37 +80,37 @@ def install(names: Sequence[str], supplies: Path | None, lock: Path | None) -> t
     names: missing packages. supplies: folder with `debs/Packages`; None or a folder that does not exist: there are
     none. lock: the target's apt.lock. Returns the packages that are still missing, and the reason.
     """
-    reason = _install(names)
+    attempts = [("", _install(names))]
     missing = _missing(names)
     if missing and supplies and lock and (supplies / "debs/Packages").is_file():
         with _locked_part(supplies / "debs", lock.read_text()) as options:
-            refused = _install(missing, options)
+            attempts.append((f"from {supplies}: ", _install(missing, options)))
         missing = _missing(names)
-        reason = f"{reason}; from {supplies}: {refused}"
-    return missing, reason
+    reasons = [place + reasons.get(missing[0], "") for place, reasons in attempts] if missing else []
+    return missing, "; ".join(reasons)
 
 
-def _install(names: Sequence[str], options: Sequence[str] = ()) -> str:
+def _install(names: Sequence[str], options: Sequence[str] = ()) -> dict[str, str]:
     """Install packages with apt: all together, after an update of the lists if needed; else each alone.
 
-    options: of apt-get. Returns apt's error message; empty if it succeeded.
+    options: of apt-get. Returns apt's error message by package; empty if all were installed.
     """
-    ran = process.Result(1, "", "")
     if not options:
         ran = _apt(["install", *names])
         if not ran.returncode:
-            return ""
+            return {}
         if UNREADABLE_LISTS.search(ran.stderr):
             _empty(Path("/var/lib/apt/lists"))
     updated = _apt([*options, "update"])
-    ran = _apt([*options, "install", *names])
-    if not ran.returncode:
-        return ""
-    if len(names) > 1:
-        for name in names:
-            _apt([*options, "install", name])
-    reasons = [_reason(ran.stderr) or process.last_line(ran.stderr), _reason(updated.stderr)]
-    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+    if not _apt([*options, "install", *names]).returncode:
+        return {}
+    reasons = {}
+    for name in names:
+        ran = _apt([*options, "install", name])
+        if ran.returncode:
+            causes = [_reason(ran.stderr) or process.last_line(ran.stderr), _reason(updated.stderr)]
+            reasons[name] = "; ".join(dict.fromkeys(cause for cause in causes if cause))
+    return reasons
 
 
 def _apt(words: Sequence[str]) -> process.Result:

@@ -1,6 +1,7 @@
 """Layer base as Salt renders it for each target: its release's names, and only states that work in a chroot."""
 
 import pytest
+import yaml
 from copied import TOP
 
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
@@ -58,6 +59,12 @@ def test_commands_run_only_on_a_live_box(low, target):
 def test_no_file_is_managed_by_two_states(low, target):
     files = [chunk["name"] for chunk in low(target) if chunk["state"] == "file"]
     assert sorted(files) == sorted(set(files))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_salt_itself_writes_nothing_to_the_disk(low, target):
+    settings = yaml.safe_load(named(low(target), "/etc/salt/minion")["contents"])
+    assert {settings[name].split("/")[1] for name in ("cachedir", "pki_dir", "sock_dir", "log_file")} == {"run"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
