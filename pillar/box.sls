@@ -136,6 +136,7 @@ base:
   packages:
     - linux-image-cloud-amd64
     - initramfs-tools
+    - e2fsprogs
     - zstd
     - systemd-sysv
     - systemd-resolved
