@@ -377,21 +377,21 @@ systemctl --root=/ disable ssh.service
 STATE = (
     "find /etc /usr/local /home -xdev ! -name '*.moved' ! -path '*.moved/*' ! -name '*-' ! -name '.*' "
     "! -path '/etc/fail2ban/jail.d/defaults-debian.conf' ! -name shadow -printf '%p %y %m %U %G %l\\n' | sort; "
-    "md5sum /etc/ssh/sshd_config.d/* /etc/ufw/ufw.conf /etc/docker/daemon.json /etc/hosts /etc/fstab /etc/hostname "
-    "/etc/cloud/cloud.cfg.d/zz-vault-cube.cfg; cut -d: -f1,2,8 /etc/shadow; dpkg --audit"
+    "md5sum /etc/ssh/sshd_config.d/* /etc/ufw/ufw.conf /etc/docker/daemon.json /etc/hosts /etc/fstab /etc/hostname; "
+    # both mean that there is no password
+    "cut -d: -f1,2,8 /etc/shadow | tr '*' '!'; dpkg --audit"
 )
 
 
-def test_one_apply_without_a_network_repairs_all_but_a_missing_package(box):
+def test_one_apply_repairs_all_and_the_next_changes_nothing(box):
     whole = box.sh(STATE).splitlines()
     box.run(["env", "-u", "APT_CONFIG", "sh", "-c", HARM])
+    assert len(set(box.sh(STATE).splitlines()) ^ set(whole)) > 20
     failed, changed = box.apply()
-    ((name, comment),) = failed.items()
-    assert (name, "not installed: nano" in comment) == ("the base packages are installed", True)
+    assert failed == {}
     assert len(changed) > 15
     assert set(box.sh(STATE).splitlines()) ^ set(whole) == set()
-    failed, changed = box.apply()
-    assert (set(failed), changed) == ({"the base packages are installed"}, {"the base packages are installed"})
+    assert box.apply() == ({}, set())
 
 
 def test_a_key_that_is_removed_from_the_pillar_is_removed_from_the_box(box):
