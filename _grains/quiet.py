@@ -1,4 +1,4 @@
-"""Suppress a Python warning that `salt-call` would print, and report an unwritable cache in one line.
+"""Suppress a Python warning of `salt-call`, report an unwritable cache in one line, and find a temporary folder.
 
 This code is a grain, because Salt loads grains before all other modules of the checkout, in a checkout and on a box. It
 sets no grain.
@@ -6,6 +6,7 @@ sets no grain.
 
 import os
 import sys
+import tempfile
 import warnings
 from glob import glob
 from pathlib import Path
@@ -33,6 +34,18 @@ def writable_cache():
                 f"salt-call: cannot write {path} as user {_user(os.geteuid())}: it belongs to {owner}. "
                 f"Run salt-call as {owner}; in a checkout you can remove .salt instead"
             )
+    return {}
+
+
+def temporary_folder():
+    """Let Salt use its cache for temporary files if the disk of the usual folders is full or read-only.
+
+    On a box, the cache is below /run. Returns an empty dictionary.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = __opts__["cachedir"]
     return {}
 
 

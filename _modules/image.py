@@ -555,6 +555,29 @@ def bundle(packages, target=None):
 
 
 @_salt_errors
+def supplies(folder, wheels=True, target=None):
+    """
+    Copy the target's packages and wheels into a folder, from which a box without a network repairs itself.
+
+    folder
+        absolute path, such as a folder on a mounted stick; on the box it has to be at base:supplies
+    wheels
+        also copy the wheels of the Python environments, which are most of the size
+
+    Returns the size in MB.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call image.supplies /media/stick wheels=False target=debian-12
+    """
+    from vault_cube.image import supplies
+
+    return round(supplies.make(_space(target, locked=True), Path(folder), wheels=wheels) / 1e6)
+
+
+@_salt_errors
 def clean_cache():
     """
     Remove all cached layers and all stored files of all targets. Returns how much space that freed.

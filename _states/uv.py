@@ -11,7 +11,9 @@ from vault_cube.python_env import environments
 from vault_cube.python_env.fingerprint import Fingerprint
 
 
-def environment(name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None):  # noqa: PLR0917 Salt binds no keyword-only arguments
+def environment(  # noqa: PLR0917 Salt binds no keyword-only arguments
+    name, lock, python="/usr/bin/python3", share_with=None, index=None, extra_indexes=None, cache=None, supplies=None
+):
     """
     Ensure that an environment matches its lock: no missing, altered or additional file or package.
 
@@ -28,6 +30,9 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
     cache
         folder beside the environment in which uv keeps unpacked wheels for the next environment; remove it afterwards
         with `file.absent`. Without this argument the wheels are not kept
+    supplies
+        folder with wheels for a box without a network, below `wheels/` (`image.supplies`); used first. It need not
+        exist
 
     .. code-block:: yaml
 
@@ -42,6 +47,9 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
     extra = [part for url in extra_indexes or [] for part in ("--extra-index-url", url)]
     # try the first index alone, so that an unreachable extra index matters only if the first lacks a package
     indexes = [first, [*first, *extra]] if extra else [first]
+    wheels = Path(supplies) / "wheels" if supplies else None
+    if wheels and wheels.is_dir():
+        indexes.insert(0, ["--no-index", "--find-links", str(wheels)])
     try:
         fingerprint = _fingerprint(name)
         differences = environments.compare(folder, lock, Path(python), fingerprint)
@@ -61,6 +69,10 @@ def environment(name, lock, python="/usr/bin/python3", share_with=None, index=No
             cache=Path(cache) if cache else None,
             differences=differences,
         )
+    except environments.NotInstalled as err:
+        place = f", or put supplies for a box without a network into {supplies} (`image.supplies`)" if supplies else ""
+        remedy = f"connect the box to a network{place}, then `sudo salt-call --local state.apply`"
+        return {**ret, "result": False, "changes": {}, "comment": f"{shown(err)}: {remedy}"}
     except VaultCubeError as err:
         return {**ret, "result": False, "changes": {}, "comment": shown(err)}
     except OSError as err:

@@ -239,9 +239,11 @@ base:
   units: [ssh.service, systemd-networkd.service, systemd-resolved.service, systemd-timesyncd.service, ufw.service,
           fail2ban.service, docker.service, containerd.service, apparmor.service, unattended-upgrades.service]
   units_off: []
+  supplies: /var/lib/vault-cube/supplies   # a folder of a stick is mounted or copied here
   packages:
     - linux-image-cloud-amd64
     - initramfs-tools
+    - e2fsprogs
     - zstd
     - systemd-sysv
     - systemd-resolved

@@ -39,7 +39,7 @@ def carried(checkout: Path, target: str, locks: Path | None = None) -> dict[str,
     files += [checkout / name for name in FILES if (checkout / name).is_file()]
     other_targets = set((checkout / "pillar/targets").glob("*.sls")) - set(target_files(checkout, target))
     places = {str(file.relative_to(checkout)): file for file in files if file not in other_targets}
-    places |= {f"locks/{target}/{lock.name}": lock for lock in locks.glob("python-*.lock")}
+    places |= {f"locks/{target}/{lock.name}": lock for lock in (*locks.glob("python-*.lock"), *locks.glob("apt.lock"))}
     return dict(sorted(places.items()))
 
 

@@ -46,6 +46,7 @@ base:
     - firmware-misc-nonfree
     - firmware-realtek
     - initramfs-tools
+    - e2fsprogs
     - zstd
     - systemd-sysv
     - systemd-repart   # a separate package since systemd 256; without it the root does not grow

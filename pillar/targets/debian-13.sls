@@ -38,6 +38,7 @@ base:
   packages:
     - linux-image-cloud-amd64
     - initramfs-tools
+    - e2fsprogs
     - zstd
     - systemd-sysv
     - systemd-repart   # a separate package since systemd 256; without it the root does not grow

@@ -41,6 +41,7 @@ base:
     - amd64-microcode
     - intel-microcode
     - initramfs-tools
+    - e2fsprogs
     - zstd
     - systemd-sysv
     - systemd-resolved

@@ -5,6 +5,8 @@
 cloud-init looks for a CIDATA medium and nowhere else:
   file.managed:
     - name: /etc/cloud/cloud.cfg.d/zz-vault-cube.cfg
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/base/cloud.sls
@@ -32,15 +34,13 @@ cloud-init looks for a CIDATA medium and nowhere else:
         cloud_final_modules: [package_update_upgrade_install, write_files_deferred, scripts_vendor, scripts_per_once,
                               scripts_per_boot, scripts_per_instance, scripts_user, ssh_authkey_fingerprints,
                               keys_to_console, phone_home, vault_cube_report, final_message, power_state_change]
-    - require:
-      - sls: base.packages
 
 {% for module in ('apply', 'report') %}
 cloud-init has the module vault_cube_{{ module }}:
   file.managed:
     - name: /usr/lib/python3/dist-packages/cloudinit/config/cc_vault_cube_{{ module }}.py
     - source: salt://base/files/cloud/cc_vault_cube_{{ module }}.py
+    - user: root
+    - group: root
     - mode: '0644'
-    - require:
-      - sls: base.packages
 {% endfor %}

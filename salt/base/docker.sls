@@ -4,6 +4,9 @@
 Docker keeps logs small, containers alive and ports private:
   shared.json_object:
     - name: /etc/docker/daemon.json
+    - user: root
+    - group: root
+    - mode: '0644'
     - values:
         ip: {{ docker.publish_address | json }}
         live-restore: true
@@ -17,14 +20,12 @@ Docker keeps logs small, containers alive and ports private:
           {{ name | json }}: {Name: {{ name | json }}, Soft: {{ limit.soft }}, Hard: {{ limit.hard }}}
         {%- else %} {}
         {%- endfor %}
-    - require:
-      - sls: base.packages
 
 Docker reads its settings again:
   cmd.run:
     # a daemon.json that Docker could not read has stopped it, and the next starts then reached systemd's limit
     - name: systemctl reset-failed docker.service; systemctl restart docker.service
-    - onlyif: test -d /run/systemd/system
+    - onlyif: systemctl --quiet is-active docker.service || systemctl --quiet is-failed docker.service
     - onchanges:
       - shared: Docker keeps logs small, containers alive and ports private
 
@@ -40,8 +41,6 @@ containerd has a configuration:
     - group: root
     - mode: '0644'
     - makedirs: True
-    - require:
-      - sls: base.packages
 
 containerd does not serve Kubernetes:
   file.replace:

@@ -4,14 +4,18 @@
 ufw is on at boot:
   shared.assignments:
     - name: /etc/ufw/ufw.conf
+    - user: root
+    - group: root
+    - mode: '0644'
     - values: {ENABLED: 'yes'}
     - defaults: {LOGLEVEL: low}
-    - require:
-      - sls: base.packages
 
 nothing comes in, everything goes out:
   shared.assignments:
     - name: /etc/default/ufw
+    - user: root
+    - group: root
+    - mode: '0644'
     - values:
         IPV6: 'yes'
         DEFAULT_INPUT_POLICY: '"DROP"'
@@ -25,8 +29,6 @@ nothing comes in, everything goes out:
         DEFAULT_APPLICATION_POLICY: '"SKIP"'
         MANAGE_BUILTINS: 'no'
         IPT_MODULES: '""'
-    - require:
-      - sls: base.packages
 
 # ufw itself writes the owner's rules (`ufw allow`, `ufw route allow`) into the same files
 {% for family, name in (('', 'user.rules'), ('6', 'user6.rules')) %}
@@ -35,13 +37,13 @@ ports that are open, IPv{{ family or '4' }}:
     - name: /etc/ufw/{{ name }}
     - source: salt://base/files/ufw.rules
     - template: jinja
+    - user: root
+    - group: root
     - mode: '0640'
     - context:
         family: '{{ family }}'
         ports: {{ firewall.allow_tcp | json }}
         others: {{ salt['shared.other_rules']('/etc/ufw/' ~ name, firewall.allow_tcp) | json }}
-    - require:
-      - sls: base.packages
 
 # For published ports the kernel evaluates Docker's rules before ufw's, and the chain DOCKER-USER before Docker's rules
 published container ports obey the firewall, IPv{{ family or '4' }}:
@@ -49,10 +51,10 @@ published container ports obey the firewall, IPv{{ family or '4' }}:
     - name: /etc/ufw/after{{ family }}.rules
     - source: salt://base/files/ufw-after.rules
     - template: jinja
+    - user: root
+    - group: root
     - mode: '0640'
     - context: {family: '{{ family }}'}
-    - require:
-      - sls: base.packages
 {% endfor %}
 
 # By default, every interface counts as facing outwards. A bridge that Docker has made does not; one that networkd or netplan
@@ -60,6 +62,8 @@ published container ports obey the firewall, IPv{{ family or '4' }}:
 bridges of containers form a group:
   file.managed:
     - name: /etc/udev/rules.d/99-vault-cube-bridges.rules
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/base/firewall.sls'
@@ -67,8 +71,6 @@ bridges of containers form a group:
         SUBSYSTEM=="net", ACTION=="add", ENV{DEVTYPE}=="bridge",
         PROGRAM=="/bin/sh -c '! grep -qsx Name=%k /etc/systemd/network/*.netdev /run/systemd/network/*.netdev'",
         RUN+="/bin/ip link set dev %k group 7663"
-    - require:
-      - sls: base.packages
   cmd.run:
     - name: udevadm control --reload && udevadm trigger --settle --subsystem-match=net --action=add
     - onlyif: test -d /run/systemd/system
@@ -86,5 +88,3 @@ the firewall reads its rules again:
       - file: /etc/ufw/user6.rules
       - file: /etc/ufw/after.rules
       - file: /etc/ufw/after6.rules
-    - require:
-      - cmd: bridges of containers form a group

@@ -6,6 +6,9 @@ the root file system is found by its label and grows:
   shared.block:
     - name: /etc/fstab
     - by: salt/base/first_boot.sls
+    - user: root
+    - group: root
+    - mode: '0644'
     - lines:
       - LABEL=root / ext4 defaults,errors=remount-ro,x-systemd.growfs 0 1
       - LABEL=ESP /efi vfat umask=0077,nofail,x-systemd.automount,x-systemd.idle-timeout=60 0 0
@@ -14,23 +17,27 @@ the root file system is found by its label and grows:
 labels and ids lead to the disk that was started:
   file.managed:
     - name: /etc/udev/rules.d/99-vault-cube-disks.rules
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/base/first_boot.sls'
       - >-
         SUBSYSTEM=="block", ENV{DEVTYPE}=="partition",
         PROGRAM=="/bin/sh -c '[ /sys/dev/block/$$(mountpoint -d /)/.. -ef /sys%p/.. ]'", OPTIONS+="link_priority=100"
-    - require:
-      - sls: base.packages
 
 # No mode: on a live box this is the mounted partition, whose mode comes from the mount options
 the boot partition has a mount point:
   file.directory:
     - name: /efi
+    - user: root
+    - group: root
 
 the root partition takes the whole disk:
   file.managed:
     - name: /etc/repart.d/50-root.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |
@@ -43,6 +50,8 @@ the root partition takes the whole disk:
 each box makes its own ssh host keys:
   file.managed:
     - name: /etc/systemd/system/ssh-host-keys.service
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/base/first_boot.sls

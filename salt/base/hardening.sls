@@ -11,42 +11,13 @@ an empty password does not log in:
     - backup: False
 {% endif %}
 
-{% set login_defs = {'ENCRYPT_METHOD': hardening.encrypt_method, 'HOME_MODE': hardening.home_mode, 'UMASK': hardening.umask} %}
-{% for key, value in login_defs.items() if value %}
-new accounts have the pillar's {{ key }}:
-  file.replace:
-    - name: /etc/login.defs
-    - pattern: '^(#[ \t]*)?{{ key }}[ \t]+[A-Z0-9]+[ \t]*$'
-    - repl: "{{ key }}\t{{ value }}"
-    - append_if_not_found: True
-    - backup: False
-    - require_in:
-  {%- for name in pillar.base.users %}
-      - user: {{ name }} has an account without a password
-  {%- endfor %}
-{% endfor %}
-
-{% for name in ('.bash_logout', '.bashrc', '.profile') %}
-{{ name }} of new homes has the pillar's mode:
-  file.managed:
-    - name: /etc/skel/{{ name }}
-    - replace: False
-    - create: False
-    - user: root
-    - group: root
-    - mode: {{ hardening.dot_file_mode | json }}
-    - require_in:
-  {%- for user in pillar.base.users %}
-      - user: {{ user }} has an account without a password
-  {%- endfor %}
-{% endfor %}
-
 {% for name in pillar.base.users %}
 the home of {{ name }} has the pillar's mode:
   file.directory:
     - name: /home/{{ name }}
-    - user: {{ name | json }}
-    - group: {{ name | json }}
+    # ids, because under test=True Salt warns about names that an earlier state would create
+    - user: {{ pillar.base.users[name].uid }}
+    - group: {{ pillar.base.users[name].gid }}
     - mode: {{ hardening.home_mode | json }}
     - require:
       - user: {{ name }} has an account without a password

@@ -1,6 +1,8 @@
 # Layer 1, one concern per file. README.md describes it.
 include:
+  - base.places
   - base.users
+  - base.updates
   - base.packages
   - base.kernel
   - base.initramfs
@@ -11,7 +13,6 @@ include:
   - base.python
   - base.clock
   - base.logs
-  - base.updates
   - base.network
   - base.cloud
   - base.first_boot

@@ -8,13 +8,17 @@ the initial RAM disk fits any machine:
   file.managed:
     - name: /etc/initramfs-tools/conf.d/zz-vault-cube
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/base/initramfs.sls'
       - MODULES=most
       - RESUME=none
+      # fsck of this type checks the root before it is mounted. By default, the hook looks for the builder's file systems
+      - FSTYPE=ext4
     - require_in:
-      - pkg: the base packages are installed
+      - packages: the base packages are installed
 
 # Disks that were written from one image have the same ids: the root must be on the disk that the firmware has started
 {% for name, place in (('hook', 'hooks'), ('root', 'scripts/local-top')) %}
@@ -23,9 +27,11 @@ initial RAM disk finds the disk that was started, {{ name }}:
     - name: /etc/initramfs-tools/{{ place }}/vault-cube-root
     - source: salt://base/files/initramfs/{{ name }}
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0755'
     - require_in:
-      - pkg: the base packages are installed
+      - packages: the base packages are installed
 {% endfor %}
 
 # By default, the hooks of these packages add their microcode only if /proc/cpuinfo names their vendor
@@ -38,10 +44,10 @@ initial RAM disk finds the disk that was started, {{ name }}:
 {{ package }} covers every processor:
   file.managed:
     - name: /etc/default/{{ package }}
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: {{ (['# written by salt/base/initramfs.sls'] + settings[package]) | json }}
-    - require:
-      - sls: base.packages
 {% endfor %}
 
 # Written after the packages are installed, because these files are their conffiles: dpkg would leave a .dpkg-dist file

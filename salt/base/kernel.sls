@@ -1,6 +1,8 @@
 modules that the box always needs are loaded at boot:
   file.managed:
     - name: /etc/modules-load.d/vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: {{ (['# written by salt/base/kernel.sls'] + pillar.base.kernel.modules) | json }}
 
@@ -23,6 +25,8 @@ modules that the box never needs are blocked:
 kernel settings:
   file.managed:
     - name: /etc/sysctl.d/99-vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/base/kernel.sls'
@@ -41,14 +45,14 @@ kernel settings take effect at once on a running box:
 the kernel is held:
   held.packages:
     - packages: [{{ pillar.base.kernel.package | json }}]
-    - require:
-      - sls: base.packages
 
 # The hold covers the metapackage only; a rebuilt kernel package with an unchanged name would still be installed.
 # If two pins match a package, the first one applies: 00- sorts before all other files
 no archive offers another kernel:
   file.managed:
     - name: /etc/apt/preferences.d/00-vault-cube-kernel
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/base/kernel.sls

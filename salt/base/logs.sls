@@ -4,6 +4,8 @@
 the journal is kept, within limits:
   file.managed:
     - name: /etc/systemd/journald.conf.d/zz-vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |
@@ -18,10 +20,9 @@ the journal is kept, within limits:
 the journal has its folder:
   file.directory:
     - name: /var/log/journal
+    - user: root
     - group: systemd-journal
     - mode: '2755'
-    - require:
-      - sls: base.packages
 
 the journal reads its limits again:
   cmd.run:

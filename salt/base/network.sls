@@ -3,6 +3,8 @@
 every wired port uses DHCP:
   file.managed:
     - name: /etc/systemd/network/70-vault-cube.network
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/base/network.sls
@@ -16,12 +18,12 @@ every wired port uses DHCP:
 
         [DHCPv4]
         UseDomains=yes
-    - require:
-      - sls: base.packages
 
 a box boots without waiting for every port:
   file.managed:
     - name: /etc/systemd/system/systemd-networkd-wait-online.service.d/any.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |
@@ -36,8 +38,6 @@ names are resolved by systemd:
     - name: /etc/resolv.conf
     - target: ../run/systemd/resolve/stub-resolv.conf
     - force: True
-    - require:
-      - sls: base.packages
 
 # The last file wins: zz- sorts after Debian's 00-disable-mdns.conf
 names are resolved without strangers of the local network:
@@ -63,6 +63,8 @@ the resolver reads its settings again:
 the box's name:
   file.managed:
     - name: /etc/hostname
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: {{ pillar.base.hostname | json }}
 
@@ -76,6 +78,9 @@ the box takes its name at once when it runs:
 the box resolves its own name:
   shared.hosts:
     - name: /etc/hosts
+    - user: root
+    - group: root
+    - mode: '0644'
     - entries:
       - {address: 127.0.0.1, names: [localhost]}
       - {address: 127.0.1.1, names: {{ [pillar.base.hostname] | json }}}

@@ -6,4 +6,6 @@
   file.symlink:
     - name: /usr/local/bin/{{ command }}
     - target: {{ salt_environment }}/bin/{{ command }}
+    # also in the place of a file
+    - force: True
 {% endfor %}

@@ -3,6 +3,8 @@
 a box applies its own states:
   file.managed:
     - name: /etc/salt/minion
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |
@@ -16,3 +18,8 @@ a box applies its own states:
         grains_dirs: [{{ checkout }}/_grains]
         pillar_dirs: [{{ checkout }}/_pillar]
         beacons_dirs: [{{ checkout }}/_beacons]
+        # below /run, so that a box whose disk is full or read-only can still be asked and repaired
+        cachedir: /run/vault-cube/salt/cache
+        pki_dir: /run/vault-cube/salt/pki
+        sock_dir: /run/vault-cube/salt/sock
+        log_file: /run/vault-cube/salt/log

@@ -4,6 +4,8 @@
 ssh accepts keys only:
   file.managed:
     - name: /etc/ssh/sshd_config.d/00-vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0600'
     - contents: |
         # written by salt/base/ssh.sls
@@ -45,8 +47,6 @@ ssh accepts keys only:
         {%- for keyword, value in ssh.settings | dictsort if value is not none %}
         {{ keyword }} {{ value }}
         {%- endfor %}
-    - require:
-      - sls: base.packages
 
 # CIS 5.1.1
 only root reads sshd's own file:
@@ -57,17 +57,15 @@ only root reads sshd's own file:
     - user: root
     - group: root
     - mode: '0600'
-    - require:
-      - sls: base.packages
 
 # A separate file: /etc/issue.net belongs to a package, whose upgrades would stop to ask about the change
 ssh shows a banner before login:
   file.managed:
     - name: /etc/ssh/vault-cube-banner
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: {{ ssh.banner | yaml_dquote }}
-    - require:
-      - sls: base.packages
 
 # ssh.socket takes its port from sshd's configuration at daemon-reload. A restart does not end open sessions (KillMode=process)
 sshd reads its configuration again:
@@ -77,6 +75,6 @@ sshd reads its configuration again:
     {%- else %}
     - name: sshd -t && systemctl reload-or-restart {{ ssh.service }}
     {%- endif %}
-    - onlyif: test -d /run/systemd/system
+    - onlyif: systemctl --quiet is-active {{ ssh.service }}
     - onchanges:
       - file: ssh accepts keys only

@@ -2,13 +2,9 @@
 {{ name }} is on:
   unit.enabled:
     - name: {{ name | json }}
-    - require:
-      - sls: base.packages
 {% endfor %}
 {% for name in pillar.base.units_off %}
 {{ name }} is off:
   unit.disabled:
     - name: {{ name | json }}
-    - require:
-      - sls: base.packages
 {% endfor %}

@@ -4,6 +4,8 @@
 only security updates are installed automatically:
   file.managed:
     - name: /etc/apt/apt.conf.d/99vault-cube-updates
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         // written by salt/base/updates.sls
@@ -22,12 +24,12 @@ only security updates are installed automatically:
         };
         Unattended-Upgrade::Automatic-Reboot "false";
         Unattended-Upgrade::Remove-Unused-Kernel-Packages "false";
-    - require:
-      - sls: base.packages
 
 security updates are installed daily:
   file.managed:
     - name: /etc/apt/apt.conf.d/99vault-cube-periodic
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         // written by salt/base/updates.sls

@@ -20,6 +20,30 @@ system user {{ name }} has its fixed id:
 {%- endfor %}
 {% endfor %}
 
+# Before the people's accounts, which take their home's mode and files from these
+{% set hardening = pillar.base.hardening %}
+{% set login_defs = {'ENCRYPT_METHOD': hardening.encrypt_method, 'HOME_MODE': hardening.home_mode, 'UMASK': hardening.umask} %}
+{% for key, value in login_defs.items() if value %}
+new accounts have the pillar's {{ key }}:
+  file.replace:
+    - name: /etc/login.defs
+    - pattern: '^(#[ \t]*)?{{ key }}[ \t]+[A-Z0-9]+[ \t]*$'
+    - repl: "{{ key }}\t{{ value }}"
+    - append_if_not_found: True
+    - backup: False
+{% endfor %}
+
+{% for name in ('.bash_logout', '.bashrc', '.profile') %}
+{{ name }} of new homes has the pillar's mode:
+  file.managed:
+    - name: /etc/skel/{{ name }}
+    - replace: False
+    - create: False
+    - user: root
+    - group: root
+    - mode: {{ hardening.dot_file_mode | json }}
+{% endfor %}
+
 {% for name, user in pillar.base.users.items() %}
 {{ name }} has a group of its own:
   group.present:
@@ -42,12 +66,20 @@ system user {{ name }} has its fixed id:
       - account: group {{ group }} has its fixed id
 {%- endfor %}
 
+{{ name }} cannot log in with a password, and is not shut out:
+  account.without_password:
+    - name: {{ name | json }}
+    - require:
+      - user: {{ name }} has an account without a password
+
 {% if 'sudo' in user.groups %}
 # NOPASSWD, because no account has a password. The last rule wins: 99- sorts after cloud-init's 90-cloud-init-users. The file is
 # checked before it is installed, because a syntax error would disable sudo for everybody
 {{ name }} may become root:
   file.managed:
     - name: /etc/sudoers.d/99-{{ name }}
+    - user: root
+    - group: root
     - mode: '0440'
     - makedirs: True
     - dir_mode: '0750'
@@ -93,6 +125,20 @@ system user {{ name }} has its fixed id:
   shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
     - by: salt/base/users.sls
+    - user: root
+    - group: root
+    - mode: '0644'
     - lines: []
 {% endif %}
 {% endfor %}
+
+nobody can log in as root with a password:
+  account.without_password:
+    - name: root
+
+the folder of sudo's rules belongs to root:
+  file.directory:
+    - name: /etc/sudoers.d
+    - user: root
+    - group: root
+    - mode: '0750'

@@ -5,6 +5,8 @@ DKMS modules are not signed:
   file.managed:
     - name: /etc/dkms/framework.conf.d/vault-cube.conf
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/driver/dkms.sls: this file does not exist, so DKMS signs nothing'
@@ -15,12 +17,16 @@ the patch for the module sources is installed:
     - name: /etc/dkms/vault-cube-mend
     - source: salt://driver/files/dkms-mend
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0755'
 
 DKMS patches the module sources before each build:
   file.managed:
     - name: /etc/dkms/nvidia-current-open.conf
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/driver/dkms.sls; the path is relative to the build folder below /var/lib/dkms'

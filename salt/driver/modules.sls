@@ -9,6 +9,8 @@ include:
 modules that would take the GPU are blocked:
   file.managed:
     - name: /etc/modprobe.d/vault-cube-driver.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/driver/modules.sls'
@@ -30,10 +32,10 @@ initial RAM disk blocks the same modules:
 driver modules are loaded at boot:
   file.managed:
     - name: /etc/modules-load.d/vault-cube-driver.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: {{ (['# written by salt/driver/modules.sls'] + driver.load) | json }}
-    - require:
-      - sls: driver.packages
 
 # The guest of the boot test has no GPU, and a box without its card must still boot so that somebody can examine it. There,
 # the driver is loaded and unloaded once per module and file: in an emulated guest, this can take longer than systemd's 90 s
@@ -41,6 +43,8 @@ the boot succeeds if the driver finds no GPU:
   file.managed:
     - name: /etc/systemd/system/systemd-modules-load.service.d/vault-cube.conf
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/driver/modules.sls
@@ -54,6 +58,8 @@ nvidia-persistenced runs if there is a GPU:
   file.managed:
     - name: /etc/systemd/system/nvidia-persistenced.service.d/vault-cube.conf
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/driver/modules.sls
@@ -82,7 +88,6 @@ the driver stays loaded while no program uses a GPU:
   unit.enabled:
     - name: nvidia-persistenced.service
     - require:
-      - sls: driver.packages
       - cmd: nvidia-persistenced runs if there is a GPU
 {% endif %}
 

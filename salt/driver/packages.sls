@@ -6,12 +6,10 @@ include:
 
 {% if driver.packages %}
 driver and user space are of one branch:
-  pkg.installed:
+  packages.installed:
     - pkgs: {{ driver.packages | json }}
-    - install_recommends: False
-    - require:
-      - sls: driver.repositories
-      - sls: driver.dkms
+    - supplies: {{ pillar.base.supplies | json }}
+    - lock: {{ opts.vault_cube.checkout }}/locks/{{ pillar.target.name }}/apt.lock
   {%- if driver.provider == 'debian' %}
 
 # The logs contain the time of the build, so every image would differ. A live box keeps its logs
@@ -20,7 +18,7 @@ the image has no DKMS logs:
     - name: find /var/lib/dkms -name make.log -delete
     - unless: test -d /run/systemd/system
     - onchanges:
-      - pkg: driver and user space are of one branch
+      - packages: driver and user space are of one branch
   {%- endif %}
 {% else %}
 this target has no driver:
@@ -31,6 +29,4 @@ this target has no driver:
 driver packages are held together with the kernel:
   held.packages:
     - packages: {{ driver.held | json }}
-    - require:
-      - pkg: driver and user space are of one branch
 {% endif %}

@@ -5,6 +5,8 @@
 GPU power is capped:
   file.managed:
     - name: /etc/systemd/system/vault-cube-gpu-power.service
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/driver/power.sls
@@ -36,6 +38,8 @@ power cap is set at boot:
 PCIe power management is off:
   file.managed:
     - name: /etc/tmpfiles.d/00-vault-cube-pcie.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/driver/power.sls'

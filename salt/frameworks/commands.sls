@@ -4,6 +4,8 @@
 {{ command }} is a command:
   file.managed:
     - name: /usr/local/bin/{{ command }}
+    - user: root
+    - group: root
     - mode: '0755'
     - contents: |
         #!/bin/sh

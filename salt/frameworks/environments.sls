@@ -8,6 +8,8 @@ the folder of the environments exists:
   file.directory:
     - name: {{ frameworks.folder }}
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0755'
 
 {% set cache = frameworks.folder ~ '/.unpacked' %}
@@ -22,12 +24,9 @@ the folder of the environments exists:
     - share_with: {{ frameworks.environments.keys() | map('regex_replace', '^', frameworks.folder ~ '/') | list | json }}
     - index: {{ pillar.archive.wheel_index | json }}
     - extra_indexes: {{ pillar.archive.extra_wheel_indexes | json }}
+    - supplies: {{ pillar.base.supplies | json }}
     - require:
       - file: the folder of the environments exists
-      - sls: frameworks.packages
-  {%- if not loop.first %}
-      - uv: {{ loop.previtem }} environment matches its lock
-  {%- endif %}
 {% endfor %}
 
 # No requisite, so that the folder is also removed if an environment failed

@@ -10,6 +10,8 @@ Jupyter offers {{ name }}:
         language: python
     - serializer: json
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
 {% else %}
 this target has no Jupyter kernels:

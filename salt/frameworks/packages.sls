@@ -1,4 +1,5 @@
 libraries and compilers that the frameworks need are installed:
-  pkg.installed:
+  packages.installed:
     - pkgs: {{ pillar.frameworks.packages | json }}
-    - install_recommends: False
+    - supplies: {{ pillar.base.supplies | json }}
+    - lock: {{ opts.vault_cube.checkout }}/locks/{{ pillar.target.name }}/apt.lock

@@ -34,11 +34,15 @@ vLLM is a service:
     - name: /etc/systemd/system/vault-cube-vllm@.service
     - source: salt://frameworks/files/vllm.service
     - template: jinja
+    - user: root
+    - group: root
     - mode: '0644'
 
 vLLM replicas start together:
   file.managed:
     - name: /etc/systemd/system/vault-cube-vllm.target
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/frameworks/vllm.sls
@@ -54,6 +58,8 @@ vLLM replica {{ n }} has its port:
   file.managed:
     - name: /etc/vault-cube/vllm/{{ n }}.env
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         VAULT_CUBE_PORT={{ vllm.port + n }}

@@ -7,12 +7,15 @@
 Docker reads CDI specifications:
   shared.json_object:
     - name: /etc/docker/daemon.json
+    - user: root
+    - group: root
+    - mode: '0644'
     - values:
         features: {cdi: true}
         exec-opts: [native.cgroupdriver={{ runtime.cgroup_driver }}]
   cmd.run:
     - name: systemctl restart docker.service
-    - onlyif: test -d /run/systemd/system
+    - onlyif: systemctl --quiet is-active docker.service
     - onchanges:
       - shared: Docker reads CDI specifications
 
@@ -20,6 +23,8 @@ Docker reads CDI specifications:
 CDI specification is written at boot:
   file.managed:
     - name: /etc/systemd/system/vault-cube-cdi.service
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/runtime/cdi.sls
@@ -51,6 +56,8 @@ CDI specification is written at boot:
 CDI specification follows the installed libraries:
   file.managed:
     - name: /etc/systemd/system/vault-cube-cdi.path
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/runtime/cdi.sls

@@ -20,12 +20,13 @@ Docker passes GPUs to containers:
         python3 -c 'import json, sys;
         sys.exit("nvidia" not in json.load(open("/etc/docker/daemon.json")).get("runtimes", {}))'
     {%- endif %}
-    - require:
-      - sls: runtime.packages
 
 containers keep their GPUs when systemd reloads:
   shared.json_object:
     - name: /etc/docker/daemon.json
+    - user: root
+    - group: root
+    - mode: '0644'
     - values:
         exec-opts: [native.cgroupdriver={{ runtime.cgroup_driver }}]
     - require:
@@ -36,6 +37,8 @@ containers keep their GPUs when systemd reloads:
 GPU devices have links in /dev/char:
   file.managed:
     - name: /etc/udev/rules.d/99-vault-cube-nvidia.rules
+    - user: root
+    - group: root
     - mode: '0644'
     - contents:
       - '# written by salt/runtime/docker.sls'
@@ -49,6 +52,8 @@ the toolkit writes a CDI specification if there is a GPU:
   file.managed:
     - name: /etc/systemd/system/nvidia-cdi-refresh.service.d/vault-cube.conf
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/runtime/docker.sls
@@ -66,7 +71,6 @@ CDI specification follows the driver, {{ unit }}:
   unit.enabled:
     - name: {{ unit }}
     - require:
-      - sls: runtime.packages
       - cmd: the toolkit writes a CDI specification if there is a GPU
 {% endfor %}
 {% endif %}
@@ -74,7 +78,7 @@ CDI specification follows the driver, {{ unit }}:
 Docker reads its configuration again:
   cmd.run:
     - name: systemctl restart docker.service
-    - onlyif: test -d /run/systemd/system
+    - onlyif: systemctl --quiet is-active docker.service
     - onchanges:
       - cmd: Docker passes GPUs to containers
       - shared: containers keep their GPUs when systemd reloads

@@ -3,11 +3,10 @@ include:
 
 {% if pillar.runtime.packages %}
 container toolkit is installed:
-  pkg.installed:
+  packages.installed:
     - pkgs: {{ pillar.runtime.packages | json }}
-    - install_recommends: False
-    - require:
-      - sls: runtime.repositories
+    - supplies: {{ pillar.base.supplies | json }}
+    - lock: {{ opts.vault_cube.checkout }}/locks/{{ pillar.target.name }}/apt.lock
 {% else %}
 containers need no toolkit on this target:
   test.nop: []

@@ -2,6 +2,8 @@
 a minion sends events for XIDs and lost GPUs:
   file.managed:
     - name: /etc/salt/minion.d/gpu-beacon.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |

@@ -8,6 +8,8 @@
 dcgm-exporter is a service:
   file.managed:
     - name: /etc/systemd/system/{{ unit }}
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/validation/dcgm.sls

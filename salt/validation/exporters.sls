@@ -9,6 +9,8 @@ include:
 the node exporter listens on the pillar's address:
   file.managed:
     - name: /etc/systemd/system/prometheus-node-exporter.service.d/vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |
@@ -25,7 +27,7 @@ the node exporter listens on the pillar's address:
         # it reads the state of the clock, which ProtectClock would forbid
         {{ sandbox(families='AF_UNIX AF_INET AF_INET6 AF_NETLINK', devices=True, calls='adjtimex clock_adjtime') | indent(8) }}
     - require_in:
-      - pkg: diagnostic tools are installed
+      - packages: diagnostic tools are installed
 
 readings have a folder:
   file.directory:
@@ -35,8 +37,6 @@ readings have a folder:
     - user: {{ monitoring.uid }}
     - group: {{ monitoring.uid }}
     - mode: '0755'
-    - require:
-      - pkg: diagnostic tools are installed
 
 {% set readings = {
   'gpus': {'user': monitoring.user, 'every': monitoring.gpus_every_s, 'what': 'GPUs', 'on': pillar.target.accelerator == 'nvidia'},
@@ -49,12 +49,16 @@ readings have a folder:
     - name: /etc/systemd/system/{{ unit }}.service
     - source: salt://validation/files/readings.service
     - template: jinja
+    - user: root
+    - group: root
     - mode: '0644'
     - context: {name: {{ name }}, user: {{ reading.user | json }}, what: {{ reading.what }}}
 
 {{ reading.what }} are read every {{ reading.every }} s:
   file.managed:
     - name: /etc/systemd/system/{{ unit }}.timer
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/validation/exporters.sls

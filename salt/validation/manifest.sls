@@ -9,4 +9,6 @@ the box records which image it came from:
         target: {{ pillar.target.name | json }}
     - serializer: json
     - makedirs: True
+    - user: root
+    - group: root
     - mode: '0644'

@@ -9,6 +9,8 @@ include:
 Prometheus listens on loopback only:
   file.managed:
     - name: /etc/systemd/system/prometheus.service.d/vault-cube.conf
+    - user: root
+    - group: root
     - mode: '0644'
     - makedirs: True
     - contents: |
@@ -19,18 +21,15 @@ Prometheus listens on loopback only:
           --storage.tsdb.path=/var/lib/prometheus/metrics2 --storage.tsdb.retention.time={{ prometheus.retention_days }}d \
           --web.listen-address=127.0.0.1:{{ prometheus.port }}
     - require_in:
-      - pkg: diagnostic tools are installed
+      - packages: diagnostic tools are installed
 
 Prometheus is on:
   unit.enabled:
     - name: prometheus.service
-    - require:
-      - pkg: diagnostic tools are installed
-      - sls: validation.alerts
 
 Prometheus reads its settings again:
   cmd.run:
-    - name: systemctl daemon-reload && systemctl restart prometheus.service
+    - name: systemctl daemon-reload && systemctl try-restart prometheus.service
     - onlyif: test -d /run/systemd/system
     - onchanges:
       - file: Prometheus listens on loopback only

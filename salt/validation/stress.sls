@@ -4,6 +4,8 @@
 a long burn-in runs as a service:
   file.managed:
     - name: /etc/systemd/system/{{ stress.unit }}
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/validation/stress.sls

@@ -18,8 +18,7 @@ exporters run as a user of their own:
       - group: exporters run as a user of their own
 
 diagnostic tools are installed:
-  pkg.installed:
+  packages.installed:
     - pkgs: {{ pillar.validation.packages | json }}
-    - install_recommends: False
-    - require:
-      - user: exporters run as a user of their own
+    - supplies: {{ pillar.base.supplies | json }}
+    - lock: {{ opts.vault_cube.checkout }}/locks/{{ pillar.target.name }}/apt.lock

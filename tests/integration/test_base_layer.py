@@ -292,6 +292,12 @@ def test_the_initial_ram_disk_does_not_depend_on_the_builder(box):
     assert box.sh(make) == here
 
 
+def test_the_initial_ram_disk_checks_the_root(box):
+    """Without fsck in it, systemd checks the mounted root after a power cut, and reboots once more."""
+    files = box.sh("lsinitramfs /boot/initrd.img-*").splitlines()
+    assert {"fsck", "fsck.ext4", "logsave"} <= {Path(file).name for file in files}
+
+
 def test_the_states_leave_no_backup_files(box):
     left = box.sh("find /etc -name '*.bak' -o -name '*.orig' -o -name '*.dpkg-dist' -o -name '*.ucf-dist'")
     # a backup by systemd-resolved, which the seal removes
@@ -363,6 +369,43 @@ def test_drift_is_reported_without_changes_and_then_repaired(box):
     assert "10.0.0.9 models" in box.sh("cat /etc/hosts")
     assert json.loads(box.sh("cat /etc/docker/daemon.json"))["features"] == {"cdi": True}
     assert box.salt("layer.check", "base", whole=True)[1]["verdict"] == "ok"
+
+
+# what people and programs do to a box, and what in the tree must be as before afterwards
+HARM = """
+dpkg --purge --force-all nano
+printf 'PermitRootLogin yes\\n' >/etc/ssh/sshd_config.d/00-vault-cube.conf
+mkdir -p /srv/theirs; mv /etc/docker/daemon.json /etc/ufw/ufw.conf /srv/theirs
+ln -s /srv/theirs/daemon.json /etc/docker/daemon.json; ln -s /srv/theirs/ufw.conf /etc/ufw/ufw.conf
+chmod 666 /etc/hosts; chown nobody /etc/systemd/system/ssh-host-keys.service /etc/docker; chgrp nogroup /etc/fstab
+chmod 777 /etc/sudoers.d /etc/ssh; chmod 644 /etc/sudoers.d/99-vaultadmin
+for command in uv salt-call; do rm /usr/local/bin/$command; printf '#!/bin/sh\\n' >/usr/local/bin/$command; done
+usermod -p '$6$salt$hash' vaultadmin; usermod -p '' root; chage -E 2020-01-01 -d 0 vaultadmin
+chmod 777 /home/vaultadmin
+rm -r /etc/fail2ban/jail.d /etc/repart.d; mkdir -p /etc/repart.d/50-root.conf
+rm /etc/cloud/cloud.cfg.d/zz-vault-cube.cfg; mkfifo /etc/cloud/cloud.cfg.d/zz-vault-cube.cfg
+! command -v chattr || { echo evil >/etc/hostname; chattr +i /etc/hostname /etc/shadow /etc/systemd/network || true; }
+sed -i '/^Package: less$/,/^Status/s/install ok installed/install ok unpacked/' /var/lib/dpkg/status
+systemctl --root=/ disable ssh.service
+"""
+STATE = (
+    "find /etc /usr/local /home -xdev ! -name '*.moved' ! -path '*.moved/*' ! -name '*-' ! -name '.*' "
+    "! -path '/etc/fail2ban/jail.d/defaults-debian.conf' ! -name shadow -printf '%p %y %m %U %G %l\\n' | sort; "
+    "md5sum /etc/ssh/sshd_config.d/* /etc/ufw/ufw.conf /etc/docker/daemon.json /etc/hosts /etc/fstab /etc/hostname; "
+    # both mean that there is no password
+    "cut -d: -f1,2,8 /etc/shadow | tr '*' '!'; dpkg --audit"
+)
+
+
+def test_one_apply_repairs_all_and_the_next_changes_nothing(box):
+    whole = box.sh(STATE).splitlines()
+    box.run(["env", "-u", "APT_CONFIG", "sh", "-c", HARM])
+    assert len(set(box.sh(STATE).splitlines()) ^ set(whole)) > 20
+    failed, changed = box.apply()
+    assert failed == {}
+    assert len(changed) > 15
+    assert set(box.sh(STATE).splitlines()) ^ set(whole) == set()
+    assert box.apply() == ({}, set())
 
 
 def test_a_key_that_is_removed_from_the_pillar_is_removed_from_the_box(box):

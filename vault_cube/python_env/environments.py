@@ -17,7 +17,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ SKELETON = re.compile(
 )
 
 
+class NotInstalled(VaultCubeError):
+    """uv could not install the packages, for instance without a network."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """The differences between an environment and its lock; all fields are empty if there is none."""
@@ -44,6 +48,8 @@ class Findings:
     """A difference that concerns the environment as a whole."""
     absent: bool = False
     """Whether the environment must be created."""
+    interpreter: bool = False
+    """Whether only its interpreter must be set again."""
     missing: list[str] = field(default_factory=list)
     """Files of packages that do not exist."""
     altered: list[str] = field(default_factory=list)
@@ -86,10 +92,13 @@ def compare(folder: Path, lock: Path, python: Path, fingerprint: Fingerprint | N
     compared with the stamp. This misses an edit that keeps size and time.
     """
     wanted = read_lock(lock)
-    if not (folder / "pyvenv.cfg").is_file():
-        return Findings(reason="the environment does not exist", absent=True)
-    if Path(os.path.realpath(folder / "bin" / "python")) != Path(os.path.realpath(python)):
-        return Findings(reason=f"it does not run on {python}", absent=True)
+    real = Path(os.path.realpath(python))
+    # its packages fit another interpreter of the same version
+    if not (folder / "lib" / real.name / "site-packages").is_dir():
+        exists = (folder / "pyvenv.cfg").is_file()
+        return Findings(reason=f"it does not run on {python}" if exists else "it does not exist", absent=True)
+    if not (folder / "pyvenv.cfg").is_file() or Path(os.path.realpath(folder / "bin" / "python")) != real:
+        return Findings(reason=f"its interpreter is not {python}", interpreter=True)
     stamp = _stamp(folder)
     if stamp.get("lock") == _lock_digest(lock):
         if fingerprint and fingerprint.is_unchanged():
@@ -157,27 +166,37 @@ def make(
 ) -> dict[str, int]:
     """Create an environment, or change it until it matches its lock; then compile, deduplicate and stamp it.
 
+    If no file of a package is missing or altered, no index is asked. If uv cannot get a package, no file is removed.
+
     folder: the environment, at the path where it will be used. lock: a lock with hashes. python: the system's
     interpreter. share_with: environments whose identical files become hard links. indexes: alternative index options of
     uv, tried in this order; ignored in a build, which sets UV_OFFLINE and UV_FIND_LINKS. cache: folder on the same file
     system in which uv keeps unpacked wheels for the next environment; None: they are removed. differences: those that
     `compare` has returned; None: compare now.
-    Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError, with uv's error message if uv
-    failed.
+    Returns numbers: files, bytes, shared_files, shared_bytes. Raises VaultCubeError; NotInstalled with uv's error
+    message if uv failed.
     """
     wanted = read_lock(lock)
     differences = differences or compare(folder, lock, python)
     if differences.absent:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _uv(["venv", "--quiet", "--no-project", "--no-config", "--python", str(python), str(folder)], folder, cache)
+    if differences.absent or differences.interpreter:
+        _make_skeleton(folder, python, cache)
+        differences = replace(damage(folder), absent=differences.absent)
     _restore_modes(folder, _stamp(folder).get("executable"))
     (folder / STAMP).unlink(missing_ok=True)
-    _drop_broken(folder, {*differences.missing, *differences.altered})
-    _drop(folder, differences.strays)
-    _install(folder, lock, indexes, cache)
+    broken = _broken(folder, {*differences.missing, *differences.altered})
+    # first, because these files can run code in what follows
+    _drop(folder, [path for path in differences.strays if path.endswith(".pth")])
+    if broken or _package_changes(folder, wanted):
+        try:
+            _install(folder, lock, indexes, cache, broken)
+        except VaultCubeError:
+            if differences.absent:
+                shutil.rmtree(folder)
+            raise
     _drop_install_times(folder)
-    _drop(folder, damage(folder, contents=False).strays)  # files of removed packages or of an earlier Python
+    _drop(folder, damage(folder, contents=False).strays)  # also files of removed packages or of an earlier Python
     _drop_byte_code(folder)
     _fix(folder)
     shared = _share(folder, share_with)
@@ -189,13 +208,26 @@ def make(
     return {"files": len(files), "bytes": sum(status.st_size for status in files.values()), **shared}
 
 
-def _install(folder: Path, lock: Path, indexes: Sequence[Sequence[str]], cache: Path | None) -> None:
-    """Install exactly the packages of a lock with uv. Arguments: as for `make`."""
+def _make_skeleton(folder: Path, python: Path, cache: Path | None) -> None:
+    """Create an environment without packages, or set its interpreter and settings again. Arguments: as for `make`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for path in (folder / "bin").glob("python*"):
+        path.unlink()
+    venv = ["venv", "--quiet", "--no-project", "--no-config", "--allow-existing", "--python", str(python), str(folder)]
+    _uv(venv, folder, cache)
+
+
+def _install(
+    folder: Path, lock: Path, indexes: Sequence[Sequence[str]], cache: Path | None, broken: Sequence[str]
+) -> None:
+    """Install exactly the packages of a lock with uv. broken: packages to install again; others as for `make`."""
     sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--allow-empty-requirements"]
     sync += ["--no-compile-bytecode", "--link-mode", "hardlink", "--index-strategy", "unsafe-best-match"]
     sync += ["--python", str(folder / "bin" / "python"), str(lock)]
+    again = [part for package in broken for part in ("--reinstall-package", package)]
     places: Sequence[Sequence[str]] = [[]] if os.environ.get("UV_OFFLINE") or not indexes else indexes
-    _uv(sync, folder, cache, places)
+    # uv removes a package only when it has all that it will install
+    _uv([*sync, *again], folder, cache, places)
     for package in _to_reinstall(folder):
         _uv([*sync, "--reinstall-package", package], folder, cache, places)
 
@@ -251,7 +283,7 @@ def _uv(
         if not shared_cache:
             shutil.rmtree(cache, ignore_errors=True)
     reason = " ".join(ran.stderr.split()).removeprefix("error: ")
-    raise VaultCubeError(f"{folder}: uv {arguments[0]}: {reason[:500] or f'exit code {ran.returncode}'}")
+    raise NotInstalled(f"{folder}: uv {arguments[0]}: {reason[:500] or f'exit code {ran.returncode}'}")
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -300,7 +332,7 @@ def _to_reinstall(folder: Path) -> list[str]:
     for record in _records(folder):
         recorded = {path: digest for path, digest in _recorded(folder, record) if digest and not _source_of(path)}
         if any(seen.get(path, digest) != digest or not (folder / path).exists() for path, digest in recorded.items()):
-            packages.append(_name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0]))
+            packages.append(_package(record))
         seen |= recorded
     return packages
 
@@ -337,16 +369,29 @@ def _unlisted_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _drop_broken(folder: Path, broken: set[str]) -> None:
-    """Remove the packages of broken files directly, so that uv installs them again even if they are incomplete."""
+def _broken(folder: Path, files: set[str]) -> list[str]:
+    """Return the packages that have one of these files and that uv can install again.
+
+    The others have damaged records: they are removed directly, and uv then installs them as missing ones.
+    """
+    packages = []
     for record in _records(folder):
         paths = [path for path, _ in _recorded(folder, record)]
-        if broken.intersection(paths):
+        damaged = files.intersection(paths)
+        if any(Path(path).parent.name == record.parent.name for path in damaged):
             _drop(folder, paths)
             shutil.rmtree(record.parent, ignore_errors=True)
+        elif damaged:
+            packages.append(_package(record))
     for place in _site(folder).glob("*.dist-info"):
         if not (place / "RECORD").is_file():
             shutil.rmtree(place)
+    return packages
+
+
+def _package(record: Path) -> str:
+    """Return the name of the package of a RECORD."""
+    return _name(record.parent.name.removesuffix(".dist-info").rpartition("-")[0])
 
 
 def _drop(folder: Path, paths: Sequence[str]) -> None:
@@ -487,7 +532,10 @@ def _package_changes(folder: Path, wanted: Mapping[str, str]) -> dict[str, tuple
 
 
 def _lock_digest(lock: Path) -> str:
-    return hashlib.sha256(lock.read_bytes()).hexdigest()
+    """Return a SHA-256 of a lock's packages and hashes; comments and the order of lines do not count."""
+    lines = [line.partition(" #")[0].split() for line in lock.read_text().replace("\\\n", " ").splitlines()]
+    packages = sorted(" ".join(words) for words in lines if words and not words[0].startswith("#"))
+    return hashlib.sha256("\n".join(packages).encode()).hexdigest()
 
 
 def _name(name: str) -> str:

@@ -260,6 +260,10 @@ class Base(Section):
     hardening: Hardening
     units: list[Unit] = Field(description="Units that are enabled")
     units_off: list[Unit] = Field(description="Units that are disabled")
+    supplies: AbsolutePath = Field(
+        description="Folder with packages and wheels (`image.supplies`), from which a box without a network "
+        "repairs itself; it need not exist"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -116,6 +116,26 @@ def test_a_cache_in_a_folder_without_access_is_reported_in_one_line(cache, nobod
         writable_cache(cache)
 
 
+@pytest.mark.parametrize("options", ["ro", "size=4k"])
+def test_temporary_files_are_below_the_cache_if_no_other_folder_can_be_written(tmp_path, options):
+    if os.geteuid():
+        pytest.skip("needs root to mount")
+    code = (
+        # the mounts may hide the file
+        (TOP / "_grains/quiet.py").read_text()
+        + "\n__opts__ = {'cachedir': '/run/cache'}\ntemporary_folder()\nprint(tempfile.gettempdir())"
+    )
+    script = (
+        "mount -t tmpfs tmpfs /run; mkdir -p /run/cache; for folder in /var/tmp /usr/tmp /tmp; do "
+        f"[ ! -d $folder ] || {{ mount -t tmpfs -o {options} tmpfs $folder; cat /dev/zero >$folder/x 2>/dev/null; }}; "
+        'done; cd /proc; exec "$0" -I -c "$1"'
+    )
+    words = ["unshare", "--mount", "sh", "-c", script, "/usr/bin/python3", code]
+    environ = {"PATH": os.environ["PATH"]}
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, env=environ, cwd="/")
+    assert ran.stdout.strip() == "/run/cache", ran.stderr
+
+
 def test_a_minion_is_not_stopped(cache, nobody, monkeypatch):
     os.seteuid(0)
     os.chown(cache, 0, 0)

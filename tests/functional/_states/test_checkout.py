@@ -30,7 +30,8 @@ def test_only_files_that_a_box_needs_are_copied(checkout, load_state):
     done = load_state("checkout").installed(**checkout)
     assert done["result"] is True
     assert files_of(checkout) == {
-        "conf/common.conf", "salt/top.sls", "pillar/box.sls", "pillar/targets/one.sls", "locks/one/python-a.lock",
+        "conf/common.conf", "salt/top.sls", "pillar/box.sls", "pillar/targets/one.sls", "locks/one/apt.lock",
+        "locks/one/python-a.lock",
         "_states/unit.py", "vault_cube/__init__.py", "workloads/ddp.py", "docs/runbooks/A.md", "Saltfile",
         "pyproject.toml",
     }  # fmt: skip

@@ -119,32 +119,71 @@ def lose_stamp(box):
     (Path(box["name"]) / environments.STAMP).unlink()
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [
-        alter,
-        cut,
-        add_file,
-        add_package,
-        lose_record,
-        lose_bytecode,
-        forge_bytecode,
-        change_mode,
-        lose_interpreter,
-        lose_stamp,
-    ],
-)
-def test_damage_is_reported_and_repaired(box, load_state, harm):
+def lose_settings(box):
+    (Path(box["name"]) / "pyvenv.cfg").unlink()
+
+
+def comment_the_lock(box):
+    lock = Path(box["lock"])
+    lock.write_text("# a comment\n" + "\n".join(f"{line} # more" for line in reversed(lock.read_text().splitlines())))
+
+
+def add_pth(box):
+    (site(box) / "stray.pth").write_text("import sys; sys.exit('the stray file ran')\n")
+
+
+def add_module_over_the_standard_library(box):
+    (site(box) / "sitecustomize.py").write_text("raise SystemExit('the stray file ran')\n")
+
+
+def lose_metadata(box):
+    (site(box) / "alpha-1.0.dist-info/METADATA").unlink()
+
+
+PACKAGES_NEEDED = [alter, cut, lose_record]
+NOTHING_IS_MISSING = [
+    add_file,
+    add_pth,
+    add_module_over_the_standard_library,
+    add_package,
+    lose_bytecode,
+    forge_bytecode,
+    change_mode,
+    lose_stamp,
+    lose_interpreter,
+    lose_settings,
+    comment_the_lock,
+]
+
+
+@pytest.fixture
+def cut_off(wheels):
+    """cut_off() takes all wheels away; returns the folder where they are then."""
+
+    def cut():
+        away = wheels.folder.with_name("supplies") / "wheels"
+        away.parent.mkdir()
+        wheels.folder.rename(away)
+        wheels.folder.mkdir()
+        return away.parent
+
+    return cut
+
+
+@pytest.mark.parametrize("harm", [*PACKAGES_NEEDED, *NOTHING_IS_MISSING])
+def test_damage_is_reported_and_repaired_without_a_network_if_nothing_is_missing(box, load_state, cut_off, harm):
     load_state("uv").environment(**box)
     before = tree(box)
     harm(box)
+    if harm in NOTHING_IS_MISSING:
+        cut_off()
     planned = load_state("uv", test=True).environment(**box)
-    assert planned["result"] is None
-    assert planned["changes"]
+    assert bool(planned["changes"]) == (harm is not comment_the_lock)
     repaired = load_state("uv").environment(**box)
     assert repaired["result"] is True, repaired["comment"]
     assert tree(box) == before
     assert load_state("uv").environment(**box)["changes"] == {}
+    assert output_of(box) == "alpha 1.0"
 
 
 def hide(file, content):
@@ -331,3 +370,39 @@ def test_with_a_cache_a_package_is_unpacked_once(box, load_state, wheels, tmp_pa
     subprocess.run(["rm", "-rf", other["name"]], check=True)
     uv.environment(**other, share_with=[box["name"]])
     assert tree(other) == first
+
+
+@pytest.mark.parametrize("harm", [alter, cut, lose_metadata])
+def test_without_a_network_a_damaged_package_is_repaired_from_supplies(box, load_state, cut_off, monkeypatch, harm):
+    load_state("uv").environment(**box)
+    before = tree(box)
+    harm(box)
+    supplies = cut_off()
+    for name in ("UV_FIND_LINKS", "UV_NO_INDEX", "UV_OFFLINE"):
+        monkeypatch.delenv(name)
+    index = (supplies.parent / "no-such-index").as_uri()
+    repaired = load_state("uv").environment(**box, index=index, supplies=str(supplies))
+    assert repaired["result"] is True, repaired["comment"]
+    assert tree(box) == before
+
+
+@pytest.mark.parametrize("harm", [alter, cut])
+def test_what_cannot_be_repaired_stays_as_it_is_and_the_message_has_the_remedy(box, load_state, cut_off, harm):
+    load_state("uv").environment(**box)
+    harm(box)
+    (site(box) / "stray.pth").write_text("x = 1\n")
+    cut_off()
+    refused = load_state("uv").environment(**box, supplies="/nonexistent/supplies")
+    assert (refused["result"], refused["changes"]) == (False, {})
+    assert "connect the box to a network, or put supplies" in refused["comment"]
+    assert "/nonexistent/supplies" in refused["comment"]
+    assert "\n" not in refused["comment"]
+    assert output_of(box, "beta-hello") == "beta"
+    assert (site(box) / "alpha-1.0.dist-info/RECORD").is_file()
+    assert not (site(box) / "stray.pth").exists()
+
+
+def test_an_environment_that_cannot_be_made_leaves_nothing(box, load_state, cut_off):
+    cut_off()
+    assert load_state("uv").environment(**box)["result"] is False
+    assert not Path(box["name"]).exists()

@@ -54,6 +54,8 @@ def handle(name, cfg, *positional, **named):  # the arguments differ between clo
         problems += problem
         record |= {key: value} if value else {}
     _write(RECORD, record)
+    if "hostname" in record:
+        _scrapes(cfg.get("vault_cube_scrapes"), record["hostname"])
     problems += _network(cloud)
     _write(PROBLEMS, problems)
 
@@ -140,6 +142,20 @@ def _host_name(cfg, cloud):
         kept = "".join(row for row in hosts.splitlines(True) if row.split()[:1] != ["127.0.1.1"])
         util.write_file("/etc/hosts", kept + ("" if kept.endswith("\n") or not kept else "\n") + line, 0o644)
     return name, []
+
+
+def _scrapes(scrapes, name):
+    """Put the host name into Prometheus's scrape configuration, as the states would: else the seed would be drift.
+
+    scrapes: `file` and `unit`, as salt/validation/alerts.sls writes them; None on a box without them.
+    """
+    before = _text(scrapes["file"]) if scrapes else ""
+    text = re.sub(r'(?<=\binstance: ")[^"]*', name, before)
+    if text != before:
+        util.write_file(scrapes["file"], text, 0o644)
+        # without waiting, because this boot may start the unit after cloud-init only
+        command = ["systemctl", "--no-block", "try-restart", scrapes["unit"]]
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _text(path):

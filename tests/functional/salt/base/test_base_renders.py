@@ -1,6 +1,7 @@
 """Layer base as Salt renders it for each target: its release's names, and only states that work in a chroot."""
 
 import pytest
+import yaml
 from copied import TOP
 
 TARGETS = sorted(path.name.removesuffix(".sls") for path in (TOP / "pillar/targets").glob("*.sls"))
@@ -63,6 +64,12 @@ def test_no_file_is_managed_by_two_states(low, target):
     lines = {chunk["name"] for chunk in states if chunk["fun"] == "replace"}
     whole = {chunk["name"] for chunk in states if chunk["fun"] == "managed" and chunk.get("replace", True)}
     assert not lines & whole
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_salt_itself_writes_nothing_to_the_disk(low, target):
+    settings = yaml.safe_load(named(low(target), "/etc/salt/minion")["contents"])
+    assert {settings[name].split("/")[1] for name in ("cachedir", "pki_dir", "sock_dir", "log_file")} == {"run"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -129,10 +136,10 @@ def test_a_target_without_microcode_builds_its_initial_ram_disk_once(low):
 def test_the_initial_ram_disk_takes_nothing_from_the_builder(low, target):
     chunks = low(target)
     settings = named(chunks, "/etc/initramfs-tools/conf.d/zz-vault-cube")
-    assert settings["contents"][1:] == ["MODULES=most", "RESUME=none"]
+    assert settings["contents"][1:] == ["MODULES=most", "RESUME=none", "FSTYPE=ext4"]
     # the kernel's package builds the initial RAM disk
     installed = next(chunk for chunk in chunks if chunk["fun"] == "installed")
-    assert settings["require_in"] == [{"pkg": installed["__id__"]}]
+    assert settings["require_in"] == [{"packages": installed["__id__"]}]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from rendered import files, text
 
 TOP = Path(__file__).parents[4]
 UNPACKED = Path(os.environ.get("VAULT_CUBE_CLOUD_INIT", TOP / ".venv/debian"))
 DEBIAN = UNPACKED / "usr/lib/python3/dist-packages"
-FILES = TOP / "salt/base/files/cloud"
+MODULES = TOP / "salt/base/files/cloud"
 
 TREE = """\
 mount -t tmpfs tmpfs "$1"
@@ -38,6 +39,9 @@ mkdir -p var/lib/cloud/seed etc/cloud/cloud.cfg.d etc/systemd/network etc/sudoer
 cp -r "$3/etc/cloud/templates" etc/cloud/
 cp "$3/etc/cloud/cloud.cfg" etc/cloud/
 cp "$4/settings" etc/cloud/cloud.cfg.d/zz-vault-cube.cfg
+cp "$4/settings-monitoring" etc/cloud/cloud.cfg.d/zz-vault-cube-monitoring.cfg
+mkdir -p etc/vault-cube/monitoring
+cp "$4/prometheus.yml" etc/vault-cube/monitoring/
 cp "$4/cloudinit/config/"cc_vault_cube_* run/
 [ ! -d "$4/nocloud" ] || cp -r "$4/nocloud" var/lib/cloud/seed/nocloud
 printf 'vault-cube\\n' >etc/hostname
@@ -54,16 +58,21 @@ exec chroot . env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "PYTHONPATH=$4:$3/usr/li
 
 
 @pytest.fixture(scope="session")
-def cloud_settings(salt_of):
-    """The content of zz-vault-cube.cfg, as the layer writes it."""
+def box_files(salt_of):
+    """The files of a box that cloud-init reads or writes, as the layers write them: name to text."""
     # compiled once, because each boot imports all of it
     compileall.compile_dir(DEBIAN, quiet=2)
-    chunks = salt_of("debian-12").modules.state.show_low_sls("base")
-    return next(chunk["contents"] for chunk in chunks if chunk["name"].endswith("zz-vault-cube.cfg"))
+    salt = salt_of("debian-12")
+    written = files(salt)
+    return {
+        "settings": text(salt, written["/etc/cloud/cloud.cfg.d/zz-vault-cube.cfg"]),
+        "settings-monitoring": text(salt, written["/etc/cloud/cloud.cfg.d/zz-vault-cube-monitoring.cfg"]),
+        "prometheus.yml": text(salt, written["/etc/vault-cube/monitoring/prometheus.yml"]),
+    }
 
 
 @pytest.fixture
-def boot(cloud_settings, tmp_path):
+def boot(box_files, tmp_path):
     """boot(user_data, meta_data, network_config, label) boots with a seed; user_data None: no seed.
 
     label: the label of a medium that the machine has.
@@ -78,9 +87,10 @@ def boot(cloud_settings, tmp_path):
         (tmp_path / "cloudinit/__init__.py").write_text(f"__path__.append({str(DEBIAN / 'cloudinit')!r})\n")
         init = DEBIAN / "cloudinit/config/__init__.py"
         (package / "__init__.py").write_text(f"__path__.append({str(init.parent)!r})\n{init.read_text()}")
-        for file in FILES.glob("*.py"):
+        for file in MODULES.glob("*.py"):
             shutil.copy(file, package)
-        (tmp_path / "settings").write_text(cloud_settings)
+        for name, content in box_files.items():
+            (tmp_path / name).write_text(content)
         if user_data is not None:
             (tmp_path / "nocloud").mkdir()
             (tmp_path / "nocloud/user-data").write_bytes(

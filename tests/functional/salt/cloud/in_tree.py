@@ -60,6 +60,7 @@ result = {
     "hosts": text("/etc/hosts"),
     "zone": os.path.realpath("/etc/localtime").removeprefix("/usr/share/zoneinfo/"),
     "timezone": text("/etc/timezone").strip(),
+    "scrapes": text("/etc/vault-cube/monitoring/prometheus.yml"),
     "record": json.loads(text("/var/lib/vault-cube/seed.json") or "null"),
     "networks": {path: text(path) for path in sorted(map(str, Path("/etc/systemd/network").glob("*")))},
     "issue": text("/run/issue.d/70-vault-cube.issue"),

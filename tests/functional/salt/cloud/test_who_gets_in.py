@@ -4,6 +4,7 @@ import json
 
 import pytest
 from forms import FORMS, KEY, TEXTS, YAML
+from rendered import files, text
 
 SEEDS = {name: ("#cloud-config\n" + json.dumps(config), *rest) for name, (config, *rest) in FORMS.items()} | TEXTS
 
@@ -105,7 +106,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("form", NAMES)
-def test_the_host_name_of_the_seed(boot, form):
+def test_the_host_name_of_the_seed(boot, salt_of, form):
     config, meta_data, name, record, names = NAMES[form]
     user_data = "#cloud-config\n" + json.dumps({"ssh_authorized_keys": [KEY], **config})
     result = boot(user_data, meta_data="instance-id: box-1\n" + meta_data)
@@ -114,6 +115,10 @@ def test_the_host_name_of_the_seed(boot, form):
     assert names <= {word for line in lines if line[:1] == ["127.0.1.1"] for word in line[1:]}
     if config.get("manage_etc_hosts") is not True:
         assert ["10.0.0.9", "models"] in lines
+    # what the states would write, so that the seed is no drift
+    box = salt_of("debian-12", {"base": {"hostname": name}})
+    assert f'instance: "{name}"' in result["scrapes"]
+    assert result["scrapes"] == text(box, files(box)["/etc/vault-cube/monitoring/prometheus.yml"])
 
 
 def test_a_host_name_that_is_none_is_reported(boot):

@@ -1,0 +1,1 @@
+"""What states need to repair a damaged box: packages, the places of files, accounts."""
