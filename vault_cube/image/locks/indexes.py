@@ -65,7 +65,7 @@ FAILURES = (
     ),
     (r"No space left on device", "make room"),
     (
-        r"No matching distribution found for [^\n]+|No solution found[^\n]*|(?<=Because )\S+ was not found[^\n,]*",
+        r"No matching distribution found for [^\n]+|(?<=Because )\S+ was not found in the package registry",
         # pip also reports a refused login like this
         "set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL to an index that has it, with your login if it asks for one",
     ),
@@ -83,8 +83,10 @@ def explained(output: str) -> str:
             reason = " ".join(match[0].split())
             return ": ".join(part for part in (address, reason, remedy) if part)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    error = next((line for line in lines if re.match("error", line, re.IGNORECASE)), " ".join(lines))
-    return re.sub(r"^error: *", "", error, flags=re.IGNORECASE)[:400] or "no reason given"
+    # uv explains a conflict of requirements in the lines below the error
+    first = next((number for number, line in enumerate(lines) if re.match("error", line, re.IGNORECASE)), 0)
+    error = re.sub(r"^error: *", "", " ".join(lines[first:]), flags=re.IGNORECASE)
+    return error[:400] or "no reason given"
 
 
 def pip_settings() -> dict[str, str]:

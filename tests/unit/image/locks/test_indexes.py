@@ -104,6 +104,28 @@ def test_pip_s_environment_comes_before_its_files(bare, tmp_path):
     assert got["UV_DEFAULT_INDEX"] == MINE
 
 
+CONFLICT = """\
+error: No solution found when resolving dependencies
+  cause: Because demo==1 depends on numpy<2 and you require numpy==2.1, we can conclude that your requirements
+      are unsatisfiable.
+"""
+
+
+@pytest.mark.parametrize(("output", "parts"), [
+    (CONFLICT, ["No solution found", "Because demo==1 depends on numpy<2 and you require numpy==2.1"]),
+    ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE\n", ["PIP_INDEX_URL to another"]),
+    ("error: Failed to fetch: `https://i/uv.whl`\n  cause: Hash mismatch for uv\n", ["https://i/uv.whl: Hash"]),
+    ("ERROR: Could not install packages: [Errno 28] No space left on device\n", [": make room"]),
+    ("ERROR: something new\n", ["something new"]),
+    ("note\nerror: this\n  cause: that\n", ["this cause: that"]),
+    ("", ["no reason given"]),
+])  # fmt: skip
+def test_a_failure_is_explained_in_one_line(output, parts):
+    line = indexes.explained(output)
+    assert "\n" not in line
+    assert [part for part in parts if part not in line] == []
+
+
 @pytest.fixture
 def index(tmp_path):
     (tmp_path / "served").mkdir()
