@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from vault_cube import __version__
+from vault_cube import __version__, tree_manifest
 from vault_cube.carried import sources
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight, store
 from vault_cube.image.attest import manifest, signature
 from vault_cube.image.attest.manifest import Manifest
-from vault_cube.image.cache import evict, keys, layer_cache, tree_manifest
+from vault_cube.image.cache import evict, keys, layer_cache
 from vault_cube.image.disk import converted, formats, raw_disk
 from vault_cube.image.download import relock
 from vault_cube.image.download.fetch import fetch
