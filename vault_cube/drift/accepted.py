@@ -6,6 +6,7 @@ signature in the namespace `vault-cube-update` by a key that the image names, th
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from pathlib import Path
 
 from vault_cube.drift.manifest import HOME, Manifest
 from vault_cube.drift.programs import output
+from vault_cube.drift.reading import content, text
 from vault_cube.drift.scan import Difference
-from vault_cube.tree_manifest import sha256_of
 
 GUARDED = (HOME, "opt/vault-cube/checkout", "opt/vault-cube/salt", "etc/salt")
 """Folders from which Salt and this program run; states are applied only if they are as the image has them."""
@@ -34,6 +35,8 @@ class Accepted:
     def reason(self, root: Path, difference: Difference) -> str:
         """Return who accepted a difference, or an empty string. Only root's files without write access pass."""
         path = root / difference.path
+        if not difference.path.startswith(GUARDED):
+            return ""
         if difference.path == OWNERS_PILLAR:
             return "the owner's pillar" if _only_root_writes(path) else ""
         who = self.contents.get((difference.path, content_of(path)), "")
@@ -45,7 +48,7 @@ def content_of(path: Path) -> str:
     try:
         if path.is_symlink():
             return f"link {path.readlink()}"
-        return "folder" if path.is_dir() else sha256_of(str(path), path.stat().st_size)
+        return "folder" if path.is_dir() else hashlib.sha256(content(path)).hexdigest()
     except OSError:
         return GONE
 
@@ -67,7 +70,7 @@ def load(folder: Path, manifest: Manifest) -> Accepted:
         who = _signer(file, signature, signers) if signature.exists() else f"root ({file.stem})"
         if not who:
             continue
-        for line in file.read_text(errors="surrogateescape").splitlines():
+        for line in text(file).splitlines():
             digest, _, path = line.partition("  ")
             contents[path, digest] = f"accepted by {who}"
     return Accepted(contents)
@@ -85,5 +88,5 @@ def _signer(file: Path, signature: Path, signers: Iterable[str]) -> str:
         allowed.write_text("".join(f'update namespaces="{NAMESPACE}" {key}\n' for key in signers))
         command: list[str | Path] = ["/usr/bin/ssh-keygen", "-Y", "verify", "-f", allowed, "-I", "update"]
         command += ["-n", NAMESPACE, "-s", signature]
-        signed = output(command, file.read_bytes()) is not None
+        signed = output(command, content(file)) is not None
     return f"the signed update {file.stem}" if signed else ""

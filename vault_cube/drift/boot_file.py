@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vault_cube.drift.manifest import Manifest
+from vault_cube.drift.reading import content
 
 PLACE = "efi/EFI/BOOT/BOOTX64.EFI"
 
@@ -19,7 +20,7 @@ PLACE = "efi/EFI/BOOT/BOOTX64.EFI"
 def differences(root: Path, manifest: Manifest) -> Iterator[tuple[str, bool]]:
     """Yield each difference, and whether it is certain."""
     try:
-        data = (root / PLACE).read_bytes()
+        data = content(root / PLACE)
         others = [file for file in sorted((root / "efi").rglob("*")) if file.is_file() and file != root / PLACE]
     except OSError as err:
         yield f"cannot be read: {err.strerror}", False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vault_cube.drift import accepted, index, manifest, packages, people, running
+from vault_cube.drift import accepted, index, manifest, packages, people, reading, running
 from vault_cube.drift.findings import UNKNOWN, Classifier, Finding, StateResult, summary
 from vault_cube.drift.scan import Difference, Scan
 
@@ -96,7 +96,7 @@ def _people(classifier: Classifier, image: manifest.Manifest, request: Request) 
     changes, unreadable = [], []
     for place, before in image.header["tables"].items():
         try:
-            changes += list(people.compare(place, before, (request.root / place).read_text(errors="replace")))
+            changes += list(people.compare(place, before, reading.text(request.root / place)))
         except FileNotFoundError:
             continue  # reported as a missing file
         except OSError as err:

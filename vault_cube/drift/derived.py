@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vault_cube.drift.index import State
 from vault_cube.drift.programs import output
+from vault_cube.drift.reading import content
 
 BYTE_CODE = re.compile(r"(.*/)__pycache__/([^/]+)\.(\w+-\d+)(\.opt-[12])?\.pyc(\.\d+)?")
 VERIFIED = "verified"
@@ -74,4 +75,4 @@ def linker_cache(root: Path) -> bool | None:
         made = Path(folder) / "cache"
         if output(["/sbin/ldconfig", "-X", "-C", made]) is None:
             return None
-        return made.read_bytes() == (root / CACHE).read_bytes()
+        return made.read_bytes() == content(root / CACHE)

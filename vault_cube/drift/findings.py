@@ -193,7 +193,7 @@ class Classifier:
         return (UNKNOWN, "") if difference.kind == "unreadable" else None
 
     def _by_acceptance(self, difference: Difference) -> tuple[str, str] | None:
-        reason = difference.path.startswith(GUARDED) and self.accepted.reason(self.root, difference)
+        reason = self.accepted.reason(self.root, difference)
         return (EXPECTED, reason) if reason else None
 
     @staticmethod

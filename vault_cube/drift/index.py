@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from vault_cube.drift.reading import content
+
 NAME = "index"
 FIRST = "vault-cube-drift-index-1"
 
@@ -34,7 +36,7 @@ def load(folder: Path, image: str) -> tuple[dict[str, State], str]:
     Returns path → state, and why the index cannot be used, or an empty string. A missing index is no problem.
     """
     try:
-        data = (folder / NAME).read_bytes()
+        data = content(folder / NAME)
     except FileNotFoundError:
         return {}, ""
     except OSError as err:

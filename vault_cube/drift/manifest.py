@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 from urllib.parse import unquote
 
+from vault_cube.drift.reading import content
 from vault_cube.tree_manifest import Line
 
 FORMAT = 1
@@ -98,7 +99,7 @@ class Manifest:
 def read(file: Path, tops: tuple[str, ...] = ()) -> Manifest:
     """Read a manifest. tops: folders whose entries are read; none: all. Raises ManifestError if it cannot be read."""
     try:
-        data = file.read_bytes()
+        data = content(file)
     except OSError as err:
         raise ManifestError(f"{file}: {err.strerror}: this box was not made from an image that has a manifest") from err
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vault_cube.drift.manifest import Manifest
 from vault_cube.drift.programs import output
+from vault_cube.drift.reading import content, text
 
 STATUS = "var/lib/dpkg/status"
 INFO = "var/lib/dpkg/info"
@@ -39,9 +40,9 @@ class Installed:
         return f"{self.name}:{self.architecture}"
 
 
-def stanzas(text: str) -> Iterator[dict[str, str]]:
+def stanzas(control: str) -> Iterator[dict[str, str]]:
     """Yield the fields of each stanza of a Debian control file."""
-    for block in re.split(r"\n\n+", text.strip("\n")):
+    for block in re.split(r"\n\n+", control.strip("\n")):
         fields: dict[str, str] = {}
         last = ""
         for line in block.split("\n"):
@@ -57,7 +58,7 @@ def stanzas(text: str) -> Iterator[dict[str, str]]:
 
 def installed(root: Path) -> dict[str, Installed]:
     """Read the installed packages of a tree: `name:architecture` → package. Raises OSError."""
-    return read((root / STATUS).read_text(errors="replace"))
+    return read(text(root / STATUS))
 
 
 def read(status: str) -> dict[str, Installed]:
@@ -94,7 +95,7 @@ def top_links(root: Path) -> dict[str, str]:
 def files(root: Path, package: str) -> list[str]:
     """List the files of a package, relative to the root. package: name:architecture. Raises OSError."""
     links = top_links(root)
-    lines = info_file(root, package, "list").read_text(errors="surrogateescape").splitlines()
+    lines = text(info_file(root, package, "list")).splitlines()
     return [merged_usr(line.lstrip("/"), links) for line in lines if line not in ("", "/.")]
 
 
@@ -167,14 +168,14 @@ def _checksums(root: Path, package: Installed) -> tuple[list[str], frozenset[str
     """Compare the files of a package with dpkg's checksums. Returns those that differ, that are equal, and others."""
     links = top_links(root)
     try:
-        lines = info_file(root, package.key, "md5sums").read_text(errors="surrogateescape").splitlines()
+        lines = text(info_file(root, package.key, "md5sums")).splitlines()
     except OSError:
         lines = []
     sums = {merged_usr(path.lstrip("/"), links): digest for digest, _, path in (line.partition("  ") for line in lines)}
     wrong, good = [], set()
     for path, digest in sums.items():
         try:
-            equal = hashlib.md5((root / path).read_bytes(), usedforsecurity=False).hexdigest() == digest
+            equal = hashlib.md5(content(root / path), usedforsecurity=False).hexdigest() == digest
         except OSError:
             equal = False
         if equal:
@@ -183,7 +184,7 @@ def _checksums(root: Path, package: Installed) -> tuple[list[str], frozenset[str
             wrong.append(path)
     for path, digest in package.conffiles.items():
         try:
-            if hashlib.md5((root / path).read_bytes(), usedforsecurity=False).hexdigest() == digest:
+            if hashlib.md5(content(root / path), usedforsecurity=False).hexdigest() == digest:
                 good.add(path)
         except OSError:
             pass
@@ -202,9 +203,9 @@ def _proof(root: Path, deb: Path, package: Installed, sha256: str) -> str | None
     """Compare dpkg's checksums with those in the package file, if apt's cache has it. None: they differ."""
     weak = "dpkg's checksums, and a signed index lists the version"
     try:
-        if hashlib.sha256(deb.read_bytes()).hexdigest() != sha256:
+        if hashlib.sha256(content(deb)).hexdigest() != sha256:
             return weak
-        recorded = info_file(root, package.key, "md5sums").read_bytes()
+        recorded = content(info_file(root, package.key, "md5sums"))
     except OSError:
         return weak
     sums = output(["/usr/bin/dpkg-deb", "-I", deb, "md5sums"])
@@ -216,12 +217,12 @@ def _listed(root: Path, names: set[str]) -> dict[str, str] | None:
     listed: dict[str, str] = {}
     usable = False
     for release in sorted((root / LISTS).glob("*_InRelease")):
-        text = _signed(root, release)
+        signed = _signed(root, release)
         prefix = release.name.removesuffix("InRelease")
-        for digest, name in re.findall(r"^ ([0-9a-f]{64}) +\d+ (\S+/Packages)$", text, re.MULTILINE):
+        for digest, name in re.findall(r"^ ([0-9a-f]{64}) +\d+ (\S+/Packages)$", signed, re.MULTILINE):
             index = release.with_name(prefix + name.replace("/", "_"))
             try:
-                data = index.read_bytes()
+                data = content(index)
             except OSError:
                 continue
             if hashlib.sha256(data).hexdigest() != digest:

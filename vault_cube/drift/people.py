@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vault_cube.drift.reading import text
+
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "passwd": ("name", "password", "uid", "gid", "comment", "home", "shell"),
     "group": ("name", "password", "gid", "members"),
@@ -109,7 +111,7 @@ def seed_text(root: Path) -> str:
     texts = []
     for place in SEED:
         try:
-            texts.append((root / place).read_text(errors="replace"))
+            texts.append(text(root / place))
         except OSError:
             continue
     return "\n".join(texts)
@@ -118,7 +120,7 @@ def seed_text(root: Path) -> str:
 def homes(root: Path) -> dict[str, str]:
     """Return account → home folder, relative to the root, of all accounts."""
     try:
-        rows = [line.split(":") for line in (root / "etc/passwd").read_text(errors="replace").splitlines()]
+        rows = [line.split(":") for line in text(root / "etc/passwd").splitlines()]
     except OSError:
         return {}
     return {row[0]: row[5].strip("/") for row in rows if len(row) > 6}
@@ -134,7 +136,7 @@ def keys(root: Path, accepted: Iterable[str]) -> Iterator[Change]:
         for file in ("authorized_keys", "authorized_keys2"):
             path = f"{home}/.ssh/{file}"
             try:
-                lines = (root / path).read_text(errors="replace").splitlines()
+                lines = text(root / path).splitlines()
             except OSError:
                 continue
             for line in lines:

@@ -14,6 +14,7 @@ from pathlib import Path
 from vault_cube.drift import boot_file
 from vault_cube.drift.manifest import Manifest
 from vault_cube.drift.programs import output
+from vault_cube.drift.reading import text
 
 DAY = 86400
 EPHEMERAL = 32768
@@ -44,7 +45,7 @@ class System:
     def text(self, path: str) -> str | None:
         """Return the content of a file, None if it cannot be read."""
         try:
-            return (self.root / path).read_text(errors="replace")
+            return text(self.root / path)
         except OSError:
             return None
 
@@ -88,7 +89,7 @@ def configured(system: System) -> dict[str, set[str]]:
 
 def _assignments(file: Path) -> Iterator[tuple[str, str]]:
     try:
-        lines = file.read_text(errors="replace").splitlines()
+        lines = text(file).splitlines()
     except OSError:
         return
     for line in lines:
