@@ -283,7 +283,6 @@ validation:
       /home/*: home of an account
       /home/*/**: data of an account; its keys are compared
       /root/.ssh: keys are compared
-      /root/.ssh/authorized_keys: keys are compared
       /root/.cache: cache
       /root/.cache/**: cache
       /root/.bash_history: history of the shell

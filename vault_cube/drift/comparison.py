@@ -61,7 +61,8 @@ def compare(request: Request) -> dict[str, Any]:
         _updates(root, image),
         {} if request.full else known,
     )
-    findings = classifier.state_findings() + classifier.files(_without_manifest(differences))
+    findings = classifier.files(_without_manifest(differences))
+    findings += classifier.state_findings()
     findings += _people(classifier, image, request)
     if request.live:
         image.header["listen"].extend(request.listen)
@@ -102,7 +103,7 @@ def _people(classifier: Classifier, image: manifest.Manifest, request: Request) 
         except OSError as err:
             unreadable.append(Finding(UNKNOWN, f"/{place}", str(err.strerror)))
     changes += people.keys(request.root, request.keys)
-    packaged = [*classifier.people(changes), *classifier.packages()]
+    packaged = [*classifier.accounts(changes), *classifier.packages()]
     return packaged + unreadable
 
 

@@ -29,6 +29,7 @@ CLASSES = (UNMANAGED, REPAIRED, UNKNOWN, EXPECTED)
 DRIFT = (UNMANAGED, REPAIRED)
 """Classes that count as drift."""
 ENABLED = re.compile(r"etc/systemd/system/(?:[^/]+\.(?:wants|requires)/)?([^/]+\.[a-z]+)")
+KEYS = re.compile(r"(root|home/[^/]+)/\.ssh/authorized_keys2?")
 DPKG_TABLES = re.compile(
     r"var/lib/dpkg/(status|available|lock|triggers|updates|diversions-old|statoverride-old)([-/].*)?"
 )
@@ -79,6 +80,8 @@ class Classifier:
     known: Mapping[str, FileState] = field(default_factory=dict)
     genuine: bool = True
     """Whether the states on the box are the image's; set by `files`."""
+    foreign_names: set[str] = field(default_factory=set)
+    """Changed paths that Salt runs from; set by `files`."""
     byte_code: dict[str, FileState] = field(default_factory=dict)
     """Byte code that is that of its source; set by `files`."""
 
@@ -116,11 +119,14 @@ class Classifier:
         return next((result for result in self._folders if f"/{path}".startswith(f"{result['name']}/")), None)
 
     def state_findings(self) -> list[Finding]:
-        """Return a finding for each state that would change something, or failed."""
+        """Return a finding for each state that would change something, or failed.
+
+        What Salt runs from is restored before states are applied, so it counts as not managed, see `files`.
+        """
         return [
             Finding(UNKNOWN if result["failed"] else REPAIRED, result["name"], result["would"], result["state"])
             for result in self.states or ()
-            if result["differs"] or result["failed"]
+            if (result["differs"] or result["failed"]) and result["name"] not in self.foreign_names
         ]
 
     def files(self, differences: Iterable[Difference]) -> list[Finding]:
@@ -129,6 +135,7 @@ class Classifier:
         foreign = self.foreign(differences)
         self.genuine = not foreign
         paths = {difference.path for difference in foreign}
+        self.foreign_names = {f"/{path}" for path in paths}
         findings = {}
         for difference in differences:
             finding = self._guarded(difference) if difference.path in paths else self._file(difference)
@@ -172,8 +179,10 @@ class Classifier:
 
     def _file(self, difference: Difference) -> Finding | None:
         path, change = difference.path, difference.change()
-        if path in TABLES and difference.only_content:
+        if difference.only_content and (path in TABLES or KEYS.fullmatch(path)):
             return None  # compared by line
+        if difference.kind == "extra" and difference.type == "f" and KEYS.fullmatch(path):
+            return None
         update = self._packaged.get(path)
         if update and self._covered(update, difference):
             return None
@@ -211,15 +220,19 @@ class Classifier:
             owner = self.manifest.header["states"].get(f"/{difference.path}")
             return (REPAIRED, f"{owner} (Salt was not asked)") if owner else None
         result = self._state(difference.path)
-        if result is None:
-            return None
+        return None if result is None else self._beside_state(difference, result)
+
+    def _beside_state(self, difference: Difference, result: StateResult) -> tuple[str, str]:
+        """Classify a path by the result of the state that writes it."""
+        inside = f"/{difference.path}" != result["name"] and not result["function"].startswith("unit.")
+        fields = difference.fields.keys() if difference.kind == "changed" else set()
+        if inside and fields and "size" not in fields:
+            return (UNMANAGED, f"{result['state']} does not look at it")
         if result["differs"] or result["failed"]:
             return ("", "")
         if not self.genuine:
             return (UNMANAGED, f"{result['state']} writes it, but the box's states are not the image's")
-        inside = f"/{difference.path}" != result["name"] and not result["function"].startswith("unit.")
-        fields = difference.fields.keys() if difference.kind == "changed" else set()
-        if inside or fields & {"owner", "xattrs", "type"} or (fields == {"mode"}):
+        if inside or fields & {"owner", "xattrs", "type"} or fields == {"mode"}:
             return (UNMANAGED, f"{result['state']} does not look at it")
         return (EXPECTED, f"{result['state']} writes it with this box's pillar")
 
@@ -271,16 +284,13 @@ class Classifier:
                 findings += [Finding(UNMANAGED, f"/{path}", "content", what) for path in update.wrong]
         return findings
 
-    def people(self, changes: Iterable[people.Change]) -> list[Finding]:
+    def accounts(self, changes: Iterable[people.Change]) -> list[Finding]:
         """Classify the differences of accounts and keys."""
         seed = people.seed_text(self.root)
         findings = []
         for change in changes:
-            names = [change.name, *re.findall(r"[+-](\S+)", change.change if "members" in change.change else "")]
-            results = [self._by_name[name] for name in names if name in self._by_name
-                       and self._by_name[name]["function"].startswith(("user.", "group."))]  # fmt: skip
-            if any(result["differs"] or result["failed"] for result in results):
-                continue  # the state's finding covers it
+            if self._covered_by_user(change):
+                continue
             members = people.members_added(change.change)
             declared = [name for name in (members or [change.name]) if self._declared(name, seed)]
             if change.added and not change.dangerous and declared == (members or [change.name]):
@@ -288,6 +298,21 @@ class Classifier:
             else:
                 findings.append(Finding(UNMANAGED, change.what, change.change))
         return findings
+
+    def _covered_by_user(self, change: people.Change) -> bool:
+        """Whether the finding of a user or group state covers a change: it lists the attributes that it would set."""
+        if change.what.startswith("/"):
+            return False  # a key
+        field = change.change.split()[0]
+        words = {"members": "groups", "password": "passw"}.get(field, field)
+        names = [change.name, *re.findall(r"[+-](\S+)", change.change if field == "members" else "")]
+        results = [self._by_name[name] for name in names if name in self._by_name]
+        return any(
+            result["function"].startswith(("user.", "group."))
+            and (result["differs"] or result["failed"])
+            and (words in result["would"] or field in ("removed", "added:"))
+            for result in results
+        )
 
     def _declared(self, name: str, seed: str) -> bool:
         result = self._by_name.get(name)

@@ -145,4 +145,4 @@ def keys(root: Path, accepted: Iterable[str]) -> Iterator[Change]:
                 for blob in blobs:
                     if blob not in known or (account == "root" and not refused):
                         comment = line.rpartition(blob)[2].strip() or f"…{blob[-12:]}"
-                        yield Change(f"/{path}", f"key {comment} may log in", account, True, account == "root")
+                        yield Change(f"/{path}", f"key {comment} may log in", account, added=False, dangerous=True)

@@ -115,7 +115,7 @@ LINKS = {
     "etc/alternatives/editor": "/usr/bin/nano",
 }
 FOLDERS = ("etc/sudoers.d", "etc/cron.d", "root/.ssh", "home/vaultadmin/.ssh", "var/log", "var/lib/docker", "tmp",
-           "srv", "usr/local/sbin", "var/lib/vault-cube", "opt/vault-cube/checkout/_states")  # fmt: skip
+           "etc/netplan", "srv", "usr/local/sbin", "var/lib/vault-cube", "opt/vault-cube/checkout/_states")  # fmt: skip
 TABLES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nvaultadmin:x:1000:1000::/home/vaultadmin:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -242,19 +242,20 @@ def salt_would(pristine: Path, root: Path) -> list[StateResult]:
             differs = _names(before) != _names(after)  # uv compares sizes and times, not all content
         results.append(_result(f"state: {path}", function, f"/{path}", differs))
     for unit, wanted in UNITS.items():
-        links = list((root / "etc/systemd/system").glob(f"*.wants/{unit}"))
+        # glob leaves out links that lead nowhere, as these do
+        wants = (root / "etc/systemd/system").glob("*.wants")
+        links = [folder for folder in wants if (folder / unit).is_symlink()]
         masked = (root / "etc/systemd/system" / unit).is_symlink()
         function = "unit.enabled" if wanted else "unit.disabled"
-        results.append(
-            _result(f"{unit} is {'on' if wanted else 'off'}", function, unit, bool(links) != wanted or masked)
-        )
+        state = f"{unit} is {'on' if wanted else 'off'}"
+        results.append(_result(state, function, unit, bool(links) != wanted or masked))
     status = (root / "var/lib/dpkg/status").read_text()
     missing = [name for name in PILLAR_PACKAGES if f"Package: {name}\n" not in status]
     results.append(_result("packages are installed", "pkg.installed", "packages", bool(missing), " ".join(missing)))
-    users = _rows(root / "etc/passwd").get("vaultadmin")
-    members = all("vaultadmin" in _rows(root / "etc/group").get(group, [""])[-1] for group in ("sudo", "docker"))
-    differs = users != _rows(pristine / "etc/passwd")["vaultadmin"] or not members
-    results.append(_result("vaultadmin has an account", "user.present", "vaultadmin", differs))
+    groups = _rows(root / "etc/group")
+    wrong = ["shell"] * (_rows(root / "etc/passwd").get("vaultadmin") != _rows(pristine / "etc/passwd")["vaultadmin"])
+    wrong += ["groups"] * any("vaultadmin" not in groups.get(name, [""])[-1] for name in ("sudo", "docker"))
+    results.append(_result("vaultadmin has an account", "user.present", "vaultadmin", bool(wrong), " ".join(wrong)))
     return results
 
 

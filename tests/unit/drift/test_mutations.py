@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ def states_of(pristine: Path, root: Path, steps: list[dict[str, Any]]) -> list[b
 
 def paths(steps: list[dict[str, Any]]) -> set[str]:
     """Return the paths that a mutation changes; all packages share one file."""
-    verbs = {next(iter(step.items())) for step in steps}
-    return {"dpkg" if verb in ("install", "uninstall") else value for verb, value in verbs}
+    touched = set()
+    for verb, value in (next(iter(step.items())) for step in steps):
+        packaged = verb in ("install", "uninstall")
+        touched |= {"dpkg", *box.PACKAGES.get(value, ("", ()))[1]} if packaged else {value}
+    return touched
 
 
 def batches() -> list[list[int]]:
@@ -72,7 +76,9 @@ def test_mutations_have_their_class(pristine: Path, copy: Path, numbers: list[in
     declared = {"/data": "the owner's models", "/data/**": "the owner's models"}
     result = box.report(copy, states_of(pristine, copy, steps), expected=declared)
     for name, kind, what, _ in mutations:
-        classes = {finding["class"] for finding in result["findings"] if what in finding["what"]}
+        end = "" if what.endswith("/") else r"(?!/|\.d\b)"
+        names = re.compile(f"^{re.escape(what)}$" if kind == "repaired" else re.escape(what) + end)
+        classes = {finding["class"] for finding in result["findings"] if names.search(finding["what"])}
         if kind == "none":
             assert not result["findings"], (name, box.listed(result))
         else:
