@@ -230,7 +230,6 @@ validation:
     # a Prometheus on the box itself; if enabled, add prometheus to validation:packages
     prometheus: {enabled: false, port: 9090, every_s: 15, retention_days: 30, alertmanagers: []}
     alerts:
-      drift_minutes: 0
       # use 85 and 90 for cards that are known to run hotter
       gpu_warm: {above: 75, minutes: 5}
       gpu_hot: {above: 80, minutes: 1}
@@ -246,6 +245,7 @@ validation:
       xid_minutes: 60
       down_minutes: 2
       stale_minutes: 5
+      drift_hours: 50
   drift:
     every: daily
     full_every: weekly

@@ -109,14 +109,19 @@ class Classifier:
                 owner[path] = update
         return owner
 
-    def _state(self, path: str) -> StateResult | None:
-        """Return the state that writes a path."""
+    def _state(self, difference: Difference) -> StateResult | None:
+        """Return the state that writes a path; the links that enable or mask a unit are those of its state."""
+        path = difference.path
         if exact := self._by_name.get(f"/{path}"):
             return exact
-        unit = ENABLED.fullmatch(path)
+        unit = ENABLED.fullmatch(path) if difference.type == "l" or self._was_link(path) else None
         if unit and (result := self._by_name.get(unit.group(1))) and result["function"].startswith("unit."):
             return result
         return next((result for result in self._folders if f"/{path}".startswith(f"{result['name']}/")), None)
+
+    def _was_link(self, path: str) -> bool:
+        entry = self.manifest.entries.get(path)
+        return entry is not None and entry.line.type == "l"
 
     def state_findings(self) -> list[Finding]:
         """Return a finding for each state that would change something, or failed.
@@ -219,7 +224,7 @@ class Classifier:
         if self.states is None:
             owner = self.manifest.header["states"].get(f"/{difference.path}")
             return (REPAIRED, f"{owner} (Salt was not asked)") if owner else None
-        result = self._state(difference.path)
+        result = self._state(difference)
         return None if result is None else self._beside_state(difference, result)
 
     def _beside_state(self, difference: Difference, result: StateResult) -> tuple[str, str]:

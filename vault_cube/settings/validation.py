@@ -45,12 +45,14 @@ class Alerts(Section):
     memory: Annotated[Alert, Unit("share")] = Field(description="Used share of the box's memory")
     nvme_hot: Annotated[Alert, Unit("°C")] = Field(description="Temperature of an NVMe drive")
     nvme_worn: Annotated[Alert, Unit("share")] = Field(description="Used share of an NVMe drive's rated endurance")
-    drift_minutes: Minutes = Field(description="Time for which a reported drift may last before it is an alert")
     xid_minutes: Minutes = Field(description="Time for which a hardware XID stays an alert")
     down_minutes: Minutes = Field(
         description="Time for which a box, a service or a GPU may be unavailable before it is an alert"
     )
     stale_minutes: Minutes = Field(description="Time, after two missed intervals, until stale readings are an alert")
+    drift_hours: Annotated[int, Field(ge=1)] = Field(
+        description="Age at which the last comparison with the image is an alert"
+    )
 
 
 class Dcgm(Section):

@@ -37,7 +37,7 @@ def paths(steps: list[dict[str, Any]]) -> set[str]:
     touched = set()
     for verb, value in (next(iter(step.items())) for step in steps):
         packaged = verb in ("install", "uninstall")
-        touched |= {"dpkg", *box.PACKAGES.get(value, ("", ()))[1]} if packaged else {value}
+        touched |= {"var/lib/dpkg/status", *box.PACKAGES.get(value, ("", ()))[1]} if packaged else {value}
     return touched
 
 
