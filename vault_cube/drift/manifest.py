@@ -24,6 +24,8 @@ FORMAT = 1
 HOME = "usr/lib/vault-cube"
 """Folder of the manifest and of this program on a box."""
 PLACE = f"{HOME}/manifest.gz"
+ENDING = ".files.gz"
+"""Ending of the copy of a manifest beside its image."""
 TABLES = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/subuid", "etc/subgid")
 """Tables of accounts, which are compared by line, because installations and the owner add lines to them."""
 
