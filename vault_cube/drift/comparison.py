@@ -67,7 +67,10 @@ def compare(request: Request) -> dict[str, Any]:
     if request.live:
         image.header["listen"].extend(request.listen)
         findings += classifier.running(running.traits(running.System(image, root)))
-    notes = [problem, index.save(folder, image.sha256, scan.states | classifier.byte_code) if request.use_index else ""]
+    states = scan.states | classifier.byte_code
+    notes = [problem]
+    if request.use_index and (states != known or problem):
+        notes.append(index.save(folder, image.sha256, states))
     return {
         **summary(findings),
         "mode": "full" if request.full else "default",

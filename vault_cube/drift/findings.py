@@ -174,7 +174,7 @@ class Classifier:
         name = difference.path.rpartition("/")[2]
         if difference.path in self.byte_code or (name == "__pycache__" and difference.type == "d"):
             return True
-        return bool(Patterns(self.manifest.header["expected"]).reason(difference.path))
+        return bool(_reason(Patterns(self.manifest.header["expected"]), difference))
 
     def _guarded(self, difference: Difference) -> Finding:
         return Finding(
@@ -267,7 +267,7 @@ class Classifier:
         return None
 
     def _by_pattern(self, difference: Difference) -> tuple[str, str] | None:
-        reason = self.patterns.reason(difference.path)
+        reason = _reason(self.patterns, difference)
         # a path that is named alone may be written or added; its mode and owner stay those of the image
         if not reason or (difference.kind == "changed" and not difference.fields.keys() <= {"size", "content", "type"}):
             return None
@@ -333,6 +333,11 @@ class Classifier:
                 continue
             findings.append(Finding(UNMANAGED if trait.certain else UNKNOWN, trait.what, trait.change, "", trait.todo))
         return findings
+
+
+def _reason(patterns: Patterns, difference: Difference) -> str:
+    added = difference.kind == "extra" and difference.type == "d"
+    return patterns.reason_to_add(difference.path) if added else patterns.reason(difference.path)
 
 
 def _collapsed(differences: Iterable[Difference], findings: Mapping[str, Finding]) -> list[Finding]:

@@ -141,6 +141,10 @@ class Patterns:
         match = self._any.fullmatch(path)
         return self._reasons[(match.lastindex or 1) - 1] if match else ""
 
+    def reason_to_add(self, folder: str) -> str:
+        """Return the reason why a folder may be added: its own, or that of everything below it."""
+        return self.reason(folder) or (self.reason(f"{folder}/-") if self.covers(folder) else "")
+
     def covers(self, folder: str) -> bool:
         """Return whether everything below a folder is expected to differ."""
         return self._below.fullmatch(folder) is not None

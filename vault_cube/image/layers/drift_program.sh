@@ -20,8 +20,10 @@ from vault_cube.drift.program import main
 sys.exit(main(sys.argv[1:]))
 END
 chmod 0755 "$home/drift"
-tar --create --directory=/ --format=gnu --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
-  opt/vault-cube/checkout etc/salt/minion | gzip -n -9 >"$home/checkout.tar.gz"
+# tar ends with 1 for a folder that overlayfs copies up while it is read
+tar --create --file=/run/vault-cube/checkout.tar --directory=/ --format=gnu --sort=name --mtime="@$SOURCE_DATE_EPOCH" \
+  --owner=0 --group=0 --numeric-owner --warning=no-file-changed opt/vault-cube/checkout etc/salt/minion || [ $? -eq 1 ]
+gzip -n -9 </run/vault-cube/checkout.tar >"$home/checkout.tar.gz"
 : >"$home/manifest.gz"
 # the tables of accounts and the owner's pillar are for root only
 chmod 0600 "$home/checkout.tar.gz" "$home/manifest.gz"

@@ -61,12 +61,12 @@ def test_a_manifest_that_the_disk_itself_carries_is_not_used(image: Path) -> Non
 
 def test_a_changed_manifest_is_refused(image: Path) -> None:
     image.write_bytes(image.read_bytes() + b" ")
-    with pytest.raises(VaultCubeError, match="differs from box-1.SHA256SUMS"):
+    with pytest.raises(VaultCubeError, match=r"differs from box-1\.SHA256SUMS"):
         check.check(image, root=image.parent / "box")
 
 
 def test_a_folder_that_is_no_root_file_system_is_named(image: Path) -> None:
-    with pytest.raises(VaultCubeError, match="no root file system: mount"):
+    with pytest.raises(VaultCubeError, match="no root file system"):
         check.check(image, root=image.parent / "nothing")
 
 
