@@ -282,6 +282,9 @@ validation:
       /etc/salt/minion.d/_schedule.conf: written by the minion
       /home/*: home of an account
       /home/*/**: data of an account; its keys are compared
+      /opt/containerd: folder that containerd makes when it starts
+      /opt/containerd/bin: folder that containerd makes when it starts
+      /opt/containerd/lib: folder that containerd makes when it starts
       /root/.ssh: keys are compared
       /root/.cache: cache
       /root/.cache/**: cache
@@ -307,6 +310,11 @@ validation:
       /var/lib/cloud/sem/**: state of cloud-init
       /var/lib/cloud/seed/**: the seed
       /var/lib/cloud/handlers/**: state of cloud-init
+      /var/lib/cloud/scripts: folder of cloud-init; scripts in it are compared
+      /var/lib/cloud/scripts/per-boot: folder of cloud-init
+      /var/lib/cloud/scripts/per-instance: folder of cloud-init
+      /var/lib/cloud/scripts/per-once: folder of cloud-init
+      /var/lib/cloud/scripts/vendor: folder of cloud-init
       /var/lib/containerd/**: images and containers
       /var/lib/dbus/machine-id: link to the machine id
       /var/lib/dhcp/**: leases

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vault_cube.drift.manifest import Manifest
 from vault_cube.drift.reading import content
+from vault_cube.tree_manifest import Line
 
 PLACE = "efi/EFI/BOOT/BOOTX64.EFI"
 
@@ -33,12 +34,17 @@ def differences(root: Path, manifest: Manifest) -> Iterator[tuple[str, bool]]:
         yield f"not a unified kernel image: {err}", True
         return
     for section, prefix in ((".linux", "boot/vmlinuz-"), (".initrd", "boot/initrd.img-")):
-        digests = {manifest.content(path) for path in manifest.entries if path.startswith(prefix)}
-        if digests and hashlib.sha256(parts.get(section, b"")).hexdigest() not in digests:
+        files = [entry.line for path, entry in manifest.entries.items() if path.startswith(prefix)]
+        if files and not any(_is(parts.get(section, b""), line) for line in files):
             yield f"section {section} differs from the image's /{prefix}*", True
     cmdline = parts.get(".cmdline", b"").rstrip(b"\0\n").decode(errors="replace").strip()
     if manifest.header["cmdline"] and cmdline != manifest.header["cmdline"]:
         yield f"command line → {cmdline or 'none'}", True
+
+
+def _is(section: bytes, line: Line) -> bool:
+    """Whether a section is a file of the image, padded with zeros."""
+    return hashlib.sha256(section[: line.size]).hexdigest() == line.content and not section[line.size :].strip(b"\0")
 
 
 def sections(data: bytes) -> dict[str, bytes]:

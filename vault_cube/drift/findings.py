@@ -109,6 +109,10 @@ class Classifier:
                 owner[path] = update
         return owner
 
+    @cached_property
+    def _seed(self) -> str:
+        return people.seed_text(self.root)
+
     def _state(self, difference: Difference) -> StateResult | None:
         """Return the state that writes a path; the links that enable or mask a unit are those of its state."""
         path = difference.path
@@ -128,8 +132,14 @@ class Classifier:
 
         What Salt runs from is restored before states are applied, so it counts as not managed, see `files`.
         """
+        why = "" if self.genuine else ", as the changed checkout has it"
         return [
-            Finding(UNKNOWN if result["failed"] else REPAIRED, result["name"], result["would"], result["state"])
+            Finding(
+                REPAIRED if self.genuine and not result["failed"] else UNKNOWN,
+                result["name"],
+                result["would"],
+                f"{result['state']}{why}",
+            )
             for result in self.states or ()
             if (result["differs"] or result["failed"]) and result["name"] not in self.foreign_names
         ]
@@ -233,10 +243,10 @@ class Classifier:
         fields = difference.fields.keys() if difference.kind == "changed" else set()
         if inside and fields and "size" not in fields:
             return (UNMANAGED, f"{result['state']} does not look at it")
-        if result["differs"] or result["failed"]:
-            return ("", "")
         if not self.genuine:
             return (UNMANAGED, f"{result['state']} writes it, but the box's states are not the image's")
+        if result["differs"] or result["failed"]:
+            return ("", "")
         if inside or fields & {"owner", "xattrs", "type"} or fields == {"mode"}:
             return (UNMANAGED, f"{result['state']} does not look at it")
         return (EXPECTED, f"{result['state']} writes it with this box's pillar")
@@ -268,6 +278,8 @@ class Classifier:
 
     def _by_pattern(self, difference: Difference) -> tuple[str, str] | None:
         reason = _reason(self.patterns, difference)
+        if not reason and re.search(rf"(?<![\w/.-])/{re.escape(difference.path)}(?![\w/.-])", self._seed):
+            reason = "the seed names it"
         # a path that is named alone may be written or added; its mode and owner stay those of the image
         if not reason or (difference.kind == "changed" and not difference.fields.keys() <= {"size", "content", "type"}):
             return None
@@ -291,13 +303,12 @@ class Classifier:
 
     def accounts(self, changes: Iterable[people.Change]) -> list[Finding]:
         """Classify the differences of accounts and keys."""
-        seed = people.seed_text(self.root)
         findings = []
         for change in changes:
             if self._covered_by_user(change):
                 continue
             members = people.members_added(change.change)
-            declared = [name for name in (members or [change.name]) if self._declared(name, seed)]
+            declared = [name for name in (members or [change.name]) if self._declared(name)]
             if change.added and not change.dangerous and declared == (members or [change.name]):
                 findings.append(Finding(EXPECTED, change.what, change.change, "the pillar or the seed names it"))
             else:
@@ -319,10 +330,10 @@ class Classifier:
             for result in results
         )
 
-    def _declared(self, name: str, seed: str) -> bool:
+    def _declared(self, name: str) -> bool:
         result = self._by_name.get(name)
         managed = result is not None and result["function"].startswith(("user.", "group.")) and self.genuine
-        return managed or re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", seed) is not None
+        return managed or re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self._seed) is not None
 
     def running(self, traits: Iterable[Trait]) -> list[Finding]:
         """Classify the differences of the running system."""

@@ -136,8 +136,10 @@ def rule_differences(wanted: str, loaded: str) -> Iterator[str]:
 
 
 def _accepted(rule: str) -> bool:
-    docker = "docker" in rule or "-j MASQUERADE" in rule or rule.endswith("-j RETURN") or "ADDRTYPE" in rule.upper()
-    return bool(OTHER_CHAINS.search(rule)) or docker
+    """Whether a rule that ufw's files do not make is harmless: of Docker or fail2ban, or it only refuses."""
+    refuses = rule.endswith("-j DROP") or "-j REJECT" in rule
+    docker = re.search(r"\bdocker\d|\bbr-[0-9a-f]{12}\b|-j MASQUERADE|-j RETURN$|--dst-type LOCAL", rule)
+    return refuses or bool(OTHER_CHAINS.search(rule)) or docker is not None
 
 
 def _chains(saved: str) -> dict[str, tuple[str, list[str]]]:
@@ -197,7 +199,11 @@ def apparmor(system: System) -> Iterator[Trait]:
         return
     modes = dict(re.findall(r"^(.+) \((\w+)\)$", loaded, re.MULTILINE))
     folder = system.root / "etc/apparmor.d"
-    files = [str(file) for file in sorted(folder.glob("*")) if file.is_file()] if folder.is_dir() else []
+    files = [
+        str(file)
+        for file in sorted(folder.glob("*"))
+        if file.is_file() and not (folder / "disable" / file.name).exists()
+    ]
     names = (system.run(["/usr/sbin/apparmor_parser", "--names", *files]) or "").splitlines() if files else []
     for name in sorted({name for name in names if "//" not in name}):
         if name not in modes:
@@ -215,13 +221,16 @@ def units(system: System) -> Iterator[Trait]:
             yield Trait(f"unit {unit.name[:-2]}", f"changed until the next boot by /run/systemd/system/{unit.name}")
     wanted = [path.rpartition("/")[2] for path in system.image.entries
               if re.fullmatch(r"etc/systemd/system/(timers|sockets)\.target\.wants/[^/]+", path)]  # fmt: skip
-    output = system.run(["systemctl", "show", "--property=Id,ActiveState,LoadState", *wanted]) if wanted else ""
-    if output is None:
+    properties = "--property=Id,ActiveState,LoadState,ConditionResult,ConditionTimestampMonotonic"
+    printed = system.run(["systemctl", "show", properties, *wanted]) if wanted else ""
+    if printed is None:
         yield Trait("units", "systemd does not answer", certain=False)
         return
-    for block in output.strip().split("\n\n"):
+    for block in printed.strip().split("\n\n"):
         values = dict(re.findall(r"^(\w+)=(.*)$", block, re.MULTILINE))
-        if values.get("ActiveState", "active") not in ("active", "activating"):
+        # a condition of the unit, such as one on the processor or on virtualization, kept it from starting
+        does_not_apply = values.get("ConditionResult") == "no" and values.get("ConditionTimestampMonotonic", "0") != "0"
+        if values.get("ActiveState", "active") not in ("active", "activating") and not does_not_apply:
             state = values["LoadState"] if values["LoadState"] != "loaded" else values["ActiveState"]
             name = values["Id"]
             yield Trait(f"unit {name}", f"enabled in the image, {state} now", todo=f"systemctl start {name}")

@@ -115,7 +115,8 @@ LINKS = {
     "etc/alternatives/editor": "/usr/bin/nano",
 }
 FOLDERS = ("etc/sudoers.d", "etc/cron.d", "root/.ssh", "home/vaultadmin/.ssh", "var/log", "var/lib/docker", "tmp",
-           "etc/netplan", "srv", "usr/local/sbin", "var/lib/vault-cube", "opt/vault-cube/checkout/_states")  # fmt: skip
+           "etc/motd.d",
+    "etc/netplan", "srv", "usr/local/sbin", "var/lib/vault-cube", "opt/vault-cube/checkout/_states")  # fmt: skip
 TABLES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nvaultadmin:x:1000:1000::/home/vaultadmin:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -180,7 +181,7 @@ def make(root: Path) -> None:
     seed = root / "var/lib/cloud/instance"
     seed.mkdir(parents=True)
     (seed / "user-data.txt").write_text(
-        f"#cloud-config\nusers: [{{name: bert}}]\nssh_authorized_keys: ['{SEED_KEY}']\n"
+        f"#cloud-config\nusers: [{{name: bert}}]\nwrite_files: [{{path: /etc/motd.d/owner}}]\nssh_authorized_keys: ['{SEED_KEY}']\n"
     )
     (root / "home/vaultadmin/.ssh/authorized_keys").write_text(f"{SEED_KEY}\n")
     (root / "home/vaultadmin/.ssh/authorized_keys2").write_text(f"{KEY}\n")

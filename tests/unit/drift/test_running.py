@@ -46,8 +46,8 @@ class Fake(running.System):
         return self.outputs.get(Path(command[0]).name)
 
 
-def entry(path: str, content: str = "-", kind: str = "f") -> tuple[str, Entry]:
-    return path, Entry(0, "", Line(path, kind, 0o644, "0:0", 0, 0, content, "-"))
+def entry(path: str, content: str = "-", kind: str = "f", size: int = 0) -> tuple[str, Entry]:
+    return path, Entry(0, "", Line(path, kind, 0o644, "0:0", size, 0, content, "-"))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def system(tmp_path: Path) -> Fake:
             entry("etc/ssh/sshd_config"),
             entry("usr/lib/modules/6.1/kernel/net/br_netfilter.ko.xz"),
             entry("etc/systemd/system/timers.target.wants/apt-daily-upgrade.timer", "/x", "l"),
-            entry("boot/vmlinuz-6.1", hashlib.sha256(b"kernel").hexdigest()),
+            entry("boot/vmlinuz-6.1", hashlib.sha256(b"kernel").hexdigest(), size=6),
         ]
     )
     files = {
@@ -94,7 +94,7 @@ def system(tmp_path: Path) -> Fake:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     (tmp_path / "run/systemd/system").mkdir(parents=True)
-    (tmp_path / boot_file.PLACE).write_bytes(pe({".linux": b"kernel", ".cmdline": b"root=PARTUUID=x ro quiet\0"}))
+    (tmp_path / boot_file.PLACE).write_bytes(pe({".linux": b"kernel\0\0", ".cmdline": b"root=PARTUUID=x ro quiet\0"}))
     outputs: dict[str, str | None] = {
         "iptables-save": RULES, "ip6tables-save": RULES, "unshare": RULES, "timedatectl": "yes\n",
         "apparmor_parser": "man\n", "systemctl": UNITS,
@@ -207,6 +207,26 @@ def test_a_system_without_differences_has_none(system: Fake) -> None:
 
 def test_rules_of_docker_are_no_difference(system: Fake) -> None:
     system.outputs["iptables-save"] = DOCKER
+    assert list(running.traits(system)) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A INPUT -p tcp -m multiport --dports 22 -j f2b-sshd",
+        "-A ufw-user-input -s 203.0.113.7/32 -j REJECT --reject-with icmp-port-unreachable",
+        "-A FORWARD -i br-0123456789ab -o br-0123456789ab -j ACCEPT",
+        "-A FORWARD -j DOCKER-ISOLATION-STAGE-1",
+    ],
+)
+def test_rules_of_fail2ban_and_docker_are_no_difference(system: Fake, rule: str) -> None:
+    system.outputs["iptables-save"] = RULES.replace("COMMIT", f"{rule}\nCOMMIT")
+    assert list(running.traits(system)) == []
+
+
+def test_a_timer_whose_condition_does_not_apply_is_no_difference(system: Fake) -> None:
+    condition = "ConditionResult=no\nConditionTimestampMonotonic=77\n"
+    system.outputs["systemctl"] = UNITS.replace("=active", "=inactive") + condition
     assert list(running.traits(system)) == []
 
 
