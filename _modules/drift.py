@@ -22,8 +22,8 @@ def report(layer=None, full=False):
     by state.apply; not managed, differs from the image; expected (logs, data, verified updates, paths in
     validation:drift:expected); cannot be judged. Only the first two count as drift.
 
-    Exit code 0 without drift, 2 with drift, 1 if the box cannot be compared. ``salt-call`` turns 2 into 1 unless
-    ``--retcode-passthrough`` is given; without it, any drift still ends with an exit code that is not 0.
+    Exit code 0 without drift, 2 with drift, 1 if the box cannot be compared. The box's configuration of Salt sets
+    retcode_passthrough, so ``salt-call`` needs no option for it.
 
     layer
         compare only the states of this layer and of the layers below it, and not the image; default: everything

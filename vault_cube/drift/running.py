@@ -199,11 +199,8 @@ def apparmor(system: System) -> Iterator[Trait]:
         return
     modes = dict(re.findall(r"^(.+) \((\w+)\)$", loaded, re.MULTILINE))
     folder = system.root / "etc/apparmor.d"
-    files = [
-        str(file)
-        for file in sorted(folder.glob("*"))
-        if file.is_file() and not (folder / "disable" / file.name).exists()
-    ]
+    profiles = [file for file in sorted(folder.glob("*")) if file.is_file()]
+    files = [str(file) for file in profiles if not (folder / "disable" / file.name).exists()]
     names = (system.run(["/usr/sbin/apparmor_parser", "--names", *files]) or "").splitlines() if files else []
     for name in sorted({name for name in names if "//" not in name}):
         if name not in modes:

@@ -180,9 +180,9 @@ def make(root: Path) -> None:
     shutil.copy(ARCHIVE / "Packages", lists / f"{prefix}main_binary-amd64_Packages")
     seed = root / "var/lib/cloud/instance"
     seed.mkdir(parents=True)
-    (seed / "user-data.txt").write_text(
-        f"#cloud-config\nusers: [{{name: bert}}]\nwrite_files: [{{path: /etc/motd.d/owner}}]\nssh_authorized_keys: ['{SEED_KEY}']\n"
-    )
+    files = "write_files: [{path: /etc/motd.d/owner}]"
+    user_data = f"#cloud-config\nusers: [{{name: bert}}]\n{files}\nssh_authorized_keys: ['{SEED_KEY}']\n"
+    (seed / "user-data.txt").write_text(user_data)
     (root / "home/vaultadmin/.ssh/authorized_keys").write_text(f"{SEED_KEY}\n")
     (root / "home/vaultadmin/.ssh/authorized_keys2").write_text(f"{KEY}\n")
 

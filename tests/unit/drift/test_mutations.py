@@ -119,6 +119,18 @@ def test_a_state_that_failed_cannot_be_judged(pristine: Path) -> None:
     assert [(finding["class"], finding["change"]) for finding in result["findings"]] == [(UNKNOWN, "no such source")]
 
 
+def test_a_state_of_a_changed_checkout_is_not_said_to_repair(pristine: Path, copy: Path) -> None:
+    (copy / "opt/vault-cube/checkout/salt/base/ssh.sls").write_text("PermitRootLogin yes")
+    states = box.salt_would(pristine, copy)
+    # the box's file is still the image's; the weakened state would change it
+    states[0] |= {"differs": True, "would": "would be changed"}
+    result = box.report(copy, states)
+    assert {finding["what"]: finding["class"] for finding in result["findings"]} == {
+        "/opt/vault-cube/checkout/salt/base/ssh.sls": UNMANAGED,
+        states[0]["name"]: UNKNOWN,
+    }
+
+
 def test_an_unchanged_tree_at_another_place_has_no_finding(pristine: Path, tmp_path: Path) -> None:
     root = tmp_path / "mounted disk"
     shutil.copytree(pristine, root, symlinks=True)
