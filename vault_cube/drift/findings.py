@@ -29,6 +29,8 @@ CLASSES = (UNMANAGED, REPAIRED, UNKNOWN, EXPECTED)
 DRIFT = (UNMANAGED, REPAIRED)
 """Classes that count as drift."""
 ENABLED = re.compile(r"etc/systemd/system/(?:[^/]+\.(?:wants|requires)/)?([^/]+\.[a-z]+)")
+SYSV = re.compile(r"etc/rc[0-9S]\.d/[SK]\d\d([^/]+)")
+"""Links for sysvinit, which `systemctl enable` and `disable` also change."""
 KEYS = re.compile(r"(root|home/[^/]+)/\.ssh/authorized_keys2?")
 DPKG_TABLES = re.compile(
     r"var/lib/dpkg/(status|available|lock|triggers|updates|diversions-old|statoverride-old)([-/].*)?"
@@ -118,8 +120,11 @@ class Classifier:
         path = difference.path
         if exact := self._by_name.get(f"/{path}"):
             return exact
-        unit = ENABLED.fullmatch(path) if difference.type == "l" or self._was_link(path) else None
-        if unit and (result := self._by_name.get(unit.group(1))) and result["function"].startswith("unit."):
+        is_link = difference.type == "l" or self._was_link(path)
+        sysv, unit = SYSV.fullmatch(path), ENABLED.fullmatch(path)
+        name = f"{sysv.group(1)}.service" if sysv else unit.group(1) if unit else ""
+        result = self._by_name.get(name) if is_link else None
+        if result and result["function"].startswith("unit."):
             return result
         return next((result for result in self._folders if f"/{path}".startswith(f"{result['name']}/")), None)
 

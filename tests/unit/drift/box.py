@@ -113,6 +113,8 @@ LINKS = {
     "etc/systemd/system/timers.target.wants/apt-daily-upgrade.timer": "/usr/lib/systemd/system/apt-daily-upgrade.timer",
     "etc/systemd/system/timers.target.wants/vault-cube-disks.timer": "/etc/systemd/system/vault-cube-disks.timer",
     "etc/alternatives/editor": "/usr/bin/nano",
+    "etc/rc2.d/S01docker": "../init.d/docker",
+    "etc/rc2.d/S01evil": "../init.d/evil",
 }
 FOLDERS = ("etc/sudoers.d", "etc/cron.d", "root/.ssh", "home/vaultadmin/.ssh", "var/log", "var/lib/docker", "tmp",
            "etc/motd.d",

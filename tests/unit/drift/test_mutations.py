@@ -131,6 +131,18 @@ def test_a_state_of_a_changed_checkout_is_not_said_to_repair(pristine: Path, cop
     }
 
 
+def test_links_for_sysvinit_are_part_of_their_unit_s_state(pristine: Path, copy: Path) -> None:
+    (copy / "etc/systemd/system/multi-user.target.wants/docker.service").unlink()
+    for name in ("docker", "evil"):
+        (copy / f"etc/rc2.d/S01{name}").rename(copy / f"etc/rc2.d/K01{name}")
+    result = box.report(copy, box.salt_would(pristine, copy))
+    assert {finding["what"]: finding["class"] for finding in result["findings"]} == {
+        "docker.service": REPAIRED,
+        "/etc/rc2.d/S01evil": UNMANAGED,
+        "/etc/rc2.d/K01evil": UNMANAGED,
+    }
+
+
 def test_an_unchanged_tree_at_another_place_has_no_finding(pristine: Path, tmp_path: Path) -> None:
     root = tmp_path / "mounted disk"
     shutil.copytree(pristine, root, symlinks=True)
