@@ -394,12 +394,14 @@ def sign(key, target=None, bundle=False):
 
 
 @_salt_errors
-def check(file, signers=None, builders=None, threshold=None):
+def check(file, signers=None, builders=None, threshold=None, root=None):
     """
-    Check an image that was received from elsewhere: checksum, signature, provenance. Returns the passed checks.
+    Check an image that was received from elsewhere, or the disk of a box that was made from it: checksum, signature,
+    provenance, files. Returns the passed checks.
 
     file
-        the image; its SHA256SUMS, signature, provenance and statements of rebuilds are in the same folder
+        the image, or the manifest of its files (``*.files.gz``); its SHA256SUMS, signature, provenance and statements
+        of rebuilds are in the same folder
 
     signers
         trusted signers: a public ssh key, or an allowed_signers file (man ssh-keygen)
@@ -410,12 +412,17 @@ def check(file, signers=None, builders=None, threshold=None):
     threshold
         how many different builders must have signed a statement (``image.rebuild_check``) about this image
 
+    root
+        folder in which the root file system of a box's disk is mounted, read-only: all its files are read and compared
+        with the manifest, outside of the box's control
+
     CLI Example:
 
     .. code-block:: bash
 
         salt-call image.check dist/vault-cube-demo-box-1.0.0-debian-12.qcow2 signers=maintainer.pub
         salt-call image.check image.qcow2 signers=maintainer.pub builders=allowed_signers threshold=2
+        salt-call image.check dist/vault-cube-demo-box-1.0.0-debian-12.files.gz signers=maintainer.pub root=/mnt
     """
     from vault_cube.image.inspect import check
 
@@ -423,7 +430,7 @@ def check(file, signers=None, builders=None, threshold=None):
         required = None if threshold is None else int(threshold)
     except (TypeError, ValueError):
         raise CommandExecutionError(f"threshold={threshold}: not a number") from None
-    return check.check(Path(file), _file(signers), _file(builders), required)
+    return check.check(Path(file), _file(signers), _file(builders), required, root=_file(root))
 
 
 def _file(name):

@@ -356,6 +356,97 @@ validation:
       xid_minutes: 60
       down_minutes: 2
       stale_minutes: 5
+      drift_hours: 50
+  drift:
+    every: daily
+    full_every: weekly
+    # public ssh keys of those who sign updates of the box's checkout
+    signers: []
+    # 68 and 546: the DHCP clients; 5355: LLMNR of systemd-resolved, which the firewall blocks
+    listen: [udp 68, udp 546, tcp 5355, udp 5355]
+    # Paths that may differ from the image. `*` matches within a name, `/**` everything below a folder. Accounts, packages,
+    # ssh keys, byte code and dpkg's database are not listed: they are compared in their own way
+    expected:
+      /etc/machine-id: made at first boot
+      /etc/ssh/ssh_host_*_key: made at first boot
+      /etc/ssh/ssh_host_*_key.pub: made at first boot
+      /etc/hostname: set by the seed
+      /etc/hosts: names of the seed and of the owner, listed as kept
+      /etc/timezone: set by the seed
+      /etc/localtime: set by the seed
+      /etc/adjtime: written by hwclock
+      /etc/resolv.conf: link that systemd-resolved or cloud-init sets
+      /etc/.pwd.lock: lock of the account tools
+      /etc/.updated: time of the last run of systemd-update-done
+      /var/.updated: time of the last run of systemd-update-done
+      /etc/passwd-: backup of the account tools
+      /etc/group-: backup of the account tools
+      /etc/shadow-: backup of the account tools
+      /etc/gshadow-: backup of the account tools
+      /etc/subuid-: backup of the account tools
+      /etc/subgid-: backup of the account tools
+      /etc/netplan/50-cloud-init.yaml: network of the seed
+      /etc/sudoers.d/90-cloud-init-users: rights of the seed's users
+      /etc/docker/key.json: identity of Docker's engine
+      /etc/salt/minion_id: name that the fleet's master knows the box by
+      /etc/salt/pki/**: keys of the fleet's master and of this box
+      /etc/salt/minion.d/_schedule.conf: written by the minion
+      /home/*: home of an account
+      /home/*/**: data of an account; its keys are compared
+      /opt/containerd: folder that containerd makes when it starts
+      /opt/containerd/bin: folder that containerd makes when it starts
+      /opt/containerd/lib: folder that containerd makes when it starts
+      /root/.ssh: keys are compared
+      /root/.cache: cache
+      /root/.cache/**: cache
+      /root/.bash_history: history of the shell
+      /root/.lesshst: history of less
+      /root/snap/**: data
+      /lost+found: of the file system
+      /srv/**: data
+      /mnt/**: mounts of the owner
+      /media/**: mounts of the owner
+      /tmp/**: temporary
+      /run/**: runtime
+      /dev/**: devices
+      /var/tmp/**: temporary
+      /var/log/**: logs
+      /var/cache/**: caches
+      /var/backups/**: backups of dpkg's database
+      /var/lib/apt/**: package lists; their signatures are verified
+      /var/lib/cloud/data/**: state of cloud-init
+      /var/lib/cloud/instance: state of cloud-init
+      /var/lib/cloud/instances: state of cloud-init
+      /var/lib/cloud/instances/**: state of cloud-init
+      /var/lib/cloud/sem/**: state of cloud-init
+      /var/lib/cloud/seed/**: the seed
+      /var/lib/cloud/handlers/**: state of cloud-init
+      /var/lib/cloud/scripts: folder of cloud-init; scripts in it are compared
+      /var/lib/cloud/scripts/per-boot: folder of cloud-init
+      /var/lib/cloud/scripts/per-instance: folder of cloud-init
+      /var/lib/cloud/scripts/per-once: folder of cloud-init
+      /var/lib/cloud/scripts/vendor: folder of cloud-init
+      /var/lib/containerd/**: images and containers
+      /var/lib/dbus/machine-id: link to the machine id
+      /var/lib/dhcp/**: leases
+      /var/lib/docker: images and containers
+      /var/lib/docker/**: images and containers
+      /var/lib/fail2ban/**: its database
+      /var/lib/logrotate/**: times of the last rotation
+      /var/lib/man-db/**: time of its last run
+      /var/lib/polkit-1/**: state of polkit
+      /var/lib/private/**: data of services
+      /var/lib/prometheus/**: readings
+      /var/lib/smartmontools/**: state of smartd
+      /var/lib/sudo/**: who has seen the lecture
+      /var/lib/systemd/**: state of systemd
+      /var/lib/ubuntu-advantage/**: state of Ubuntu's update notices
+      /var/lib/ucf/**: checksums of configuration files
+      /var/lib/unattended-upgrades/**: state of the updates
+      /var/lib/update-notifier/**: state of Ubuntu's update notices
+      /var/lib/vault-cube: results, caches and records of this project
+      /var/lib/vault-cube/**: results, caches and records of this project
+      /var/lib/vllm/**: models and caches
 
 gpu:
   # NVML answers in microseconds. Without persistence mode it initialises each card first, which takes seconds

@@ -8,5 +8,6 @@ include:
   - validation.dcgm
   - validation.beacon
   - validation.checkout
+  - validation.drift
   - validation.manifest
   - validation.stress

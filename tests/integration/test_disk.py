@@ -10,7 +10,7 @@ from pathlib import Path
 import last_layer
 import pytest
 
-from vault_cube.image.cache import tree_manifest
+from vault_cube import tree_manifest
 from vault_cube.image.disk import formats, raw_disk
 from vault_cube.image.layers import chroot, seal, tools
 from vault_cube.process import CommandFailed

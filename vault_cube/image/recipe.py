@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from vault_cube import __version__
+from vault_cube import __version__, tree_manifest
 from vault_cube.carried import sources
+from vault_cube.drift.manifest import ENDING, PLACE
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight, store
 from vault_cube.image.attest import manifest, signature
 from vault_cube.image.attest.manifest import Manifest
-from vault_cube.image.cache import evict, keys, layer_cache, tree_manifest
+from vault_cube.image.cache import evict, keys, layer_cache
 from vault_cube.image.disk import converted, formats, raw_disk
 from vault_cube.image.download import relock
 from vault_cube.image.download.fetch import fetch
@@ -181,6 +182,7 @@ def make_disk(space: Workspace, inputs: Inputs) -> Manifest:
     while not all(layer_cache.sound(entry) for entry in entries):
         entries = make_layers(space, inputs)
     raw_sha256, files = make_formats(space, entries, inputs.packages.epoch)
+    files |= copy_file_manifest(space, entries[-1])
     files |= make_attestations(space, inputs, raw_sha256, files)
     result = _manifest(space, inputs, entries, raw_sha256, files)
     manifest.write(space.build / "image", result)
@@ -220,6 +222,16 @@ def make_formats(
         for file in packed.values():
             shutil.move(file, folder)
     return raw_sha256, files
+
+
+def copy_file_manifest(space: Workspace, last: layer_cache.Entry) -> dict[str, manifest.File]:
+    """Put the manifest of the image's files beside the image, so that SHA256SUMS and its signature cover it.
+
+    last: the last layer. Returns the manifest's entry for it by its name.
+    """
+    file = space.build / "image" / f"{basename(space)}{ENDING}"
+    shutil.copyfile(last.tree / PLACE, file)
+    return {file.name: manifest.described(file)}
 
 
 def make_attestations(

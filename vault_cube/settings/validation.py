@@ -17,6 +17,8 @@ def _ip_address(text: str) -> str:
 
 
 Address = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+$", description="IP address"), AfterValidator(_ip_address)]
+Calendar = Annotated[str, Field(min_length=1, pattern=r"^[\w:*/,.~ -]+$")]
+Pattern = Annotated[str, Field(pattern=r"^/[^/].*$")]
 Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]*$")]
 
 
@@ -48,6 +50,9 @@ class Alerts(Section):
         description="Time for which a box, a service or a GPU may be unavailable before it is an alert"
     )
     stale_minutes: Minutes = Field(description="Time, after two missed intervals, until stale readings are an alert")
+    drift_hours: Annotated[int, Field(ge=1)] = Field(
+        description="Age at which the last comparison with the image is an alert"
+    )
 
 
 class Dcgm(Section):
@@ -90,6 +95,22 @@ class Monitoring(Section):
     alerts: Alerts
 
 
+class Drift(Section):
+    """The comparison of a box with the manifest of its image."""
+
+    every: Calendar = Field(description="When the timer runs drift.report, as in systemd.time(7)")
+    full_every: Calendar = Field(description="When the timer runs drift.report full=True, which reads all files")
+    expected: dict[Pattern, str] = Field(
+        description="Paths that may differ from the image, and why; * matches within a name, ** everything below"
+    )
+    listen: list[Annotated[str, Field(pattern=r"^(tcp|udp) [0-9]{1,5}$")]] = Field(
+        description="Ports that listen for other machines, beside base:firewall:allow_tcp, such as `udp 68`"
+    )
+    signers: list[Annotated[str, Field(pattern=r"^(ssh-|ecdsa-|sk-)\S+ \S+( .*)?$")]] = Field(
+        description="Public ssh keys whose signed updates of the box's checkout are accepted"
+    )
+
+
 class Validation(Section):
     """Layer 5: monitoring, checks and benchmarks; the thresholds of a layer's checks are in its own `gates`."""
 
@@ -98,6 +119,7 @@ class Validation(Section):
         description="File with name, version and target of the image that the box was made from"
     )
     monitoring: Monitoring
+    drift: Drift
 
     @model_validator(mode="after")
     def _installed(self) -> "Validation":

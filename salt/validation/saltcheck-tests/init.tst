@@ -1,5 +1,5 @@
 salt-call is a command:
-  module_and_function: file.is_link
+  module_and_function: file.file_exists
   args: [/usr/local/bin/salt-call]
   assertion: assertTrue
 no minion id is baked in:

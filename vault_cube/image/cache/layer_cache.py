@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from vault_cube import process
+from vault_cube import process, tree_manifest
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.cache import tree_manifest
 from vault_cube.image.progress import note
 
 IN_USE_S = 3600

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vault_cube.image.cache import keys, layer_cache
-from vault_cube.image.cache.tree_manifest import Line
 from vault_cube.image.layers import chroot, tools
 from vault_cube.image.progress import note
 from vault_cube.image.workspace import Workspace
+from vault_cube.tree_manifest import Line
 
 NAME = "disk"
 """Name of base disks in the layer cache."""

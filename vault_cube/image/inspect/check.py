@@ -6,20 +6,33 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from vault_cube.drift.comparison import Request
+from vault_cube.drift.comparison import compare as compare_tree
+from vault_cube.drift.findings import DRIFT
+from vault_cube.drift.manifest import ENDING, ManifestError
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import store
 from vault_cube.image.attest import signature
 from vault_cube.image.inspect import origin, statements
 
+LISTED = 200
+"""Largest number of differences that are listed."""
+
 
 def check(
-    image: Path, signers: Path | None = None, builders: Path | None = None, threshold: int | None = None
+    image: Path,
+    signers: Path | None = None,
+    builders: Path | None = None,
+    threshold: int | None = None,
+    *,
+    root: Path | None = None,
 ) -> list[str]:
-    """Check an image and the files beside it.
+    """Check an image, or the manifest of its files (`*.files.gz`), and the files beside it.
 
     signers: accepted signers, as a public key or an allowed_signers file; None: the signature is not verified.
     builders, threshold: the image is only accepted if `threshold` of these builders, given in the same way, have
-    signed a statement that they reproduced it.
+    signed a statement that they reproduced it. root: the mounted disk of a box that was made from the image; all its
+    files are compared with the manifest of the image's files, see vault_cube/drift/.
     Returns one line per check. Raises VaultCubeError with one line per failed check.
     """
     if (builders is None) != (threshold is None):
@@ -41,6 +54,9 @@ def check(
     elif number := len(statements.beside(image)):
         hint = f"{number} present, not verified: pass builders=FILE threshold=NUMBER to verify them"
         checks.append(lambda: f"statements of rebuilds: {hint}")
+    if root is not None:
+        mounted = root
+        checks.append(lambda: _tree(mounted, image, sums))
     results, problems = [], []
     for run in checks:
         try:
@@ -104,3 +120,25 @@ def _provenance(image: Path, sums: Path) -> str:
         + (" with uncommitted changes" if source.dirty else "")
         + f", {source.locks} locks"
     )
+
+
+def _tree(root: Path, image: Path, sums: Path) -> str:
+    """Compare a mounted disk with the manifest beside the image. Raises VaultCubeError with one line per difference."""
+    if not (root / "etc").is_dir():
+        raise VaultCubeError(f"{root}: no root file system: mount the box's disk there, read-only")
+    names = [image.name] if image.name.endswith(ENDING) else [name for name in read(sums) if name.endswith(ENDING)]
+    if len(names) != 1 or not (file := sums.with_name(names[0])).is_file():
+        raise VaultCubeError(f"{sums.name}: no {ENDING} beside the image: copy it from dist/ too")
+    if store.sha256_of(file) != read(sums)[file.name]:
+        raise VaultCubeError(f"{file.name}: differs from {sums.name}: fetch it again")
+    try:
+        result = compare_tree(Request(root, file, full=True, use_index=False))
+    except ManifestError as err:
+        raise VaultCubeError(str(err)) from err
+    if result["drifted"]:
+        # without the checkout of the box, which is judged here, nothing repairs itself
+        differences = [f"{f['what']}: {f['change']}" for f in result["findings"] if f["class"] in DRIFT]
+        more = [f"and {len(differences) - LISTED} more"] if len(differences) > LISTED else []
+        raise VaultCubeError("\n".join([f"{root}: {len(differences)} differences", *differences[:LISTED], *more]))
+    counts = ", ".join(f"{count} {kind}" for kind, count in result["counts"].items() if count)
+    return f"files: {root}: {result['files']} files read and compared: no drift{f'; {counts}' if counts else ''}"

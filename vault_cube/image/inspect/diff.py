@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from vault_cube import process
+from vault_cube import process, tree_manifest
 from vault_cube.errors import VaultCubeError
-from vault_cube.image.cache import layer_cache, tree_manifest
-from vault_cube.image.cache.tree_manifest import Line
+from vault_cube.image.cache import layer_cache
 from vault_cube.image.inspect import unpack
 from vault_cube.image.inspect.packages import installed
 from vault_cube.image.progress import step
 from vault_cube.image.workspace import Workspace
+from vault_cube.tree_manifest import Line
 
 LISTED = 200
 """Largest number of lines about files; a longer list is of no use to a reader."""

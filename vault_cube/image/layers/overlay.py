@@ -15,7 +15,7 @@ from vault_cube.carried import mode
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
-from vault_cube.image.layers import chroot, repository, root, seal
+from vault_cube.image.layers import chroot, image_manifest, repository, root, seal
 from vault_cube.image.locks import vendors
 from vault_cube.image.locks.aptlock import Deb
 from vault_cube.image.store import Store
@@ -88,7 +88,19 @@ def make(space: Workspace, inputs: Inputs, layer: str, below: Sequence[layer_cac
         judge(layer, status, work / "vault-cube/result.json", log)
         run(["sh", "-c", INSTALLED], "dpkg-query")
         compare((work / "vault-cube/installed").read_text(), lock.upto(layer, keys.ORDER), layer)
-        seal.seal(work / "upper", lock.epoch)
+        if layer != keys.ORDER[-1]:
+            seal.seal(work / "upper", lock.epoch)
+        else:
+            shutil.copyfile(image_manifest.SCRIPT, work / "vault-cube/drift_program.sh")
+            run(["sh", "/run/vault-cube/drift_program.sh"], "drift_program.sh")
+            seal.seal(work / "upper", lock.epoch)
+            layers = {entry.meta["name"]: (entry.tree, entry.lines()) for entry in below}
+            layers[layer] = (work / "upper", image_manifest.layer_lines(work / "upper"))
+            results, text = work / "vault-cube/result.json", work / "vault-cube/image-manifest"
+            image_manifest.write(space, layers, results=results, epoch=lock.epoch, target=text)
+            run(["sh", "-c", image_manifest.COMPRESS], "gzip")
+            # once more, for the times of the manifest itself
+            seal.seal(work / "upper", lock.epoch)
         return layer_cache.keep(space.layers, key.key, work / "upper", layer, key.inputs)
 
 

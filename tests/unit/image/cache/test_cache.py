@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from vault_cube.image.cache import layer_cache, tree_manifest
+from vault_cube import tree_manifest
+from vault_cube.image.cache import layer_cache
 
 KEY = "a1" * 32
 

@@ -2,7 +2,7 @@
 
 import os
 
-from vault_cube.image.cache import tree_manifest
+from vault_cube import tree_manifest
 
 
 def test_a_linked_file_counts_once_and_its_other_names_count_as_saved(tmp_path):

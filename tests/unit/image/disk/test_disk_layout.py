@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from vault_cube.image.cache.tree_manifest import parse
 from vault_cube.image.disk import raw_disk
+from vault_cube.tree_manifest import parse
 
 MIB = 1 << 20
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from vault_cube.drift.manifest import PLACE
 from vault_cube.image import recipe, store
 from vault_cube.image.attest import attestations
 from vault_cube.image.cache import keys, layer_cache
@@ -17,10 +18,12 @@ RAW = b"a small disk" * 100_000
 
 
 @pytest.fixture
-def space(workspace, monkeypatch):
+def space(workspace, monkeypatch, tmp_path):
     """A workspace whose layers are built and whose disk has the content RAW."""
     layer_keys = {name: keys.Key(f"key of {name}", {"parent": "tools"}) for name in keys.ORDER}
-    layers = [SimpleNamespace(meta={"bytes": 1}, lines=list) for _ in keys.ORDER]
+    (tmp_path / "layer" / PLACE).parent.mkdir(parents=True)
+    (tmp_path / "layer" / PLACE).write_bytes(b"manifest of the files")
+    layers = [SimpleNamespace(meta={"bytes": 1}, lines=list, tree=tmp_path / "layer") for _ in keys.ORDER]
     monkeypatch.setattr(keys, "layer_keys", lambda *_: layer_keys)
     monkeypatch.setattr(recipe, "make_layers", lambda *_: layers)
     monkeypatch.setattr(layer_cache, "sound", lambda entry: entry)
@@ -40,7 +43,7 @@ def test_the_image_folder_has_all_formats_and_a_manifest_with_their_digests(spac
     old.touch()
     manifest = recipe.make_disk(space, Inputs.read(space))
     folder, name = space.build / "image", recipe.basename(space)
-    files = {f"{name}.{form}" for form in space.settings.image.formats}
+    files = {f"{name}.{form}" for form in space.settings.image.formats} | {f"{name}.files.gz"}
     assert {file.name for file in folder.iterdir()} == files | {f"{name}.manifest.json"}
     assert set(manifest["files"]) == files
     for file, entry in manifest["files"].items():
@@ -67,6 +70,6 @@ def test_formats_of_other_hypervisors_are_written_beside_qcow2(space, monkeypatc
     space = replace(space, settings=space.settings.model_copy(update={"image": image}))
     manifest = recipe.make_disk(space, Inputs.read(space))
     name = recipe.basename(space)
-    assert set(manifest["files"]) == {f"{name}.{form}" for form in image.formats}
+    assert set(manifest["files"]) == {f"{name}.{form}" for form in image.formats} | {f"{name}.files.gz"}
     for file, entry in manifest["files"].items():
         assert entry["sha256"] == store.sha256_of(space.build / "image" / file)

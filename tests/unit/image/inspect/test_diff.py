@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from vault_cube.image.cache import layer_cache, tree_manifest
+from vault_cube import tree_manifest
+from vault_cube.image.cache import layer_cache
 from vault_cube.image.inspect import diff
 
 TIME = 1_700_000_000

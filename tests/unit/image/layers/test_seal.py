@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from vault_cube.image.cache import tree_manifest
+from vault_cube import tree_manifest
 from vault_cube.image.layers import seal
 
 EPOCH = 1_700_000_000

@@ -122,7 +122,7 @@ def _line(tree: str, path: str, status: os.stat_result, linked: str | None) -> s
     if stat.S_ISREG(mode):
         size = status.st_size
         # hash a file with several names only once
-        content = f"={quote(linked)}" if linked and linked != path else _sha256(full, size)
+        content = f"={quote(linked)}" if linked and linked != path else sha256_of(full, size)
     elif stat.S_ISLNK(mode):
         content = quote(os.readlink(full), safe="/")  # noqa: PTH115 the target is needed exactly as it is written
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -130,11 +130,12 @@ def _line(tree: str, path: str, status: os.stat_result, linked: str | None) -> s
     owner = f"{status.st_uid}:{status.st_gid}"
     return Line(
         quote(path, safe="/"), KINDS[stat.S_IFMT(mode)], stat.S_IMODE(mode), owner, size, status.st_mtime_ns, content,
-        _xattrs(full),
+        xattrs_of(full),
     ).format()  # fmt: skip
 
 
-def _sha256(path: str, size: int) -> str:
+def sha256_of(path: str, size: int) -> str:
+    """Compute the SHA-256 of a file. size: its size in bytes. Raises OSError."""
     with open(path, "rb", buffering=0) as handle:  # noqa: PTH123 Path is slower, and trees have 100,000 files
         # file_digest allocates a buffer of 256 KiB even for small files
         if size < SMALL:
@@ -142,7 +143,8 @@ def _sha256(path: str, size: int) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _xattrs(path: str) -> str:
+def xattrs_of(path: str) -> str:
+    """Return the extended attributes of a file in the form of `Line.xattrs`. Raises OSError."""
     names = os.listxattr(path, follow_symlinks=False)
     own = sorted(name for name in names if not name.startswith(OVERLAY_XATTR)) if names else ()
     return ",".join(f"{name}={os.getxattr(path, name, follow_symlinks=False).hex()}" for name in own) or "-"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from vault_cube.image.cache import tree_manifest
+from vault_cube import tree_manifest
 
 
 @pytest.fixture
