@@ -21,7 +21,7 @@ from vault_cube.settings import Settings
 from vault_cube.settings.schema import ANY_NAME, EACH, Key, keys
 
 TOP = Path(__file__).resolve().parents[1]
-READERS = ("_beacons", "_grains", "_modules", "_states", "benchmarks", "salt", "vault_cube")
+READERS = ("_beacons", "_executors", "_grains", "_modules", "_runners", "_states", "benchmarks", "salt", "vault_cube")
 SKIPPED = ("benchmarks/results/", "benchmarks/versus/", "vault_cube/settings/")
 ARGUMENTS = re.compile(r"[a-z0-9_*]+(, [a-z0-9_*]+)*")
 """A line of a docstring that names one argument or several."""

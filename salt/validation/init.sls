@@ -10,3 +10,4 @@ include:
   - validation.checkout
   - validation.manifest
   - validation.stress
+  - validation.fleet
