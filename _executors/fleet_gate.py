@@ -123,19 +123,20 @@ def named(fun, arg):
 def _child(gate, data):
     """Run a function of the box in a new salt-call, which ends with the job. Returns the function's result."""
     words = [f"{name}={value}" for name, value in named(data["fun"], data["arg"])]
-    archive = None
+    archive = signature = None
     if data["fun"] == "checkout.update":
         # salt-call has no master to fetch from
         commit = dict(named(data["fun"], data["arg"])).get("commit")
         archive = __salt__["cp.cache_file"](f"salt://releases/{commit}.tar")
+        signature = __salt__["cp.cache_file"](f"salt://releases/{commit}.tar.sig")
         if not archive:
             return _ended(f"the master has no release {commit}", 1)
         words.append(f"file={archive}")
     options = ["--local", "--retcode-passthrough", "--out=json", "--log-level=quiet"]
     command = ["setpriv", "--pdeathsig", "KILL", *gate["salt_call"], *options, data["fun"], *words]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if archive:
-        Path(archive).unlink(missing_ok=True)
+    for file in filter(None, (archive, signature)):
+        Path(file).unlink(missing_ok=True)
     try:
         result = json.loads(ran.stdout)["local"]
     except (ValueError, KeyError, TypeError):

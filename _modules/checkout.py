@@ -6,6 +6,9 @@ from salt.exceptions import CommandExecutionError
 
 from vault_cube.errors import VaultCubeError, shown
 from vault_cube.fleet import release
+from vault_cube.settings import PillarError, of_minion
+
+__func_alias__ = {"apply_": "apply"}
 
 
 def version():
@@ -23,11 +26,25 @@ def version():
     return _run(release.version)
 
 
+def folder():
+    """
+    Return the folder of the checkout that Salt runs from.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-call checkout.folder
+    """
+    return str(Path(__file__).resolve().parents[1])
+
+
 def update(commit, sha256, file):
     """
     Install a release in place of the box's checkout, and keep the former one. Nothing is applied.
 
-    The box's own pillar/local.sls is kept. Does nothing if the box has this release.
+    The box's own pillar/local.sls is kept. Does nothing if the box has this release. If pillar ``fleet:signers`` has
+    keys, one of them has to have signed the archive; the signature is beside it, in FILE.sig.
 
     commit
         the release's commit, 40 hexadecimal digits
@@ -47,7 +64,11 @@ def update(commit, sha256, file):
         salt-call --local checkout.update COMMIT SHA256 /tmp/release.tar
     """
     target = __opts__.get("vault_cube", {}).get("target", "")
-    return _run(release.update, target, str(commit), str(sha256), Path(file))
+    try:
+        signers = of_minion(__pillar__).fleet.signers
+    except PillarError as err:
+        raise CommandExecutionError(str(err)) from err
+    return _run(release.update, target, str(commit), str(sha256), Path(file), signers=signers)
 
 
 def apply_():
@@ -119,6 +140,3 @@ def _run(function, *args, **kwargs):
         return function(place, *args, **kwargs)
     except VaultCubeError as err:
         raise CommandExecutionError(shown(err)) from err
-
-
-__func_alias__ = {"apply_": "apply"}

@@ -468,6 +468,8 @@ fleet:
     - checkout.apply
     - checkout.accept
     - checkout.rollback
+  # with a key here, a master that somebody else controls cannot install code: `make fleet-release SIGN_KEY=…`
+  signers: []
   server:
     names: [localhost]
     port: 8443
@@ -478,10 +480,12 @@ fleet:
     ca_days: 3650
     # browsers accept at most 398 days
     certificate_days: 397
+    api_memory_mib: 1024
+    answer_s: 20
     worker_threads: 5
     canaries: []
     batch: 5
-    gates: [base, driver, runtime, frameworks, validation]
+    checks: [base, driver, runtime, frameworks, validation]
     # outside of the 2 to 4 % by which equal cards differ (benchmarks/results/), and of 3 deviations of the twins
     outlier_share: 0.08
     roles:

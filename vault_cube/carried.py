@@ -20,6 +20,7 @@ LOADER_DIRS = {
     "_pillar": "pillar",
     "_beacons": "beacons",
     "_executors": "executors",
+    "_runners": "runners",
 }
 FOLDERS = ("conf", "salt", "pillar", "vault_cube", "workloads", "docs/runbooks", *LOADER_DIRS)
 FILES = ("Saltfile", "pyproject.toml")

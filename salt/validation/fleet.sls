@@ -29,6 +29,7 @@ the fleet's minion has its configuration:
         conf_file: {{ folder }}/minion
         pki_dir: /etc/salt/pki/fleet
         cachedir: /var/cache/salt/fleet
+        extension_modules: /var/cache/salt/fleet/extension_modules
         sock_dir: /run/salt/fleet
         pidfile: /run/vault-cube-fleet.pid
         log_file: /var/log/salt/fleet
@@ -44,6 +45,10 @@ the fleet's minion has its configuration:
         # a request may name a returner, and with rawfile_json a file that root would write
         disable_returners: [highstate_return, local, local_cache, multi_returner, pgjsonb, postgres, postgres_local_cache,
                             rawfile_json, salt_cache, syslog_return]
+        minion_sign_messages: True
+        signing_algorithm: PKCS1v15-SHA224
+        # the daemon has no other functions; without this list, it loads all modules for each function of the box
+        whitelist_modules: [config, cp, event, grains, saltutil, status, test]
         # events and values of the master are not for this box
         autoload_dynamic_modules: False
         mine_enabled: False

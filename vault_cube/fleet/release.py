@@ -12,16 +12,21 @@ import json
 import os
 import shutil
 import tarfile
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vault_cube.carried import carried, mode
 from vault_cube.errors import VaultCubeError
+from vault_cube.image.attest import signature
 
 RECORD = ".release.json"
 """In the checkout: which release it is. Hidden, so that no list of the checkout's sources contains it."""
 IMAGE = "image"
 """The name of the release that came with the image."""
+NAMESPACE = "vault-cube-release"
+"""What a signature of a release is for: a signature of an image by the same key is not valid here."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -70,11 +75,15 @@ def version(place: Place) -> dict[str, Any]:
     return {**release._asdict(), "previous": previous.commit if previous else None}
 
 
-def update(place: Place, target: str, commit: str, sha256: str, archive: Path) -> dict[str, Any]:
+def update(
+    place: Place, target: str, commit: str, sha256: str, archive: Path, *, signers: Sequence[str] = ()
+) -> dict[str, Any]:
     """Install a release and keep the former one beside it. Applies nothing. Does nothing if the box has it.
 
-    target: the box's target. archive: a tar of the checkout. sha256: its digest, from the master.
-    Returns the fields of `version`, and changed. Raises VaultCubeError if the archive is damaged or not complete.
+    target: the box's target. archive: a tar of the checkout; its signature is beside it. sha256: its digest, from the
+    master. signers: public keys of which one has to have signed the archive; none: the digest suffices.
+    Returns the fields of `version`, and changed. Raises VaultCubeError if the archive is damaged, not complete, or not
+    signed.
     """
     before = version(place)
     if before["commit"] == commit:
@@ -85,6 +94,8 @@ def update(place: Place, target: str, commit: str, sha256: str, archive: Path) -
         raise VaultCubeError(f"{archive}: {err.strerror}") from err
     if digest != sha256:
         raise VaultCubeError(f"release {commit[:12]}: the archive has another SHA-256 than the master announced")
+    if signers:
+        _verify(archive, signers)
     shutil.rmtree(place.new, ignore_errors=True)
     _unpack(archive, place.new, target)
     own = place.checkout / "pillar/local.sls"
@@ -107,11 +118,28 @@ def rollback(place: Place) -> dict[str, Any]:
     return version(place)
 
 
-def record(place: Place, **changes: bool) -> dict[str, Any]:
-    """Record that the release was applied or accepted. Returns the fields of `version`."""
+def record(place: Place, *, applied: bool | None = None, accepted: bool | None = None) -> dict[str, Any]:
+    """Record that the release was applied or accepted; None changes nothing. Returns the fields of `version`."""
     release = read(place.checkout) or Release(IMAGE, applied=False, accepted=False)
-    _write(place.checkout, release._replace(**changes))
+    _write(
+        place.checkout,
+        Release(
+            release.commit,
+            release.applied if applied is None else applied,
+            release.accepted if accepted is None else accepted,
+        ),
+    )
     return version(place)
+
+
+def _verify(archive: Path, signers: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Path(folder, "signers")
+        keys.write_text("\n".join(signers) + "\n")
+        try:
+            signature.verify(archive, keys, NAMESPACE)
+        except VaultCubeError as err:
+            raise VaultCubeError(f"release not installed: {str(err).replace(str(keys), 'fleet:signers')}") from err
 
 
 def _unpack(archive: Path, folder: Path, target: str) -> None:

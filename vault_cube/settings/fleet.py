@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from vault_cube.settings.secrets import PublicKey
 from vault_cube.settings.strict import Port, Section, Unit
 
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$")]
@@ -52,10 +53,12 @@ class Server(Section):
     body_kib: Annotated[int, Field(ge=1, le=64, description="Largest request, in KiB"), Unit("KiB")]
     ca_days: Days = Field(description="Validity of the fleet's own certificate authority")
     certificate_days: Days = Field(description="Validity of the certificate; renewed in its last 30 days")
+    api_memory_mib: Annotated[int, Field(ge=256, description="Memory at which salt-api is stopped and started again")]
+    answer_s: Seconds = Field(description="Time after which the master asks a silent box whether its job still runs")
     worker_threads: Annotated[int, Field(ge=1, description="Processes of the master that answer boxes")]
     canaries: list[MinionId] = Field(description="Boxes that get a release first, in a batch of their own")
     batch: Annotated[int, Field(ge=1, description="Boxes that get a release at the same time")]
-    gates: list[Layer] = Field(description="Layers that layer.check has to pass on a box before the next batch starts")
+    checks: list[Layer] = Field(description="Layers that layer.check has to pass on a box before the next batch starts")
     outlier_share: Annotated[float, Field(gt=0, lt=1), Unit("share")] = Field(
         description="A box whose benchmark is this far below the median of boxes with the same GPUs is named"
     )
@@ -74,6 +77,9 @@ class Fleet(Section):
     request_port: Port = Field(description="Port of the master that takes results")
     keepalive: Keepalive
     allow: list[FunctionName] = Field(description="Functions that the master may run on this box")
+    signers: list[PublicKey] = Field(
+        description="Public ssh keys that may sign releases; without one, a release needs no signature"
+    )
     server: Server
 
     @model_validator(mode="after")

@@ -156,7 +156,7 @@ def test_an_update_fetches_the_release_and_removes_the_archive(gate, tmp_path):
         return str(archive)
 
     result, _ = run(gate, tmp_path, job, """printf '{"local": "%s"}' "$*" """, cp__cache_file=cache_file)
-    assert asked == [f"salt://releases/{'a' * 40}.tar"]
+    assert asked == [f"salt://releases/{'a' * 40}.tar{end}" for end in ("", ".sig")]
     assert f"file={archive}" in result
     assert not archive.exists()
 

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import subprocess
 import tarfile
 
 import pytest
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.fleet import release
+from vault_cube.image.attest import signature
 
 COMMIT = "c" * 40
 
@@ -105,6 +107,56 @@ def test_a_bad_archive_leaves_the_box_as_it_is(place, tmp_path, case):
         release.update(place, "debian-12", COMMIT, sha256, file)
     assert (place.checkout / "marker").read_text() == "old"
     assert release.version(place)["commit"] == "image"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Two ssh keys: the path of the private one, and the public line."""
+    folder = tmp_path_factory.mktemp("keys")
+    pairs = []
+    for name in ("anna", "mallory"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name], check=True)
+        pairs.append((folder / name, (folder / f"{name}.pub").read_text().strip()))
+    return pairs
+
+
+def test_a_signed_release_is_installed(place, tmp_path, keys):
+    (key, public), (_, other) = keys
+    file, sha256 = archive(tmp_path)
+    signature.sign(file, key, release.NAMESPACE)
+    assert release.update(place, "debian-12", COMMIT, sha256, file, signers=[other, public])["changed"]
+
+
+def unsigned(file, keys):
+    pass
+
+
+def by_somebody_else(file, keys):
+    signature.sign(file, keys[1][0], release.NAMESPACE)
+
+
+def for_an_image(file, keys):
+    signature.sign(file, keys[0][0])
+
+
+def of_another_file(file, keys):
+    other = file.with_name("other.tar")
+    other.write_text("x")
+    signature.sign(other, keys[0][0], release.NAMESPACE).rename(signature.of(file))
+
+
+def no_signature(file, keys):
+    signature.of(file).write_text("x")
+
+
+@pytest.mark.parametrize("sign", [unsigned, by_somebody_else, for_an_image, of_another_file, no_signature])
+def test_a_release_without_a_valid_signature_is_not_installed(place, tmp_path, keys, sign):
+    file, sha256 = archive(tmp_path)
+    sign(file, keys)
+    with pytest.raises(VaultCubeError, match="release not installed") as caught:
+        release.update(place, "debian-12", COMMIT, sha256, file, signers=[keys[0][1]])
+    assert "/tmp" not in str(caught.value)
+    assert (place.checkout / "marker").read_text() == "old"
 
 
 def test_a_release_without_the_box_s_target(place, tmp_path):

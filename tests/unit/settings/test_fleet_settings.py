@@ -20,7 +20,7 @@ BROKEN = {
     "a port out of range": ({"publish_port": 0}, "fleet:publish_port: "),
     "a canary twice": ({"server": {"canaries": ["b1", "b1"]}}, "fleet:server:canaries names a box twice"),
     "no box in a batch": ({"server": {"batch": 0}}, "fleet:server:batch: "),
-    "an unknown gate": ({"server": {"gates": ["bases"]}}, "fleet:server:gates:0: "),
+    "an unknown layer": ({"server": {"checks": ["bases"]}}, "fleet:server:checks:0: "),
     "no name of the server": ({"server": {"names": []}}, "fleet:server:names: "),
     "a large body": ({"server": {"body_kib": 4096}}, "fleet:server:body_kib: "),
     "an unknown role": ({"server": {"roles": {"root": {"boxes": [], "master": []}}}}, "no such key"),
