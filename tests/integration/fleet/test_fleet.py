@@ -1,6 +1,7 @@
 """One fleet with real daemons, from its installation to a box that leaves; the tests run in their order."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -226,8 +227,7 @@ def thresholds(fleet):
     found = {}
     for name in PROFILES:
         text = fleet.boxes[name].path("/etc/vault-cube/monitoring/alerts.yml").read_text()
-        rule = next(part for part in text.split("alert: ") if part.startswith("GpuWarm"))
-        found[name] = int(rule.split("> ")[1].split()[0])
+        found[name] = int(re.search(r"alert: GpuWarm\n\s+expr: .*> (\d+)", text)[1])
     return found
 
 
