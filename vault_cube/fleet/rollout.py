@@ -125,7 +125,8 @@ def _reasons(step: Step, state: Mapping[str, Any]) -> dict[str, str]:
     comment = str(state.get("comment", "")).strip()
     changes = state.get("changes") or {}
     answers = changes.get("ret", {}) if isinstance(changes, Mapping) else {}
-    listed = re.split(r"[\s,]+", comment.partition("minions:")[2]) if "minions:" in comment else []
+    # salt.states.saltmod: "Running function F failed on minions: b2, b3 Function F ran on b1, b2, b3."
+    listed = comment.partition("failed on minions: ")[2].partition(" Function ")[0].split(", ")
     failed = [box for box in step.boxes if box in listed or box not in answers]
     return {box: reason(answers.get(box, SILENT)) for box in failed} or {"": comment[:SHOWN]}
 

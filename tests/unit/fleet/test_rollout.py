@@ -97,7 +97,7 @@ def test_a_rollout_that_is_done():
 
 
 def test_a_rollout_stops_at_the_first_failing_step_and_names_the_box():
-    comment = "Function gpu.health ran successfully on b1. Running function gpu.health failed on minions: b2"
+    comment = "Running function gpu.health failed on minions: b2 Function gpu.health ran on b1, b2."
     stopped = rollout.stopped_at(
         states(STEPS, 2, comment=comment, changes={"ret": {"b1": {"verdict": "ok"}, "b2": UNFIT}}), STEPS
     )
@@ -106,7 +106,7 @@ def test_a_rollout_stops_at_the_first_failing_step_and_names_the_box():
 
 
 def test_a_box_that_does_not_answer_is_named():
-    comment = "Running function checkout.apply failed on minions: b1, b2"
+    comment = "Running function checkout.apply failed on minions: b1, b2 Function checkout.apply ran on b1."
     stopped = rollout.stopped_at(states(STEPS, 1, comment=comment, changes={"ret": {"b1": False}}), STEPS)
     assert stopped["reasons"] == {"b1": "does not answer", "b2": "does not answer"}
 
