@@ -20,7 +20,7 @@ PROVER := libfaketime
 FOREIGN = $(shell { [ -w . ] || echo .; find .mypy_cache .ruff_cache .import_linter_cache ! -writable -print -quit; } 2>/dev/null)
 SCANNER := openscap-scanner
 
-.PHONY: help image boot test test-image test-slow lint docs docs-reference lock scan validate verify release rebuild-check benchmark bundle clean-cache clean
+.PHONY: help image boot test test-image test-slow lint docs docs-reference lock scan validate verify release rebuild-check master fleet-release benchmark bundle clean-cache clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -72,6 +72,12 @@ docs-reference: $(STAMP) ## write the generated pages of docs/ from the schema, 
 
 lock: $(STAMP) ## resolve every package of TARGET again and report the changes, the download size and the next command
 	@$(SALT_CALL) image.lock target=$(TARGET)
+
+master: $(STAMP) ## turn this machine into the master of a fleet (docs/fleet.md)
+	@$(SALT_CALL) state.apply fleet
+
+fleet-release: $(STAMP) ## on the fleet's master: make the release of COMMIT (default HEAD) for fleet.rollout (SIGN_KEY=FILE: sign it)
+	@$(SALT_CALL) fleet.release $(or $(COMMIT),HEAD) $(if $(SIGN_KEY),sign_key=$(SIGN_KEY))
 
 benchmark: $(STAMP) ## benchmark the frameworks of the built image on this machine, inside its tree; takes minutes
 	@$(SALT_CALL) --retcode-passthrough image.benchmark quick=True target=$(TARGET)

@@ -484,7 +484,8 @@ gpu:
     accepted: {}
   reset:
     # `nvidia-smi --gpu-reset` refuses while these units run (github.com/NVIDIA/NVSentinel/issues/1690)
-    stop: [vault-cube-gpus.timer, vault-cube-gpus.service, nvidia-dcgm.service, salt-minion.service, nvidia-persistenced.service]
+    stop: [vault-cube-gpus.timer, vault-cube-gpus.service, nvidia-dcgm.service, salt-minion.service, vault-cube-fleet.service,
+           nvidia-persistenced.service]
 
 benchmark:
   results: /var/lib/vault-cube/benchmarks
@@ -636,3 +637,72 @@ benchmark:
     silence_s: 120
     background_s: 600
     unit: vault-cube-stress.service
+
+fleet:
+  # docs/fleet.md: set master, master_key and, if base:hostname is not the box's own, id
+  master: null
+  master_key: null
+  id: null
+  publish_port: 4505
+  request_port: 4506
+  # a box that was cut off answers again after about idle_s + probes * interval_s; with Salt's defaults it took 207 s
+  keepalive: {idle_s: 20, interval_s: 5, probes: 3}
+  # remove entries to give the master less; an entry that _executors/fleet_gate.py does not list is refused all the same
+  allow:
+    - test.ping
+    - grains.items
+    - grains.item
+    - grains.get
+    - saltutil.running
+    - saltutil.is_running
+    - saltutil.find_job
+    - saltutil.kill_job
+    - gpu.detect
+    - gpu.topology
+    - gpu.health
+    - gpu.validate
+    - gpu.benchmark
+    - layer.check
+    - drift.report
+    - state.apply
+    - checkout.version
+    - checkout.update
+    - checkout.apply
+    - checkout.accept
+    - checkout.rollback
+  # with a key here, a master that somebody else controls cannot install code: `make fleet-release SIGN_KEY=…`
+  signers: []
+  server:
+    names: [localhost]
+    port: 8443
+    internal_port: 8444
+    token_s: 3600
+    logins_per_minute: 12
+    body_kib: 16
+    ca_days: 3650
+    # browsers accept at most 398 days
+    certificate_days: 397
+    api_memory_mib: 1024
+    answer_s: 20
+    worker_threads: 5
+    canaries: []
+    batch: 5
+    checks: [base, driver, runtime, frameworks, validation]
+    # outside of the 2 to 4 % by which equal cards differ (benchmarks/results/), and of 3 deviations of the twins
+    outlier_share: 0.08
+    roles:
+      viewer:
+        boxes: [test.ping, grains.item, grains.items, grains.get, gpu.detect, gpu.topology, gpu.health, gpu.validate,
+                              layer.check, drift.report, checkout.version]
+        master: [fleet.status, fleet.inventory, fleet.drift, fleet.report]
+      operator:
+        boxes: [test.ping, grains.item, grains.items, grains.get, gpu.detect, gpu.topology, gpu.health, gpu.validate, layer.check,
+                drift.report, checkout.version, gpu.benchmark, state.apply]
+        master: [fleet.status, fleet.inventory, fleet.drift, fleet.report, fleet.rollout, fleet.rollback, fleet.repair,
+                 fleet.benchmark]
+      admin:
+        boxes: [test.ping, grains.item, grains.items, grains.get, gpu.detect, gpu.topology, gpu.health, gpu.validate, layer.check,
+                drift.report, checkout.version, gpu.benchmark, state.apply, saltutil.running, saltutil.find_job,
+                saltutil.kill_job]
+        master: [fleet.status, fleet.inventory, fleet.drift, fleet.report, fleet.rollout, fleet.rollback, fleet.repair,
+                 fleet.benchmark, fleet.keys, fleet.fingerprint, fleet.accept, fleet.remove]

@@ -19,6 +19,8 @@ LOADER_DIRS = {
     "_grains": "grains",
     "_pillar": "pillar",
     "_beacons": "beacons",
+    "_executors": "executors",
+    "_runners": "runners",
 }
 FOLDERS = ("conf", "salt", "pillar", "vault_cube", "workloads", "docs/runbooks", *LOADER_DIRS)
 FILES = ("Saltfile", "pyproject.toml")

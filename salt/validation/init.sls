@@ -11,3 +11,4 @@ include:
   - validation.drift
   - validation.manifest
   - validation.stress
+  - validation.fleet

@@ -64,7 +64,7 @@ def dotted(node):
 def states(file, pillar, opts):
     """Render a state file as Salt does, and parse the YAML. Returns the states, or the error."""
     context = {"pillar": dotted(pillar), "saltenv": "base", "sls": "test", "grains": {}, "tplpath": str(file)}
-    context |= {"opts": opts, "salt": {"shared.other_rules": lambda *_: []}}
+    context |= {"opts": opts, "salt": {"shared.other_rules": lambda *_: [], "checkout.folder": lambda: "/checkout"}}
     try:
         text = salt.utils.templates.render_jinja_tmpl(file.read_text(), context, str(file))
         return yaml.safe_load(text)

@@ -18,6 +18,7 @@ from vault_cube.settings import legacy_zones
 from vault_cube.settings.base import Base
 from vault_cube.settings.benchmark import Benchmark
 from vault_cube.settings.driver import Driver
+from vault_cube.settings.fleet import Fleet
 from vault_cube.settings.frameworks import Frameworks
 from vault_cube.settings.gpu import Gpu
 from vault_cube.settings.image import Archive, Image, Target
@@ -42,6 +43,7 @@ class Settings(Section):
     validation: Validation
     gpu: Gpu
     benchmark: Benchmark
+    fleet: Fleet
 
     @model_validator(mode="after")
     def _no_two_listen_on_a_port(self) -> Settings:

@@ -190,6 +190,12 @@ def test_without_a_card_dcgm_exporter_is_skipped(root_of):
     assert lacking_condition(root) == []
 
 
+def test_a_box_of_a_fleet_starts_its_minion(root_of):
+    root = root_of("debian-12", {"fleet": {"master": "salt.example", "master_key": ":".join(32 * ["ab"])}})
+    assert root.systemctl("is-enabled", "vault-cube-fleet.service") == "enabled"
+    assert not [line for line in root.verify() if "vault-cube-fleet" in line or "ordering cycle" in line]
+
+
 @pytest.mark.parametrize("name", ["nvidia-cdi-refresh.service", "nvidia-persistenced.service"])
 def test_a_packaged_unit_without_our_drop_in_is_reported(root_of, name):
     root = root_of("ubuntu-24.04")

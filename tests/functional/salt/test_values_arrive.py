@@ -47,6 +47,7 @@ FEATURES = (
     {"frameworks": {"kernels": ["pytorch"]}},
     {"base": {"units_off": ["cups.service"]}},
     {"base": {"ssh": {"forward_ports": [8000]}}},
+    {"fleet": {"master": "master.example", "master_key": ":".join(32 * ["ab"]), "id": "box-1"}},
 )
 
 

@@ -74,18 +74,23 @@ def make(result: Result | None, burn: BurnIn | None, settings: Benchmark) -> tup
     if burn:
         chapters.append(_burn(burn, settings))
     chapters.append(_absent(result, burn))
+    return html(TITLE, chapters, MEANING), _rendered("md", title=TITLE, chapters=chapters)
+
+
+def html(title: str, chapters: Sequence[Chapter], meaning: Mapping[str, str]) -> str:
+    """Return a self-contained page. meaning: what the verdicts in its tables mean."""
+    style = (HERE / "report.css").read_text()
+    return _rendered("html", title=title, chapters=chapters, meaning=meaning, style=style)
+
+
+def _rendered(kind: str, **values: Any) -> str:
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=jinja2.select_autoescape(["html.j2"]),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    style = (HERE / "report.css").read_text()
-    page, text = (
-        templates.get_template(f"report.{kind}.j2").render(title=TITLE, chapters=chapters, meaning=MEANING, style=style)
-        for kind in ("html", "md")
-    )
-    return page, text
+    return templates.get_template(f"report.{kind}.j2").render(**values)
 
 
 def _summary(result: Result | None, burn: BurnIn | None) -> Chapter:

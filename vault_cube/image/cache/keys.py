@@ -26,7 +26,7 @@ from vault_cube.image.workspace import ROOT as ROOT  # noqa: PLC0414 others use 
 
 # the pillar sections that a layer's states can read: their own and those of lower layers; a build hides the others
 SECTIONS = {layer: ("target", "archive", *LAYERS[: number + 1]) for number, layer in enumerate(LAYERS)}
-SECTIONS["validation"] += ("image", "gpu", "benchmark")
+SECTIONS["validation"] += ("image", "gpu", "benchmark", "fleet")
 
 # the code that affects the bytes of a tree; changes to other code of the builder rebuild nothing
 BUILDER = "vault_cube/image/layers"

@@ -1,0 +1,98 @@
+"""fleet-pepper: exit codes, and servers that it refuses to send a password to."""
+
+import pytest
+
+from vault_cube.errors import VaultCubeError
+from vault_cube.fleet import pepper
+
+OK, FAULT = {"ret": True, "retcode": 0}, {"ret": {}, "retcode": 2}
+
+
+def runner(ret, success=True):
+    return {"tag": "salt/run/1", "data": {"return": ret, "success": success}}
+
+
+@pytest.mark.parametrize(
+    ("returned", "code"),
+    [
+        ([{"b1": OK, "b2": OK}], 0),
+        ([{"b1": OK, "b2": FAULT}], 2),
+        ([{"b1": {"ret": "refused", "retcode": 13}, "b2": FAULT}], 13),
+        ([{"b1": OK, "b2": False}], 1),
+        ([{"b1": OK, "b2": "Minion did not return. [No response]"}], 1),
+        ([{}], 2),
+        ([], 2),
+        ([{"b1": OK}, {}], 2),
+        ([{"b1": {"ret": "", "retcode": -9}}], 255),
+        ([{"b1": {"ret": "", "retcode": 256}}], 255),
+        ([{"b1": {"ret": "", "retcode": True}}], 1),
+        ([{"jid": "2026", "minions": ["b1"]}], 0),
+        ([{"jid": "2026", "minions": []}], 2),
+        ([{"jid": "2026", "tag": "salt/run/2026"}], 0),
+        ([runner(["b1"])], 0),
+        ([runner({"retcode": 3})], 3),
+        ([runner("no such release", success=False)], 1),
+        ([runner(None, success=None)], 1),
+        ([["b1", "b2"]], 0),
+    ],
+)
+def test_exit_codes(returned, code):
+    assert pepper.exit_code(returned) == code
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "message"),
+    [
+        ({}, ["-k", "*", "test.ping"], "ignore-ssl-errors"),
+        ({}, ["--ignore-ssl-errors"], "ignore-ssl-errors"),
+        ({"SALTAPI_URL": "http://fleet.example:8000"}, [], "https"),
+        ({}, ["-u", "http://fleet.example"], "https"),
+        ({}, ["--saltapi-url=HTTP://fleet.example"], "https"),
+        ({}, ["-uhttp://fleet.example"], "https"),
+    ],
+)
+def test_a_password_is_not_sent_in_clear_or_to_anybody(tmp_path, environment, arguments, message):
+    with pytest.raises(VaultCubeError, match=message):
+        pepper.checked({"PEPPERRC": str(tmp_path / "none"), **environment}, arguments)
+
+
+def pepperrc(folder, **values):
+    lines = [f"{name} = {value}" for name, value in values.items()]
+    (folder / "pepperrc").write_text("\n".join(["[main]", *lines, "[lab]", "SALTAPI_URL = http://lab.example", ""]))
+    return {"PEPPERRC": str(folder / "pepperrc")}
+
+
+def test_the_authority_is_in_pepperrc(tmp_path):
+    certificate = tmp_path / "ca.crt"
+    certificate.write_text("-----BEGIN CERTIFICATE-----\n")
+    environment = pepperrc(tmp_path, SALTAPI_CA=certificate, SALTAPI_URL="https://fleet.example:8443")
+    pepper.checked(environment, [])
+    assert pepper.authority(environment, []) == str(certificate)
+
+
+def test_without_an_authority_the_system_s_are_used(tmp_path):
+    assert pepper.authority({"PEPPERRC": str(tmp_path / "none")}, []) is None
+
+
+def test_another_profile_is_checked_too(tmp_path):
+    environment = pepperrc(tmp_path, SALTAPI_URL="https://fleet.example:8443")
+    with pytest.raises(VaultCubeError, match="lab"):
+        pepper.checked(environment, ["-p", "lab", "*", "test.ping"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "cannot read it"), ("hello", "no certificate"), (b"\xff\xfe", "cannot read it")]
+)
+def test_a_file_that_is_no_authority(tmp_path, text, message):
+    file = tmp_path / "ca.crt"
+    if text:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(VaultCubeError, match=message):
+        pepper.authority({"SALTAPI_CA": str(file)}, [])
+
+
+def test_a_broken_pepperrc_is_one_line(tmp_path):
+    (tmp_path / "pepperrc").write_text("SALTAPI_URL = x\n")
+    with pytest.raises(VaultCubeError, match="cannot read it") as caught:
+        pepper.checked({"PEPPERRC": str(tmp_path / "pepperrc")}, [])
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,1 @@
+"""A fleet of boxes under one Salt master: releases, rollouts, keys, outliers, inventory, report, and pepper."""
