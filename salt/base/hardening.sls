@@ -119,9 +119,6 @@ temporary files are mounted without devices and setuid:
 # dpkg applies its list to each new version of a package
 {% for program in hardening.no_setuid %}
 {{ program }} has no setuid and no setgid:
-  cmd.run:
-    - name: dpkg-statoverride --force-statoverride-add --update --add root root 0755 {{ program }}
-    - unless: >-
-        dpkg-statoverride --list {{ program }} | grep -qx 'root root 755 {{ program }}' &&
-        { test ! -e {{ program }} || test "$(stat -c '%U %G %a' {{ program }})" = 'root root 755'; }
+  setuid.removed:
+    - name: {{ program | json }}
 {% endfor %}
