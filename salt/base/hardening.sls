@@ -2,6 +2,17 @@
 
 # Lines of the packages' files are changed, not the files: apt keeps the changed files (base.packages), and pam-auth-update keeps
 # changed options of a module
+{% for path in ('/etc/login.defs', '/etc/pam.d/common-auth', '/etc/pam.d/su') %}
+only root writes {{ path }}:
+  file.managed:
+    - name: {{ path }}
+    - replace: False
+    - create: False
+    - user: root
+    - group: root
+    - mode: '0644'
+{% endfor %}
+
 {% if not hardening.nullok %}
 an empty password does not log in:
   file.replace:
@@ -110,6 +121,9 @@ temporary files are mounted without devices and setuid:
   shared.block:
     - name: /etc/fstab
     - by: salt/base/hardening.sls
+    - user: root
+    - group: root
+    - mode: '0644'
     - lines:
 {%- for path, options in hardening.tmpfs | dictsort if options %}
       - tmpfs {{ path }} tmpfs {{ options }} 0 0

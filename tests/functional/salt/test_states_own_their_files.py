@@ -3,8 +3,8 @@
 import pytest
 from rendered import TARGETS, low
 
-OWNED = {"file.managed", "file.serialize", "file.directory", "file.keyvalue", "file.replace", "file.blockreplace",
-         "file.line", "file.append", "file.recurse", "file.copy"}  # fmt: skip
+OWNED = {"file.managed", "file.serialize", "file.directory", "file.keyvalue", "file.blockreplace", "file.line",
+         "file.append", "file.recurse", "file.copy"}  # fmt: skip
 FIELDS = ("user", "group", "mode")
 # without a field, with the reason
 WITHOUT = {"/efi": ("mode", "on a box this is the mounted partition, whose mode comes from the mount options")}
@@ -24,6 +24,15 @@ def test_every_file_and_folder_has_owner_group_and_mode(salt_of, target):
     chunks = low(salt_of(target))
     assert len([chunk for chunk in chunks if chunk["state"] == "file"]) > 50
     assert {chunk["name"]: lacking(chunk) for chunk in chunks if lacking(chunk)} == {}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_file_in_which_text_is_replaced_has_a_state_with_owner_group_and_mode(salt_of, target):
+    """file.replace cannot set them."""
+    chunks = low(salt_of(target))
+    replaced = {chunk["name"] for chunk in chunks if chunk["fun"] == "replace"}
+    assert len(replaced) >= 3
+    assert replaced - {chunk["name"] for chunk in chunks if chunk["fun"] == "managed"} == set()
 
 
 @pytest.mark.parametrize("function", ["file.managed", "file.keyvalue", "file.directory", "shared.json_object"])
@@ -46,5 +55,5 @@ def test_nobody_but_root_can_write_what_root_reads(salt_of, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_links_replace_files(salt_of, target):
     links = [chunk for chunk in low(salt_of(target)) if f"{chunk['state']}.{chunk['fun']}" == "file.symlink"]
-    assert len(links) >= 4
+    assert len(links) >= 3
     assert [chunk["name"] for chunk in links if not chunk.get("force")] == []
