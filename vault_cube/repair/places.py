@@ -43,6 +43,8 @@ class Places:
     """Folders and links whose owner and mode a state sets."""
     owners: dict[str, set[int]] = field(default_factory=dict)
     """The user ids that a folder above them may belong to."""
+    made: set[str] = field(default_factory=set)
+    """Folders that a state makes."""
     with_acls: set[str] = field(default_factory=set)
     """Folders that may have access control lists."""
 
@@ -65,8 +67,9 @@ def written_by(chunks: Iterable[Mapping[str, Any]]) -> Places:
             places.add(name, owner, regular=True)
         elif function in ("file.directory", "file.symlink"):
             places.add(name, owner, regular=False)
-            if function == "file.symlink":
-                places.links.add(name)
+            (places.links if function == "file.symlink" else places.made).add(name)
+        if chunk.get("makedirs"):
+            places.made.update(str(above) for above in Path(name).parents)
     return places
 
 
@@ -83,7 +86,8 @@ def problems(places: Places) -> dict[str, str]:
 
 def _absence(path: Path, places: Places) -> list[str]:
     # the folders of other trees come with their packages
-    return ["missing"] if str(path) in places.owners and path.is_relative_to("/etc") else []
+    name = str(path)
+    return ["missing"] if name in places.owners and name not in places.made and path.is_relative_to("/etc") else []
 
 
 def _problems(path: Path, places: Places) -> list[str]:

@@ -160,6 +160,19 @@ def test_folders_below_etc_must_exist():
     assert "/usr/lib/vault-cube-no-such" not in places.problems(places.written_by([outside]))
 
 
+@pytest.mark.parametrize("chunk", [{"fun": "managed", "makedirs": True}, {"fun": "serialize", "makedirs": True}])
+def test_a_folder_that_a_state_makes_may_be_missing(chunk):
+    """The first run of a new layer's states must not change a state of a lower layer."""
+    chunk = {"state": "file", "name": "/etc/no-such/a/file", **chunk}
+    assert places.problems(places.written_by([chunk])) == {}
+
+
+def test_a_folder_of_a_state_may_be_missing_but_not_the_one_above():
+    chunk = {"state": "file", "fun": "directory", "name": "/etc/no-such/folder"}
+    inside = {"state": "file", "fun": "managed", "name": "/etc/no-such/folder/file"}
+    assert places.problems(places.written_by([chunk, inside])) == {"/etc/no-such": "missing"}
+
+
 @pytest.fixture
 def usable(tree, load_state):
     def run(test=False, folders=("/",)):
