@@ -35,6 +35,11 @@ def newest(name: str) -> Any:
     return json.loads(max(RESULTS.glob(f"*-{name}.json")).read_text())
 
 
+def result(name: str) -> Any:
+    """Return a result by the name of its file, which may have been moved to `older/`."""
+    return json.loads(next(RESULTS.glob(f"**/{name}")).read_text())
+
+
 def apply() -> str:
     """Return the table of measure.py."""
     result = newest("versus-apply")
@@ -60,8 +65,8 @@ def no_op() -> str:
 
 def build() -> str:
     """Return the table of whole builds."""
-    days = [json.loads((RESULTS / name).read_text()) for name in BUILDS]
-    mkosi = json.loads((RESULTS / MKOSI).read_text())
+    days = [result(name) for name in BUILDS]
+    mkosi = result(MKOSI)
     packed = sum(part["seconds"] for part in mkosi["packed"].values())
     disks = [part["seconds"] for part in mkosi["builds"]]
     lines = [

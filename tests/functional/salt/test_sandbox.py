@@ -58,7 +58,10 @@ def test_a_unit_without_the_sandbox_is_worse(salt_of, tmp_path):
 @pytest.mark.parametrize("target", ["debian-12", NVIDIA, "ubuntu-24.04"])
 def test_every_service_that_we_write_is_sandboxed_or_named_here(salt_of, target):
     """The decision gives the reason for each of these."""
-    open_services = {"vault-cube-stress.service", "vault-cube-gpu-power.service", "vault-cube-dcgm-exporter.service"}
+    open_services = {
+        "vault-cube-stress.service", "vault-cube-gpu-power.service", "vault-cube-dcgm-exporter.service",
+        "vault-cube-drift.service", "vault-cube-drift-full.service",
+    }  # fmt: skip
     salt = salt_of(target)
     services = {
         path: text(salt, chunk) for path, chunk in files(salt).items() if re.match(UNITS + r"/[^/]+\.service$", path)
