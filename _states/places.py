@@ -76,7 +76,7 @@ def plain(name, paths=None, with_acls=None, links=None):
             return ret
         ret["changes"] = {path: {"old": problem, "new": "repaired"} for path, problem in problems.items()}
         if __opts__["test"]:
-            return {**ret, "result": None, "comment": f"{len(problems)} places would be repaired"}
+            return {**ret, "result": None, "comment": f"would be repaired: {_listed(problems)}"}
         places.repair(written)
         remaining = places.problems(written)
     except OSError as err:
@@ -84,4 +84,10 @@ def plain(name, paths=None, with_acls=None, links=None):
     if remaining:
         path, problem = next(iter(remaining.items()))
         return {**ret, "result": False, "comment": f"{path} is still {problem}: repair it by hand"}
-    return {**ret, "comment": f"{len(problems)} places were repaired"}
+    return {**ret, "comment": f"repaired: {_listed(problems)}"}
+
+
+def _listed(problems):
+    """Name the first places and what is wrong with them."""
+    listed = [f"{path} ({problem})" for path, problem in problems.items()]
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")

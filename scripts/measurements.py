@@ -118,6 +118,15 @@ def cards(result: Mapping[str, Any]) -> Iterator[Row]:
         yield Row(f"burn-in · {device} · wrong products", work["wrong"], "")
 
 
+def fleet(result: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield, for each number of boxes, the time of each command and the memory."""
+    for size in result["results"]:
+        for command, figures in size["commands"].items():
+            yield Row(f"{size['boxes']} boxes · {command}", figures["median_s"], "s")
+        for process, memory in size["memory_mib"].items():
+            yield Row(f"{size['boxes']} boxes · memory of {process}", memory, "MiB")
+
+
 def twice(result: Mapping[str, Any]) -> Iterator[Row]:
     """Yield the metrics of a benchmark, or of two benchmarks after each other."""
     if "numbers" not in result:
@@ -186,6 +195,10 @@ SUBJECTS = (
         ".venv/bin/python benchmarks/versus/record.py ddp_plain",
         "Our rate beside that of a plain program, alternating. A ratio of 1 means that our code costs nothing.",
         harness,
+    ),
+    Subject(
+        "fleet", "A fleet under one master", "fleet", "sudo .venv/bin/python benchmarks/fleet.py --boxes 10 25 50",
+        "Minions, master, salt-api and nginx on one machine, each box in a network namespace with fake GPUs.", fleet,
     ),
     Subject(
         "kills", "Killed builds", "kills",

@@ -48,6 +48,8 @@ containerd does not serve Kubernetes:
     - pattern: '^[ \t]*disabled_plugins[ \t]*=[^\n]*$'
     - repl: disabled_plugins = ["io.containerd.grpc.v1.cri"]
     - prepend_if_not_found: True
+    # under test=True, the state above has not made it
+    - ignore_if_missing: True
     - backup: False
     - require:
       - file: containerd has a configuration

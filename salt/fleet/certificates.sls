@@ -4,7 +4,7 @@
 {% set server = pillar.fleet.server %}
 {% set names = [] %}
 {% for name in server.names %}
-{% do names.append(('IP:' if ':' in name or name | replace('.', '') | int(-1) >= 0 else 'DNS:') ~ name) %}
+{% do names.append(('IP:' if name | is_ip else 'DNS:') ~ name) %}
 {% endfor %}
 
 certificates have a folder:

@@ -75,8 +75,10 @@ def suggestion(model: type[Section], path: Sequence[str]) -> str | None:
     )
     if near:
         return ":".join((*path[:-1], near[0]))
-    elsewhere = [key.name for key in known if key.path[-1] == path[-1]]
-    return elsewhere[0] if len(elsewhere) == 1 else None
+    elsewhere = [key for key in known if key.path[-1] == path[-1]]
+    nearby = [key for key in elsewhere if key.path[0] == path[0]]
+    same = nearby or elsewhere
+    return same[0].name if len(same) == 1 else None
 
 
 def _same_section(pattern: Sequence[str], path: Sequence[str]) -> bool:
