@@ -414,6 +414,7 @@ validation:
       /var/cache/**: caches
       /var/backups/**: backups of dpkg's database
       /var/lib/apt/**: package lists; their signatures are verified
+      /var/lib/cloud: folder of cloud-init
       /var/lib/cloud/data/**: state of cloud-init
       /var/lib/cloud/instance: state of cloud-init
       /var/lib/cloud/instances: state of cloud-init

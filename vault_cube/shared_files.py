@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BEGIN, END = "# begin: written by {by}; entries outside of this block are kept", "# end: written by {by}"
+ANY_BLOCK = re.compile(
+    f"^{re.escape(BEGIN)}$.*?^{re.escape(END)}$".replace(r"\{by\}", "(?P<by>.+)", 1).replace(r"\{by\}", "(?P=by)"),
+    re.M | re.S,
+)
 # ufw stores a rule's comment as hexadecimal digits (ufw/backend_iptables.py, _write_rules)
 OUR_RULE = "comment=" + b"vault-cube".hex()
 TUPLE = "### tuple ### "
@@ -52,8 +56,13 @@ def block(text: str, lines: Sequence[str], by: str) -> Merged:
     head, tail = ([line for line in part if line not in ours and not line.startswith(old)] for part in (head, tail))
     own = [begin, *lines, end] if lines else []
     result = [*head, *own, *tail]
-    others = [line for line in (*head, *tail) if line.strip() and not line.lstrip().startswith("#")]
-    return Merged("".join(f"{line}\n" for line in result), others)
+    return Merged("".join(f"{line}\n" for line in result), _others([*head, *tail]))
+
+
+def _others(lines: Sequence[str]) -> list[str]:
+    """Return the lines that are neither empty, nor a comment, nor in the block of another of our state files."""
+    outside = ANY_BLOCK.sub("", "\n".join(lines))
+    return [line for line in outside.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
 def hosts(text: str, entries: Mapping[str, Sequence[str]]) -> Merged:

@@ -125,9 +125,9 @@ new accounts have the pillar's {{ key }}:
   shared.block:
     - name: /home/{{ name }}/.ssh/authorized_keys2
     - by: salt/base/users.sls
-    - user: root
-    - group: root
-    - mode: '0644'
+    - user: {{ name | json }}
+    - group: {{ name | json }}
+    - mode: '0600'
     - lines: []
 {% endif %}
 {% endfor %}

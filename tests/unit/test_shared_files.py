@@ -56,6 +56,20 @@ def test_a_file_without_a_last_line_end_stays_readable():
 
 
 ENTRIES = {"127.0.0.1": ["localhost"], "127.0.1.1": ["box-7"]}
+
+
+def test_the_block_of_another_state_file_is_not_the_owner_s():
+    text = shared_files.block(f"{OWN}\n", ["ours"], "salt/base/a.sls").text
+    both = shared_files.block(text, ["ours too"], "salt/base/b.sls")
+    assert both.others == [OWN]
+    assert "ours\n" in both.text
+
+
+def test_the_lines_after_a_block_without_its_end_are_the_owner_s():
+    text = shared_files.block("", ["ours"], "salt/base/a.sls").text.replace("# end: written by salt/base/a.sls\n", OWN)
+    assert OWN in shared_files.block(text, ["ours too"], "salt/base/b.sls").others
+
+
 # present lines, lines afterwards, entries of others
 HOSTS = {
     "no file": ([], ["127.0.0.1 localhost", "127.0.1.1 box-7"], 0),
