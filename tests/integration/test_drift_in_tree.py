@@ -34,7 +34,7 @@ MUTATIONS = {
     "/etc/profile.d/evil.sh": ("unmanaged", "touch /etc/profile.d/evil.sh"),
     "/etc/pipe": ("unmanaged", "mkfifo /etc/pipe"),
     "account eve in /etc/passwd": ("unmanaged", "echo 'eve:x:1009:1009::/home/eve:/bin/bash' >> /etc/passwd"),
-    "account root in /etc/shadow": ("unmanaged", "sed -i 's/^root:[^:]*/root:$6$x/' /etc/shadow"),
+    "root": ("repaired", "sed -i 's/^root:[^:]*/root:$6$x/' /etc/shadow"),
     "group docker in /etc/group": ("unmanaged", "sed -i '/^docker:/s/$/,nobody/' /etc/group"),
     "/root/.ssh/authorized_keys": ("unmanaged", f"mkdir -p /root/.ssh; echo '{KEY}' > /root/.ssh/authorized_keys"),
     "/opt/vault-cube/envs/pytorch": ("repaired", f"echo import os > {SITE}/evil.pth"),

@@ -28,6 +28,8 @@ UNKNOWN = "cannot be judged"
 CLASSES = (UNMANAGED, REPAIRED, UNKNOWN, EXPECTED)
 DRIFT = (UNMANAGED, REPAIRED)
 """Classes that count as drift."""
+ACCOUNTS = ("user.", "group.", "account.")
+"""Beginnings of the functions of states about accounts."""
 ENABLED = re.compile(r"etc/systemd/system/(?:[^/]+\.(?:wants|requires)/)?([^/]+\.[a-z]+)")
 SYSV = re.compile(r"etc/rc[0-9S]\.d/[SK]\d\d([^/]+)")
 """Links for sysvinit, which `systemctl enable` and `disable` also change."""
@@ -244,8 +246,11 @@ class Classifier:
 
     def _beside_state(self, difference: Difference, result: StateResult) -> tuple[str, str]:
         """Classify a path by the result of the state that writes it."""
+        same_content = difference.kind == "changed" and not _fields(difference) & {"size", "content"}
+        if _keeps_content(result) and not same_content and not result["differs"] and not result["failed"]:
+            return (UNMANAGED, f"{result['state']} does not look at its content")
         inside = f"/{difference.path}" != result["name"] and not result["function"].startswith("unit.")
-        fields = difference.fields.keys() if difference.kind == "changed" else set()
+        fields = _fields(difference)
         if inside and fields and "size" not in fields:
             return (UNMANAGED, f"{result['state']} does not look at it")
         if not self.genuine:
@@ -295,7 +300,7 @@ class Classifier:
         findings = []
         for update in self.updates:
             what, name = f"package {update.name}", update.name.partition(":")[0]
-            missing = next((s for s in self.states or () if s["function"].startswith("pkg.") and s["differs"]
+            missing = next((s for s in self.states or () if s["function"].startswith("packages.") and s["differs"]
                             and re.search(rf"(?<![\w.+-]){re.escape(name)}(?![\w.+-])", s["would"])), None)  # fmt: skip
             if missing:
                 continue  # the state's finding covers it
@@ -329,7 +334,7 @@ class Classifier:
         names = [change.name, *re.findall(r"[+-](\S+)", change.change if field == "members" else "")]
         results = [self._by_name[name] for name in names if name in self._by_name]
         return any(
-            result["function"].startswith(("user.", "group."))
+            result["function"].startswith(ACCOUNTS)
             and (result["differs"] or result["failed"])
             and (words in result["would"] or field in ("removed", "added:"))
             for result in results
@@ -337,7 +342,7 @@ class Classifier:
 
     def _declared(self, name: str) -> bool:
         result = self._by_name.get(name)
-        managed = result is not None and result["function"].startswith(("user.", "group.")) and self.genuine
+        managed = result is not None and result["function"].startswith(ACCOUNTS) and self.genuine
         return managed or re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self._seed) is not None
 
     def running(self, traits: Iterable[Trait]) -> list[Finding]:
@@ -349,6 +354,18 @@ class Classifier:
                 continue
             findings.append(Finding(UNMANAGED if trait.certain else UNKNOWN, trait.what, trait.change, "", trait.todo))
         return findings
+
+
+def _fields(difference: Difference) -> set[str]:
+    """Return what of a path differs; nothing for one that is missing or extra."""
+    return set(difference.fields) if difference.kind == "changed" else set()
+
+
+def _keeps_content(result: StateResult) -> bool:
+    """Whether a state leaves a file's content alone, but for a line: file.replace, file.managed without `replace`."""
+    # what Salt's file.managed says under test=True
+    kept = result["would"].endswith(("not updated", "not set for creation"))
+    return result["function"] == "file.replace" or (result["function"] == "file.managed" and kept)
 
 
 def _reason(patterns: Patterns, difference: Difference) -> str:

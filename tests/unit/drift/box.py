@@ -243,7 +243,7 @@ def salt_would(pristine: Path, root: Path) -> list[StateResult]:
         differs = function != "uv.environment" and _differs(before, after, function)
         if function == "uv.environment":
             differs = _names(before) != _names(after)  # uv compares sizes and times, not all content
-        results.append(_result(f"state: {path}", function, f"/{path}", differs))
+        results.append(result(f"state: {path}", function, f"/{path}", differs))
     for unit, wanted in UNITS.items():
         # glob leaves out links that lead nowhere, as these do
         wants = (root / "etc/systemd/system").glob("*.wants")
@@ -251,20 +251,20 @@ def salt_would(pristine: Path, root: Path) -> list[StateResult]:
         masked = (root / "etc/systemd/system" / unit).is_symlink()
         function = "unit.enabled" if wanted else "unit.disabled"
         state = f"{unit} is {'on' if wanted else 'off'}"
-        results.append(_result(state, function, unit, bool(links) != wanted or masked))
+        results.append(result(state, function, unit, bool(links) != wanted or masked))
     status = (root / "var/lib/dpkg/status").read_text()
     missing = [name for name in PILLAR_PACKAGES if f"Package: {name}\n" not in status]
-    results.append(_result("packages are installed", "pkg.installed", "packages", bool(missing), " ".join(missing)))
+    results.append(result("packages are installed", "packages.installed", "packages", bool(missing), " ".join(missing)))
     groups = _rows(root / "etc/group")
     wrong = ["shell"] * (_rows(root / "etc/passwd").get("vaultadmin") != _rows(pristine / "etc/passwd")["vaultadmin"])
     wrong += ["groups"] * any("vaultadmin" not in groups.get(name, [""])[-1] for name in ("sudo", "docker"))
-    results.append(_result("vaultadmin has an account", "user.present", "vaultadmin", bool(wrong), " ".join(wrong)))
+    results.append(result("vaultadmin has an account", "user.present", "vaultadmin", bool(wrong), " ".join(wrong)))
     return results
 
 
-def _result(state: str, function: str, name: str, differs: bool, would: str = "") -> StateResult:
+def result(state: str, function: str, name: str, differs: bool, would: str = "") -> StateResult:
     return {"state": state, "function": function, "name": name, "differs": differs, "failed": False,
-            "would": f"would be changed {would}" if differs else ""}  # fmt: skip
+            "would": f"would be changed {would}" if differs else would}  # fmt: skip
 
 
 def _rows(file: Path) -> dict[str, list[str]]:

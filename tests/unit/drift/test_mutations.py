@@ -148,3 +148,24 @@ def test_an_unchanged_tree_at_another_place_has_no_finding(pristine: Path, tmp_p
     shutil.copytree(pristine, root, symlinks=True)
     shutil.copy(pristine.parent / "manifest.gz", tmp_path)
     assert box.report(root, None)["findings"] == []
+
+
+@pytest.mark.parametrize(
+    ("function", "would"),
+    [
+        ("file.managed", "File /etc/pam.d/common-auth is not present and is not set for creation"),
+        ("file.managed", "File /etc/pam.d/common-auth not updated"),
+        ("file.replace", "No changes needed to be made"),
+    ],
+)
+def test_a_state_that_keeps_the_content_does_not_make_a_change_expected(
+    pristine: Path, copy: Path, function: str, would: str
+) -> None:
+    path = "etc/pam.d/common-auth"
+    if would.endswith("creation"):
+        (copy / path).unlink()
+    else:
+        (copy / path).write_text("auth sufficient pam_permit.so\n")
+    states = [*box.salt_would(pristine, copy), box.result("only root writes it", function, f"/{path}", False, would)]
+    classes = {finding["what"]: finding["class"] for finding in box.report(copy, states)["findings"]}
+    assert classes[f"/{path}"] == UNMANAGED
