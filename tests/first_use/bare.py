@@ -40,10 +40,13 @@ def archive(target: str) -> Path:
 
 
 def mirror(suite: str) -> str:
-    """Return the mirror of Debian that apt of this machine uses, or Debian's own."""
+    """Return the mirror of Debian that apt of this machine uses. Raises LookupError if it has none."""
     policy = subprocess.run(["apt-cache", "policy"], capture_output=True, text=True, check=False).stdout
     urls = [words[1] for line in policy.splitlines() if len(words := line.split()) > 2 and words[1].startswith("http")]
-    return next((url for url in urls if "debian" in url and "security" not in url), "http://deb.debian.org/debian")
+    for url in urls:
+        if "debian" in url and "security" not in url:
+            return url
+    raise LookupError("apt of this machine has no mirror of Debian: add one to /etc/apt/sources.list")
 
 
 class Bare:
