@@ -34,12 +34,12 @@ def archive(target: str) -> Path:
     if not file.is_file():
         FOLDER.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(".new.tar")
-        subprocess.run(["mmdebstrap", "--variant=minbase", SUITES[target], new, mirror(SUITES[target])], check=True)
+        subprocess.run(["mmdebstrap", "--variant=minbase", SUITES[target], new, mirror()], check=True)
         new.rename(file)
     return file
 
 
-def mirror(suite: str) -> str:
+def mirror() -> str:
     """Return the mirror of Debian that apt of this machine uses. Raises LookupError if it has none."""
     policy = subprocess.run(["apt-cache", "policy"], capture_output=True, text=True, check=False).stdout
     urls = [words[1] for line in policy.splitlines() if len(words := line.split()) > 2 and words[1].startswith("http")]
