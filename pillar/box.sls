@@ -414,6 +414,7 @@ validation:
       /var/cache/**: caches
       /var/backups/**: backups of dpkg's database
       /var/lib/apt/**: package lists; their signatures are verified
+      /etc/systemd/network/10-cloud-init-*.network: written by cloud-init from the seed's network-config
       /var/lib/cloud: folder of cloud-init
       /var/lib/cloud/data/**: state of cloud-init
       /var/lib/cloud/instance: state of cloud-init
