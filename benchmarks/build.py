@@ -47,9 +47,9 @@ STORE = Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store")
 PACK = {
     "qcow2": [
         *("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "compression_type=zstd"),
-        *("/run/work/disk.raw", "/run/work/disk.qcow2"),
+        *("/run/out/disk.raw", "/run/out/disk.qcow2"),
     ],
-    "raw.zst": ["zstd", "-q", "-f", "-T0", "-3", "--no-progress", "/run/work/disk.raw", "-o", "/run/work/disk.raw.zst"],
+    "raw.zst": ["zstd", "-q", "-f", "-T0", "-3", "--no-progress", "/run/out/disk.raw", "-o", "/run/out/disk.raw.zst"],
 }
 
 
@@ -115,14 +115,14 @@ def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
     work.mkdir()
 
     def plain(command: list[str], inside: Path = tree, **more: object) -> None:
-        binds = [chroot.Bind(work, "/run/work", writable=True), chroot.Bind(TOP / ".venv/bin/uv", "/run/uv")]
+        binds = [chroot.Bind(work, "/run/out", writable=True), chroot.Bind(TOP / ".venv/bin/uv", "/run/uv")]
         variables = {"SOURCE_DATE_EPOCH": str(lock.epoch), **more.get("environment", {})}
         chroot.run(inside, command, what=command[0], log=log, binds=binds, environment=variables)
 
     def packages() -> None:
         repository.make(store, lock.debs, work / "repo", codename)
         names = [deb.name for deb in lock.debs]
-        plain(tools.mmdebstrap(names, codename, "/run/work/tree", "/run/work/repo"), environment={"TMPDIR": "/tmp"})  # noqa: S108
+        plain(tools.mmdebstrap(names, codename, "/run/out/tree", "/run/out/repo"), environment={"TMPDIR": "/tmp"})  # noqa: S108
 
     def environment(file: Path) -> None:
         name = file.stem.removeprefix("python-")
@@ -131,7 +131,7 @@ def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
         (work / f"{name}.txt").write_text(pylock.text(wheels))
         place = f"/opt/{name}"
         variables = root.python_environment(lock.epoch) | {
-            "UV_FIND_LINKS": f"/run/work/wheels-{name}",
+            "UV_FIND_LINKS": f"/run/out/wheels-{name}",
             "UV_COMPILE_BYTECODE": "1",
             "UV_CACHE_DIR": "/opt/uv-cache",
             "UV_LINK_MODE": "hardlink",
@@ -145,9 +145,9 @@ def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
         ready = [wheel for wheel in wheels if wheel.file.endswith(".whl")]
         if len(ready) < len(wheels):  # source archives are built last, with the locked build tools
             (work / "ready.txt").write_text(pylock.text(ready))
-            plain([*install, "-r", "/run/work/ready.txt"], work / "tree", environment=variables)
+            plain([*install, "-r", "/run/out/ready.txt"], work / "tree", environment=variables)
             install.append("--no-build-isolation")
-        plain([*install, "-r", f"/run/work/{name}.txt"], work / "tree", environment=variables)
+        plain([*install, "-r", f"/run/out/{name}.txt"], work / "tree", environment=variables)
 
     def environments() -> None:
         for file in sorted(locks.glob("python-*.lock")):
@@ -161,7 +161,7 @@ def floor(target: str, folder: Path, codename: str) -> dict[str, float]:
         size = int(used * 1.05) + 600
         with (work / "disk.raw").open("wb") as out:
             out.truncate(size * MIB)
-        plain(["mke2fs", "-q", "-F", "-t", "ext4", "-d", "/run/work/tree", "/run/work/disk.raw"])
+        plain(["mke2fs", "-q", "-F", "-t", "ext4", "-d", "/run/out/tree", "/run/out/disk.raw"])
 
     seconds: dict[str, float] = {}
     timed(seconds, "mmdebstrap", packages)
