@@ -415,6 +415,9 @@ validation:
       /var/backups/**: backups of dpkg's database
       /var/lib/apt/**: package lists; their signatures are verified
       /etc/systemd/network/10-cloud-init-*.network: written by cloud-init from the seed's network-config
+      /opt/vault-cube/checkout/.release.json: record of a fleet's release
+      /opt/vault-cube/previous: the release before this one, from a fleet's rollout
+      /opt/vault-cube/previous/**: the release before this one
       /var/lib/cloud: folder of cloud-init
       /var/lib/cloud/data/**: state of cloud-init
       /var/lib/cloud/instance: state of cloud-init

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vault_cube import process
 from vault_cube.carried import carried, mode
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.attest import signature
@@ -44,6 +45,8 @@ class Place(NamedTuple):
     """The folders of a box's releases."""
 
     checkout: Path
+    drift: Path = Path("/usr/lib/vault-cube/drift")
+    """The program that refuses to apply states from files that differ from the image; only images have it."""
 
     @property
     def previous(self) -> Path:
@@ -96,6 +99,7 @@ def update(
         raise VaultCubeError(f"release {commit[:12]}: the archive has another SHA-256 than the master announced")
     if signers:
         _verify(archive, signers)
+    guard(place)
     shutil.rmtree(place.new, ignore_errors=True)
     _unpack(archive, place.new, target)
     own = place.checkout / "pillar/local.sls"
@@ -103,6 +107,7 @@ def update(
         shutil.copy2(own, place.new / "pillar/local.sls")
     _write(place.new, Release(commit, applied=False, accepted=False))
     _swap(place)
+    _accept(place)
     return {**version(place), "changed": True}
 
 
@@ -111,11 +116,28 @@ def rollback(place: Place) -> dict[str, Any]:
     previous = read(place.previous)
     if previous is None:
         raise VaultCubeError("there is no previous release on this box: roll an older commit out instead")
+    guard(place)
     _write(place.previous, Release(previous.commit, applied=False, accepted=False))
     shutil.rmtree(place.new, ignore_errors=True)
     place.previous.rename(place.new)
     _swap(place)
+    _accept(place)
     return version(place)
+
+
+def guard(place: Place) -> None:
+    """Refuse a box whose Salt or checkout somebody has changed. Raises VaultCubeError with the changed files."""
+    if not place.drift.exists():
+        return
+    ran = process.run([place.drift, "guard"], ok=None)
+    if ran.returncode:
+        raise VaultCubeError(ran.stderr.strip() or f"{place.drift} guard: exit status {ran.returncode}")
+
+
+def _accept(place: Place) -> None:
+    """Let states be applied from the release that has taken the place of the image's checkout."""
+    if place.drift.exists():
+        process.run([place.drift, "accept"])
 
 
 def record(place: Place, *, applied: bool | None = None, accepted: bool | None = None) -> dict[str, Any]:

@@ -198,3 +198,39 @@ def test_the_record_is_no_source_of_the_checkout(place):
     from vault_cube.carried import sources
 
     assert release.RECORD not in {file.name for file in sources(place.checkout)}
+
+
+@pytest.fixture
+def guarded(place, tmp_path):
+    """A box with a stand-in for the drift program, which refuses while the file `changed` exists, and its calls."""
+    calls = tmp_path / "calls"
+    program = tmp_path / "drift"
+    program.write_text(
+        f"#!/bin/sh\necho $1 >>{calls}\n"
+        f"[ $1 != guard ] || [ ! -e {tmp_path}/changed ] || {{ echo 'refused: 1 files' >&2; exit 2; }}\n"
+    )
+    program.chmod(0o755)
+    return place._replace(drift=program), calls
+
+
+def test_a_release_is_accepted_after_it_was_installed_and_after_the_way_back(guarded, tmp_path):
+    place, calls = guarded
+    file, sha256 = archive(tmp_path)
+    release.update(place, "debian-12", COMMIT, sha256, file)
+    release.rollback(place)
+    assert calls.read_text().split() == ["guard", "accept"] * 2
+
+
+@pytest.mark.parametrize("step", ["update", "rollback"])
+def test_a_box_that_somebody_changed_is_refused_and_stays_as_it_is(guarded, tmp_path, step):
+    place, calls = guarded
+    file, sha256 = archive(tmp_path)
+    if step == "rollback":
+        release.update(place, "debian-12", COMMIT, sha256, file)
+    before = release.version(place)
+    (tmp_path / "changed").touch()
+    calls.unlink(missing_ok=True)
+    with pytest.raises(VaultCubeError, match="refused: 1 files"):
+        release.update(place, "debian-12", COMMIT, sha256, file) if step == "update" else release.rollback(place)
+    assert release.version(place) == before
+    assert calls.read_text().split() == ["guard"]
