@@ -1,4 +1,4 @@
-"""The boxes of a fleet as tables: inventory, drift by state, and boxes that are slower than their twins."""
+"""The boxes of a fleet as tables: inventory, drift, and boxes that are slower than their twins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vault_cube.drift.findings import REPAIRED
 from vault_cube.fleet.rollout import SILENT, Answer, reason
 
 COLUMNS = ("box", "target", "gpus", "model", "driver", "health", "benchmark", "benchmark_age_s", "uuids", "problem")
@@ -70,22 +71,40 @@ def _cell(value: Any) -> str:
 
 
 def drift(answers: Mapping[str, Answer]) -> dict[str, Any]:
-    """Return which states differ on which boxes: states (`layer: state` -> boxes), same (boxes), unknown (box -> why).
+    """Return which boxes differ from their states and images, and in what.
 
-    answers: what drift.report returned.
+    answers: what drift.report returned. Returns states (a state that would repair the difference -> boxes), unmanaged
+    (a path or account that differs from the image, and no state repairs -> boxes), same (boxes without drift), and
+    unknown (box -> why it cannot be compared, or not in full).
     """
     states: dict[str, list[str]] = {}
+    unmanaged: dict[str, list[str]] = {}
     same, unknown = [], {}
     for box, answer in sorted(answers.items()):
         report = answer["ret"]
         if not isinstance(report, Mapping) or "findings" not in report:
             unknown[box] = reason(report)
+            continue
+        for finding in report["findings"]:
+            repaired = finding["class"] == REPAIRED
+            group, name = (states, finding["why"] or finding["what"]) if repaired else (unmanaged, finding["what"])
+            names = group.setdefault(name, [])
+            if box not in names:  # a state may own several files
+                names.append(box)
+        if answer["retcode"] not in (0, 2):
+            unknown[box] = reason({"failed": [*report.get("notes", ()), *map(_unjudged, report.get("unjudged", ()))]})
         elif not report["findings"]:
             same.append(box)
-        else:
-            for finding in report["findings"]:
-                states.setdefault(f"{finding['layer']}: {finding['state']}", []).append(box)
-    return {"states": states, "same": same, "unknown": unknown}
+    return {"states": states, "unmanaged": unmanaged, "same": same, "unknown": unknown}
+
+
+def _unjudged(finding: Mapping[str, Any]) -> str:
+    return f"{finding['what']}: {finding['change']}"
+
+
+def verdict(ret: Any) -> str:
+    """Return the verdict of a box's answer, or why it has none."""
+    return str(ret["verdict"]) if isinstance(ret, Mapping) and "verdict" in ret else reason(ret)
 
 
 def twins(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

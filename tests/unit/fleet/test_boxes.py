@@ -5,6 +5,8 @@ import io
 
 import pytest
 
+from vault_cube.box import drift as box_drift
+from vault_cube.drift.findings import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED, Finding, summary
 from vault_cube.fleet import boxes
 from vault_cube.fleet.report import page
 
@@ -47,23 +49,45 @@ def test_a_box_cannot_put_a_formula_into_a_spreadsheet(name):
     assert cells["driver"].startswith("'")
 
 
-def finding(layer, state):
-    return {"layer": layer, "state": state, "what": "", "would": "", "failed": False}
+def report_of(*findings, unjudged=(), notes=()):
+    """What drift.report returns, from the functions that it calls."""
+    result = box_drift.separated({**summary([*findings, *unjudged]), "notes": list(notes)})
+    return {"ret": result, "retcode": 1 if unjudged else 2 if result["drifted"] else 0}
 
 
-def test_drift_is_listed_by_state():
+CLOCK = Finding(REPAIRED, "/etc/localtime", "it differs", "base.clock: the clock is UTC")
+POWER = Finding(REPAIRED, "/etc/power", "it differs", "driver.power: the power cap")
+SUDO = Finding(UNMANAGED, "/usr/bin/sudo", "content")
+EXPECTED_ONE = Finding(EXPECTED, "/etc/machine-id", "content")
+
+
+def test_drift_is_listed_by_state_and_by_what_no_state_manages():
     answers = {
-        "b1": {"ret": {"findings": [finding("base", "the clock"), finding("driver", "the power cap")]}, "retcode": 2},
-        "b2": {"ret": {"findings": [finding("base", "the clock")]}, "retcode": 2},
-        "b3": {"ret": {"findings": []}, "retcode": 0},
+        "b1": report_of(CLOCK, POWER, EXPECTED_ONE),
+        "b2": report_of(CLOCK, SUDO),
+        "b3": report_of(EXPECTED_ONE),
         "b4": SILENT,
         "b5": {"ret": "cannot check for drift: x", "retcode": 1},
     }
     assert boxes.drift(answers) == {
-        "states": {"base: the clock": ["b1", "b2"], "driver: the power cap": ["b1"]},
+        "states": {"base.clock: the clock is UTC": ["b1", "b2"], "driver.power: the power cap": ["b1"]},
+        "unmanaged": {"/usr/bin/sudo": ["b2"]},
         "same": ["b3"],
         "unknown": {"b4": "does not answer", "b5": "cannot check for drift: x"},
     }
+
+
+def test_a_state_with_two_files_names_a_box_once():
+    second = Finding(REPAIRED, "/etc/timezone", "it differs", CLOCK.why)
+    assert boxes.drift({"b1": report_of(CLOCK, second)})["states"] == {CLOCK.why: ["b1"]}
+
+
+def test_a_box_that_is_compared_in_part_is_not_called_the_same():
+    unread = Finding(UNKNOWN, "/etc/shadow", "Input/output error")
+    result = boxes.drift({"b1": report_of(unjudged=[unread]), "b2": report_of(CLOCK, unjudged=[unread])})
+    assert result["same"] == []
+    assert result["unknown"] == {name: "/etc/shadow: Input/output error" for name in ("b1", "b2")}
+    assert result["states"] == {CLOCK.why: ["b2"]}
 
 
 @pytest.mark.parametrize(
