@@ -240,9 +240,11 @@ def repair():
 
 
 @runner
-def benchmark(suite=None, quick=True):
+def benchmark(suite=None, quick=True, together=None, rendezvous=None):
     """
     Run ``gpu.benchmark`` on all boxes at the same time, and name those that are slower than boxes with the same GPUs.
+
+    With `together`, some boxes train one model instead (suite ddp), over the network between them.
 
     suite
         name of a suite, or several separated by commas; default: all
@@ -250,16 +252,29 @@ def benchmark(suite=None, quick=True):
     quick
         measure for a shorter time
 
-    Returns verdicts (box -> verdict or reason), and slow: a line per box and number. Exit code 2 if a box is slow or
-    has a fault.
+    together
+        names of at least two boxes, separated by commas, whose firewalls admit each other
+
+    rendezvous
+        name or IPv4 address of one of these boxes, in the network that they share
+
+    Returns verdicts (box -> verdict or reason), and slow: a line per box and number; with `together` numbers and notes.
+    Exit code 2 if a box is slow or has a fault.
 
     CLI Example:
 
     .. code-block:: bash
 
         fleet-salt-run fleet.benchmark ddp
+        fleet-salt-run fleet.benchmark together=box-1,box-2 rendezvous=192.0.2.11
     """
     options = {"__kwarg__": True, "quick": bool(quick), **({"suite": suite} if suite else {})}
+    if together or rendezvous:
+        names = boxes.chosen(together, _boxes())
+        options |= {"suite": suite or "ddp", "boxes": len(names), "rendezvous": str(rendezvous or "")}
+        result = boxes.trained(_ask(names, "gpu.benchmark", [options]))
+        __context__["retcode"] = 0 if result["numbers"] else 2
+        return result
     answers = _ask(_boxes(), "gpu.benchmark", [options])
     results = {box: answer["ret"] for box, answer in answers.items() if isinstance(answer["ret"], dict)}
     verdicts = {box: boxes.verdict(answer["ret"]) for box, answer in answers.items()}

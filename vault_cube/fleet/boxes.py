@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vault_cube.drift.findings import REPAIRED
+from vault_cube.errors import VaultCubeError
 from vault_cube.fleet.rollout import SILENT, Answer, reason
 
 COLUMNS = ("box", "target", "gpus", "model", "driver", "health", "benchmark", "benchmark_age_s", "uuids", "problem")
@@ -146,6 +147,39 @@ def medians(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, flo
             if number.get("median") is not None
         }
         for box, result in sorted(results.items())
+    }
+
+
+def chosen(together: Any, known: Iterable[str]) -> list[str]:
+    """Return the names of the boxes that train together. Raises VaultCubeError for a wrong list.
+
+    together: names separated by commas, or a list of names. known: the boxes whose keys are accepted.
+    """
+    names = together if isinstance(together, list) else str(together or "").split(",")
+    names = list(dict.fromkeys(str(name).strip() for name in names if str(name).strip()))
+    unknown = [name[:80] for name in names if name not in known]
+    if unknown:
+        raise VaultCubeError(f"together: {', '.join(unknown)}: no such box: see `fleet.keys`")
+    if len(names) < 2:
+        raise VaultCubeError("together: name at least two boxes, separated by commas, and their rendezvous")
+    return names
+
+
+def trained(answers: Mapping[str, Answer]) -> dict[str, Any]:
+    """Return what boxes measured together: verdicts (box -> verdict or reason), numbers, notes.
+
+    answers: what gpu.benchmark returned. The numbers are there if all boxes measured; each box has all of them, so
+    they are those of the first one.
+    """
+    verdicts = {box: verdict(answer["ret"]) for box, answer in sorted(answers.items())}
+    results = [answer["ret"] for _, answer in sorted(answers.items()) if isinstance(answer["ret"], Mapping)]
+    measured = len(results) == len(answers) and all(result.get("numbers") for result in results)
+    bad = [f"{item['check']}: {item['evidence']}" for result in results for item in result.get("bad", ())]
+    notes = [note for result in results for note in result.get("notes", ())]
+    return {
+        "verdicts": verdicts,
+        "numbers": dict(results[0]["numbers"]) if measured else {},
+        "notes": list(dict.fromkeys([*bad, *notes])),
     }
 
 

@@ -176,8 +176,13 @@ def guard(place: Place) -> None:
 def record(place: Place, *, applied: bool | None = None, accepted: bool | None = None) -> dict[str, Any]:
     """Record that the release was applied or accepted; None changes nothing. Returns the fields of `version`."""
     release = read(place.checkout) or Release(IMAGE, applied=False, accepted=False)
-    changes = {"applied": applied, "accepted": accepted}
-    _write(place.checkout, release._replace(**{key: value for key, value in changes.items() if value is not None}))
+    _write(
+        place.checkout,
+        release._replace(
+            applied=release.applied if applied is None else applied,
+            accepted=release.accepted if accepted is None else accepted,
+        ),
+    )
     return version(place)
 
 

@@ -344,9 +344,7 @@ def test_a_half_unpacked_release_is_not_taken_for_the_former_one(installed):
 
 
 @pytest.mark.parametrize("step", ["update", "rollback"])
-def test_a_release_that_lost_power_before_it_was_accepted_is_accepted_afterwards(
-    guarded, tmp_path, monkeypatch, step
-):
+def test_a_release_that_lost_power_before_it_was_accepted_is_accepted_afterwards(guarded, tmp_path, monkeypatch, step):
     place, calls = guarded
     file, sha256 = archive(tmp_path)
     if step == "rollback":

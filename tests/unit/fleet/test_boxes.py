@@ -7,6 +7,7 @@ import pytest
 
 from vault_cube.box import drift as box_drift
 from vault_cube.drift.findings import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED, Finding, summary
+from vault_cube.errors import VaultCubeError
 from vault_cube.fleet import boxes
 from vault_cube.fleet.report import page
 
@@ -86,7 +87,7 @@ def test_a_box_that_is_compared_in_part_is_not_called_the_same():
     unread = Finding(UNKNOWN, "/etc/shadow", "Input/output error")
     result = boxes.drift({"b1": report_of(unjudged=[unread]), "b2": report_of(CLOCK, unjudged=[unread])})
     assert result["same"] == []
-    assert result["unknown"] == {name: "/etc/shadow: Input/output error" for name in ("b1", "b2")}
+    assert result["unknown"] == dict.fromkeys(("b1", "b2"), "/etc/shadow: Input/output error")
     assert result["states"] == {CLOCK.why: ["b2"]}
 
 
@@ -148,3 +149,34 @@ def test_a_report_without_faults_says_so():
     html = report(b2={"ret": {"verdict": "ok", "checks": []}, "retcode": 0})
     assert "All checks of gpu.health passed on all boxes." in html
     assert "No box has run" not in html
+
+
+def test_boxes_train_together_by_name():
+    assert boxes.chosen("b1, b2,b1", ["b1", "b2", "b3"]) == ["b1", "b2"]
+    assert boxes.chosen(["b1", "b2"], ["b1", "b2"]) == ["b1", "b2"]
+
+
+@pytest.mark.parametrize("together", ["", None, "b1", "b1,b1", "b1,b9", "b*", "b1,b2;x", {"b1": 1}, 7])
+def test_a_wrong_list_of_boxes(together):
+    with pytest.raises(VaultCubeError, match="together: ") as caught:
+        boxes.chosen(together, ["b1", "b2"])
+    assert "\n" not in str(caught.value)
+
+
+def measured(**numbers):
+    return {"ret": {"verdict": "not applicable", "numbers": numbers, "bad": [], "notes": ["gloo"]}, "retcode": 0}
+
+
+def test_what_boxes_measured_together_is_shown_once():
+    result = boxes.trained({"b2": measured(efficiency=0.5), "b1": measured(efficiency=0.51)})
+    assert result == {
+        "verdicts": dict.fromkeys(("b1", "b2"), "not applicable"), "numbers": {"efficiency": 0.51}, "notes": ["gloo"],
+    }  # fmt: skip
+
+
+def test_a_box_that_did_not_train_leaves_no_number():
+    failed = {"verdict": "fault", "numbers": {}, "bad": [{"check": "ddp_boxes", "evidence": "they did not meet"}]}
+    for answer in (SILENT, {"ret": failed, "retcode": 2}):
+        result = boxes.trained({"b1": measured(efficiency=0.5), "b2": answer})
+        assert result["numbers"] == {}
+    assert "ddp_boxes: they did not meet" in result["notes"]
