@@ -117,11 +117,8 @@ def guard(root: Path) -> list[Difference]:
     """
     image = manifest.read(root / manifest.PLACE, accepted.GUARDED)
     folder = root / FOLDER
-    known, _ = index.load(folder, image.sha256)
-    scan = Scan(root, image, known, manifest.Patterns(image.header["expected"]).covers)
-    differences = _without_manifest(scan.run(accepted.GUARDED))
-    classifier = Classifier(
-        root, image, accepted.load(folder / ACCEPTED, image), manifest.Patterns(image.header["expected"]),
-        known=known,
-    )  # fmt: skip
+    known, _ = index.load(folder, image.sha256, accepted.GUARDED)
+    patterns = manifest.Patterns(image.header["expected"])
+    differences = _without_manifest(Scan(root, image, known, patterns.covers).run(accepted.GUARDED))
+    classifier = Classifier(root, image, accepted.load(folder / ACCEPTED, image), patterns, known=known)
     return classifier.foreign(differences)
