@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.drift import accepted, index, manifest, packages, people, reading, running
-from vault_cube.drift.findings import UNKNOWN, Classifier, Finding, StateResult, summary
+from vault_cube.drift.classes import UNKNOWN, Finding, StateResult, summary
+from vault_cube.drift.findings import Classifier
 from vault_cube.drift.scan import Difference, Scan
 
 FOLDER = Path("var/lib/vault-cube/drift")
