@@ -298,11 +298,20 @@ def test_drift_is_found_and_repaired(fleet):
     rules.write_text("groups: []\n")
     result = fleet.runner("fleet.drift")
     assert fleet.status == 2
-    assert result["states"] == {"validation: alerts have the pillar's thresholds": ["b2"]}
-    assert len(result["same"]) == 4
+    assert result["states"] == {"validation.alerts: alerts have the pillar's thresholds": ["b2"]}
+    assert (result["unmanaged"], result["unknown"], len(result["same"])) == ({}, {}, 4)
     result = fleet.runner("fleet.repair")
     assert (fleet.status, result["failed"], result["after"]["states"]) == (0, {}, {})
     assert "GpuWarm" in rules.read_text()
+
+
+def test_boxes_without_frameworks_do_not_train_together(fleet):
+    wrong = fleet.runner("fleet.benchmark", "together=b1,b9", "rendezvous=10.77.1.2")
+    assert "b9: no such box" in wrong["error"]
+    result = fleet.runner("fleet.benchmark", "together=b1,b4", f"rendezvous={fleet.boxes['b1'].address}")
+    assert fleet.status == 2
+    assert (result["verdicts"], result["numbers"]) == ({"b1": "fault", "b4": "fault"}, {})
+    assert any("is missing" in note for note in result["notes"]), result
 
 
 def test_the_way_back(fleet):
