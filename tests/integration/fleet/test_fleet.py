@@ -212,6 +212,42 @@ def test_guessing_passwords_is_slowed_down(fleet):
     time.sleep(6)
 
 
+# what root on a box may try with the box's own key: function, arguments, and what the master answers
+ROGUE = {
+    "a command on another box": (("publish.publish", "b2", "cmd.run", f"touch {hostile.CANARY}"), {}),
+    "a runner": (("publish.runner", "fleet.keys"), None),
+    "a file for the master": (("cp.push", "/etc/hostname"), False),
+    "a pillar that accepts keys": (("pillar.ext", '{"virtkey": "x"}'), {"ext_pillar_opts": {}}),
+    "a pillar that runs a program": (("pillar.ext", '{"libvirt": {}}'), {"ext_pillar_opts": {}}),
+    "a file outside of the releases": (("cp.get_file_str", "salt://../../pki/master.pem"), False),
+    "a file of the master": (("cp.get_file_str", "salt:///etc/passwd"), False),
+}
+
+
+@pytest.fixture(scope="module")
+def rogue(fleet):
+    """The folder of a configuration with which a box uses its key, but none of its own limits."""
+    box = fleet.boxes["b4"]
+    text = box.path("/etc/salt/fleet/minion").read_text()
+    for name in ("whitelist_modules", "module_executors", "disable_executors", "executor_dirs", "include"):
+        text = re.sub(rf"(?m)^ *{name}:.*\n(?: +[\w, ]+\]\n)?", "", text)
+    box.path("/tmp/rogue").mkdir(exist_ok=True)
+    box.path("/tmp/rogue/minion").write_text(text)
+    return "/tmp/rogue"
+
+
+@pytest.mark.parametrize("case", ROGUE)
+def test_a_box_without_its_own_limits_gets_nothing_from_the_master(fleet, rogue, case):
+    words, expected = ROGUE[case]
+    salt_call = ("/opt/vault-cube/salt/bin/salt-call", "-c", rogue, "--out=json", "--log-level=quiet")
+    ran = fleet.boxes["b4"].run(*salt_call, *words, ok=False)
+    answer = json.loads(ran.stdout)["local"] if ran.stdout.strip() else None
+    assert (answer or None) == (expected or None), ran.stdout + ran.stderr
+    assert not [name for name, box in fleet.boxes.items() if box.path(hostile.CANARY).exists()]
+    master = fleet.master.path("/var/cache/vault-cube/fleet/minions/b4/files")
+    assert not master.exists()
+
+
 def change(fleet, above):
     """A release that differs from the one before in a file of every box. Returns its commit."""
     file = fleet.checkout / "pillar/box.sls"
