@@ -141,6 +141,17 @@ class Machine:
             total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
         return total / 1024
 
+    def processor_s(self, name):
+        """Processor time that a daemon's processes have used, in seconds."""
+        total = 0
+        for pid in self.processes(name):
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            total += int(fields[11]) + int(fields[12])  # utime, stime (proc(5)), after the name
+        return total / os.sysconf("SC_CLK_TCK")
+
     def end(self):
         """End the machine and everything in it."""
         self.init.kill()
