@@ -19,6 +19,7 @@ pytestmark = [
 PROFILES = {"b1": "4x5090", "b2": "2x H100 NVL", "b3": "h200", "b4": None, "b5": "4x5090"}
 # the master and salt-api, with all processes (measured: 320 MiB after all requests)
 MEMORY_MIB = 700
+ALERTS = "/etc/vault-cube/monitoring/alerts.yml"
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +263,7 @@ def thresholds(fleet):
     """The warning threshold that is in each box's alert rules."""
     found = {}
     for name in PROFILES:
-        text = fleet.boxes[name].path("/etc/vault-cube/monitoring/alerts.yml").read_text()
+        text = fleet.boxes[name].path(ALERTS).read_text()
         found[name] = int(re.search(r"alert: GpuWarm\n\s+expr: .*> (\d+)", text)[1])
     return found
 
@@ -296,19 +297,36 @@ def applied(fleet, name):
     return log.count("runs checkout.apply")
 
 
-def test_a_box_that_is_cut_off_stops_the_rollout_and_is_updated_later(fleet):
+def version(fleet, name):
+    """The release that a box has, asked on the box itself."""
+    return json.loads(fleet.call(name, "checkout.version").stdout)["local"]
+
+
+def test_a_box_that_is_cut_off_while_it_applies_stops_the_rollout_and_goes_on_later(fleet):
     commit = change(fleet, 72)
-    fleet.network.cut(fleet.boxes["b4"])
-    result = rollout(fleet, commit)
+    before = applied(fleet, "b4")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(rollout, fleet, commit)
+        until(lambda: applied(fleet, "b4") > before, limit=600)
+        fleet.network.cut(fleet.boxes["b4"])
+        # the box finishes what it has begun, and nobody hears of it
+        until(lambda: version(fleet, "b4")["applied"], limit=180)
+        result = running.result()
     assert result["result"] == "stopped"
     assert result["stopped"]["reasons"] == {"b4": "does not answer"}
     assert result["boxes"]["b4"] == "does not answer"
+    assert version(fleet, "b4") == {"commit": commit, "applied": True, "accepted": False, "previous": previous(result)}
     fleet.network.mend(fleet.boxes["b4"])
     started = time.monotonic()
     until(lambda: fleet.answers("b4"), limit=120)
     print(f"answers {time.monotonic() - started:.0f} s after the cable is plugged in again")
     assert rollout(fleet, commit)["result"] == "done"
     assert set(thresholds(fleet).values()) == {72}
+
+
+def previous(result):
+    """The release before the one of a rollout, as the canary has it."""
+    return result["boxes"]["b1"]["previous"]
 
 
 def test_after_the_master_was_killed_nothing_is_lost_and_nothing_applied_twice(fleet):
@@ -321,16 +339,21 @@ def test_after_the_master_was_killed_nothing_is_lost_and_nothing_applied_twice(f
         fleet.master.kill(daemon)
     fleet.start_master()
     until(lambda: all(fleet.answers(name) for name in PROFILES), limit=180)
-    done = json.loads(fleet.call("b1", "checkout.version").stdout)["local"]
-    assert done["accepted"]
+    assert version(fleet, "b1")["accepted"]
+    # boxes that had begun have finished without a master
+    begun = [name for name in PROFILES if applied(fleet, name) > before[name]]
+    until(lambda: all(version(fleet, name)["applied"] for name in begun), limit=180)
+    files = {name: fleet.boxes[name].path(ALERTS).stat().st_mtime_ns for name in begun}
     assert rollout(fleet, commit)["result"] == "done"
     assert set(thresholds(fleet).values()) == {73}
     assert applied(fleet, "b1") - before["b1"] == 1
+    assert all(applied(fleet, name) - before[name] <= 2 for name in PROFILES)
+    assert {name: fleet.boxes[name].path(ALERTS).stat().st_mtime_ns for name in begun} == files
     until(lambda: fleet.pepper("vera", "b1", "test.ping").returncode == 0)
 
 
 def test_drift_is_found_and_repaired(fleet):
-    rules = fleet.boxes["b2"].path("/etc/vault-cube/monitoring/alerts.yml")
+    rules = fleet.boxes["b2"].path(ALERTS)
     rules.write_text("groups: []\n")
     result = fleet.runner("fleet.drift")
     assert fleet.status == 2
@@ -351,7 +374,7 @@ def test_boxes_without_frameworks_do_not_train_together(fleet):
 
 
 def test_the_way_back(fleet):
-    commit = json.loads(fleet.call("b1", "checkout.version").stdout)["local"]["commit"]
+    commit = version(fleet, "b1")["commit"]
     result = fleet.runner("fleet.rollback", commit)
     assert result["result"] == "done", result
     assert set(thresholds(fleet).values()) == {72}
