@@ -222,8 +222,8 @@ ROGUE = {
     "a command on another box": (("publish.publish", "b2", "cmd.run", f"touch {hostile.CANARY}"), {}),
     "a runner": (("publish.runner", "fleet.keys"), None),
     "a file for the master": (("cp.push", "/etc/hostname"), False),
-    "a pillar that accepts keys": (("pillar.ext", '{"virtkey": "x"}'), {"ext_pillar_opts": {}}),
-    "a pillar that runs a program": (("pillar.ext", '{"libvirt": {}}'), {"ext_pillar_opts": {}}),
+    "a pillar that accepts keys": (("pillar.ext", '{"virtkey": "x"}'), {}),
+    "a pillar that runs a program": (("pillar.ext", '{"libvirt": {}}'), {}),
     "a file outside of the releases": (("cp.get_file_str", "salt://../../pki/master.pem"), False),
     "a file of the master": (("cp.get_file_str", "salt:///etc/passwd"), False),
 }
@@ -251,6 +251,10 @@ def test_a_box_without_its_own_limits_gets_nothing_from_the_master(fleet, rogue,
     assert not [name for name, box in fleet.boxes.items() if box.path(hostile.CANARY).exists()]
     master = fleet.master.path("/var/cache/vault-cube/fleet/minions/b4/files")
     assert not master.exists()
+    if words[0] == "pillar.ext":
+        # with Salt's default, the answer of these two is empty as well
+        log = fleet.master.path("/var/log/vault-cube/fleet/master").read_text()
+        assert f"not allowed for on-demand pillar data: {words[1][2:9]}" in log
 
 
 def change(fleet, above):
