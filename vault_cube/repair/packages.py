@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vault_cube import process
+from vault_cube.drift.running import SET_CLOCK
 
 # as Salt's pkg.install: no questions, keep changed configuration files
 ENVIRONMENT = {
@@ -170,5 +171,5 @@ def _reason(stderr: str) -> str:
     cause = next((" ".join(line[3:].split()) for line in stderr.splitlines() if line.startswith(causes)), "")
     if cause and WRONG_CLOCK.search(stderr):
         today = datetime.datetime.now(datetime.UTC).date()
-        cause += f" (this box's date is {today}: if it is wrong, set it with `sudo timedatectl set-time`)"
+        cause += f" (this box's date is {today}: if it is wrong, `{SET_CLOCK}`)"
     return cause
