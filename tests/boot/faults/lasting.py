@@ -81,7 +81,7 @@ def salt(box, *words):
 
 
 def apply(box, *words):
-    """Apply all states. Returns the comments of the failed states by id, and the ids of those that changed something."""
+    """Apply all states. Returns the comments of failed states by id, and the ids of those that changed something."""
     states, _ = salt(box, "state.apply", *words)
     assert isinstance(states, dict), states
     failed = {state["__id__"]: state["comment"] for state in states.values() if state["result"] is False}
