@@ -1,4 +1,4 @@
-"""A full or read-only disk, broken package lists, a missing module: one clear line each, and one apply repairs the rest.
+"""A full or read-only disk, broken package lists, a missing module: one clear line each, and one apply repairs all.
 
 In the tree of a built image, with the box's own salt-call and its guard. Needs root.
 """
@@ -40,7 +40,8 @@ echo '=== report'
 {SALT} --out=json drift.report || :
 """
 MISSING_MODULE = "/opt/vault-cube/checkout/_states/unit.py"
-LISTS = "/var/lib/apt/lists/deb.example.org_debian_dists_x_main_binary-amd64_Packages"
+LISTS = "/var/lib/apt/lists"
+BROKEN = f"{LISTS}/deb.example.org_debian_dists_x_main_binary-amd64_Packages"
 
 
 @pytest.fixture
@@ -111,10 +112,10 @@ def test_broken_lists_and_a_missing_package(run):
     """Without a network: the package is named, with the remedy, and everything else is repaired."""
     lose = "dpkg --purge --force-depends less >/dev/null 2>&1"
     parts = run(
-        f"{HARM}mkdir -p {os.path.dirname(LISTS)}\nprintf 'Package: x\\nnonsense\\n\\0' > {LISTS}\n"
-        f"cp -a /var/lib/dpkg /run/dpkg\nmkdir /run/less\ncp -a --parents $(dpkg -L less | tail -n +2) /run/less\n{lose}\n"
+        f"{HARM}mkdir -p {LISTS}\nprintf 'Package: x\\nnonsense\\n\\0' > {BROKEN}\n"
+        "cp -a /var/lib/dpkg /run/dpkg\nmkdir /run/less\ncp -a --parents $(dpkg -L less | tail -n +2) /run/less\n"
         # the package comes back by other means, as from supplies
-        f"{APPLY}cp -a /run/less/. /\nrm -rf /var/lib/dpkg\ncp -a /run/dpkg /var/lib/dpkg\n{REPAIR}"
+        f"{lose}\n{APPLY}cp -a /run/less/. /\nrm -rf /var/lib/dpkg\ncp -a /run/dpkg /var/lib/dpkg\n{REPAIR}"
     )
     failed = re.findall(r"Comment: (not installed: less: .*)", parts["fault"])
     assert len(failed) == 1, parts["fault"]
