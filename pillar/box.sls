@@ -139,6 +139,8 @@ base:
       RequiredRSASize: '2048'
   firewall:
     allow_tcp: [22]
+    # ports inside of containers; those that are not listed stay closed for other machines, wherever Docker publishes them
+    container_tcp: []
   fail2ban: {failures: 5, within_s: 600, ban_s: 600}
   docker:
     log_size_mb: 100
