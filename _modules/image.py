@@ -70,10 +70,7 @@ def _pillar(target, checkout):
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
     errors = pillar.get("_errors", [])
     if errors:
-        # Salt's own lines have no file and no line, and refer to a log that does not exist
-        prefix = "Failed to load ext_pillar vault_cube: "
-        reasons = [line.removeprefix(prefix) for line in errors if line.startswith((prefix, "pillar/"))] or errors
-        raise CommandExecutionError("\n".join(dict.fromkeys(reasons)))
+        raise CommandExecutionError("\n".join(errors))
     return json.loads(json.dumps(pillar))  # plain dicts: YAML cannot dump Salt's ordered ones
 
 
