@@ -78,11 +78,8 @@ def test_only_missing_layers_need_space(space, monkeypatch, cached, missing):
 
 
 def test_wheels_of_a_framework_need_space_with_their_layer(space, monkeypatch):
-    (space.locks / "python-vllm.lock").write_text(
-        pylock.text(
-            [pylock.Wheel("z", "1", sha("z"), "z.whl", 7 * MB), pylock.Wheel("x", "1", sha("x"), "x.whl", 30 * MB)]
-        )
-    )
+    wheels = [pylock.Wheel(name, "1", sha(name), f"{name}.whl", size) for name, size in (("z", 7 * MB), ("x", 30 * MB))]
+    (space.locks / "python-vllm.lock").write_text(pylock.text(wheels))
     inputs = Inputs.read(space)
     known = {key.key for name, key in inputs.keys.items() if name not in ("frameworks", "validation")}
     monkeypatch.setattr(layer_cache, "find", lambda _layers, key: object() if key in known else None)
