@@ -156,7 +156,7 @@ def states(*results):
 
 
 def test_states_without_changes_pass():
-    assert cases.states_find_no_drift(trial({"salt-call": states((True, {}), (True, {}))})) == "2 states, no change"
+    assert cases.states_change_nothing(trial({"salt-call": states((True, {}), (True, {}))})) == "2 states, no change"
 
 
 @pytest.mark.parametrize("answer", [
