@@ -114,7 +114,8 @@ def test_broken_lists_and_a_missing_package(run):
     lose = "dpkg --purge --force-depends less >/dev/null 2>&1"
     parts = run(
         f"{HARM}mkdir -p {LISTS}\nprintf 'Package: x\\nnonsense\\n\\0' > {BROKEN}\n"
-        "cp -a /var/lib/dpkg /run/dpkg\nmkdir /run/less\ncp -a --parents $(dpkg -L less | tail -n +2) /run/less\n"
+        "cp -a /var/lib/dpkg /run/dpkg\nmkdir /run/less\n"
+        'for path in $(dpkg -L less); do [ -d "$path" ] || cp -a --parents "$path" /run/less; done\n'
         # the package comes back by other means, as from supplies
         f"{lose}\n{APPLY}cp -a /run/less/. /\nrm -rf /var/lib/dpkg\ncp -a /run/dpkg /var/lib/dpkg\n{REPAIR}"
     )
