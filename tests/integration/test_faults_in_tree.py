@@ -17,7 +17,7 @@ space, trees, inside = in_tree.space, in_tree.trees, in_tree.inside
 SALT = "salt-call --local --log-level=quiet"
 HARM = """\
 echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-vault-cube.conf
-rm /etc/sysctl.d/99-vault-cube.conf /etc/modprobe.d/vault-cube.conf /etc/systemd/journald.conf.d/vault-cube.conf
+rm /etc/sysctl.d/99-vault-cube.conf /etc/modprobe.d/vault-cube.conf /etc/systemd/journald.conf.d/zz-vault-cube.conf
 rm -r /etc/vault-cube/monitoring
 echo '{}' > /etc/docker/daemon.json
 """
@@ -100,7 +100,8 @@ def test_a_disk_that_becomes_full_while_states_are_applied(run):
 
 
 def test_a_read_only_root(run):
-    read_only, writable = "mount -o remount,ro /", "mount -o remount,rw /"
+    # with a source, mount does not ask fstab
+    read_only, writable = "mount -o remount,ro overlay /", "mount -o remount,rw overlay /"
     parts = run(f"{HARM}{read_only}\n{APPLY}echo === read\n{SALT} drift.report || :\n{writable}\n{REPAIR}")
     is_one_line(parts["fault"], "the file system is read-only: see `dmesg`")
     assert "Traceback" not in parts["read"]
@@ -113,7 +114,8 @@ def test_broken_lists_and_a_missing_package(run):
     lose = "dpkg --purge --force-depends less >/dev/null 2>&1"
     parts = run(
         f"{HARM}mkdir -p {LISTS}\nprintf 'Package: x\\nnonsense\\n\\0' > {BROKEN}\n"
-        "cp -a /var/lib/dpkg /run/dpkg\nmkdir /run/less\ncp -a --parents $(dpkg -L less | tail -n +2) /run/less\n"
+        "cp -a /var/lib/dpkg /run/dpkg\nmkdir /run/less\n"
+        'for path in $(dpkg -L less); do [ -d "$path" ] || cp -a --parents "$path" /run/less; done\n'
         # the package comes back by other means, as from supplies
         f"{lose}\n{APPLY}cp -a /run/less/. /\nrm -rf /var/lib/dpkg\ncp -a /run/dpkg /var/lib/dpkg\n{REPAIR}"
     )

@@ -1,4 +1,4 @@
-"""A guest per file whose disk lasts over reboots and power cuts."""
+"""A guest per file, with a network of its own and a disk that lasts over reboots and power cuts."""
 
 from pathlib import Path
 
