@@ -37,8 +37,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = Path(__file__).resolve().parent / "mkosi"
 SUITE = "sid"
 TOOLS = (
-    "mkosi", "mmdebstrap", "systemd-repart", "systemd-ukify", "systemd-boot-efi", "e2fsprogs", "dosfstools", "mtools", "kmod",
-    "cpio", "zstd", "qemu-utils", "debian-archive-keyring", "ca-certificates",
+    "mkosi", "mmdebstrap", "systemd-repart", "systemd-ukify", "systemd-boot-efi", "e2fsprogs", "dosfstools", "mtools",
+    "kmod", "cpio", "zstd", "qemu-utils", "debian-archive-keyring", "ca-certificates",
 )  # fmt: skip
 SEED = "6f1d3c52-98a7-4c0e-8f57-2f9f3e1b7a01"
 WORK = "/run/work"
