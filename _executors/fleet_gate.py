@@ -24,6 +24,7 @@ NUMBER = r"\d{1,6}(\.\d{1,3})?"
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_:.-]{0,127}"
 NAMES = r"[a-z_]{1,32}(,[a-z_]{1,32}){0,15}"
 LAYER = r"base|driver|runtime|frameworks|validation"
+HOST = r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}"
 JOB = r"\d{20}"
 
 # function -> {argument: pattern of its value}, in the function's order. "*": any number of positional arguments
@@ -40,7 +41,13 @@ ARGUMENTS = {
     "gpu.topology": {},
     "gpu.health": {"load": YES_OR_NO, "window_s": NUMBER},
     "gpu.validate": {"load": YES_OR_NO},
-    "gpu.benchmark": {"suite": NAMES, "quick": YES_OR_NO, "force": YES_OR_NO},
+    "gpu.benchmark": {
+        "suite": NAMES,
+        "quick": YES_OR_NO,
+        "force": YES_OR_NO,
+        "boxes": r"\d{1,3}",
+        "rendezvous": HOST,
+    },
     "layer.check": {"layer": LAYER},
     "drift.report": {"layer": LAYER},
     "state.apply": {"mods": LAYER, "test": YES_OR_NO},

@@ -144,7 +144,7 @@ def reset(index, test=False):
     return _answer("reset", index=int(index), test=bool(test))
 
 
-def benchmark(suite=None, quick=False, force=False):
+def benchmark(suite=None, quick=False, force=False, boxes=None, rendezvous=None):
     """
     Measure the box, judge each card and the box by the pillar, and publish the grain ``gpu_benchmark``.
 
@@ -162,6 +162,14 @@ def benchmark(suite=None, quick=False, force=False):
     force
         measure busy or throttled GPUs as well; the result records it
 
+    boxes
+        number of boxes that train together in the suite ddp, on each of which the same command has to run; the box at
+        the rendezvous listens on pillar ``benchmark:together:port``. Nobody is asked for a password: only in a network
+        where every machine is trusted. The grain keeps the result of this box alone
+
+    rendezvous
+        name or IPv4 address of one of these boxes, in the network that they share
+
     Returns a table of the verdicts; with --out=json or --out=yaml verdict, verdicts, bad, suites, numbers (medians with
     their 95 % intervals) and the file of the whole result.
 
@@ -171,10 +179,13 @@ def benchmark(suite=None, quick=False, force=False):
 
         salt-call --local gpu.benchmark
         salt-call --local gpu.benchmark ddp quick=True
+        salt-call --local gpu.benchmark ddp boxes=2 rendezvous=192.0.2.11
     """
     from vault_cube.bench import verbs
 
-    return _answer(verbs.benchmark, suite, cache=__opts__["cachedir"], quick=quick, force=force)
+    return _answer(
+        verbs.benchmark, suite, cache=__opts__["cachedir"], quick=quick, force=force, boxes=boxes, rendezvous=rendezvous
+    )
 
 
 def benchmark_compare(a="previous", b="last"):

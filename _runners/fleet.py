@@ -1,54 +1,20 @@
 """The fleet on its master: keys, releases, rollouts, inventory, drift, benchmarks, report."""
 
-import fcntl
-import functools
-import inspect
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import salt.client
 import salt.key
 import salt.utils.crypt
 
-from vault_cube.errors import VaultCubeError, shown
+from vault_cube.errors import VaultCubeError
 from vault_cube.fleet import boxes, releases
 from vault_cube.fleet import rollout as plans
 from vault_cube.fleet.report import page
+from vault_cube.fleet.runners import runner
 
 
-def _runner(function):
-    """Give a runner an exit code, and return an error in one line; Salt would show the traceback of an exception.
-
-    salt-run takes the exit code from the key `retcode` of the result, salt-api from the context.
-    """
-
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        # salt-api adds arguments such as __current_eauth_user
-        kwargs = {name: value for name, value in kwargs.items() if not name.startswith("__")}
-        __context__["retcode"] = 0
-        try:
-            _bind(function, args, kwargs)
-            result = function(*args, **kwargs)
-        except (VaultCubeError, OSError) as err:
-            __context__["retcode"] = 1
-            result = {"error": shown(err)}
-        if __context__["retcode"] and isinstance(result, dict):
-            result = {**result, "retcode": __context__["retcode"]}
-        return result
-
-    return wrapped
-
-
-def _bind(function, args, kwargs):
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as err:
-        raise VaultCubeError(f"fleet.{function.__name__}: {err}") from err
-
-
-@_runner
+@runner
 def fingerprint():
     """
     Show the fingerprint of the master's key: the value of the pillar key ``fleet:master_key`` of all boxes.
@@ -62,7 +28,7 @@ def fingerprint():
     return salt.utils.crypt.pem_finger(str(Path(__opts__["pki_dir"], "master.pub")))
 
 
-@_runner
+@runner
 def keys():
     """
     List the boxes by the state of their keys; waiting ones with their fingerprints.
@@ -84,7 +50,7 @@ def keys():
     }  # fmt: skip
 
 
-@_runner
+@runner
 def accept(box, fingerprint):
     """
     Accept a box's key if it has the fingerprint that the box itself shows.
@@ -113,7 +79,7 @@ def accept(box, fingerprint):
     return f"{box} is accepted"
 
 
-@_runner
+@runner
 def remove(box):
     """
     Remove a box's key: the master no longer takes its results, and it gets no more jobs.
@@ -133,7 +99,7 @@ def remove(box):
     return f"{box} is removed"
 
 
-@_runner
+@runner
 def status():
     """
     Show which release each box has, and whether it was applied and accepted there, or that it does not answer.
@@ -147,7 +113,7 @@ def status():
     return _versions()
 
 
-@_runner
+@runner
 def rollout(commit, batch=None):
     """
     Install a release on all boxes: the canaries first, then batch by batch, and stop at the first failure.
@@ -179,7 +145,7 @@ def rollout(commit, batch=None):
     return _orchestrate(steps)
 
 
-@_runner
+@runner
 def rollback(commit, batch=None):
     """
     Put the previous release back on all boxes that have a release, apply it and check the boxes.
@@ -206,7 +172,7 @@ def rollback(commit, batch=None):
     return _orchestrate(plans.back(planned, _settings()["checks"]))
 
 
-@_runner
+@runner
 def inventory(csv=False):
     """
     List all boxes: GPUs, driver, last health, last benchmark, or what is wrong.
@@ -225,12 +191,14 @@ def inventory(csv=False):
     return boxes.as_csv(rows) if csv else rows
 
 
-@_runner
+@runner
 def drift():
     """
-    Show which states differ on which boxes. Exit code 2 if one differs, 1 if a box cannot be checked.
+    Show which boxes differ from their states and images, and in what. Exit code 2 if one does, 1 if one cannot be
+    compared.
 
-    Returns states (`layer: state` -> boxes), same (boxes without drift), unknown (box -> reason).
+    Returns states (a state that would repair the difference -> boxes), unmanaged (what differs from the image and no
+    state repairs -> boxes), same (boxes without drift), unknown (box -> reason).
 
     CLI Example:
 
@@ -239,14 +207,16 @@ def drift():
         fleet-salt-run fleet.drift
     """
     result = boxes.drift(_ask(_boxes(), "drift.report"))
-    __context__["retcode"] = 1 if result["unknown"] else 2 if result["states"] else 0
+    __context__["retcode"] = 1 if result["unknown"] else 2 if result["states"] or result["unmanaged"] else 0
     return result
 
 
-@_runner
+@runner
 def repair():
     """
     Apply the states on the boxes with drift, batch by batch, and check for drift again.
+
+    It does not touch what no state manages: `drift.explain` on the box says what such a path belongs to.
 
     Returns before and after (as ``fleet.drift``), failed (box -> reason). Exit code 1 if drift remains.
 
@@ -261,18 +231,20 @@ def repair():
     failed = {}
     for batch in plans.batches(drifted, [], _settings()["canaries"], _settings()["batch"]):
         answers = _ask(batch, "state.apply")
-        failed.update({box: _failure(answer["ret"]) for box, answer in answers.items() if answer["retcode"]})
+        failed.update({box: plans.reason(answer["ret"]) for box, answer in answers.items() if answer["retcode"]})
         if failed:
             break
     after = boxes.drift(_ask(_boxes(), "drift.report")) if drifted else before
-    __context__["retcode"] = 1 if failed or after["states"] or after["unknown"] else 0
+    __context__["retcode"] = 1 if failed or after["states"] or after["unmanaged"] or after["unknown"] else 0
     return {"before": before, "after": after, "failed": failed}
 
 
-@_runner
-def benchmark(suite=None, quick=True):
+@runner
+def benchmark(suite=None, quick=True, together=None, rendezvous=None):
     """
     Run ``gpu.benchmark`` on all boxes at the same time, and name those that are slower than boxes with the same GPUs.
+
+    With `together`, some boxes train one model instead (suite ddp), over the network between them.
 
     suite
         name of a suite, or several separated by commas; default: all
@@ -280,19 +252,32 @@ def benchmark(suite=None, quick=True):
     quick
         measure for a shorter time
 
-    Returns verdicts (box -> verdict or reason), and slow: a line per box and number. Exit code 2 if a box is slow or
-    has a fault.
+    together
+        names of at least two boxes, separated by commas, whose firewalls admit each other
+
+    rendezvous
+        name or IPv4 address of one of these boxes, in the network that they share
+
+    Returns verdicts (box -> verdict or reason), and slow: a line per box and number; with `together` numbers and notes.
+    Exit code 2 if a box is slow or has a fault.
 
     CLI Example:
 
     .. code-block:: bash
 
         fleet-salt-run fleet.benchmark ddp
+        fleet-salt-run fleet.benchmark together=box-1,box-2 rendezvous=192.0.2.11
     """
     options = {"__kwarg__": True, "quick": bool(quick), **({"suite": suite} if suite else {})}
+    if together or rendezvous:
+        names = boxes.chosen(together, _boxes())
+        options |= {"suite": suite or "ddp", "boxes": len(names), "rendezvous": str(rendezvous or "")}
+        result = boxes.trained(_ask(names, "gpu.benchmark", [options]))
+        __context__["retcode"] = 0 if result["numbers"] else 2
+        return result
     answers = _ask(_boxes(), "gpu.benchmark", [options])
     results = {box: answer["ret"] for box, answer in answers.items() if isinstance(answer["ret"], dict)}
-    verdicts = {box: _verdict(answer["ret"]) for box, answer in answers.items()}
+    verdicts = {box: boxes.verdict(answer["ret"]) for box, answer in answers.items()}
     rows = boxes.inventory(_ask(_boxes(), "grains.item", boxes.GRAINS))
     slow = boxes.slow_boxes(boxes.twins(rows), boxes.medians(results), _settings()["outlier_share"])
     bad = [verdict for verdict in verdicts.values() if verdict not in ("ok", "uncertain", "not applicable")]
@@ -300,7 +285,7 @@ def benchmark(suite=None, quick=True):
     return {"verdicts": dict(sorted(verdicts.items())), "slow": slow}
 
 
-@_runner
+@runner
 def report():
     """
     Check the GPUs of all boxes, and write a page about the fleet: boxes, faults, releases, benchmarks.
@@ -331,10 +316,7 @@ def _settings():
 
 
 def _size(batch):
-    size = _settings()["batch"] if batch is None else batch
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise VaultCubeError(f"batch: {str(size)[:40]}: give a number of boxes, at least 1")
-    return size
+    return plans.checked_size(_settings()["batch"] if batch is None else batch)
 
 
 def _keys():
@@ -357,40 +339,15 @@ def _ask(names, fun, arg=()):
     return plans.answers(names, returned)
 
 
-def _verdict(ret):
-    return ret["verdict"] if isinstance(ret, dict) and "verdict" in ret else plans.reason(ret)
-
-
 def _versions():
     return {box: answer["ret"] for box, answer in sorted(_ask(_boxes(), "checkout.version").items())}
-
-
-def _failure(ret):
-    if isinstance(ret, dict):
-        ret = {
-            "failed": [
-                f"{state.get('__id__')}: {state['comment']}" for state in ret.values() if state["result"] is False
-            ]
-        }
-    return plans.reason(ret)
-
-
-@contextmanager
-def _alone():
-    """Raise VaultCubeError if another rollout is running."""
-    with Path(__opts__["cachedir"], "rollout.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise VaultCubeError("another rollout is running: wait until it has ended, see `fleet.status`") from None
-        yield
 
 
 def _orchestrate(steps):
     """Run the steps one after the other; each has to succeed on all its boxes. Returns the result of a rollout."""
     started = time.time()
     stopped = None
-    with _alone():
+    with plans.alone(Path(__opts__["cachedir"], "rollout.lock")):
         if steps:
             plan = {"answer_s": _settings()["answer_s"], "steps": [step._asdict() for step in steps]}
             result = __salt__["state.orchestrate"]("fleet.rollout", pillar={"plan": plan})

@@ -14,14 +14,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP))
 sys.path.insert(0, str(TOP / "benchmarks"))
-from common import copy_carried, described, median  # noqa: E402 needs sys.path
+import common  # noqa: E402 needs sys.path
 
 from vault_cube.image.layers import chroot  # noqa: E402 needs sys.path
 
@@ -77,15 +76,9 @@ for number in range(rounds + 1):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--target", default="debian-12", help="target whose tree is used (default: %(default)s)")
+    parser = common.options(__doc__, rounds=9)
     parser.add_argument("--before", required=True, help="commit to compare with")
-    parser.add_argument("--rounds", type=int, default=9, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--note", help="a remark about the machine's load, for the result")
-    parser.add_argument("--results", type=Path, help="folder for the result (default: print it)")
-    options = parser.parse_args()
-    if os.geteuid():
-        sys.exit("no_op.py: mounting a tree requires root: run it with sudo")
+    options = common.parsed(parser)
     load = os.getloadavg()[0]
     shutil.rmtree(WORK, ignore_errors=True)
     try:
@@ -96,13 +89,8 @@ def main() -> None:
         inside = run(trees(options.target, earlier), {"before": earlier, "now": TOP}, options)
     finally:
         shutil.rmtree(WORK, ignore_errors=True)
-    text = json.dumps(document(options, load, inside), indent=1) + "\n"
-    if options.results:
-        file = options.results / f"{time.strftime('%Y-%m-%d')}-no-op.json"
-        file.write_text(text)
-        print(file)
-    else:
-        print(text, end="")
+    unit = "seconds; ratio: this checkout to the commit, in the same round"
+    common.write(options, "no-op", load, inside, unit=unit, times=times(inside["samples"]))
 
 
 def trees(target: str, earlier: Path) -> list[Path]:
@@ -126,7 +114,7 @@ def run(lower: list[Path], checkouts: dict[str, Path], options: argparse.Namespa
     binds = [chroot.Bind(WORK / "out", f"{INSIDE}/out", writable=True)]
     binds += [chroot.Bind(file, f"{INSIDE}/{file.name}") for file in (WORK / "rounds.py", TOP / "benchmarks/timed.py")]
     for name, checkout in checkouts.items():
-        copy_carried(checkout, options.target, WORK / name)
+        common.copy_carried(checkout, options.target, WORK / name)
         binds.append(chroot.Bind(WORK / name, f"{INSIDE}/{name}", writable=True))
     overlay = chroot.Overlay(lower, WORK / "upper", WORK / "layer-work")
     command = ["sh", "-c", 'ip link set lo up; exec python3 "$@"', "sh", f"{INSIDE}/rounds.py", str(options.rounds)]
@@ -135,30 +123,20 @@ def run(lower: list[Path], checkouts: dict[str, Path], options: argparse.Namespa
     return json.loads((WORK / "out/result.json").read_text())
 
 
-def document(options: argparse.Namespace, load: float, inside: Any) -> dict[str, Any]:
-    """Return the result: medians with intervals by situation, and ratios of the pairs."""
-    times: dict[str, Any] = {}
-    for situation in dict.fromkeys(sample["situation"] for sample in inside["samples"]):
-        times[situation] = {}
+def times(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return medians with intervals by situation, and those of the pairs' ratios."""
+    result: dict[str, Any] = {}
+    for situation in dict.fromkeys(sample["situation"] for sample in samples):
+        result[situation] = {}
         for key in ("wall", "cpu"):
             by_checkout = {
-                name: [s[key] for s in inside["samples"] if (s["checkout"], s["situation"]) == (name, situation)]
+                name: [s[key] for s in samples if (s["checkout"], s["situation"]) == (name, situation)]
                 for name in ("before", "now")
             }
             ratios = [now / before for before, now in zip(*by_checkout.values(), strict=True)]
-            times[situation][key] = {name: median(values) for name, values in {**by_checkout, "ratio": ratios}.items()}
-    return {
-        "benchmark": "no-op",
-        "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(["benchmarks/no_op.py", *sys.argv[1:]]),
-        "target": options.target,
-        "machine": described(),
-        "load_average": {"before": round(load, 2), "after": round(inside["load"][0], 2)},
-        "note": options.note,
-        "unit": "seconds; ratio: this checkout to the commit, in the same round",
-        "times": times,
-        "samples": inside["samples"],
-    }
+            both = {**by_checkout, "ratio": ratios}
+            result[situation][key] = {name: common.median(values) for name, values in both.items()}
+    return result
 
 
 if __name__ == "__main__":

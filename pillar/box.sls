@@ -390,6 +390,8 @@ validation:
       /etc/docker/key.json: identity of Docker's engine
       /etc/salt/minion_id: name that the fleet's master knows the box by
       /etc/salt/pki/**: keys of the fleet's master and of this box
+      /etc/salt/fleet: configuration of the fleet's minion; the states compare it
+      /etc/salt/fleet/minion: configuration of the fleet's minion; the states compare it
       /etc/salt/minion.d/_schedule.conf: written by the minion
       /home/*: home of an account
       /home/*/**: data of an account; its keys are compared
@@ -499,6 +501,8 @@ benchmark:
   cpu_workers: 2
   model: null
   serving: {requests_per_s: [1, 4, 16], tensor_parallel: [2, 4], concurrent: 256, start_s: 600}
+  # several boxes train together (gpu.benchmark ddp boxes=2 rendezvous=ADDRESS): nothing listens at other times
+  together: {port: 29400, wait_s: 300}
   full:
     rounds: 2
     repeats: 5

@@ -210,7 +210,7 @@ class Trial:
 
     def phase(self, kind: str) -> None:
         """Begin a phase, or end it with an empty kind."""
-        if self.group.rank == 0:
+        if self.group.speaks:
             workload.say("phase", f"{self.name} {kind}" if kind not in ("", "steady") else kind)
 
     def repeat(self, steps: int) -> None:
@@ -255,12 +255,12 @@ class Trial:
 
 
 def metrics_of(
-    name: str, alone: list[list[float]], rates: dict[str, list[float]], flops: float, device: str = "cuda"
+    name: str, alone: list[list[float]], rates: dict[str, list[float]], flops: float, devices: list[str]
 ) -> list[dict[str, Any]]:
     """Return the metrics of one model. Efficiencies are computed per repeat, so that their spread is visible.
 
     alone: samples/s of each repeat of the plain model, by rank. rates: the same of all devices together, by kind.
-    flops: FLOP per sample. device: type of the devices.
+    flops: FLOP per sample. devices: name of each rank's device.
     """
     world = len(alone)
     fastest = [max(repeat) for repeat in zip(*alone, strict=True)]
@@ -287,10 +287,8 @@ def metrics_of(
         # leave scaling out for one device: its ratios would always be 1
         *(scaling if world > 1 else []),
         *(
-            workload.metric(
-                "training alone", "samples/s", samples, subject=name, device=f"{device}:{rank}", phase=f"{name} alone"
-            )
-            for rank, samples in enumerate(alone)
+            workload.metric("training alone", "samples/s", samples, subject=name, device=device, phase=f"{name} alone")
+            for device, samples in zip(devices, alone, strict=True)
         ),
         *together,
         *([steady] if rates["steady"] else []),
@@ -304,20 +302,22 @@ def metrics_of(
     ]
 
 
-def measure(name: str, options: argparse.Namespace, group: ranks.Ranks, share: tuple[float, float]) -> Any:
+def measure(
+    name: str, options: argparse.Namespace, group: ranks.Ranks, devices: list[str], share: tuple[float, float]
+) -> Any:
     """Measure one model; return its description and its metrics.
 
-    share: start and end of this model's part of the progress, 0 to 1.
+    devices: name of each rank's device. share: start and end of this model's part of the progress, 0 to 1.
     """
     trial = Trial(name, group)
     steps = trial.calibrate(options.seconds)
     for repeat in range(options.repeats):
         trial.repeat(steps)
-        if group.rank == 0:
+        if group.speaks:
             done = share[0] + (share[1] - share[0]) * (repeat + 1) / options.repeats
             workload.progress(done, f"{name}, repeat {repeat + 1} of {options.repeats}")
     trial.steady(options.steady, options.repeats)
-    return trial.workload(steps), metrics_of(name, trial.alone, trial.rates, trial.flops, group.device.type)
+    return trial.workload(steps), metrics_of(name, trial.alone, trial.rates, trial.flops, devices)
 
 
 def main() -> dict[str, Any] | None:
@@ -330,10 +330,19 @@ def main() -> dict[str, Any] | None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     with ranks.joined() as group:
         models, metrics, count = {}, [], len(options.models)
+        boxes = group.boxes()
+        names = list(dict.fromkeys(box for box, _ in boxes))
+        devices = [group.name(rank) for rank in range(group.world)]
+        if len(names) > 1:
+            devices = [f"{box} {group.device.type}:{local}" for box, local in boxes]
+            # the pillars of two boxes may differ, and all have to do the same
+            options.repeats = group.agreed(options.repeats)
         for index, name in enumerate(options.models):
-            models[name], measured = measure(name, options, group, (index / count, (index + 1) / count))
+            models[name], measured = measure(name, options, group, devices, (index / count, (index + 1) / count))
             metrics += measured
         work = {"backend": dist.get_backend(), "repeats": options.repeats, "models": models}
+        if len(names) > 1:
+            work["boxes"] = names
         return ranks.document(group, work, metrics)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,8 @@ class Ranks:
         import torch.distributed as dist
 
         self.device, self.gloo = device, gloo
+        # one process of each box tells the runner there about phases and progress, and prints the document
+        self.speaks = os.environ.get("LOCAL_RANK", "0") == "0"
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.gpu = device.type == "cuda"
 
@@ -73,6 +76,23 @@ class Ranks:
         self.meet()
         return seconds
 
+    def boxes(self) -> list[tuple[str, int]]:
+        """Return the name of each rank's box, and its number there. Boxes of one name get their number as well.
+
+        Raises RuntimeError if the boxes have different versions of PyTorch.
+        """
+        import torch
+
+        own = platform.node(), int(os.environ["GROUP_RANK"]), int(os.environ["LOCAL_RANK"]), str(torch.__version__)
+        gathered = self.gathered(own)
+        versions = sorted({f"{version} on {name}" for name, _, _, version in gathered})
+        if len({version for *_, version in gathered}) > 1:
+            raise RuntimeError(f"the boxes have different versions of PyTorch: {', '.join(versions)}")
+        numbers: dict[str, set[int]] = {}
+        for name, group, _, _ in gathered:
+            numbers.setdefault(name, set()).add(group)
+        return [(name if len(numbers[name]) == 1 else f"{name} ({group})", local) for name, group, local, _ in gathered]
+
     def name(self, rank: int) -> str:
         """Return a rank's device as results name it: `cuda:2`; the workers of a CPU are `cpu:0`, `cpu:1`."""
         return f"{self.device.type}:{rank}"
@@ -93,7 +113,7 @@ def joined(backend: str | None = None) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     else:
         # threads of several workers must not compete for a core
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"])))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])))
     dist.init_process_group(backend or ("nccl" if gpu else "gloo"))
     try:
         yield Ranks(device, dist.new_group(backend="gloo"))
@@ -102,10 +122,10 @@ def joined(backend: str | None = None) -> Iterator[Ranks]:
 
 
 def document(ranks: Ranks, work: dict[str, Any], metrics: list[dict[str, Any]], **more: Any) -> dict[str, Any] | None:
-    """Return the document of a workload on rank 0, None on the others."""
+    """Return the document of a workload on the first rank of each box, None on the others."""
     import torch
 
-    if ranks.rank:
+    if not ranks.speaks:
         return None
     return {
         "workload": {"devices": ranks.world, "threads_per_device": torch.get_num_threads(), **work},

@@ -17,6 +17,7 @@ from vault_cube.bench.judge import compare as comparison
 from vault_cube.bench.judge import result
 from vault_cube.bench.judge.summary import summary
 from vault_cube.bench.report import pages
+from vault_cube.bench.run import rendezvous as meeting
 from vault_cube.bench.run import runner
 from vault_cube.bench.run.hardware import open_hardware
 from vault_cube.bench.store import Store
@@ -31,15 +32,29 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def benchmark(settings: Settings, suite: str | None, *, cache: str, quick: bool, force: bool) -> Answer:
+def benchmark(
+    settings: Settings,
+    suite: str | None,
+    *,
+    cache: str,
+    quick: bool,
+    force: bool,
+    boxes: int | None = None,
+    rendezvous: str | None = None,
+) -> Answer:
     """Run the benchmark; exit code 0 if all verdicts are ok or not applicable, 1 if one is uncertain, 2 at a fault.
 
     suite: comma-separated names of suites, or None for all. cache: Salt's cache folder. quick: short measurement.
-    force: measure busy GPUs as well. Raises VaultCubeError.
+    force: measure busy GPUs as well. boxes, rendezvous: train over several boxes, as `rendezvous.asked`; the grain
+    keeps the result of this box alone. Raises VaultCubeError.
     """
     chosen = [name.strip() for name in (suite or "").split(",") if name.strip()]
+    together = meeting.asked(settings.benchmark.together, boxes, rendezvous, chosen)
+    grain = None if together else Path(cache)
     with open_hardware(settings.gpu.answer_s) as hardware:
-        measured = runner.benchmark(settings, hardware, say, chosen=chosen, quick=quick, force=force, cache=Path(cache))
+        measured = runner.benchmark(
+            settings, hardware, say, chosen=chosen, quick=quick, force=force, cache=grain, together=together
+        )
     return shown(measured, Path(settings.benchmark.results) / f"{measured.name}.json")
 
 

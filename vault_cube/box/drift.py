@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube import process
-from vault_cube.drift import findings
+from vault_cube.drift import classes
 from vault_cube.drift.comparison import FOLDER
-from vault_cube.drift.findings import DRIFT, REPAIRED, UNKNOWN, Finding, StateResult
+from vault_cube.drift.classes import DRIFT, REPAIRED, UNKNOWN, Finding, StateResult
 from vault_cube.drift.manifest import HOME
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings
@@ -63,7 +63,7 @@ def compare(
             if result["differs"] or result["failed"]
         ]
         note = f"{program} is missing, so only the states were compared: this box was not made from an image with one"
-        return {**findings.summary(own), "mode": "states only", "notes": [note]}
+        return {**classes.summary(own), "mode": "states only", "notes": [note]}
     drift = settings.validation.drift
     people = settings.base.users.values()
     request = {

@@ -7,6 +7,8 @@ signature in the namespace `vault-cube-update` by a key that the image names, th
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,11 @@ OWNERS_PILLAR = "opt/vault-cube/checkout/pillar/local.sls"
 ENDING = ".files"
 NAMESPACE = "vault-cube-update"
 GONE = "-"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+
+
+class NameRefusedError(Exception):
+    """A list cannot have this name. The message is one line: the name, the reason, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,31 @@ def load(folder: Path, manifest: Manifest) -> Accepted:
 def lines(root: Path, differences: Iterable[Difference]) -> str:
     """Return a list that accepts the present content of some files."""
     return "".join(f"{content_of(root / difference.path)}  {difference.path}\n" for difference in differences)
+
+
+def add(folder: Path, name: str, text: str) -> Path:
+    """Write a new list into a folder, whole or not at all, and never over another one.
+
+    name: without ENDING. Returns the file. Raises NameRefusedError if a list or a signature has this name, or if it is
+    no plain name; OSError if the list cannot be written.
+    """
+    if not NAME.fullmatch(name):
+        raise NameRefusedError(f"{name!r}: not a name: use letters, digits, and . _ : - after the first of them")
+    file = folder / f"{name}{ENDING}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.path.lexists(f"{file}.sig"):
+        # the signature is of another content, so a list beside it would not count
+        raise NameRefusedError(f"{file}.sig: belongs to a signed update of this name: choose another name")
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".new.")
+    try:
+        with os.fdopen(handle, "w", errors="surrogateescape") as out:
+            out.write(text)
+        os.link(temporary, file)  # fails if the file exists, which a rename would replace
+    except FileExistsError as err:
+        raise NameRefusedError(f"{file}: exists, and is kept: choose another name, or no name") from err
+    finally:
+        Path(temporary).unlink()
+    return file
 
 
 def _signer(file: Path, signature: Path, signers: Iterable[str]) -> str:

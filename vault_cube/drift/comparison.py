@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.drift import accepted, index, manifest, packages, people, reading, running
-from vault_cube.drift.findings import UNKNOWN, Classifier, Finding, StateResult, summary
+from vault_cube.drift.classes import UNKNOWN, Finding, StateResult, summary
+from vault_cube.drift.findings import Classifier
 from vault_cube.drift.scan import Difference, Scan
 
 FOLDER = Path("var/lib/vault-cube/drift")
@@ -117,11 +118,8 @@ def guard(root: Path) -> list[Difference]:
     """
     image = manifest.read(root / manifest.PLACE, accepted.GUARDED)
     folder = root / FOLDER
-    known, _ = index.load(folder, image.sha256)
-    scan = Scan(root, image, known, manifest.Patterns(image.header["expected"]).covers)
-    differences = _without_manifest(scan.run(accepted.GUARDED))
-    classifier = Classifier(
-        root, image, accepted.load(folder / ACCEPTED, image), manifest.Patterns(image.header["expected"]),
-        known=known,
-    )  # fmt: skip
+    known, _ = index.load(folder, image.sha256, accepted.GUARDED)
+    patterns = manifest.Patterns(image.header["expected"])
+    differences = _without_manifest(Scan(root, image, known, patterns.covers).run(accepted.GUARDED))
+    classifier = Classifier(root, image, accepted.load(folder / ACCEPTED, image), patterns, known=known)
     return classifier.foreign(differences)

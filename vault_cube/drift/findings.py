@@ -11,23 +11,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
 
 from vault_cube.drift import derived, people
 from vault_cube.drift.accepted import GUARDED, Accepted
+from vault_cube.drift.classes import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED, Finding, StateResult, collapsed
 from vault_cube.drift.index import State as FileState
 from vault_cube.drift.manifest import TABLES, Manifest, Patterns
 from vault_cube.drift.packages import Update
 from vault_cube.drift.running import Trait
 from vault_cube.drift.scan import Difference
 
-REPAIRED = "repaired by state.apply"
-UNMANAGED = "not managed, differs from the image"
-EXPECTED = "expected"
-UNKNOWN = "cannot be judged"
-CLASSES = (UNMANAGED, REPAIRED, UNKNOWN, EXPECTED)
-DRIFT = (UNMANAGED, REPAIRED)
-"""Classes that count as drift."""
 ACCOUNTS = ("user.", "group.", "account.")
 """Beginnings of the functions of states about accounts."""
 ENABLED = re.compile(r"etc/systemd/system/(?:[^/]+\.(?:wants|requires)/)?([^/]+\.[a-z]+)")
@@ -37,36 +30,6 @@ KEYS = re.compile(r"(root|home/[^/]+)/\.ssh/authorized_keys2?")
 DPKG_TABLES = re.compile(
     r"var/lib/dpkg/(status|available|lock|triggers|updates|diversions-old|statoverride-old)([-/].*)?"
 )
-
-
-class StateResult(TypedDict):
-    """The result of one state under test=True."""
-
-    state: str
-    """Such as `base.ssh: ssh accepts keys only`."""
-    function: str
-    """Such as `file.managed`."""
-    name: str
-    differs: bool
-    failed: bool
-    would: str
-    """What applying it would do."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One difference and its class."""
-
-    kind: str
-    """One of CLASSES."""
-    what: str
-    change: str
-    why: str = ""
-    todo: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the fields for JSON: class, what, change, why, todo."""
-        return {"class": self.kind, "what": self.what, "change": self.change, "why": self.why, "todo": self.todo}
 
 
 @dataclass
@@ -112,6 +75,10 @@ class Classifier:
             for path in (*self.manifest.files_of_packages.get(name, ()), *update.good, *update.others):
                 owner[path] = update
         return owner
+
+    @cached_property
+    def _image_patterns(self) -> Patterns:
+        return Patterns(self.manifest.header["expected"])
 
     @cached_property
     def _seed(self) -> str:
@@ -163,7 +130,7 @@ class Classifier:
             finding = self._guarded(difference) if difference.path in paths else self._file(difference)
             if finding:
                 findings[difference.path] = finding
-        return _collapsed(differences, findings)
+        return collapsed(differences, findings)
 
     def foreign(self, differences: Sequence[Difference]) -> list[Difference]:
         """Return the differences of what Salt runs from that nobody accepted."""
@@ -191,7 +158,7 @@ class Classifier:
         name = difference.path.rpartition("/")[2]
         if difference.path in self.byte_code or (name == "__pycache__" and difference.type == "d"):
             return True
-        return bool(_reason(Patterns(self.manifest.header["expected"]), difference))
+        return bool(_reason(self._image_patterns, difference))
 
     def _guarded(self, difference: Difference) -> Finding:
         return Finding(
@@ -371,44 +338,3 @@ def _keeps_content(result: StateResult) -> bool:
 def _reason(patterns: Patterns, difference: Difference) -> str:
     added = difference.kind == "extra" and difference.type == "d"
     return patterns.reason_to_add(difference.path) if added else patterns.reason(difference.path)
-
-
-def _collapsed(differences: Iterable[Difference], findings: Mapping[str, Finding]) -> list[Finding]:
-    """Count the entries of an additional folder instead of listing them."""
-    tops: dict[str, int] = {}
-    result: dict[str, Finding] = {}
-    for difference in differences:
-        path, finding = difference.path, findings.get(difference.path)
-        if finding is None:
-            continue
-        top = next((parent for parent in _parents(path) if parent in tops), None)
-        if difference.kind == "extra" and top is not None and finding.kind == findings[top].kind:
-            tops[top] += 1
-            continue
-        result[path] = finding
-        if difference.kind == "extra" and difference.type == "d":
-            tops[path] = 0
-    for top, count in tops.items():
-        if count:
-            finding = result[top]
-            result[top] = Finding(
-                finding.kind, finding.what, f"{finding.change}, with {count} entries", finding.why, finding.todo
-            )
-    return list(result.values())
-
-
-def _parents(path: str) -> Iterable[str]:
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
-def summary(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return `drifted`, the number of findings per class, and the findings, worst class first."""
-    ordered = sorted(findings, key=lambda finding: (CLASSES.index(finding.kind), finding.what))
-    counts = {kind: sum(finding.kind == kind for finding in findings) for kind in CLASSES}
-    return {
-        "drifted": any(counts[kind] for kind in DRIFT),
-        "counts": counts,
-        "findings": [finding.as_dict() for finding in ordered],
-    }

@@ -30,8 +30,8 @@ class State(NamedTuple):
     xattrs: str
 
 
-def load(folder: Path, image: str) -> tuple[dict[str, State], str]:
-    """Read the index of an image. image: the digest of its manifest.
+def load(folder: Path, image: str, tops: tuple[str, ...] = ("",)) -> tuple[dict[str, State], str]:
+    """Read the index of an image. image: the digest of its manifest. tops: beginnings of the paths that are read.
 
     Returns path → state, and why the index cannot be used, or an empty string. A missing index is no problem.
     """
@@ -45,10 +45,12 @@ def load(folder: Path, image: str) -> tuple[dict[str, State], str]:
         first, _, rest = data.partition(b"\n")
         if first.decode().split(" ") != [FIRST, image, hashlib.sha256(rest).hexdigest()]:
             return {}, f"{folder / NAME}: damaged, or of another image"
-        states = {}
+        states, wanted = {}, tuple(os.fsencode(top) for top in tops)
         for row in rest.split(b"\0")[:-1]:
-            inode, ctime, size, sha256, xattrs, path = row.decode(errors="surrogateescape").split(" ", 5)
-            states[path] = State(int(inode), int(ctime), int(size), sha256, xattrs)
+            inode, ctime, size, sha256, xattrs, path = row.split(b" ", 5)
+            if path.startswith(wanted):
+                state = State(int(inode), int(ctime), int(size), sha256.decode(), xattrs.decode())
+                states[path.decode(errors="surrogateescape")] = state
     except ValueError:
         return {}, f"{folder / NAME}: damaged"
     return states, ""

@@ -98,8 +98,8 @@ class Manifest:
         return f"{self.header['name']} {self.header['version']} {self.header['target']}"
 
 
-def read(file: Path, tops: tuple[str, ...] = ()) -> Manifest:
-    """Read a manifest. tops: folders whose entries are read; none: all. Raises ManifestError if it cannot be read."""
+def read(file: Path, tops: tuple[str, ...] = ("",)) -> Manifest:
+    """Read a manifest. tops: beginnings of the paths that are read. Raises ManifestError if it cannot be read."""
     try:
         data = content(file)
     except OSError as err:
@@ -112,7 +112,7 @@ def read(file: Path, tops: tuple[str, ...] = ()) -> Manifest:
         entries = {}
         for text in rest:
             layer, package, line = text.split(" ", 2)
-            if tops and not line.startswith(tops):
+            if not line.startswith(tops):
                 continue
             entry = Entry(int(layer), "" if package == "-" else package, Line.parse(line))
             entries[unquote(entry.line.path)] = entry

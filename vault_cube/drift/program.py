@@ -17,6 +17,7 @@ from vault_cube.drift.comparison import ACCEPTED, FOLDER, Request, compare, guar
 from vault_cube.drift.explain import explain
 from vault_cube.drift.manifest import HOME, ManifestError
 
+ROOT = Path("/")
 ARCHIVE = f"{HOME}/checkout.tar.gz"
 """The checkout as the image has it, from which `restore` writes files back."""
 OVERRIDE = "VAULT_CUBE_UNGUARDED"
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     guarding = commands.add_parser("guard", help="refuse if Salt would run from changed files")
     guarding.add_argument("call", nargs=argparse.REMAINDER, help="arguments of salt-call; none: always check")
     accepting = commands.add_parser("accept", help="accept the present content of what Salt runs from")
-    accepting.add_argument("name", nargs="?", default=time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime()))
+    accepting.add_argument("name", nargs="?", help="name of a new list; default: the time")
     commands.add_parser("restore", help="write the checkout of the image back")
     explaining = commands.add_parser("explain", help="show who owns a path, and what changed")
     explaining.add_argument("path")
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return COMMANDS[chosen.command](chosen)
-    except ManifestError as err:
+    except (ManifestError, accepted.NameRefusedError) as err:
         print(f"drift: {err}", file=sys.stderr)
     except OSError as err:
         print(f"drift: {err.filename}: {err.strerror}", file=sys.stderr)
@@ -78,7 +79,7 @@ def _guard(chosen: argparse.Namespace) -> int:
         return 0
     if os.geteuid() != 0:
         return 0  # Salt itself refuses, or runs from a configuration of the user
-    differences = guard(Path("/"))
+    differences = guard(ROOT)
     if not differences:
         return 0
     names = [f"  /{difference.path}: {difference.change()}" for difference in differences[:10]]
@@ -93,15 +94,14 @@ def _guard(chosen: argparse.Namespace) -> int:
 
 
 def _accept(chosen: argparse.Namespace) -> int:
-    differences = guard(Path("/"))
+    differences = guard(ROOT)
     if not differences:
         print("nothing to accept: everything that Salt runs from is as in the image, or accepted")
         return 0
-    folder = Path("/") / FOLDER / ACCEPTED
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / f"{Path(chosen.name).name}{accepted.ENDING}"
-    file.write_text(accepted.lines(Path("/"), differences), errors="surrogateescape")
-    left = guard(Path("/"))
+    # the name has nanoseconds, since a rollout may accept twice in a second
+    name = chosen.name or f"{time.strftime('%Y-%m-%dT%H-%M-%SZ', time.gmtime())}.{time.time_ns() % 10**9:09}"
+    file = accepted.add(ROOT / FOLDER / ACCEPTED, name, accepted.lines(ROOT, differences))
+    left = guard(ROOT)
     print(f"{file}: {len(differences) - len(left)} files accepted")
     for difference in left:
         print(f"  not accepted: /{difference.path}: others than root can write it")
@@ -109,7 +109,7 @@ def _accept(chosen: argparse.Namespace) -> int:
 
 
 def _restore(_: argparse.Namespace) -> int:
-    root = Path("/")
+    root = ROOT
     image = manifest.read(root / manifest.PLACE, accepted.GUARDED)
     content = image.content(ARCHIVE) if ARCHIVE in image.entries else ""
     data = root / ARCHIVE
@@ -155,7 +155,7 @@ def _remove(path: Path) -> None:
 
 
 def _explain(chosen: argparse.Namespace) -> int:
-    result = explain(Path("/"), chosen.path)
+    result = explain(ROOT, chosen.path)
     print(json.dumps(result) if chosen.json else "\n".join(f"{key}: {value}" for key, value in result.items()))
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vault_cube.drift.findings import DRIFT, EXPECTED
+from vault_cube.drift.classes import DRIFT, EXPECTED
 
 LISTED = 100
 """Largest number of lines per class."""

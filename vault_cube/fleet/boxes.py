@@ -1,4 +1,4 @@
-"""The boxes of a fleet as tables: inventory, drift by state, and boxes that are slower than their twins."""
+"""The boxes of a fleet as tables: inventory, drift, and boxes that are slower than their twins."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vault_cube.drift.findings import REPAIRED
+from vault_cube.errors import VaultCubeError
 from vault_cube.fleet.rollout import SILENT, Answer, reason
 
 COLUMNS = ("box", "target", "gpus", "model", "driver", "health", "benchmark", "benchmark_age_s", "uuids", "problem")
@@ -70,22 +72,40 @@ def _cell(value: Any) -> str:
 
 
 def drift(answers: Mapping[str, Answer]) -> dict[str, Any]:
-    """Return which states differ on which boxes: states (`layer: state` -> boxes), same (boxes), unknown (box -> why).
+    """Return which boxes differ from their states and images, and in what.
 
-    answers: what drift.report returned.
+    answers: what drift.report returned. Returns states (a state that would repair the difference -> boxes), unmanaged
+    (a path or account that differs from the image, and no state repairs -> boxes), same (boxes without drift), and
+    unknown (box -> why it cannot be compared, or not in full).
     """
     states: dict[str, list[str]] = {}
+    unmanaged: dict[str, list[str]] = {}
     same, unknown = [], {}
     for box, answer in sorted(answers.items()):
         report = answer["ret"]
         if not isinstance(report, Mapping) or "findings" not in report:
             unknown[box] = reason(report)
+            continue
+        for finding in report["findings"]:
+            repaired = finding["class"] == REPAIRED
+            group, name = (states, finding["why"] or finding["what"]) if repaired else (unmanaged, finding["what"])
+            names = group.setdefault(name, [])
+            if box not in names:  # a state may own several files
+                names.append(box)
+        if answer["retcode"] not in (0, 2):
+            unknown[box] = reason({"failed": [*report.get("notes", ()), *map(_unjudged, report.get("unjudged", ()))]})
         elif not report["findings"]:
             same.append(box)
-        else:
-            for finding in report["findings"]:
-                states.setdefault(f"{finding['layer']}: {finding['state']}", []).append(box)
-    return {"states": states, "same": same, "unknown": unknown}
+    return {"states": states, "unmanaged": unmanaged, "same": same, "unknown": unknown}
+
+
+def _unjudged(finding: Mapping[str, Any]) -> str:
+    return f"{finding['what']}: {finding['change']}"
+
+
+def verdict(ret: Any) -> str:
+    """Return the verdict of a box's answer, or why it has none."""
+    return str(ret["verdict"]) if isinstance(ret, Mapping) and "verdict" in ret else reason(ret)
 
 
 def twins(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -127,6 +147,39 @@ def medians(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, flo
             if number.get("median") is not None
         }
         for box, result in sorted(results.items())
+    }
+
+
+def chosen(together: Any, known: Iterable[str]) -> list[str]:
+    """Return the names of the boxes that train together. Raises VaultCubeError for a wrong list.
+
+    together: names separated by commas, or a list of names. known: the boxes whose keys are accepted.
+    """
+    names = together if isinstance(together, list) else str(together or "").split(",")
+    names = list(dict.fromkeys(str(name).strip() for name in names if str(name).strip()))
+    unknown = [name[:80] for name in names if name not in known]
+    if unknown:
+        raise VaultCubeError(f"together: {', '.join(unknown)}: no such box: see `fleet.keys`")
+    if len(names) < 2:
+        raise VaultCubeError("together: name at least two boxes, separated by commas, and their rendezvous")
+    return names
+
+
+def trained(answers: Mapping[str, Answer]) -> dict[str, Any]:
+    """Return what boxes measured together: verdicts (box -> verdict or reason), numbers, notes.
+
+    answers: what gpu.benchmark returned. The numbers are there if all boxes measured; each box has all of them, so
+    they are those of the first one.
+    """
+    verdicts = {box: verdict(answer["ret"]) for box, answer in sorted(answers.items())}
+    results = [answer["ret"] for _, answer in sorted(answers.items()) if isinstance(answer["ret"], Mapping)]
+    measured = len(results) == len(answers) and all(result.get("numbers") for result in results)
+    bad = [f"{item['check']}: {item['evidence']}" for result in results for item in result.get("bad", ())]
+    notes = [note for result in results for note in result.get("notes", ())]
+    return {
+        "verdicts": verdicts,
+        "numbers": dict(results[0]["numbers"]) if measured else {},
+        "notes": list(dict.fromkeys([*bad, *notes])),
     }
 
 

@@ -1,7 +1,8 @@
 """The release on a box: the checkout that a rollout puts in place of the image's, and the way back to the previous one.
 
 A release is an archive of the checkout at a commit. It is installed by exchanging two folders at once, so that a box
-that loses power has either the one or the other.
+that loses power has either the one or the other. What remains to be done after the exchange is in the release's record,
+and the next function that is called here does it (`settle`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +41,10 @@ class Release(NamedTuple):
     """Whether its states were applied on this box without a failure."""
     accepted: bool
     """Whether all checks of a rollout passed on this box afterwards."""
+    replaced: str | None = None
+    """The release in whose place it was put."""
+    trusted: bool = True
+    """Whether the box's guard was told that this release is here; false from the exchange of the folders until then."""
 
 
 class Place(NamedTuple):
@@ -55,7 +61,7 @@ class Place(NamedTuple):
 
     @property
     def new(self) -> Path:
-        """A release that is being unpacked."""
+        """A whole release that is about to be exchanged with the checkout; afterwards, for a moment, the former one."""
         return self.checkout.with_name(".new")
 
 
@@ -65,7 +71,13 @@ def read(folder: Path) -> Release | None:
         return None
     try:
         record = json.loads((folder / RECORD).read_text())
-        return Release(str(record["commit"]), record["applied"] is True, record["accepted"] is True)
+        return Release(
+            str(record["commit"]),
+            record["applied"] is True,
+            record["accepted"] is True,
+            record.get("replaced"),
+            record.get("trusted", True) is True,
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return Release(IMAGE, applied=True, accepted=True)
 
@@ -75,7 +87,12 @@ def version(place: Place) -> dict[str, Any]:
     release, previous = read(place.checkout), read(place.previous)
     if release is None:
         raise VaultCubeError(f"{place.checkout}: no such folder: write the image again")
-    return {**release._asdict(), "previous": previous.commit if previous else None}
+    return {
+        "commit": release.commit,
+        "applied": release.applied,
+        "accepted": release.accepted,
+        "previous": previous.commit if previous else None,
+    }
 
 
 def update(
@@ -88,6 +105,7 @@ def update(
     Returns the fields of `version`, and changed. Raises VaultCubeError if the archive is damaged, not complete, or not
     signed.
     """
+    settle(place)
     before = version(place)
     if before["commit"] == commit:
         return {**before, "changed": False}
@@ -100,33 +118,54 @@ def update(
     if signers:
         _verify(archive, signers)
     guard(place)
-    shutil.rmtree(place.new, ignore_errors=True)
-    _unpack(archive, place.new, target)
-    own = place.checkout / "pillar/local.sls"
-    if own.exists():
-        shutil.copy2(own, place.new / "pillar/local.sls")
-    _write(place.new, Release(commit, applied=False, accepted=False))
-    _swap(place)
-    _accept(place)
+    with _errors(place):
+        _prepare(place, archive, target, Release(commit, False, False, before["commit"], trusted=False))
+        try:
+            exchange(place.new, place.checkout)
+        except VaultCubeError:
+            shutil.rmtree(place.new, ignore_errors=True)
+            raise
+    settle(place)
     return {**version(place), "changed": True}
 
 
 def rollback(place: Place) -> dict[str, Any]:
     """Exchange the release and the previous one. Applies nothing. Raises VaultCubeError without a previous one."""
-    previous = read(place.previous)
-    if previous is None:
+    settle(place)
+    release, previous = read(place.checkout), read(place.previous)
+    if release is None or previous is None:
         raise VaultCubeError("there is no previous release on this box: roll an older commit out instead")
     guard(place)
-    _write(place.previous, Release(previous.commit, applied=False, accepted=False))
-    shutil.rmtree(place.new, ignore_errors=True)
-    place.previous.rename(place.new)
-    _swap(place)
-    _accept(place)
+    with _errors(place):
+        _write(place.previous, Release(previous.commit, False, False, release.commit, trusted=False))
+        exchange(place.previous, place.checkout)
+    settle(place)
     return version(place)
+
+
+def settle(place: Place) -> None:
+    """Finish an exchange of folders that lost power or was killed: name the former release, and tell the guard.
+
+    Raises VaultCubeError.
+    """
+    release = read(place.checkout)
+    if release is None:
+        return
+    with _errors(place):
+        former = read(place.new)
+        if former and former.commit == release.replaced:
+            shutil.rmtree(place.previous, ignore_errors=True)
+            place.new.rename(place.previous)
+        shutil.rmtree(place.new, ignore_errors=True)
+        if not release.trusted:
+            if place.drift.exists():
+                process.run([place.drift, "accept"])
+            _write(place.checkout, release._replace(trusted=True))
 
 
 def guard(place: Place) -> None:
     """Refuse a box whose Salt or checkout somebody has changed. Raises VaultCubeError with the changed files."""
+    settle(place)
     if not place.drift.exists():
         return
     ran = process.run([place.drift, "guard"], ok=None)
@@ -134,21 +173,14 @@ def guard(place: Place) -> None:
         raise VaultCubeError(ran.stderr.strip() or f"{place.drift} guard: exit status {ran.returncode}")
 
 
-def _accept(place: Place) -> None:
-    """Let states be applied from the release that has taken the place of the image's checkout."""
-    if place.drift.exists():
-        process.run([place.drift, "accept"])
-
-
 def record(place: Place, *, applied: bool | None = None, accepted: bool | None = None) -> dict[str, Any]:
     """Record that the release was applied or accepted; None changes nothing. Returns the fields of `version`."""
     release = read(place.checkout) or Release(IMAGE, applied=False, accepted=False)
     _write(
         place.checkout,
-        Release(
-            release.commit,
-            release.applied if applied is None else applied,
-            release.accepted if accepted is None else accepted,
+        release._replace(
+            applied=release.applied if applied is None else applied,
+            accepted=release.accepted if accepted is None else accepted,
         ),
     )
     return version(place)
@@ -162,6 +194,21 @@ def _verify(archive: Path, signers: Sequence[str]) -> None:
             signature.verify(archive, keys, NAMESPACE)
         except VaultCubeError as err:
             raise VaultCubeError(f"release not installed: {str(err).replace(str(keys), 'fleet:signers')}") from err
+
+
+def _prepare(place: Place, archive: Path, target: str, release: Release) -> None:
+    """Make `place.new` from an archive, with the box's own pillar. It appears when it is whole, or not at all."""
+    incoming = place.new.with_name(".incoming")
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        _unpack(archive, incoming, target)
+        own = place.checkout / "pillar/local.sls"
+        if own.exists():
+            shutil.copy2(own, incoming / "pillar/local.sls")
+        _write(incoming, release)
+        incoming.rename(place.new)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
 
 
 def _unpack(archive: Path, folder: Path, target: str) -> None:
@@ -197,15 +244,19 @@ def _write(folder: Path, release: Release) -> None:
     new.replace(file)
 
 
-def _swap(place: Place) -> None:
-    """Put the new folder in place of the checkout, which becomes the previous release."""
-    exchange(place.new, place.checkout)
-    shutil.rmtree(place.previous, ignore_errors=True)
-    place.new.rename(place.previous)
+@contextmanager
+def _errors(place: Place) -> Iterator[None]:
+    """Raise VaultCubeError in one line for a full or read-only disk."""
+    try:
+        yield
+    except OSError as err:
+        raise VaultCubeError(f"{err.filename or place.checkout.parent}: {err.strerror}") from err
 
 
 def exchange(one: Path, other: Path) -> None:
     """Exchange two folders of a file system in one step (renameat2). Raises VaultCubeError."""
+    # a power cut right after the exchange must not leave a checkout whose files are not on the disk yet
+    os.sync()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE):
         reason = os.strerror(ctypes.get_errno())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vault_cube.errors import VaultCubeError
@@ -131,17 +134,42 @@ def _reasons(step: Step, state: Mapping[str, Any]) -> dict[str, str]:
     return {box: reason(answers.get(box, SILENT)) for box in failed} or {"": comment[:SHOWN]}
 
 
+def checked_size(size: Any) -> int:
+    """Return the size of a batch. Raises VaultCubeError if it is no number of boxes."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise VaultCubeError(f"batch: {str(size)[:40]}: give a number of boxes, at least 1")
+    return size
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Hold a lock that the kernel drops when the process ends. Raises VaultCubeError if another process has it."""
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise VaultCubeError("another rollout is running: wait until it has ended, see `fleet.status`") from None
+        yield
+
+
 def reason(answer: Any) -> str:
-    """Describe in one line why a box's answer is a failure."""
+    """Describe in one line why a box's answer is a failure: one of a check, of checkout.apply or of state.apply."""
     if isinstance(answer, Mapping) and isinstance(answer.get("checks"), list):
         bad = [check for check in answer["checks"] if check.get("status") not in ("ok", "not applicable")]
         lines = [f"{check['check']}{_gpu(check)}: {check['evidence']}" for check in bad]
         return _short("; ".join(lines))
     if isinstance(answer, Mapping) and answer.get("failed"):
         return _short("; ".join(map(str, answer["failed"])))
+    if isinstance(answer, Mapping) and (states := [s for s in answer.values() if _is_state(s)]):
+        failed = [f"{state.get('__id__')}: {state['comment']}" for state in states if state["result"] is False]
+        return _short("; ".join(failed))
     if answer is False:  # what Salt stores for a box that did not return
         return SILENT
     return _short(str(answer))
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and "result" in value and "comment" in value
 
 
 def _gpu(check: Mapping[str, Any]) -> str:

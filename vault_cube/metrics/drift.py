@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vault_cube.drift.findings import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED
+from vault_cube.drift.classes import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED
 from vault_cube.metrics import exposition
 from vault_cube.metrics.exposition import Family
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vault_cube.settings.strict import AbsolutePath, Fraction, Section
+from vault_cube.settings.strict import AbsolutePath, Fraction, Port, Section
 
 LEAST = 5
 """Fewest samples that give an interval: the range of 4 samples contains the median in only 87 % of cases."""
@@ -92,6 +92,13 @@ class Serving(Section):
     start_s: Seconds = Field(description="Time that a server has to answer its first request")
 
 
+class Together(Section):
+    """Training over several boxes at the same time, `gpu.benchmark ddp boxes= rendezvous=`."""
+
+    port: Port = Field(description="TCP port of the box at which the others meet; the data takes other ports")
+    wait_s: Annotated[int, Field(ge=1, description="Time that a box waits for the others")]
+
+
 class Ceiling(Section):
     """A vendor's peak figures for a card; null: not published."""
 
@@ -151,6 +158,7 @@ class Benchmark(Section):
         description="Folder of the model for vLLM; null: random weights of a fixed shape"
     )
     serving: Serving
+    together: Together
     full: Effort = Field(description="Length of a full run")
     quick: Effort = Field(description="Length of a quick run, quick=True")
     quiet: Quiet

@@ -10,14 +10,12 @@ overlay of the finished layers root and base, without a network; the overlay is 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[2]
 sys.path.insert(0, str(TOP))
 sys.path.insert(0, str(TOP / "benchmarks"))
-from common import copy_carried, described, median  # noqa: E402 needs sys.path
+import common  # noqa: E402 needs sys.path
 
 from vault_cube.image.layers import chroot  # noqa: E402 needs sys.path
 
@@ -44,24 +42,15 @@ exec /usr/bin/python3 {INSIDE}/rounds.py {{rounds}} {INSIDE}/out/result.json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--target", default="debian-12", help="target whose layers are used (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="measured rounds (default: %(default)s)")
-    parser.add_argument("--note", help="a remark about the machine's load, for the result")
-    parser.add_argument("--results", type=Path, help="folder for the result (default: print it)")
-    options = parser.parse_args()
-    if os.geteuid():
-        sys.exit("measure.py: mounting a tree requires root: run it with sudo")
+    options = common.parsed(common.options(__doc__, rounds=7))
     tools()
     load = os.getloadavg()[0]
     inside = run(layers(options.target), options.target, options.rounds)
-    text = json.dumps(document(options, load, inside), indent=1) + "\n"
-    if options.results:
-        file = options.results / f"{time.strftime('%Y-%m-%d')}-versus-apply.json"
-        file.write_text(text)
-        print(file)
-    else:
-        print(text, end="")
+    rounds, situations = times(inside["samples"])
+    common.write(
+        options, "versus-apply", load, inside, versions=versions(options.target), rounds=rounds,
+        unit="seconds; ratio: to Salt in the same round", times=situations,
+    )  # fmt: skip
 
 
 def tools() -> None:
@@ -107,7 +96,7 @@ def run(trees: list[Path], target: str, rounds: int) -> Any:
             (work / folder).mkdir(parents=True)
         chroot.block_daemons(work / "upper")
         shutil.copytree(BUILD / "debian/usr", work / "upper/usr", dirs_exist_ok=True)
-        copy_carried(TOP, target, work / "upper" / CHECKOUT.lstrip("/"))
+        common.copy_carried(TOP, target, work / "upper" / CHECKOUT.lstrip("/"))
         binds = [chroot.Bind(BUILD / "venv", f"{INSIDE}/venv")]
         binds.append(chroot.Bind(work / "out", f"{INSIDE}/out", writable=True))
         names = ("tasks.py", "rounds.py", "base.yml", "base_pyinfra.py", "ansible.cfg", "../../timed.py")
@@ -124,9 +113,8 @@ def run(trees: list[Path], target: str, rounds: int) -> Any:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def document(options: argparse.Namespace, load: float, inside: Any) -> dict[str, Any]:
-    """Return the result: medians with intervals by situation and tool, ratios to Salt by round, and all samples."""
-    samples = inside["samples"]
+def times(samples: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+    """Return the number of whole rounds, and medians with intervals by situation and tool with ratios to Salt."""
     rounds = range(min(len([s for s in samples if s["tool"] == tool]) for tool in TOOLS) // 4)
 
     def values(tool: str, situation: str, key: str) -> list[float]:
@@ -135,24 +123,12 @@ def document(options: argparse.Namespace, load: float, inside: Any) -> dict[str,
 
     def measured(tool: str, situation: str, key: str) -> dict[str, Any]:
         own, salt = values(tool, situation, key), values("salt", situation, key)
-        return {**median(own), "ratio": median([a / b for a, b in zip(own, salt, strict=True)])}
+        ratios = [a / b for a, b in zip(own, salt, strict=True)]
+        return {**common.median(own), "ratio": common.median(ratios)}
 
-    return {
-        "benchmark": "versus-apply",
-        "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(["benchmarks/versus/apply/measure.py", *sys.argv[1:]]),
-        "target": options.target,
-        "machine": described(),
-        "load_average": {"before": round(load, 2), "after": round(inside["load"][0], 2)},
-        "note": options.note,
-        "versions": versions(options.target),
-        "rounds": len(rounds),
-        "unit": "seconds; ratio: to Salt in the same round",
-        "times": {
-            situation: {tool: {key: measured(tool, situation, key) for key in ("wall", "cpu")} for tool in TOOLS}
-            for situation in dict.fromkeys(sample["situation"] for sample in samples)
-        },
-        "samples": samples,
+    return len(rounds), {
+        situation: {tool: {key: measured(tool, situation, key) for key in ("wall", "cpu")} for tool in TOOLS}
+        for situation in dict.fromkeys(sample["situation"] for sample in samples)
     }
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from tests.unit.bench.conftest import RTX_5090, a_result, machine, metric, simulated_box, suite
 from vault_cube.bench.judge import criteria, derived
+from vault_cube.bench.run import runner
 
 NAMES = {f"cuda:{gpu}": RTX_5090 for gpu in range(4)}
 
@@ -164,3 +165,32 @@ def test_a_box_with_missing_gpus_is_a_fault(gpu_settings):
 
 def test_a_result_without_judged_metrics_is_not_applicable(settings):
     assert a_result(settings, {}, names=()).verdict == "not applicable"
+
+
+def over_boxes(*efficiency, backend="gloo"):
+    return suite(
+        [
+            metric(*efficiency, quantity="efficiency", subject="transformer"),
+            metric(*efficiency, quantity="efficiency communication", subject="transformer"),
+            *(metric(1, 1, 1, 1, 1, quantity="training alone", device=f"{box} cuda:0") for box in ("b1", "b2")),
+        ],
+        boxes=["b1", "b2"],
+        backend=backend,
+        models={"transformer": {"precision": "float32", "flop_per_sample": 1e9}},
+    )
+
+
+@pytest.mark.parametrize("names", [(), (RTX_5090,) * 4])
+def test_training_over_boxes_is_shown_and_not_judged(gpu_settings, settings, names):
+    chosen = gpu_settings if names else settings
+    verdicts = a_result(chosen, {criteria.TOGETHER: over_boxes(0.3, 0.31, 0.3, 0.32, 0.3)}, names=names).verdicts
+    assert [(verdict.check, verdict.status) for verdict in verdicts] == [("over boxes, transformer", "not applicable")]
+    assert "over 2 boxes by gloo" in verdicts[0].evidence
+
+
+def test_a_note_says_that_cpus_trained(settings):
+    judged = runner.judge(settings, machine(()), {criteria.TOGETHER: over_boxes(0.3, 0.3, 0.3, 0.3, 0.3)}, [])
+    (note,) = judged["notes"]
+    assert note.startswith("b1 and b2 trained on their CPUs, over TCP (gloo): this says nothing about GPUs")
+    nccl = {criteria.TOGETHER: over_boxes(0.3, 0.3, 0.3, 0.3, 0.3, backend="nccl")}
+    assert not [note for note in runner.judge(settings, machine(()), nccl, [])["notes"] if "gloo" in note]

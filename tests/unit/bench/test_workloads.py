@@ -4,6 +4,7 @@ import importlib
 import json
 import random
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ ALONE = [[100.0, 110.0], [98.0, 109.0], [99.0, 108.0], [97.0, 107.0]]
 
 def training(load, alone=ALONE, **changes):
     """Return the samples of each quantity of a model, those of single devices by `quantity device`."""
-    metrics = load("ddp").metrics_of("m", alone, RATES | changes, 1e9)
+    metrics = load("ddp").metrics_of("m", alone, RATES | changes, 1e9, [f"cuda:{rank}" for rank in range(len(alone))])
     return {" ".join(filter(None, (m["quantity"], m["device"]))): m["samples"] for m in metrics}
 
 
@@ -168,3 +169,38 @@ def test_a_cpu_has_a_smaller_load(load, arguments, expected):
 
 def test_each_model_folder_has_its_config():
     assert {file.parent.name for file in WORKLOADS.glob("models/*/config.json")} == {"llama-2-7b", "tiny-llama"}
+
+
+class Gathered:
+    """Stands for the ranks of several boxes: what each has gathered."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def gathered(self, _):
+        return list(self.values)
+
+
+@pytest.fixture
+def boxes_of(load, monkeypatch):
+    """Return the names of all ranks' boxes, and their numbers there, for what the ranks have gathered."""
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(__version__="2.14.1"))
+    monkeypatch.setenv("GROUP_RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    ranks = load("ranks")
+    return lambda *values: ranks.Ranks.boxes(Gathered(*values))
+
+
+def test_ranks_are_named_by_their_boxes(boxes_of):
+    gathered = [("b1", 0, 0, "2"), ("b1", 0, 1, "2"), ("b2", 1, 0, "2"), ("b2", 1, 1, "2")]
+    assert boxes_of(*gathered) == [("b1", 0), ("b1", 1), ("b2", 0), ("b2", 1)]
+
+
+def test_boxes_of_the_same_name_are_told_apart(boxes_of):
+    gathered = [("vault-cube", 0, 0, "2"), ("vault-cube", 1, 0, "2"), ("other", 2, 0, "2")]
+    assert boxes_of(*gathered) == [("vault-cube (0)", 0), ("vault-cube (1)", 0), ("other", 0)]
+
+
+def test_boxes_with_different_versions_of_pytorch_do_not_train(boxes_of):
+    with pytest.raises(RuntimeError, match=r"2\.13 on b1, 2\.14 on b2"):
+        boxes_of(("b1", 0, 0, "2.13"), ("b2", 1, 0, "2.14"))

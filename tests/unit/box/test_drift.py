@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vault_cube.box import drift
-from vault_cube.drift.findings import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED
+from vault_cube.drift.classes import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED
 from vault_cube.errors import VaultCubeError
 from vault_cube.metrics import drift as metrics
 from vault_cube.settings import Settings, check

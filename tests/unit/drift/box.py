@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from vault_cube.drift import manifest
+from vault_cube.drift.classes import StateResult
 from vault_cube.drift.comparison import Request, compare
-from vault_cube.drift.findings import StateResult
 from vault_cube.image.layers import image_manifest
 
 ARCHIVE = Path(__file__).parent / "archive"

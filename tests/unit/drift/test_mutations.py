@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from vault_cube.drift.accepted import GUARDED
-from vault_cube.drift.findings import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED
+from vault_cube.drift.classes import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED
 
 CLASSES = {"repaired": REPAIRED, "unmanaged": UNMANAGED, "expected": EXPECTED, "unknown": UNKNOWN}
 MUTATIONS: list[tuple[str, str, str, list[dict[str, Any]]]] = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import box
 import pytest
 
-from vault_cube.drift import accepted, manifest
+from vault_cube.drift import accepted, manifest, program
 from vault_cube.drift.comparison import ACCEPTED, FOLDER, guard
 from vault_cube.drift.explain import explain
 from vault_cube.drift.program import applies
@@ -84,6 +84,48 @@ def test_a_removed_file_can_be_accepted_and_one_that_others_can_write_cannot(car
     lists.mkdir(parents=True)
     (lists / "mine.files").write_text(accepted.lines(carried, guard(carried)))
     assert [difference.path for difference in guard(carried)] == [open_to_all]
+
+
+def test_a_list_never_replaces_another(tmp_path: Path) -> None:
+    lists = tmp_path / "accepted"
+    file = accepted.add(lists, "mine", "first\n")
+    with pytest.raises(accepted.NameRefusedError, match=r"mine\.files: exists, and is kept: choose another name"):
+        accepted.add(lists, "mine", "second\n")
+    (lists / "update-7.files.sig").write_text("signature")
+    with pytest.raises(accepted.NameRefusedError, match="a signed update"):
+        accepted.add(lists, "update-7", "second\n")
+    (lists / "link.files").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(accepted.NameRefusedError, match="exists"):
+        accepted.add(lists, "link", "second\n")
+    other = accepted.add(lists, "mine-2", "second\n")
+    assert (file.read_text(), other.read_text()) == ("first\n", "second\n")
+    # no temporary file is left
+    assert {item.name for item in lists.iterdir()} == {
+        "mine.files", "mine-2.files", "update-7.files.sig", "link.files",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["../evil", "", ".", "a/b", ".hidden", "a\nb", "-x"])
+def test_a_list_has_a_plain_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(accepted.NameRefusedError, match="not a name"):
+        accepted.add(tmp_path, name, "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_accept_keeps_both_lists_of_an_owner(carried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "opt/vault-cube/checkout/salt/base/ssh.sls", "etc/salt/minion"
+    monkeypatch.setattr(program, "ROOT", carried)
+    (carried / first).write_text("PermitRootLogin yes")
+    assert program.main(["accept", "mine"]) == 0
+    (carried / second).write_text("include: /etc/mine")
+    assert program.main(["accept", "mine"]) == 1
+    assert [difference.path for difference in guard(carried)] == [second]
+    # a rollout accepts without a name, maybe twice in one second
+    assert program.main(["accept"]) == 0
+    (carried / second).write_text("include: /etc/mine/2")
+    assert program.main(["accept"]) == 0
+    assert guard(carried) == []
+    assert len(list((carried / FOLDER / ACCEPTED).glob("*.files"))) == 3
 
 
 def test_files_outside_of_what_salt_runs_from_do_not_stop_it(carried: Path) -> None:

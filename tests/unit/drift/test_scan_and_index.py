@@ -77,6 +77,13 @@ def test_an_index_of_another_image_is_not_used(copy: Path) -> None:
     assert index.load(copy / FOLDER, "another image")[0] == {}
 
 
+def test_an_index_is_read_below_some_folders_only(copy: Path) -> None:
+    image = run(copy)["manifest_sha256"]
+    whole, below = (index.load(copy / FOLDER, image, tops)[0] for tops in (("",), ("etc", "usr/bin")))
+    assert below == {path: state for path, state in whole.items() if path.startswith(("etc", "usr/bin"))}
+    assert 0 < len(below) < len(whole)
+
+
 def test_an_index_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
     (tmp_path / "drift").write_text("a file in the place of the folder")
     assert "read again next time" in index.save(tmp_path / "drift", "image", {})

@@ -234,3 +234,139 @@ def test_a_box_that_somebody_changed_is_refused_and_stays_as_it_is(guarded, tmp_
         release.update(place, "debian-12", COMMIT, sha256, file) if step == "update" else release.rollback(place)
     assert release.version(place) == before
     assert calls.read_text().split() == ["guard"]
+
+
+class PowerCut(BaseException):
+    """The process ends here."""
+
+
+def entries(place):
+    """What lies beside the checkout."""
+    return {path.name for path in place.checkout.parent.iterdir()}
+
+
+@pytest.fixture
+def installed(place, tmp_path):
+    """A box with the release 111…, whose previous one is the image's; and a way to install another one."""
+
+    def install(commit):
+        file, sha256 = archive(tmp_path, f"{commit[:1]}.tar", {"pillar/targets/debian-12.sls": commit})
+        return release.update(place, "debian-12", commit, sha256, file)
+
+    install("1" * 40)
+    release.record(place, applied=True, accepted=True)
+    return place, install
+
+
+def not_exchanged(*_):
+    raise VaultCubeError("cannot exchange: Invalid cross-device link")
+
+
+def exchanged_then_cut(one, other, exchange=release.exchange):
+    exchange(one, other)
+    raise PowerCut
+
+
+def cut_before_exchange(*_):
+    raise PowerCut
+
+
+@pytest.mark.parametrize("step", ["update", "rollback"])
+def test_a_failed_exchange_leaves_the_box_as_it_is(installed, monkeypatch, step):
+    place, install = installed
+    before = release.version(place), entries(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "exchange", not_exchanged)
+        with pytest.raises(VaultCubeError, match="cannot exchange"):
+            install("2" * 40) if step == "update" else release.rollback(place)
+    assert (release.version(place), entries(place)) == before
+    # and nothing of it stands in the way of the next one
+    assert install("2" * 40)["previous"] == "1" * 40
+
+
+def test_a_full_disk_leaves_the_box_as_it_is_with_one_line(installed, monkeypatch):
+    place, install = installed
+    before = release.version(place), entries(place)
+
+    def full(source, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release.shutil, "copy2", full)
+        (place.checkout / "pillar/local.sls").write_text("x")
+        with pytest.raises(VaultCubeError, match="No space left on device"):
+            install("2" * 40)
+    assert (release.version(place), entries(place)) == before
+
+
+def test_after_a_power_cut_at_the_exchange_the_former_release_is_the_previous_one(installed, monkeypatch):
+    place, install = installed
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "exchange", exchanged_then_cut)
+        with pytest.raises(PowerCut):
+            install("2" * 40)
+    assert release.version(place)["commit"] == "2" * 40
+    result = install("2" * 40)
+    assert (result["changed"], result["previous"]) == (False, "1" * 40)
+    assert entries(place) == {"checkout", "previous"}
+    assert release.rollback(place)["commit"] == "1" * 40
+
+
+def test_after_a_power_cut_before_the_exchange_the_former_release_is_still_there(installed, monkeypatch):
+    place, install = installed
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "exchange", cut_before_exchange)
+        with pytest.raises(PowerCut):
+            install("2" * 40)
+    assert release.rollback(place)["previous"] == "1" * 40
+    assert release.version(place)["commit"] == "image"
+    assert entries(place) == {"checkout", "previous"}
+
+
+def test_after_a_power_cut_during_the_way_back_both_releases_are_there(installed, monkeypatch):
+    place, install = installed
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "exchange", exchanged_then_cut)
+        with pytest.raises(PowerCut):
+            release.rollback(place)
+    assert (release.version(place)["commit"], release.version(place)["previous"]) == ("image", "1" * 40)
+    assert install("2" * 40)["previous"] == "image"
+
+
+def test_a_half_unpacked_release_is_not_taken_for_the_former_one(installed):
+    place, install = installed
+    (place.checkout.with_name(".incoming") / "salt").mkdir(parents=True)
+    release.settle(place)
+    assert release.version(place)["previous"] == "image"
+    assert (place.previous / "marker").exists()
+    install("2" * 40)
+    assert entries(place) == {"checkout", "previous"}
+
+
+@pytest.mark.parametrize("step", ["update", "rollback"])
+def test_a_release_that_lost_power_before_it_was_accepted_is_accepted_afterwards(guarded, tmp_path, monkeypatch, step):
+    place, calls = guarded
+    file, sha256 = archive(tmp_path)
+    if step == "rollback":
+        release.update(place, "debian-12", COMMIT, sha256, file)
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "exchange", exchanged_then_cut)
+        with pytest.raises(PowerCut):
+            release.update(place, "debian-12", COMMIT, sha256, file) if step == "update" else release.rollback(place)
+    calls.unlink()
+    release.guard(place)
+    release.guard(place)
+    assert calls.read_text().split() == ["accept", "guard", "guard"]
+
+
+def test_a_guard_that_fails_to_accept_is_asked_again(guarded, tmp_path):
+    place, calls = guarded
+    file, sha256 = archive(tmp_path)
+    program = place.drift.read_text()
+    place.drift.write_text(program + "[ $1 != accept ] || { echo 'drift: read-only' >&2; exit 1; }\n")
+    with pytest.raises(VaultCubeError, match="read-only"):
+        release.update(place, "debian-12", COMMIT, sha256, file)
+    place.drift.write_text(program)
+    calls.unlink()
+    assert release.update(place, "debian-12", COMMIT, sha256, file)["changed"] is False
+    assert calls.read_text().split() == ["accept"]

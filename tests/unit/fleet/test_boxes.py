@@ -5,6 +5,9 @@ import io
 
 import pytest
 
+from vault_cube.box import drift as box_drift
+from vault_cube.drift.findings import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED, Finding, summary
+from vault_cube.errors import VaultCubeError
 from vault_cube.fleet import boxes
 from vault_cube.fleet.report import page
 
@@ -47,23 +50,45 @@ def test_a_box_cannot_put_a_formula_into_a_spreadsheet(name):
     assert cells["driver"].startswith("'")
 
 
-def finding(layer, state):
-    return {"layer": layer, "state": state, "what": "", "would": "", "failed": False}
+def report_of(*findings, unjudged=(), notes=()):
+    """What drift.report returns, from the functions that it calls."""
+    result = box_drift.separated({**summary([*findings, *unjudged]), "notes": list(notes)})
+    return {"ret": result, "retcode": 1 if unjudged else 2 if result["drifted"] else 0}
 
 
-def test_drift_is_listed_by_state():
+CLOCK = Finding(REPAIRED, "/etc/localtime", "it differs", "base.clock: the clock is UTC")
+POWER = Finding(REPAIRED, "/etc/power", "it differs", "driver.power: the power cap")
+SUDO = Finding(UNMANAGED, "/usr/bin/sudo", "content")
+EXPECTED_ONE = Finding(EXPECTED, "/etc/machine-id", "content")
+
+
+def test_drift_is_listed_by_state_and_by_what_no_state_manages():
     answers = {
-        "b1": {"ret": {"findings": [finding("base", "the clock"), finding("driver", "the power cap")]}, "retcode": 2},
-        "b2": {"ret": {"findings": [finding("base", "the clock")]}, "retcode": 2},
-        "b3": {"ret": {"findings": []}, "retcode": 0},
+        "b1": report_of(CLOCK, POWER, EXPECTED_ONE),
+        "b2": report_of(CLOCK, SUDO),
+        "b3": report_of(EXPECTED_ONE),
         "b4": SILENT,
         "b5": {"ret": "cannot check for drift: x", "retcode": 1},
     }
     assert boxes.drift(answers) == {
-        "states": {"base: the clock": ["b1", "b2"], "driver: the power cap": ["b1"]},
+        "states": {"base.clock: the clock is UTC": ["b1", "b2"], "driver.power: the power cap": ["b1"]},
+        "unmanaged": {"/usr/bin/sudo": ["b2"]},
         "same": ["b3"],
         "unknown": {"b4": "does not answer", "b5": "cannot check for drift: x"},
     }
+
+
+def test_a_state_with_two_files_names_a_box_once():
+    second = Finding(REPAIRED, "/etc/timezone", "it differs", CLOCK.why)
+    assert boxes.drift({"b1": report_of(CLOCK, second)})["states"] == {CLOCK.why: ["b1"]}
+
+
+def test_a_box_that_is_compared_in_part_is_not_called_the_same():
+    unread = Finding(UNKNOWN, "/etc/shadow", "Input/output error")
+    result = boxes.drift({"b1": report_of(unjudged=[unread]), "b2": report_of(CLOCK, unjudged=[unread])})
+    assert result["same"] == []
+    assert result["unknown"] == dict.fromkeys(("b1", "b2"), "/etc/shadow: Input/output error")
+    assert result["states"] == {CLOCK.why: ["b2"]}
 
 
 @pytest.mark.parametrize(
@@ -124,3 +149,34 @@ def test_a_report_without_faults_says_so():
     html = report(b2={"ret": {"verdict": "ok", "checks": []}, "retcode": 0})
     assert "All checks of gpu.health passed on all boxes." in html
     assert "No box has run" not in html
+
+
+def test_boxes_train_together_by_name():
+    assert boxes.chosen("b1, b2,b1", ["b1", "b2", "b3"]) == ["b1", "b2"]
+    assert boxes.chosen(["b1", "b2"], ["b1", "b2"]) == ["b1", "b2"]
+
+
+@pytest.mark.parametrize("together", ["", None, "b1", "b1,b1", "b1,b9", "b*", "b1,b2;x", {"b1": 1}, 7])
+def test_a_wrong_list_of_boxes(together):
+    with pytest.raises(VaultCubeError, match="together: ") as caught:
+        boxes.chosen(together, ["b1", "b2"])
+    assert "\n" not in str(caught.value)
+
+
+def measured(**numbers):
+    return {"ret": {"verdict": "not applicable", "numbers": numbers, "bad": [], "notes": ["gloo"]}, "retcode": 0}
+
+
+def test_what_boxes_measured_together_is_shown_once():
+    result = boxes.trained({"b2": measured(efficiency=0.5), "b1": measured(efficiency=0.51)})
+    assert result == {
+        "verdicts": dict.fromkeys(("b1", "b2"), "not applicable"), "numbers": {"efficiency": 0.51}, "notes": ["gloo"],
+    }  # fmt: skip
+
+
+def test_a_box_that_did_not_train_leaves_no_number():
+    failed = {"verdict": "fault", "numbers": {}, "bad": [{"check": "ddp_boxes", "evidence": "they did not meet"}]}
+    for answer in (SILENT, {"ret": failed, "retcode": 2}):
+        result = boxes.trained({"b1": measured(efficiency=0.5), "b2": answer})
+        assert result["numbers"] == {}
+    assert "ddp_boxes: they did not meet" in result["notes"]

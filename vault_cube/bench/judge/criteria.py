@@ -22,6 +22,10 @@ PER_CARD = {
 """Suite -> the quantities in which cards of one model are compared with each other."""
 
 
+TOGETHER = "ddp_boxes"
+"""Suite ddp over several boxes. Its devices are those of all boxes, so that no card of this box is judged by it."""
+
+
 class Box(NamedTuple):
     """What all verdicts are based on."""
 
@@ -63,8 +67,8 @@ def verdicts(
 ) -> list[Verdict]:
     """Return the verdicts on a benchmark. extra: the derived metrics."""
     checks = (
-        accelerator, completed, data, matmul, memory, host_copies, all_reduce, training, scaling, utilisation,
-        tokens_per_second, roofline, siblings,
+        accelerator, completed, data, matmul, memory, host_copies, all_reduce, training, scaling, over_boxes,
+        utilisation, tokens_per_second, roofline, siblings,
     )  # fmt: skip
     return list(run(checks, Box(suites, extra, machine, settings)))
 
@@ -174,6 +178,18 @@ def scaling(box: Box) -> Iterator[Verdict]:
             yield not_applicable("scaling needs at least two devices", check=check)
         else:
             yield judged(check, efficiency, box.threshold("ddp_efficiency"), f"efficiency {efficiency.median:.1%}")
+
+
+def over_boxes(box: Box) -> Iterator[Verdict]:
+    """Show the efficiency over several boxes, which is also that of their network: the pillar has no threshold."""
+    suite = box.measured(TOGETHER)
+    for efficiency in suite.of("efficiency") if suite else []:
+        workload = suite.workload if suite else {}
+        communication = suite.single("efficiency communication", efficiency.subject) if suite else None
+        evidence = f"efficiency {efficiency.median:.1%} over {len(workload['boxes'])} boxes by {workload['backend']}"
+        if communication:
+            evidence += f", of the communication alone {communication.median:.1%}"
+        yield judged(f"over boxes, {efficiency.subject}", efficiency, Threshold(None, ""), evidence)
 
 
 def utilisation(box: Box) -> Iterator[Verdict]:

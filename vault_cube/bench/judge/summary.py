@@ -12,6 +12,8 @@ SHOWN = {
     ("copies", "memory copy"): (None,),
     ("all_reduce", "all reduce"): (None,),
     ("ddp", "efficiency"): (None,),
+    ("ddp_boxes", "efficiency"): (None,),
+    ("ddp_boxes", "efficiency communication"): (None,),
     ("tensorflow", "efficiency"): (None,),
     ("vllm", "output"): ("one request", "saturated"),
 }

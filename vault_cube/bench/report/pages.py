@@ -30,6 +30,7 @@ SUITES = {
     "copies": "Memory and links",
     "all_reduce": "All-reduce",
     "ddp": "Training: DDP",
+    "ddp_boxes": "Training: DDP over several boxes",
     "tensorflow": "Training: TensorFlow",
     "vllm": "Inference: vLLM",
 }
@@ -159,7 +160,7 @@ def _suite(name: str, suite: Suite, result: Result, settings: Benchmark) -> Chap
     ]
     chapter.tables.append(_numbers([*suite.metrics, *extra], suite.sensors))
     threshold = settings.thresholds[result.machine.accelerator].ddp_efficiency
-    chapter.plots += _plots(name, suite, threshold)
+    chapter.plots += _plots(name, suite, threshold if name == "ddp" else None)
     return chapter
 
 
@@ -169,7 +170,7 @@ def _of_suite(derived: Metric, suite: Suite) -> bool:
 
 def _plots(name: str, suite: Suite, threshold: float | None) -> list[str]:
     match name:
-        case "ddp":
+        case "ddp" | "ddp_boxes":
             return _scaling(suite, threshold)
         case "vllm":
             kinds = {"output": "Throughput", "ttft": "Time to first token", "tpot": "Time per output token"}

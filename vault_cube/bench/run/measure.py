@@ -13,6 +13,7 @@ from vault_cube.bench.judge import result
 from vault_cube.bench.judge.result import Check, State, Suite
 from vault_cube.bench.run import process, suites
 from vault_cube.bench.run.hardware import Hardware
+from vault_cube.bench.run.rendezvous import Rendezvous
 from vault_cube.bench.run.sensors import Sampler
 from vault_cube.settings import Settings
 from vault_cube.settings.benchmark import Effort
@@ -30,11 +31,17 @@ class Run:
     say: Say
     quick: bool
     workloads: Path = suites.WORKLOADS
+    together: Rendezvous | None = None
+    """The boxes that train together; None: this box alone."""
 
     @property
     def effort(self) -> Effort:
-        """Return the pillar's lengths of this run."""
-        return self.settings.benchmark.quick if self.quick else self.settings.benchmark.full
+        """Return the pillar's lengths of this run: for several boxes, all rounds in one, because they meet once."""
+        effort = self.settings.benchmark.quick if self.quick else self.settings.benchmark.full
+        if self.together is None:
+            return effort
+        limits = {name: effort.rounds * limit + self.together.wait_s for name, limit in effort.limits_s.items()}
+        return effort.model_copy(update={"rounds": 1, "repeats": effort.rounds * effort.repeats, "limits_s": limits})
 
 
 def measure(name: SuiteName, run: Run, sampler: Sampler) -> Suite:
@@ -50,22 +57,32 @@ def measure(name: SuiteName, run: Run, sampler: Sampler) -> Suite:
     python = Path(frameworks.folder) / environment / "bin/python"
     if not python.exists():
         return without("failed", "missing", f"{python} is missing; run `salt-call --local state.apply frameworks`")
-    plan = suites.plan(name, python, run.settings, run.effort, gpus=run.hardware.gpus, workloads=run.workloads)
+    plan = suites.plan(
+        name, python, run.settings, run.effort, gpus=run.hardware.gpus, workloads=run.workloads, together=run.together
+    )
     scratch = Path(tempfile.mkdtemp(prefix="vault-cube-bench-"))
+    messages: list[str] = []
+
+    def take(line: str) -> None:
+        messages.append(line)
+        _take_message(line, name, run.say, sampler)
+
     try:
         with sampler:
             ended = process.run(
                 plan.command,
                 process.environment_for(scratch, plan.environment),
                 limit_s=run.effort.limits_s[name],
-                on_message=lambda line: _take_message(line, name, run.say, sampler),
+                on_message=take,
                 watch=lambda: ("gpu lost", sampler.lost) if sampler.lost and run.hardware.gpus else None,
                 folder=scratch,
             )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if ended.document is None:
-        return without("failed", ended.kind or "error", ended.reason or "no reason", ended.seconds, plan.command)
+        reason = ended.reason or "no reason"
+        reason = run.together.why(reason) if run.together and not messages else reason
+        return without("failed", ended.kind or "error", reason, ended.seconds, plan.command)
     return _measured(ended.document, ended.seconds, plan.command, run.settings.benchmark.quiet.spread)
 
 

@@ -15,6 +15,7 @@ from vault_cube.bench.judge.summary import summary
 from vault_cube.bench.run import machine, suites
 from vault_cube.bench.run.hardware import Hardware
 from vault_cube.bench.run.measure import Run, Say, measure, without
+from vault_cube.bench.run.rendezvous import Rendezvous
 from vault_cube.bench.run.sensors import Sampler
 from vault_cube.bench.store import SUMMARY, Store, write_whole
 from vault_cube.errors import VaultCubeError
@@ -36,19 +37,21 @@ def benchmark(
     force: bool = False,
     cache: Path | None = None,
     workloads: Path = suites.WORKLOADS,
+    together: Rendezvous | None = None,
 ) -> Result:
     """Measure, judge and save a result. Its `verdict` is that of the whole box.
 
     say: called with each line of progress. chosen: names of suites; empty: all suites of the pillar. quick: use
     `benchmark:quick`, not `benchmark:full`. force: measure busy or throttled GPUs as well. cache: Salt's cache folder,
     from which the grain reads the summary; None: write no summary. workloads: folder of the workload programs.
+    together: the boxes that train together in the suite ddp, whose outcome is the suite `ddp_boxes`; None: this box.
 
     Returns the result. Raises VaultCubeError for an unknown suite, a busy GPU, a running benchmark, or a full disk.
     """
     names = _names(settings, chosen)
     quiet = settings.benchmark.quiet
     store = Store(Path(settings.benchmark.results))
-    run = Run(settings, hardware, say, quick, workloads)
+    run = Run(settings, hardware, say, quick, workloads, together)
     with store.exclusive("gpu.benchmark"):
         store.check_room()
         if not force and (busy := hardware.busy(quiet.gpu_utilisation, quiet.gpu_memory_mib)):
@@ -59,7 +62,9 @@ def benchmark(
         described = machine.describe(
             hardware.gpus, hardware.driver, hardware.simulated, Path(settings.validation.manifest)
         )
-        outcomes = _rounds(run, names, _usual(store, quick))
+        outcomes = _rounds(run, names, {} if together else _usual(store, quick))
+        if together:
+            outcomes = {criteria.TOGETHER if name == "ddp" else name: suite for name, suite in outcomes.items()}
         finished = Result(
             schema_version=2,
             name=f"benchmark-{started:%Y%m%dT%H%M%SZ}",
@@ -69,7 +74,7 @@ def benchmark(
             forced=force,
             machine=described,
             suites=outcomes,
-            **judge(settings, described, outcomes, names),
+            **judge(settings, described, outcomes, list(outcomes) if together else names),
         )
         store.write(finished.name, finished.model_dump(mode="json"))
         if cache:
@@ -150,6 +155,12 @@ def judge(settings: Settings, described: Machine, outcomes: Mapping[str, Suite],
         for metric in extra
         if metric.unit.startswith("share") and metric.median > 1
     ]
+    boxes = outcomes.get(criteria.TOGETHER)
+    if boxes and boxes.workload.get("backend") == "gloo":
+        notes.append(
+            f"{' and '.join(boxes.workload['boxes'])} trained on their CPUs, over TCP (gloo): this says nothing about "
+            f"GPUs, NCCL or the network between GPUs"
+        )
     if described.simulated:
         notes.append("simulated: the GPUs come from the fake NVML of the tests")
     return {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vault_cube.bench.fields import Gpu
+from vault_cube.bench.run.rendezvous import Rendezvous
 from vault_cube.settings import Settings
 from vault_cube.settings.benchmark import Effort, Suite
 
@@ -32,11 +33,13 @@ def plan(
     *,
     gpus: Sequence[Gpu],
     workloads: Path = WORKLOADS,
+    together: Rendezvous | None = None,
 ) -> Plan:
     """Return the command of a suite.
 
     python: interpreter of the suite's environment. effort: repeats and lengths. gpus: the GPUs to measure, as
-    `Hardware.gpus`; empty means CPU. workloads: folder of the workload programs.
+    `Hardware.gpus`; empty means CPU. workloads: folder of the workload programs. together: the boxes that train
+    together in the suite ddp; None: this box alone.
     """
     wanted = settings.benchmark
     timed = ["--repeats", f"{effort.repeats}", "--seconds", f"{effort.seconds:g}", "--steady", f"{effort.steady_s:g}"]
@@ -57,6 +60,11 @@ def plan(
         case "all_reduce":
             return Plan([*ranks, workers, str(workloads / "all_reduce.py"), *timed], environment | local)
         case "ddp":
+            if together:
+                # boxes with another kind of accelerator have another name of the run, and never meet
+                run = ["--rdzv-id", f"vault-cube-{'nvidia' if gpus else 'cpu'}"]
+                ranks = [str(python), "-m", "torch.distributed.run", *together.arguments, *run, "--nproc-per-node"]
+                local = {"OMP_NUM_THREADS": "1", **together.environment}
             return Plan([*ranks, workers, str(workloads / "ddp.py"), *timed], environment | local)
         case "tensorflow":
             return Plan([str(python), str(workloads / "tensorflow_mirrored.py"), *timed], environment)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from vault_cube.drift.classes import DRIFT
 from vault_cube.drift.comparison import Request
 from vault_cube.drift.comparison import compare as compare_tree
-from vault_cube.drift.findings import DRIFT
 from vault_cube.drift.manifest import ENDING, ManifestError
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import store
