@@ -143,6 +143,8 @@ def mkosi_tree(tree: Path, log: Path) -> Path:
         (entry.uri for entry in mirrors.of_machine() if entry.label == "Debian"), "http://ftp.debian.org/debian"
     )
     options = ["--mode=root", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
+    # a mirror may be some weeks old; the signature is still verified
+    options.append("--aptopt=Acquire::Check-Valid-Until false")
     command = ["mmdebstrap", *options, "--include=" + ",".join(TOOLS), SUITE, str(tree), source]
     with log.open("wb") as out:
         status = subprocess.run(

@@ -18,7 +18,7 @@ HOST = "index.example"
 
 
 def certificates(folder):
-    """Write ca.pem, and server.pem with key and certificate for 127.0.0.1 and `HOST`. Returns the folder."""
+    """Write ca.pem, and server.pem with key and certificate for localhost, 127.0.0.1 and `HOST`. Returns the folder."""
     now = datetime.now(UTC)
 
     def make(name, key, issuer, signer, *extensions):
@@ -38,7 +38,9 @@ def certificates(folder):
         "Company CA", authority, issuer, authority, (x509.BasicConstraints(True, None), True), (usage, True),
         (identifier, False),
     )  # fmt: skip
-    names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName(HOST), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     leaf = make(
         HOST, server, issuer, authority, (names, False), (x509.BasicConstraints(False, None), True),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
