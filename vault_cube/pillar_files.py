@@ -218,17 +218,20 @@ def read(path: Path, render: Render, load: Load, other: Compile | None = None) -
             jinja = "jinja" in names and any(mark in text for mark in JINJA_MARKS)
             file = PillarFile(path, render(path, text) if jinja else text, text)
             data = load(file.yaml)
+        unusable = next(_unusable(data), None)
     except RenderError as err:
         raise VaultCubeError(_located(path, text, err.line, _render_problem(text, err, names))) from None
     except yaml.YAMLError as err:
         raise VaultCubeError(_yaml_problem(file, err)) from None
+    except RecursionError:
+        raise VaultCubeError(f"{shown(path)}: mappings or lists in more levels than can be read") from None
     except ValueError as err:
         raise VaultCubeError(f"{shown(path)}: {err}") from None
     if data is not None and not isinstance(data, Mapping):
         kind = "a list" if isinstance(data, list) else "a single value"
         raise VaultCubeError(f"{shown(path)}: line 1: the file must be a mapping of sections such as base:, not {kind}")
-    for key, problem in _unusable(data):
-        raise VaultCubeError(_where(file, key, problem))
+    if unusable:
+        raise VaultCubeError(_where(file, *unusable))
     return file, data or {}
 
 

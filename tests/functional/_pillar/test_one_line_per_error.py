@@ -78,6 +78,7 @@ def test_states_and_pillar_end_with_one_line(box, words, local, line):
     ("7: a\n", "pillar/local.sls: line 1: 7: a key must be a string: quote it"),
     ("base: {on: a}\n", "pillar/local.sls: line 1: base:True: a key must be a string: quote it"),
     ("base: &a {b: *a}\n", "pillar/local.sls: line 1: base:b: contains itself: remove the alias (*)"),
+    ("base: " + "[" * 5000 + "]" * 5000, "pillar/local.sls: mappings or lists in more levels than can be read"),
     ("_errors: [x]\n", "pillar/local.sls: line 1: _errors: no such key; Salt keeps its own errors under this name"),
     # and ignores the whole file for this
     ("#!nope\nbase: {}\n", RENDERER),
