@@ -45,6 +45,10 @@ class Expected:
         return cls(users[0], frozenset(base.firewall.allow_tcp), base.ssh.port, base.fail2ban.failures)
 
 
+LOGIN_S = 90
+"""Time limit of a login, in seconds."""
+
+
 class Wrong(VaultCubeError):
     """A check of the guest failed; the message is the evidence."""
 
@@ -65,7 +69,10 @@ class Trial:
         return self.box.ssh(remote, timeout_s=timeout_s).stdout.strip()
 
     def login(self, source: str, user: str, *options: str) -> process.Result:
-        """Try to log in at the guest's own address from one of the outside addresses, and run `true`."""
+        """Try to log in at the guest's own address from one of the outside addresses, and run `true`.
+
+        A login without an answer, as that of an address which is banned while it is connected, has the status 255.
+        """
         line = [
             "ssh",
             *("-F", "none", "-b", source, "-p", str(self.expected.ssh_port), "-o", "ConnectTimeout=15"),
@@ -73,7 +80,10 @@ class Trial:
             *("-o", "BatchMode=yes", "-o", "IdentityAgent=none", "-o", "IdentitiesOnly=yes", *options),
             *(f"{user}@{GUEST}", "true"),
         ]
-        return process.run([*self.box.outside, *line], timeout_s=90, ok=None)
+        try:
+            return process.run([*self.box.outside, *line], timeout_s=LOGIN_S, ok=None)
+        except process.TimedOut:
+            return process.Result(255, "", f"timed out after {LOGIN_S} s without an answer")
 
     def open_ports(self, address: str, *ports: str) -> list[int]:
         """Scan an address from the guest's network. Returns the open ports. Raises VaultCubeError."""
