@@ -33,7 +33,8 @@ NEW_MOUNTS = 0x00020000  # sched.h: CLONE_NEWNS
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # linux/ext4.h: _IOR('X', 125, __u32)
 MARK = "etc/modules-load.d/vault-cube.conf"
 """A link in the place of a file: the first state that changes something replaces it."""
-# content, owner, mode, links and removed files of all layers; units, accounts, setuid bits, an environment, packages
+# content, owner, mode, links and removed files of all layers; units, accounts, setuid bits, packages. No environment, whose
+# repair would copy thousands of files from the layer below
 HARM = f"""\
 echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-vault-cube.conf
 rm -f /{MARK} /etc/sysctl.d/99-vault-cube.conf /etc/systemd/journald.conf.d/zz-vault-cube.conf
@@ -49,7 +50,6 @@ usermod --password '$6$x$y' root
 usermod --shell /bin/sh vaultadmin
 sed -i /tmpfs/d /etc/fstab
 chmod u+s /usr/bin/chfn
-touch $(ls -d /opt/vault-cube/envs/*/lib/*/site-packages | head -n 1)/stray.pth
 sed -i '/^Package: \\(less\\|nano\\)$/{{n; s/ installed$/ half-configured/}}' /var/lib/dpkg/status
 sync
 """
@@ -66,6 +66,8 @@ class Disk:
 
     def __init__(self, lower, folder):
         self.lower, self.folder = lower, folder
+        # in memory, because each flush of a disk takes long; what is not flushed is lost in any case
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
         for name in ("disk", "merged"):
             (folder / name).mkdir()
         with (folder / "ext4").open("wb") as file:
