@@ -33,8 +33,8 @@ NEW_MOUNTS = 0x00020000  # sched.h: CLONE_NEWNS
 SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2  # linux/ext4.h: _IOR('X', 125, __u32)
 MARK = "etc/modules-load.d/vault-cube.conf"
 """A link in the place of a file: the first state that changes something replaces it."""
-# content, owner, mode, links and removed files of all layers; units, accounts, setuid bits, packages. No environment, whose
-# repair would copy thousands of files from the layer below
+# content, owner, mode, links and removed files of all layers; units, accounts, setuid bits, packages. No environment,
+# whose repair would copy thousands of files from the layer below
 HARM = f"""\
 echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-vault-cube.conf
 rm -f /{MARK} /etc/sysctl.d/99-vault-cube.conf /etc/systemd/journald.conf.d/zz-vault-cube.conf
@@ -80,7 +80,8 @@ class Disk:
         """Check the file system as the initial RAM disk does, and mount it. Gives the output of fsck."""
         check = subprocess.run(["fsck.ext4", "-p", self.folder / "ext4"], capture_output=True, text=True, check=False)
         assert check.returncode in (0, 1), check.stdout
-        subprocess.run(["mount", "-o", "loop", self.folder / "ext4", self.folder / "disk"], check=True)
+        # here an apply takes about as long as the 5 s between two commits, of which nothing would be left
+        subprocess.run(["mount", "-o", "loop,commit=1", self.folder / "ext4", self.folder / "disk"], check=True)
         try:
             for name in ("upper", "work"):
                 (self.folder / "disk" / name).mkdir(exist_ok=True)
