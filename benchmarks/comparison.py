@@ -24,7 +24,7 @@ MKOSI = "2026-11-27-mkosi-debian-12.json"
 def page() -> str:
     """Return the page with its tables."""
     text = PAGE.read_text()
-    for name, table in (("apply", apply()), ("no-op", no_op()), ("build", build()), ("base", base())):
+    for name, table in (("apply", apply()), ("no-op", no_op()), ("build", build())):
         marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(marks, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
     return text
@@ -78,32 +78,6 @@ def build() -> str:
         floor, ours = day["floor"]["whole"], day["ours"]["whole"]
         lines.append(f"| {day['date']} | {floor:.0f} s | {theirs} | {ours:.0f} s | {ours / floor:.2f} |")
     return "\n".join(lines)
-
-
-def base() -> str:
-    """Return the table of the base layer's packages."""
-    result = newest("mkosi-base-debian-12")
-    names = {"mmdebstrap": "mmdebstrap (floor)", "mkosi": f"mkosi {result['mkosi']}", "vault-cube": "Vault Cube"}
-    lines = ["| | wall time | processor time | Vault Cube's time is |", "|---|---|---|---|"]
-    for tool, name in names.items():
-        times = result["times"][tool]
-        cells = [
-            f"{times[unit]['median']:.0f} s ({times[unit]['low']:.0f} to {times[unit]['high']:.0f})"
-            for unit in ("wall", "cpu")
-        ]
-        ratio = times["wall"]["ratio"]
-        # the result has their time by ours
-        own = (
-            ""
-            if tool == "vault-cube"
-            else f"{1 / ratio['median']:.2f} times this ({1 / ratio['high']:.2f} to {1 / ratio['low']:.2f})"
-        )
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {own} |")
-    machine = result["machine"]
-    rounds = len(result["times"]["mkosi"]["wall"]["samples"])
-    load = f"load average {machine['load_1m']:.1f} at the beginning and {result['load_1m_after']:.1f} at the end"
-    text = f"Medians of {rounds} rounds with their range, {result['packages']} packages, {machine['cpus']} processors"
-    return "\n".join([*lines, "", f"Measured on {result['date'][:10]}. {text}, {load}."])
 
 
 def _seconds(times: dict[str, Any]) -> str:

@@ -94,19 +94,6 @@ def mkosi(result: Mapping[str, Any]) -> Iterator[Row]:
         yield Row(f"mkosi {result['mkosi']} · size of {name}", round(packed["bytes"] / 1e9, 2), "GB")
 
 
-def mkosi_base(result: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield the times of each tool, and their ratios to Vault Cube's."""
-    titles = {"mkosi": f"mkosi {result['mkosi']}", "vault-cube": "Vault Cube", "mmdebstrap": "mmdebstrap alone"}
-    for tool, times in result["times"].items():
-        for unit, name in (("wall", "wall time"), ("cpu", "processor time")):
-            figures = times[unit]
-            yield Row(f"{titles[tool]} · {name}", figures["median"], "s", figures["low"], figures["high"])
-            if tool != "vault-cube":
-                ratio = figures["ratio"]
-                case = f"{titles[tool]} · {name} by Vault Cube's"
-                yield Row(case, ratio["median"], "", ratio["low"], ratio["high"])
-
-
 def unchanged(result: Mapping[str, Any]) -> Iterator[Row]:
     """Yield the time to compute all keys, and that of `make image` when nothing has changed."""
     yield from medians(result)
@@ -168,13 +155,6 @@ SUBJECTS = (
         "From a filled store to `qcow2` and `raw.zst`, without downloads and boot test. The lower bound writes the "
         "same packages and wheels by plain commands, without layers, states, seal or checks.",
         build, r"all stages|change",
-    ),
-    Subject(
-        "mkosi-base", "The packages of the base layer with mkosi", "mkosi-base.*",
-        "sudo .venv/bin/python benchmarks/versus/mkosi_base.py --results benchmarks/results",
-        "In turn in one run: wall and processor time, and the ratio to Vault Cube's time in the same round. Vault Cube "
-        "also makes Salt's environment and applies the states.",
-        mkosi_base, r"wall time$",
     ),
     Subject(
         "mkosi", "The same packages and wheels with mkosi", "mkosi.*",

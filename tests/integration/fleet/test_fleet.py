@@ -90,9 +90,13 @@ def test_a_box_trusts_no_other_master(fleet, stranger):
     name = stranger
     fleet.join(name, fingerprint=":".join(32 * ["ab"]))
     log = fleet.boxes[name].path("/var/log/salt/fleet")
+    # the master shows its key when it has accepted that of the box: so would one that is not the fleet's
+    fleet.accept(name)
     fleet.until(lambda: "Does not match the authenticating master's key" in log.read_text(), name)
     assert not fleet.answers(name)
+    assert "runs" not in log.read_text()
     fleet.boxes[name].kill("vault-cube-fleet")
+    assert fleet.runner("fleet.remove", name) == f"{name} is removed"
 
 
 PEPPER = {
