@@ -14,7 +14,7 @@ VENV := .venv
 STAMP := $(VENV)/.made
 SALT_CALL := $(VENV)/bin/salt-call
 export BUILDER := iproute2 mmdebstrap mount openssh-client
-TESTER := gcc git gnupg iptables libc6-dev shellcheck
+TESTER := e2fsprogs gcc git gnupg iptables libc6-dev shellcheck
 PROVER := libfaketime
 # a cache of `make lint` that another user has made
 FOREIGN = $(shell { [ -w . ] || echo .; find .mypy_cache .ruff_cache .import_linter_cache ! -writable -print -quit; } 2>/dev/null)

@@ -56,7 +56,9 @@ def report(layer=None, full=False):
         __context__["retcode"] = 1
         return "cannot check for drift: " + (shown(err) if isinstance(err, VaultCubeError) else str(err))
     if not rendered:
-        result["notes"] = ["the states cannot be compared: " + "; ".join(str(line).strip() for line in ran)]
+        # the errors of a pillar, or those of the states themselves
+        reasons = __pillar__.get("_errors") or ran
+        result["notes"] = ["the states cannot be compared: " + "; ".join(str(line).strip() for line in reasons)]
     elif layer:
         result["notes"] = []
     elif settings and program.exists() and os.geteuid() == 0:

@@ -65,16 +65,20 @@ def _pillar(target, checkout):
     if not (checkout / f"pillar/targets/{target}.sls").is_file():
         known = ", ".join(sorted(file.stem for file in (checkout / "pillar/targets").glob("*.sls")))
         raise CommandExecutionError(f"{target}: no such target; pillar/targets/ has {known}")
+    if target == __opts__["vault_cube"]["target"]:
+        # Salt has just compiled it, from the same files
+        return _plain(dict(__pillar__))
     # start from an empty pillar: Salt would merge the result into its current one, which is the default target's
     opts = dict(__opts__, vault_cube=dict(__opts__["vault_cube"], target=target), pillar={})
     pillar = get_pillar(opts, dict(__grains__), opts["id"], None).compile_pillar()
-    errors = pillar.get("_errors", [])
-    if errors:
-        # Salt's own lines have no file and no line, and refer to a log that does not exist
-        prefix = "Failed to load ext_pillar vault_cube: "
-        reasons = [line.removeprefix(prefix) for line in errors if line.startswith((prefix, "pillar/"))] or errors
-        raise CommandExecutionError("\n".join(dict.fromkeys(reasons)))
-    return json.loads(json.dumps(pillar))  # plain dicts: YAML cannot dump Salt's ordered ones
+    return _plain(pillar)
+
+
+def _plain(pillar):
+    """Return a pillar without Salt's types, which YAML cannot dump. Raises CommandExecutionError with its errors."""
+    if pillar.get("_errors"):
+        raise CommandExecutionError("\n".join(pillar["_errors"]))
+    return json.loads(json.dumps(pillar))
 
 
 @_salt_errors
@@ -146,9 +150,10 @@ def current(target=None, locked=False):
         salt-call image.current target=debian-12
     """
     from vault_cube.image import recipe
+    from vault_cube.image.attest import finished
     from vault_cube.image.progress import note
 
-    manifest = recipe.current(_space(target, locked))
+    manifest = finished.current(_space(target, locked))
     if manifest is None:
         __context__["retcode"] = 3
         return f"{target or 'the default target'}: the image has to be built"
@@ -260,7 +265,7 @@ def boot(target=None, image=None):
 
         salt-call image.boot target=debian-12
     """
-    from vault_cube.image import recipe
+    from vault_cube.image.attest import finished
     from vault_cube.image.guest import machine as guests
     from vault_cube.image.guest.cases import Expected
     from vault_cube.image.guest.qemu import Hardware, Qemu
@@ -268,7 +273,7 @@ def boot(target=None, image=None):
 
     space = _space(target)
     wanted = Expected.of(space.settings)
-    file = Path(image) if image else space.dist / f"{recipe.basename(space)}.qcow2"
+    file = Path(image) if image else space.dist / f"{finished.basename(space)}.qcow2"
     if not file.is_file():
         remedy = "name another file" if image else f"run `make image TARGET={space.target}`"
         raise CommandExecutionError(f"{file}: no such image: {remedy}")
@@ -385,11 +390,10 @@ def sign(key, target=None, bundle=False):
 
         salt-call image.sign ~/.ssh/id_ed25519 target=debian-12
     """
-    from vault_cube.image import recipe
-    from vault_cube.image.attest import signature
+    from vault_cube.image.attest import finished, signature
 
     space = _space(target)
-    sums = f"{recipe.basename(space)}{'.bundle' if bundle else ''}.SHA256SUMS"
+    sums = f"{finished.basename(space)}{'.bundle' if bundle else ''}.SHA256SUMS"
     return str(signature.sign(space.dist / sums, Path(key).expanduser()))
 
 

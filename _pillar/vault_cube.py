@@ -1,72 +1,73 @@
-"""Check the pillar files, and the merged pillar against the schema, whenever Salt compiles a pillar.
+"""Check the merged pillar against the schema, whenever Salt compiles a pillar.
 
 On a box, add what cloud-init's seed has set: the seed belongs to this one box, so it overrides the pillar's files.
 A pillar with an error stops `state.apply` before the first state, with one line per problem.
 """
 
 import hashlib
-import io
 import json
 import logging
+import sys
 from pathlib import Path
 
-import salt.fileclient
-import salt.loader
 import salt.utils.files
-import salt.utils.yaml
-from salt.exceptions import SaltRenderError
 
 log = logging.getLogger(__name__)
 
 __virtualname__ = "vault_cube"
 
+STOPPED = ("state.", "pillar.")
+"""Beginnings of the functions that salt-call does not run with a pillar that has an error; all others run."""
+
 
 def ext_pillar(minion_id, pillar, **kwargs):
     """Check a pillar against the schema.
 
-    Returns the seed's values, or `_errors` with one line per problem: file, line, key, what to do. Raises
-    SaltRenderError if a pillar file cannot be read.
+    Returns the seed's values, or `_errors` with one line per problem: file, line, key, what to do. Stops salt-call with
+    these lines if it was asked for a state or for the pillar: Salt would print lines of its own before them, or exit
+    with code 0. Raises SystemExit.
     """
     seed = _seed()
-    from vault_cube import pillar_files
-
-    target = __opts__.get("vault_cube", {}).get("target", "")
-    root = Path(__opts__["pillar_roots"]["base"][0])
-    files, problems = pillar_files.read_all(root, target, _render, salt.utils.yaml.safe_load)
-    if problems:
-        # Salt itself reports errors for such a file, and then shows ours only if they are raised
-        raise SaltRenderError("\n".join(problems))
     # Salt compiles a pillar twice per call; the second time, it contains the result of the first
     pillar = {name: section for name, section in pillar.items() if name != "_errors"}
     if seed and isinstance(pillar.get("base"), dict):
         pillar["base"] = {**pillar["base"], **seed["base"]}
     # importing pydantic takes 0.1 s, so a pillar that has passed once is not checked again
-    digest = hashlib.sha256(json.dumps(pillar, sort_keys=True, default=str).encode())
+    digest = _digest(pillar)
+    verdict = Path(__opts__["cachedir"]) / "vault_cube_pillar_ok"
+    try:
+        if verdict.read_text() == digest:
+            return seed
+    except OSError:
+        pass
+    problems = __salt__["pillar_check.problems"](pillar)
+    if problems:
+        # a minion or a master that compiles this pillar must not be stopped
+        if Path(sys.argv[0]).name == "salt-call" and str(__opts__.get("fun")).startswith(STOPPED):
+            sys.exit("\n".join(problems))
+        # an exception would log a traceback; Salt itself stores errors of a pillar in this key
+        return {"_errors": problems}
+    try:
+        with salt.utils.files.fopen(verdict, "w") as handle:
+            handle.write(digest)
+    except OSError as err:
+        log.debug("cannot store the result of the pillar's check: %s", err)
+    return seed
+
+
+def _digest(pillar):
+    """Return the SHA-256 of a pillar, its target and the schema; empty if the pillar has keys that are no strings."""
+    try:
+        digest = hashlib.sha256(json.dumps(pillar, sort_keys=True, default=str).encode())
+    except (TypeError, ValueError):
+        return ""
     import vault_cube
 
     for source in sorted((Path(vault_cube.__file__).parent / "settings").glob("*.py")):
         digest.update(source.read_bytes())
     # a digest of the values alone would accept a copy of another target's file
-    digest.update(str(target).encode())
-    verdict = Path(__opts__["cachedir"]) / "vault_cube_pillar_ok"
-    try:
-        if verdict.read_text() == digest.hexdigest():
-            return seed
-    except OSError:
-        pass
-    from vault_cube.settings import PillarError, check
-
-    try:
-        check(pillar, files, target)
-    except PillarError as err:
-        # an exception would log a traceback; Salt itself stores errors of a pillar in this key
-        return {"_errors": str(err).splitlines()}
-    try:
-        with salt.utils.files.fopen(verdict, "w") as handle:
-            handle.write(digest.hexdigest())
-    except OSError as err:
-        log.debug("cannot store the result of the pillar's check: %s", err)
-    return seed
+    digest.update(str(__opts__.get("vault_cube", {}).get("target", "")).encode())
+    return digest.hexdigest()
 
 
 def _seed():
@@ -81,16 +82,3 @@ def _seed():
         return {}
     values = {key: record[key] for key in ("hostname", "timezone") if key in record} if isinstance(record, dict) else {}
     return {"base": values} if values else {}
-
-
-def _render(path, text):
-    """Render the Jinja of a pillar file with Salt's renderer. Raises JinjaError."""
-    from vault_cube.pillar_files import JinjaError
-
-    renderers = salt.loader.render(__opts__, __salt__, file_client=salt.fileclient.get_file_client(__opts__, True))
-    try:
-        return renderers["jinja"](io.StringIO(text), "base", path.stem, tmplpath=str(path), _pillar_rend=True).read()
-    except SaltRenderError as err:
-        # Salt wraps the error that has the line
-        cause = err.error if isinstance(err.error, SaltRenderError) else err
-        raise JinjaError(str(cause.error).removeprefix("Jinja syntax error: "), cause.line_num) from None

@@ -6,6 +6,7 @@ Salt's own service states return True in a chroot and enable nothing; `systemctl
 from pathlib import Path
 
 from vault_cube import process
+from vault_cube.errors import VaultCubeError
 
 # states of `systemctl is-enabled` that `systemctl enable` cannot change to "enabled"; see systemctl(1)
 NOT_ENABLED = {
@@ -73,6 +74,14 @@ def masked(name):
 
 
 def _turn(name, wanted, verb, live):
+    try:
+        return _turned(name, wanted, verb, live)
+    except VaultCubeError as err:
+        # such as a machine without systemd
+        return {"name": name, "changes": {}, "result": False, "comment": str(err)}
+
+
+def _turned(name, wanted, verb, live):
     running = _running()
     before = _answer("is-enabled", name) or "not-found"
     changes = {}

@@ -1,5 +1,6 @@
 """A local HTTP server with configurable faults, for tests of downloads."""
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -8,11 +9,17 @@ from pathlib import Path
 
 
 class Mirror:
-    """Serves the files below a folder; `answers` overrides the response to a path, and `asked` lists all requests."""
+    """Serves the files below a folder; `answers` overrides the response to a path, and `asked` lists all requests.
 
-    def __init__(self, folder: Path) -> None:
+    otherwise: the response to all other paths. tls: the context of a server with TLS. intercepts: that of a proxy which
+    answers CONNECT with `proxy_status` and then speaks TLS itself.
+    """
+
+    def __init__(self, folder: Path, *, otherwise=None, tls=None, intercepts=None) -> None:
         self.folder = folder
         self.answers: dict[str, list] = {}
+        self.otherwise = otherwise or serve
+        self.proxy_status = 200
         self.asked: list[tuple[str, str | None]] = []
         self.together = self.most_together = 0
         self.slow = 0.0
@@ -34,7 +41,7 @@ class Mirror:
                 try:
                     time.sleep(mirror.slow)
                     answers = mirror.answers.get(path)
-                    answer = (answers.pop(0) if len(answers) > 1 else answers[0]) if answers else serve
+                    answer = (answers.pop(0) if len(answers) > 1 else answers[0]) if answers else mirror.otherwise
                     answer(self, mirror.folder / path, body)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
@@ -42,11 +49,33 @@ class Mirror:
                     with mirror.lock:
                         mirror.together -= 1
 
+            def do_CONNECT(self):
+                self.send_response(mirror.proxy_status if intercepts else 405)
+                self.end_headers()
+                self.close_connection = True
+                if intercepts and mirror.proxy_status == 200:
+                    inner = intercepts.wrap_socket(self.connection, server_side=True)
+                    type("Inner", (Handler,), {})(inner, self.client_address, self.server)
+
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request, client_address):
+                # a client that does not trust the certificate ends the connection
+                if not isinstance(sys.exc_info()[1], OSError):
+                    super().handle_error(request, client_address)
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        if tls:
+            # in the connection's own thread
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+
+    @property
+    def port(self) -> int:
+        return self.server.server_port
 
     @property
     def url(self) -> str:
@@ -58,8 +87,8 @@ class Mirror:
 
 
 @contextmanager
-def running(folder: Path):
-    mirror = Mirror(folder)
+def running(folder: Path, **options):
+    mirror = Mirror(folder, **options)
     thread = threading.Thread(target=mirror.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

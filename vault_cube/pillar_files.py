@@ -1,12 +1,13 @@
 """The files of a pillar as Salt reads them. Each error is one line with file, line and key.
 
-Salt reports such errors as "Please see master log for details", without file and line.
+Salt reports such errors as "Please see master log for details", without file and line, or ends with a traceback.
+pillar/top.sls therefore lets Salt read the files only if they have no problem.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import yaml
 from vault_cube.errors import VaultCubeError
 
 Render = Callable[[Path, str], str]
-"""Renders the Jinja of a pillar file's text. Raises JinjaError."""
+"""Renders the Jinja of a pillar file's text. Raises RenderError."""
 Load = Callable[[str], Any]
 """Salt's YAML loader, which refuses duplicate keys. Raises yaml.YAMLError."""
+Compile = Callable[[Path], Any]
+"""Renders a file whose first line names other renderers, such as `#!py`. Raises RenderError."""
 
 JINJA_MARKS = ("{{", "{%", "{#")
 PROBLEMS = (
@@ -32,8 +35,8 @@ PROBLEMS = (
 """Messages of the YAML parser, and what they mean to the author of a pillar file."""
 
 
-class JinjaError(Exception):
-    """Jinja cannot render a pillar file. line: in the file, from 1; None if unknown."""
+class RenderError(Exception):
+    """A renderer of Salt cannot render a pillar file. line: in the file, from 1; None if unknown."""
 
     def __init__(self, message: str, line: int | None) -> None:
         self.line = line
@@ -83,22 +86,52 @@ def shown(file: Path) -> str:
     return "/".join(file.parts[file.parts.index("pillar") :]) if "pillar" in file.parts else str(file)
 
 
-def read_all(root: Path, target: str, render: Render, load: Load) -> tuple[list[PillarFile], list[str]]:
+def read_all(
+    root: Path, target: str, render: Render, load: Load, other: Compile | None = None
+) -> tuple[list[PillarFile], list[str]]:
     """Read the pillar files of a target as Salt does. root: the folder `pillar/`.
 
-    Returns the files in the order in which they are merged, and one line per problem.
+    other: renders files in other languages than YAML; None: they are not rendered. Returns the files in the order in
+    which they are merged, and one line per problem.
     """
-    reader = Reader(root, render, load)
+    reader = Reader(root, render, load, other)
     own = root / "targets" / f"{target}.sls"
     for path in (root / "box.sls", own, root / "local.sls"):
-        if path.exists():
+        # a link to a file that is gone is an error, not a missing file
+        if path.exists() or path.is_symlink():
             reader.add(path)
         elif path == own:
             targets = ", ".join(sorted(file.stem for file in own.parent.glob("*.sls")))
             reader.problems.append(f"{shown(own)}: no such target; pillar/targets/ has {targets}")
         elif path.name == "box.sls":
             reader.problems.append(f"{shown(path)}: this file is missing: restore it")
+    try:
+        # these name the files above
+        for path in () if reader.problems else (root / "target.sls", root / "top.sls"):
+            _check_frame(path, load)
+    except VaultCubeError as err:
+        reader.problems.append(str(err))
     return reader.files, reader.problems
+
+
+def _check_frame(path: Path, load: Load) -> None:
+    """Check top.sls or target.sls without their Jinja, which calls this module or includes the target's file.
+
+    Raises VaultCubeError with one line.
+    """
+    if not path.exists():
+        raise VaultCubeError(f"{shown(path)}: this file is missing: restore it")
+    file, data = read(path, lambda _path, text: re.sub(r"(?s){([#%]).*?\1}", "", text), load)
+    for environment, globs in data.items():
+        for glob, names in globs.items() if isinstance(globs, Mapping) else ():
+            entries = names if isinstance(names, list) else []
+            optional = any(isinstance(entry, Mapping) and entry.get("ignore_missing") for entry in entries)
+            for number, name in enumerate(entries):
+                stem = path.parent / str(name).replace(".", "/")
+                exists = stem.is_dir() or stem.with_name(f"{stem.name}.sls").exists()
+                if isinstance(name, str) and not exists and not optional:
+                    missing = f"no such file: {shown(stem)}.sls"
+                    raise VaultCubeError(_where(file, [environment, glob, str(number)], missing))
 
 
 @dataclass
@@ -108,6 +141,7 @@ class Reader:
     root: Path
     render: Render
     load: Load
+    other: Compile | None = None
     files: list[PillarFile] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _seen: set[Path] = field(default_factory=set)
@@ -118,13 +152,15 @@ class Reader:
             return
         self._seen.add(path)
         try:
-            file, data = read(path, self.render, self.load)
+            file, data = read(path, self.render, self.load, self.other)
             names = _includes(file, data)
         except VaultCubeError as err:
             self.problems.append(str(err))
             return
         for name in names:
-            stem = self.root / name.replace(".", "/")
+            # a leading dot: beside this file
+            folder = path.parent if name.startswith(".") else self.root
+            stem = folder / name.removeprefix(".").replace(".", "/")
             included = [stem.with_name(f"{stem.name}.sls"), stem / "init.sls"]
             existing = next((candidate for candidate in included if candidate.is_file()), None)
             if existing:
@@ -138,7 +174,31 @@ def _includes(file: PillarFile, data: Mapping[str, Any]) -> list[str]:
     names = data.get("include", [])
     if not isinstance(names, list):
         raise VaultCubeError(_where(file, ["include"], "must be a list of pillar files, such as [targets.debian-13]"))
-    return [str(next(iter(name)) if isinstance(name, dict) else name) for name in names]
+    files = []
+    for number, entry in enumerate(names):
+        name, options = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
+        # Salt ends with a traceback for all others
+        known = isinstance(options, dict) and isinstance(options.get("key", ""), str)
+        if not (isinstance(name, str) and re.fullmatch(r"\.?\w[\w./+-]*", name) and known):
+            problem = "must be the name of a pillar file, such as targets.debian-13, or {NAME: {key: KEY}}"
+            raise VaultCubeError(_where(file, ["include", str(number)], problem))
+        files.append(name)
+    return files
+
+
+def _unusable(data: Any, key: tuple[str, ...] = (), above: tuple[int, ...] = ()) -> Iterator[tuple[list[str], str]]:
+    """Yield the keys of values that YAML can express and no setting can have, each with the problem."""
+    if id(data) in above:
+        yield [*key], "contains itself: remove the alias (*)"
+        return
+    parts = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ()
+    for name, value in parts:
+        below = (*key, str(name))
+        if isinstance(data, Mapping) and not isinstance(name, str):
+            yield [*below], "a key must be a string: quote it"
+        elif below == ("_errors",):
+            yield [*below], "no such key; Salt keeps its own errors under this name"
+        yield from _unusable(value, below, (*above, id(data)))
 
 
 def _where(file: PillarFile, key: Sequence[str], problem: str) -> str:
@@ -146,30 +206,42 @@ def _where(file: PillarFile, key: Sequence[str], problem: str) -> str:
     return ": ".join(filter(None, (shown(file.path), f"line {number}" if number else "", ":".join(key), problem)))
 
 
-def read(path: Path, render: Render, load: Load) -> tuple[PillarFile, Mapping[str, Any]]:
+def read(path: Path, render: Render, load: Load, other: Compile | None = None) -> tuple[PillarFile, Mapping[str, Any]]:
     """Read one pillar file. Returns it and its values. Raises VaultCubeError with one line."""
     text = _text(path)
-    renderers = text.partition("\n")[0][2:].strip().split("|") if text.startswith("#!") else ["jinja", "yaml"]
-    if "yaml" not in renderers:
-        # a file in another language, which only Salt can render; its values are still checked against the schema
-        return PillarFile(path, "", text), {}
-    rendered = text
-    if "jinja" in renderers and any(mark in text for mark in JINJA_MARKS):
-        try:
-            rendered = render(path, text)
-        except JinjaError as err:
-            raise VaultCubeError(_located(path, text, err.line, _jinja_problem(text, err))) from None
-    file = PillarFile(path, rendered, text)
+    names = renderers(text)
+    file = PillarFile(path, "", text)
     try:
-        data = load(rendered)
+        if names not in (["jinja", "yaml"], ["yaml"]):
+            data = other(path) if other else {}
+        else:
+            jinja = "jinja" in names and any(mark in text for mark in JINJA_MARKS)
+            file = PillarFile(path, render(path, text) if jinja else text, text)
+            data = load(file.yaml)
+        unusable = next(_unusable(data), None)
+    except RenderError as err:
+        raise VaultCubeError(_located(path, text, err.line, _render_problem(text, err, names))) from None
     except yaml.YAMLError as err:
         raise VaultCubeError(_yaml_problem(file, err)) from None
+    except RecursionError:
+        raise VaultCubeError(f"{shown(path)}: mappings or lists in more levels than can be read") from None
     except ValueError as err:
         raise VaultCubeError(f"{shown(path)}: {err}") from None
     if data is not None and not isinstance(data, Mapping):
         kind = "a list" if isinstance(data, list) else "a single value"
         raise VaultCubeError(f"{shown(path)}: line 1: the file must be a mapping of sections such as base:, not {kind}")
+    if unusable:
+        raise VaultCubeError(_where(file, *unusable))
     return file, data or {}
+
+
+def renderers(text: str) -> list[str]:
+    """Return the names of the renderers that Salt uses for a file's text."""
+    first = text.partition("\n")[0].strip()
+    # Salt takes the line of a shell script for a comment
+    if not first.startswith("#!") or first.startswith("#!/"):
+        return ["jinja", "yaml"]
+    return [(renderer.split() or [""])[0] for renderer in first[2:].split("|")]
 
 
 def _text(path: Path) -> str:
@@ -185,10 +257,10 @@ def _text(path: Path) -> str:
         raise VaultCubeError(_located(path, data.decode(errors="replace"), number, problem)) from None
 
 
-def _jinja_problem(text: str, err: JinjaError) -> str:
+def _render_problem(text: str, err: RenderError, names: Sequence[str]) -> str:
     problem = " ".join(str(err).split())
     line = text.splitlines()[err.line - 1] if err.line and err.line <= len(text.splitlines()) else ""
-    if line.lstrip().startswith("#"):
+    if "jinja" in names and line.lstrip().startswith("#"):
         problem += " (Jinja also reads comments: put {% raw %} around the braces, or remove them)"
     return problem
 
@@ -237,7 +309,16 @@ def _key_at(lines: Sequence[str], number: int) -> str:
 def _below(node: yaml.Node | None, part: str) -> tuple[yaml.Mark, yaml.Node] | None:
     """Return the mark and the value of a key of a mapping, or of an item of a list; None if there is none."""
     if isinstance(node, yaml.MappingNode):
-        return next(((key.start_mark, value) for key, value in node.value if key.value == part), None)
+        # True is written as `true`, `yes` or `on`, and None also as an empty key
+        special = part in ("True", "False", "None")
+        return next(
+            (
+                (key.start_mark, value)
+                for key, value in node.value
+                if key.value == part or (special and str(yaml.safe_load(str(key.value))) == part)
+            ),
+            None,
+        )
     if isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
         item = node.value[int(part)]
         return item.start_mark, item

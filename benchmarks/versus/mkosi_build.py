@@ -4,9 +4,9 @@ Run as root on Debian or Ubuntu, from the checkout, after `make image`, which fi
 
     sudo .venv/bin/python benchmarks/versus/mkosi_build.py --results benchmarks/results
 
-mkosi is Debian 13's (25.3), in a tree made by mmdebstrap from the mirror that this machine's apt uses (Debian 12 has
-14-2, two years older). Only making that tree needs the network. Everything else runs in namespaces without a network,
-and all files are removed at the end.
+mkosi is that of Debian's suite sid, the newest that Debian has (27.1 in November 2026; Debian 13 has 25.3, Debian 12
+has 14), in a tree made by mmdebstrap from the mirror that this machine's apt uses. PyPI has no mkosi. Only making that
+tree needs the network. Everything else runs in namespaces without a network, and all files are removed at the end.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from vault_cube.image.workspace import default_cache, sweep
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECT = Path(__file__).resolve().parent / "mkosi"
-SUITE = "trixie"
+SUITE = "sid"
 TOOLS = (
-    "mkosi", "systemd-repart", "systemd-ukify", "systemd-boot-efi", "e2fsprogs", "dosfstools", "mtools", "kmod", "cpio",
-    "zstd", "qemu-utils", "debian-archive-keyring", "ca-certificates",
+    "mkosi", "mmdebstrap", "systemd-repart", "systemd-ukify", "systemd-boot-efi", "e2fsprogs", "dosfstools", "mtools",
+    "kmod", "cpio", "zstd", "qemu-utils", "debian-archive-keyring", "ca-certificates",
 )  # fmt: skip
 SEED = "6f1d3c52-98a7-4c0e-8f57-2f9f3e1b7a01"
 WORK = "/run/work"
@@ -92,8 +92,7 @@ def versus(target: str, profiles: Sequence[str], saved_tree: Path | None) -> dic
     }
     with folder() as work:
         tree = mkosi_tree(saved_tree or work / "tree", work / "tree.log")
-        result["mkosi"] = (tree / "var/lib/dpkg/status").read_text().partition("Package: mkosi\n")[2]
-        result["mkosi"] = result["mkosi"].partition("Version: ")[2].partition("\n")[0]
+        result["mkosi"] = version_in(tree)
         result["packages"], result["wheels"] = project(target, lock, work)
         result["builds"] = [build(tree, work, number, profiles) for number in (1, 2)]
         first, second = (work / f"{number}" / "image.raw" for number in (1, 2))
@@ -101,6 +100,12 @@ def versus(target: str, profiles: Sequence[str], saved_tree: Path | None) -> dic
         result["match"] = result["builds"][0]["sha256"] == result["builds"][1]["sha256"]
         result["differs"] = [] if result["match"] else differences(first, second)
     return result
+
+
+def version_in(tree: Path) -> str:
+    """Return the version of mkosi in a tree."""
+    stanza = (tree / "var/lib/dpkg/status").read_text().partition("Package: mkosi\n")[2]
+    return stanza.partition("Version: ")[2].partition("\n")[0]
 
 
 @contextmanager
@@ -131,14 +136,16 @@ def machine() -> dict[str, Any]:
 
 
 def mkosi_tree(tree: Path, log: Path) -> Path:
-    """Return a Debian 13 tree with mkosi and the programs that it runs; make it if it does not exist."""
+    """Return a tree with mkosi and the programs that it runs; make it if it does not exist."""
     if (tree / "usr/bin/mkosi").exists():
         return tree
-    mirror = next(
+    source = next(
         (entry.uri for entry in mirrors.of_machine() if entry.label == "Debian"), "http://ftp.debian.org/debian"
     )
     options = ["--mode=root", "--variant=minbase", "--aptopt=APT::Install-Recommends false"]
-    command = ["mmdebstrap", *options, "--include=" + ",".join(TOOLS), SUITE, str(tree), mirror]
+    # a mirror may be some weeks old; the signature is still verified
+    options.append("--aptopt=Acquire::Check-Valid-Until false")
+    command = ["mmdebstrap", *options, "--include=" + ",".join(TOOLS), SUITE, str(tree), source]
     with log.open("wb") as out:
         status = subprocess.run(
             [*chroot.unshare(network=True), *command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False
@@ -148,22 +155,31 @@ def mkosi_tree(tree: Path, log: Path) -> Path:
     return tree
 
 
+def release_of(lock: aptlock.AptLock) -> str:
+    """Return the release of a lock's packages, such as bookworm."""
+    return next(deb.suite for deb in lock.debs if "-" not in deb.suite)
+
+
+def mirror(store: Store, debs: Sequence[aptlock.Deb], repo: Path, release: str) -> None:
+    """Make a repository with dists/, which mkosi needs; ours is flat, so move its index to where apt expects it."""
+    repository.make(store, debs, repo, release)
+    index = repo / "dists" / release / "main/binary-amd64"
+    index.mkdir(parents=True)
+    (repo / "Packages").rename(index / "Packages")
+    text = (repo / "Release").read_text()
+    (index.parents[1] / "Release").write_text(text.replace(" Packages\n", " main/binary-amd64/Packages\n"))
+    (repo / "Release").unlink()
+
+
 def project(target: str, lock: aptlock.AptLock, work: Path) -> tuple[int, int]:
     """Write mkosi's project, an apt repository of the locked .debs, and the inputs of the scripts.
 
     Returns the number of packages and of wheels.
     """
     store = Store(Path(os.environ.get("VAULT_CUBE_STORE") or default_cache() / "store"))
-    release = next(deb.suite for deb in lock.debs if "-" not in deb.suite)
+    release = release_of(lock)
     shutil.copytree(PROJECT, work / "project")
-    # mkosi needs a mirror with dists/; our repository is flat, so move its index to the path where apt expects it
-    repository.make(store, lock.debs, work / "repo", release)
-    index = work / "repo/dists" / release / "main/binary-amd64"
-    index.mkdir(parents=True)
-    (work / "repo/Packages").rename(index / "Packages")
-    text = (work / "repo/Release").read_text()
-    (index.parents[1] / "Release").write_text(text.replace(" Packages\n", " main/binary-amd64/Packages\n"))
-    (work / "repo/Release").unlink()
+    mirror(store, lock.debs, work / "repo", release)
     settings = {
         "Distribution": {"Release": release, "LocalMirror": f"file://{WORK}/repo"},
         "Output": {"Seed": SEED},

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import mirror
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +18,7 @@ HOST = "index.example"
 
 
 def certificates(folder):
-    """Write ca.pem, and server.pem with key and certificate for 127.0.0.1 and `HOST`. Returns the folder."""
+    """Write ca.pem, and server.pem with key and certificate for localhost, 127.0.0.1 and `HOST`. Returns the folder."""
     now = datetime.now(UTC)
 
     def make(name, key, issuer, signer, *extensions):
@@ -39,7 +38,9 @@ def certificates(folder):
         "Company CA", authority, issuer, authority, (x509.BasicConstraints(True, None), True), (usage, True),
         (identifier, False),
     )  # fmt: skip
-    names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName(HOST), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     leaf = make(
         HOST, server, issuer, authority, (names, False), (x509.BasicConstraints(False, None), True),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
@@ -50,60 +51,13 @@ def certificates(folder):
     return folder
 
 
-class Index:
-    """Answers every path with `status` and `page`; `asked` lists the paths that arrived through TLS."""
-
-    def __init__(self, folder, *, tls=True):
-        self.asked: list[str] = []
-        self.status, self.page = 404, b""
-        self.proxy_status = 200
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.pem")
-        index = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                index.asked.append(self.path)
-                self.send_response(index.status)
-                self.send_header("Content-Type", "text/html")
-                self.send_header("Content-Length", str(len(index.page)))
-                self.end_headers()
-                self.wfile.write(index.page)
-
-            def do_CONNECT(self):
-                self.send_response(index.proxy_status)
-                self.end_headers()
-                if index.proxy_status == 200:
-                    inner = context.wrap_socket(self.connection, server_side=True)
-                    type("Inner", (Handler,), {})(inner, self.client_address, self.server)
-
-            def log_message(self, *_):
-                pass
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, *_):
-                """A client that does not trust the certificate ends the connection."""
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        if tls:
-            self.server.socket = context.wrap_socket(
-                self.server.socket, server_side=True, do_handshake_on_connect=False
-            )
-
-    @property
-    def port(self):
-        return self.server.server_port
-
-
 @contextmanager
 def serving(folder, *, tls=True):
-    """Serve an index with TLS; tls=False: a proxy that intercepts TLS, and an index without TLS."""
-    index = Index(folder, tls=tls)
-    thread = threading.Thread(target=index.server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    """Serve an empty index with TLS; tls=False: a proxy that intercepts TLS, and an index without TLS.
+
+    folder: that of `certificates`. All paths have status 404.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    with mirror.running(folder, otherwise=mirror.status(404), **{"tls" if tls else "intercepts": context}) as index:
         yield index
-    finally:
-        index.server.shutdown()
-        index.server.server_close()
-        thread.join()

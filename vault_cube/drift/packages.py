@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ INFO = "var/lib/dpkg/info"
 LISTS = "var/lib/apt/lists"
 ARCHIVES = "var/cache/apt/archives"
 KEYRINGS = "usr/share/keyrings"
+GPGV, SQV = Path("/usr/bin/gpgv"), Path("/usr/bin/sqv")
+"""apt's programs that verify signatures: Debian 13 has sqv only."""
 
 
 @dataclass(frozen=True)
@@ -239,4 +242,13 @@ def _signed(root: Path, release: Path) -> str:
     """Return the text of an index's release file if one of the box's archive keys has signed it, or an empty string."""
     keyrings = sorted((root / KEYRINGS).glob("*.[gp][pg][gc]")) + sorted((root / "etc/apt/keyrings").glob("*.gpg"))
     options = [word for keyring in keyrings for word in ("--keyring", str(keyring))]
-    return (output(["/usr/bin/gpgv", *options, "--output", "-", release]) or b"").decode(errors="replace")
+    if GPGV.exists():
+        return (output([GPGV, *options, "--output", "-", release]) or b"").decode(errors="replace")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            # sqv writes the text to a new file only
+            text = Path(folder) / "text"
+            verified = output([SQV, *options, "--cleartext", f"--output={text}", release])
+            return "" if verified is None else text.read_text(errors="replace")
+    except OSError:
+        return ""

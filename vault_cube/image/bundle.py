@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlparse
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
+from vault_cube.image.attest import finished
 from vault_cube.image.inputs import Locks
 from vault_cube.image.layers import repository
 from vault_cube.image.locks import indexes, vendors
@@ -35,7 +36,7 @@ def make(space: Workspace, packages: Sequence[str]) -> Path:
 
     packages: names of the packages that `make` installs on the builder with apt.
     """
-    name = recipe.basename(space)
+    name = finished.basename(space)
     file = space.dist / f"{name}.bundle.tar"
     with space.exclusive(), space.scratch("bundle") as work:
         recipe.make_fetch(space)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vault_cube.image.cache import layer_cache
+from vault_cube.image.attest import finished
+from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import tools
 from vault_cube.image.store import Store
@@ -47,7 +48,7 @@ class Needs:
 
 
 def of(space: Workspace, inputs: Inputs) -> Needs:
-    """Estimate the needs of a build in its current state."""
+    """Estimate the needs of a build in its current state: of the stages that are left."""
     store, settings = Store(space.store), space.settings
     debs = {deb.sha256: deb.size for deb in inputs.packages.debs}
     tool_debs = {deb.sha256: deb.size for deb in inputs.tools.debs}
@@ -55,19 +56,33 @@ def of(space: Workspace, inputs: Inputs) -> Needs:
     files = debs | tool_debs | wheels
     download = sum(size for sha256, size in files.items() if not store.has(sha256))
     growth = GROWTH[settings.target.accelerator]
-    parts = ((sum(debs.values()), growth["debs"]), (sum(wheels.values()), growth["wheels"]))
-    tree = sum(size * factor.tree for size, factor in parts)
-    packed = sum(size * factor.packed for size, factor in parts)
-    # only vhdx is not compressed
-    formats = sum(tree if form == "vhdx" else packed for form in settings.image.formats)
-    # the disk is as large as the tree, and both it and its packed formats exist at the same time
-    disk = download + tree + formats
-    if not all(layer_cache.find(space.layers, key.key) for key in inputs.keys.values()):
-        # the build also caches a disk of the lower layers, but only if there is room for it
-        disk += tree
+    tree = sum(debs.values()) * growth["debs"].tree + sum(wheels.values()) * growth["wheels"].tree
+    packed = sum(debs.values()) * growth["debs"].packed + sum(wheels.values()) * growth["wheels"].packed
+    disk = download + _missing_layers(space, inputs)
+    if not (finished.proven(space, inputs) or finished.unproven(space, inputs)):
+        # the disk is as large as the tree, and both it and its packed formats exist at the same time; only vhdx is not
+        # compressed
+        disk += tree + sum(tree if form == "vhdx" else packed for form in settings.image.formats)
     if tools.find(space) is None:
         disk += sum(tool_debs.values()) * TOOLS_TREE
     return Needs(sum(files.values()), download, int(disk))
+
+
+def _missing_layers(space: Workspace, inputs: Inputs) -> float:
+    """Estimate the size of the layers that are not in the cache, in bytes."""
+    growth = GROWTH[space.settings.target.accelerator]
+    size = 0.0
+    seen: set[str] = set()
+    for layer, key in inputs.keys.items():
+        # a file of several environments is in the tree once
+        names = [name for name in inputs.wheels if (keys.ROOT if name == "salt" else "frameworks") == layer]
+        wheels = {wheel.sha256: wheel.size for name in names for wheel in inputs.wheels[name]}
+        new = sum(wheels[sha256] for sha256 in wheels.keys() - seen)
+        seen |= wheels.keys()
+        if layer_cache.find(space.layers, key.key) is None:
+            debs = sum(deb.size for deb in inputs.packages.of(layer))
+            size += debs * growth["debs"].tree + new * growth["wheels"].tree
+    return size
 
 
 def gigabytes(size: int) -> str:

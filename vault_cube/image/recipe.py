@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vault_cube import __version__, tree_manifest
-from vault_cube.carried import sources
 from vault_cube.drift.manifest import ENDING, PLACE
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight, store
 from vault_cube.image.attest import manifest, signature
+from vault_cube.image.attest.finished import basename, image_key, proven, unproven
 from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import evict, keys, layer_cache
 from vault_cube.image.disk import converted, formats, raw_disk
@@ -29,9 +27,6 @@ from vault_cube.image.layers import overlay, root, tools
 from vault_cube.image.progress import note, read_times, step
 from vault_cube.image.workspace import Workspace
 from vault_cube.process import log_tail
-
-FINISH = ("vault_cube/image/disk", "vault_cube/image/attest")
-"""Folders of the code that makes an image's files from finished layers; part of the image's key."""
 
 
 def build(space: Workspace) -> Manifest:
@@ -147,26 +142,6 @@ def of_its_key(name: str, key: keys.Key, now: keys.Key, entry: layer_cache.Entry
         shutil.rmtree(entry.folder)
         raise VaultCubeError(f"layer {name}: {changed[0]} changed while the layer was built: build again")
     return entry
-
-
-def image_key(space: Workspace, inputs: Inputs) -> str:
-    """Return the key of the finished image, a digest of its layers, the disk's settings and the code in FINISH."""
-    settings = space.settings.image
-    parts = [
-        inputs.keys[keys.ORDER[-1]].key,
-        settings.disk.model_dump_json(),
-        settings.formats,
-        formats.made_by(),
-        *(keys.file_digest(file) for folder in FINISH for file in sorted(sources(space.checkout / folder))),
-        __version__,
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def basename(space: Workspace) -> str:
-    """Return the name of the image without file extension, such as `vault-cube-demo-box-1.0.0-debian-12`."""
-    image = space.settings.image
-    return f"{image.name}-{image.version}-{space.target}"
 
 
 def make_disk(space: Workspace, inputs: Inputs) -> Manifest:
@@ -351,35 +326,3 @@ def prune(space: Workspace) -> None:
     for old in manifests[image.keep :]:
         for file in space.dist.glob(old.name.removesuffix("manifest.json") + "*"):
             file.unlink()
-
-
-def current(space: Workspace) -> Manifest | None:
-    """Return the manifest of the image in dist/ if it is up to date; None also if the locks cannot be read."""
-    try:
-        return proven(space, Inputs.read(space))
-    except VaultCubeError:
-        return None
-
-
-def proven(space: Workspace, inputs: Inputs) -> Manifest | None:
-    """Return the manifest of the image in dist/ if the image is up to date, else None."""
-    return _fresh(space, inputs, space.dist)
-
-
-def unproven(space: Workspace, inputs: Inputs) -> Manifest | None:
-    """Like `proven`, for an image that is built but not yet boot-tested."""
-    return _fresh(space, inputs, space.build / "image")
-
-
-def _fresh(space: Workspace, inputs: Inputs, folder: Path) -> Manifest | None:
-    try:
-        entry = manifest.read(folder, basename(space))
-        fresh = entry["key"] == image_key(space, inputs)
-        # the lock may have been updated since: then the same files match it now, and the manifest's verdict is stale
-        fresh = fresh and entry["moved"] == inputs.moved
-        damaged = manifest.damaged(folder, entry) if fresh else []
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    for name in damaged:
-        note(f"[yellow]{folder / name} differs from its manifest: rebuilding[/]")
-    return entry if fresh and not damaged else None

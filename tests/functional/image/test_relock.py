@@ -9,6 +9,7 @@ from archive import Archive
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import inputs, recipe
+from vault_cube.image.attest import finished
 from vault_cube.image.cache import keys
 from vault_cube.image.download import relock
 from vault_cube.image.inputs import Inputs
@@ -410,11 +411,11 @@ def test_the_verdict_of_such_an_image_lists_the_changes(moved):
 def test_such_an_image_is_out_of_date_once_the_checkout_s_locks_apply(moved):
     """Its manifest lists changes against the checkout's locks, which the build now uses unchanged."""
     manifest = {
-        "name": recipe.basename(moved), "key": recipe.image_key(moved, Inputs.read(moved)),
+        "name": finished.basename(moved), "key": finished.image_key(moved, Inputs.read(moved)),
         "moved": inputs.moved(moved), "files": {},
     }  # fmt: skip
     moved.dist.mkdir()
     (moved.dist / f"{manifest['name']}.manifest.json").write_text(json.dumps(manifest))
-    assert recipe.current(moved) == manifest
+    assert finished.current(moved) == manifest
     relock.forget(moved)
-    assert recipe.current(moved) is None
+    assert finished.current(moved) is None

@@ -246,3 +246,12 @@ def test_a_masked_static_unit_fails_too(unit, real):
     failed = unit(live=False).enabled(NAME)
     assert failed["result"] is False
     assert failed["comment"] == f"{NAME} is static after enable: {unit().NOT_ENABLED['static']}"
+
+
+@pytest.mark.parametrize("state", ["enabled", "disabled", "masked"])
+@pytest.mark.parametrize("test", [False, True])
+def test_without_systemd_a_state_fails_in_one_line(unit, monkeypatch, tmp_path, state, test):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = getattr(unit(test=test), state)(NAME)
+    assert (result["result"], result["changes"]) == (False, {})
+    assert result["comment"] == "systemctl is not installed: install it"

@@ -6,6 +6,7 @@ import pytest
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import needs
+from vault_cube.image.attest import finished, manifest
 from vault_cube.image.cache import layer_cache
 from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import tools
@@ -56,10 +57,68 @@ def test_disk_space_covers_downloads_layers_the_disk_its_formats_and_the_tools(s
     assert needs.of(space, Inputs.read(space)).disk == pytest.approx((105 + 2 * tree + formats + 5 * 4) * MB)
 
 
+TREE, FORMATS = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
+
+
 def test_cached_layers_and_tools_need_no_more_space(space, monkeypatch):
     monkeypatch.setattr(layer_cache, "find", lambda *_: object())
-    tree, formats = 10 * 4 + 90 * 4.8, 2 * (10 + 90) * 1.3
-    assert needs.of(space, Inputs.read(space)).disk == pytest.approx((105 + tree + formats) * MB)
+    assert needs.of(space, Inputs.read(space)).disk == pytest.approx((105 + TREE + FORMATS) * MB)
+
+
+@pytest.mark.parametrize(("cached", "missing"), [
+    # with the root tree: 4 MB of packages, and both wheels in Salt's environment
+    (["root"], 6 * 4), (["root", "base"], 0), (["root", "base", "driver", "runtime"], 0),
+    (["base"], 4 * 4 + 90 * 4.8), ([], 10 * 4 + 90 * 4.8),
+])  # fmt: skip
+def test_only_missing_layers_need_space(space, monkeypatch, cached, missing):
+    inputs = Inputs.read(space)
+    known = {inputs.keys[name].key for name in cached} | {inputs.tools_key}
+    monkeypatch.setattr(layer_cache, "find", lambda _layers, key: object() if key in known else None)
+    assert needs.of(space, inputs).disk == pytest.approx((105 + missing + TREE + FORMATS) * MB)
+
+
+def test_wheels_of_a_framework_need_space_with_their_layer(space, monkeypatch):
+    wheels = [pylock.Wheel(name, "1", sha(name), f"{name}.whl", size) for name, size in (("z", 7 * MB), ("x", 30 * MB))]
+    (space.locks / "python-vllm.lock").write_text(pylock.text(wheels))
+    inputs = Inputs.read(space)
+    known = {key.key for name, key in inputs.keys.items() if name not in ("frameworks", "validation")}
+    monkeypatch.setattr(layer_cache, "find", lambda _layers, key: object() if key in known else None)
+    whole = needs.of(space, inputs).disk
+    monkeypatch.setattr(layer_cache, "find", lambda *_: object())
+    # x is in the tree already, and the tools are missing in the first case
+    assert whole - needs.of(space, inputs).disk == pytest.approx((7 * 4.8 + 5 * 4) * MB)
+
+
+@pytest.mark.parametrize("where", ["build", "dist"])
+def test_a_finished_image_needs_no_space_for_its_disk(space, monkeypatch, where):
+    inputs = Inputs.read(space)
+    folder = space.dist if where == "dist" else space.build / "image"
+    folder.mkdir(parents=True)
+    name = finished.basename(space)
+    (folder / f"{name}.qcow2").write_bytes(b"disk")
+    image = {
+        "name": name, "key": finished.image_key(space, inputs), "moved": [],
+        "files": {f"{name}.qcow2": manifest.described(folder / f"{name}.qcow2")},
+    }  # fmt: skip
+    manifest.write(folder, image)
+    monkeypatch.setattr(layer_cache, "find", lambda *_: object())
+    monkeypatch.setattr(Store, "has", lambda *_: True)
+    needed = needs.of(space, inputs)
+    assert (needed.download, needed.disk) == (0, 0)
+    # an image of another key, and a damaged one, are made again
+    (folder / f"{name}.qcow2").write_bytes(b"shorter or longer")
+    assert needs.of(space, inputs).disk == pytest.approx((TREE + FORMATS) * MB)
+    (folder / f"{name}.qcow2").write_bytes(b"disk")
+    manifest.write(folder, {**image, "key": "other"})
+    assert needs.of(space, inputs).disk == pytest.approx((TREE + FORMATS) * MB)
+
+
+def test_missing_files_and_tools_need_space_also_for_a_finished_image(space, monkeypatch):
+    monkeypatch.setattr(finished, "unproven", lambda *_: {"name": "image"})
+    inputs = Inputs.read(space)
+    known = {key.key for key in inputs.keys.values()}
+    monkeypatch.setattr(layer_cache, "find", lambda _layers, key: object() if key in known else None)
+    assert needs.of(space, inputs).disk == pytest.approx((105 + 5 * 4) * MB)
 
 
 def test_a_missing_lock_is_reported_by_name(space):

@@ -13,9 +13,9 @@ from vault_cube import carried
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout as of
 from vault_cube.image.attest import provenance
+from vault_cube.image.attest.finished import image_key
 from vault_cube.image.cache import keys
 from vault_cube.image.inputs import Inputs
-from vault_cube.image.recipe import image_key
 from vault_cube.image.workspace import Workspace
 from vault_cube.settings import check
 

@@ -5,6 +5,7 @@ import pytest
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight
+from vault_cube.image.locks import mirrors
 from vault_cube.image.locks.aptlock import AptLock
 
 VENDOR = "nvidia-container-toolkit"
@@ -42,6 +43,13 @@ def test_an_archive_s_mirror_is_the_only_url_that_is_requested(reach):
 def test_a_mirror_that_does_not_answer_is_reported(reach):
     with pytest.raises(VaultCubeError, match=r"cannot reach http://near\.example/toolkit/InRelease"):
         reach({VENDOR: "http://near.example/toolkit"}, answering="ubuntu")
+
+
+def test_apt_is_not_asked_for_mirrors_if_no_file_is_missing(workspace, monkeypatch):
+    space = workspace("debian-12")
+    monkeypatch.setattr(preflight.Store, "has", lambda *_: True)
+    monkeypatch.setattr(mirrors, "of_machine", lambda: pytest.fail("starts apt-get"))
+    assert preflight.can_fetch(preflight.Builder(space)) == "no network needed: the store has all packages"
 
 
 @pytest.fixture

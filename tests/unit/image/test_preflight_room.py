@@ -6,7 +6,9 @@ import pytest
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import preflight
+from vault_cube.image.attest import finished
 from vault_cube.image.cache import layer_cache
+from vault_cube.image.store import Store
 
 GIB = 1 << 30
 
@@ -38,3 +40,13 @@ def test_a_nearly_full_disk_is_refused_even_if_all_layers_are_cached(workspace, 
     free(1)
     with pytest.raises(VaultCubeError, match=r"1\.1 GB free"):
         preflight.has_room(preflight.Builder(workspace()))
+
+
+def test_the_boot_test_alone_needs_no_room(workspace, free, monkeypatch):
+    monkeypatch.setattr(layer_cache, "find", lambda *_: object())
+    monkeypatch.setattr(finished, "unproven", lambda *_: {"name": "image"})
+    monkeypatch.setattr(Store, "has", lambda *_: True)
+    free(0)
+    assert preflight.has_room(preflight.Builder(workspace())) == (
+        "0.0 GB free, 0.0 GB needed, 0.0 GB of it for downloads"
+    )

@@ -7,7 +7,7 @@ from salt.exceptions import SaltRenderError
 from salt.utils.templates import render_jinja_tmpl
 from salt.utils.yaml import safe_load
 
-from vault_cube.pillar_files import JinjaError, read_all
+from vault_cube.pillar_files import RenderError, read_all
 from vault_cube.settings import PillarError, check
 
 
@@ -16,7 +16,7 @@ def jinja(path, text):
     try:
         return render_jinja_tmpl(text, context, str(path))
     except SaltRenderError as err:
-        raise JinjaError(str(err.error), err.line_num) from None
+        raise RenderError(str(err.error), err.line_num) from None
 
 
 @pytest.fixture

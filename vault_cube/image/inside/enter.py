@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import recipe
-from vault_cube.image.attest import manifest
+from vault_cube.image.attest import finished, manifest
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
 from vault_cube.image.layers import chroot
@@ -72,7 +71,7 @@ def tree(space: Workspace, wanted: Mapping[str, keys.Key]) -> list[Path]:
     layers = [layer_cache.find(space.layers, key.key) for key in wanted.values()]
     if not all(layers):
         try:
-            in_dist = manifest.read(space.dist, recipe.basename(space))["layers"]
+            in_dist = manifest.read(space.dist, finished.basename(space))["layers"]
         except (OSError, ValueError, KeyError):
             in_dist = {}
         layers = [layer_cache.find(space.layers, in_dist[name]) for name in keys.ORDER if name in in_dist]

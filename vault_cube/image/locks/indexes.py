@@ -65,6 +65,11 @@ FAILURES = (
     ),
     (r"No space left on device", "make room"),
     (
+        # pip 24.2 and later, for the certificate of an address without a name
+        r"check_hostname requires server_hostname",
+        "pip verifies certificates of names only: set PIP_INDEX_URL to an address with the index's name",
+    ),
+    (
         r"No matching distribution found for [^\n]+|(?<=Because )\S+ was not found in the package registry",
         # pip also reports a refused login like this
         "set PIP_INDEX_URL or PIP_EXTRA_INDEX_URL to an index that has it, with your login if it asks for one",
@@ -85,6 +90,9 @@ def explained(output: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # uv explains a conflict of requirements in the lines below the error
     first = next((number for number, line in enumerate(lines) if re.match("error", line, re.IGNORECASE)), 0)
+    if "Traceback (most recent call last):" in lines:
+        # a fault of pip's own; the cause is the last line
+        first = len(lines) - 1
     error = re.sub(r"^error: *", "", " ".join(lines[first:]), flags=re.IGNORECASE)
     return error[:400] or "no reason given"
 

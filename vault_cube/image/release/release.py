@@ -15,8 +15,8 @@ from pathlib import Path
 
 from vault_cube import __version__
 from vault_cube.errors import VaultCubeError
-from vault_cube.image import recipe, store
-from vault_cube.image.attest import provenance, signature
+from vault_cube.image import store
+from vault_cube.image.attest import finished, provenance, signature
 from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.inspect import check, origin
 from vault_cube.image.progress import note
@@ -74,7 +74,7 @@ def changes(file: Path, version: str) -> str:
     raise VaultCubeError(f"{file.name}: no heading `## {version} - YYYY-MM-DD`: add one")
 
 
-def make(space: Workspace, key: Path, current: Callable[[Workspace], Manifest | None] = recipe.current) -> Path:
+def make(space: Workspace, key: Path, current: Callable[[Workspace], Manifest | None] = finished.current) -> Path:
     """Write the release of the finished image. Returns its folder.
 
     key: as for `signature.sign`. current: the function that returns the manifest of the up-to-date image in dist/.
@@ -83,7 +83,7 @@ def make(space: Workspace, key: Path, current: Callable[[Workspace], Manifest | 
     text = ready(space, key)
     manifest = current(space)
     if manifest is None:
-        raise VaultCubeError(f"{recipe.basename(space)}: no up-to-date image in dist/: run `make image LOCKED=1`")
+        raise VaultCubeError(f"{finished.basename(space)}: no up-to-date image in dist/: run `make image LOCKED=1`")
     _matches(space, manifest)
     verified = _verified(space, manifest)
     folder = _folder(space)
@@ -107,7 +107,7 @@ def make(space: Workspace, key: Path, current: Callable[[Workspace], Manifest | 
 
 
 def _folder(space: Workspace) -> Path:
-    return space.dist / "release" / recipe.basename(space)
+    return space.dist / "release" / finished.basename(space)
 
 
 def _matches(space: Workspace, manifest: Manifest) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypedDict
 from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import checkout, recipe, store
-from vault_cube.image.attest import manifest
+from vault_cube.image.attest import finished, manifest
 from vault_cube.image.attest.manifest import Manifest
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
@@ -97,9 +97,9 @@ def verify(space: Workspace) -> Verification:
 
 def _first(space: Workspace) -> Built:
     """Return the image to compare with; it is built first if it is not up to date."""
-    finished = recipe.current(space)
-    if finished:
-        return Built(finished, space.dist, space.layers)
+    image = finished.current(space)
+    if image:
+        return Built(image, space.dist, space.layers)
     recipe.make_fetch(space)
     inputs = Inputs.read(space)
     recipe.make_tools(space, inputs)

@@ -9,7 +9,7 @@ import pytest
 
 from vault_cube.drift.manifest import PLACE
 from vault_cube.image import recipe, store
-from vault_cube.image.attest import attestations
+from vault_cube.image.attest import attestations, finished
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.inputs import Inputs
 from vault_cube.image.workspace import default_cache
@@ -42,7 +42,7 @@ def test_the_image_folder_has_all_formats_and_a_manifest_with_their_digests(spac
     old.parent.mkdir(parents=True)
     old.touch()
     manifest = recipe.make_disk(space, Inputs.read(space))
-    folder, name = space.build / "image", recipe.basename(space)
+    folder, name = space.build / "image", finished.basename(space)
     files = {f"{name}.{form}" for form in space.settings.image.formats} | {f"{name}.files.gz"}
     assert {file.name for file in folder.iterdir()} == files | {f"{name}.manifest.json"}
     assert set(manifest["files"]) == files
@@ -69,7 +69,7 @@ def test_formats_of_other_hypervisors_are_written_beside_qcow2(space, monkeypatc
     image = space.settings.image.model_copy(update={"formats": ["ova", "qcow2", "vhdx", "vmdk"]})
     space = replace(space, settings=space.settings.model_copy(update={"image": image}))
     manifest = recipe.make_disk(space, Inputs.read(space))
-    name = recipe.basename(space)
+    name = finished.basename(space)
     assert set(manifest["files"]) == {f"{name}.{form}" for form in image.formats} | {f"{name}.files.gz"}
     for file, entry in manifest["files"].items():
         assert entry["sha256"] == store.sha256_of(space.build / "image" / file)

@@ -111,6 +111,9 @@ error: No solution found when resolving dependencies
 """
 
 
+TRACEBACK = 'Traceback (most recent call last):\n  File "/x/base_command.py", line 105, in _run\n    return run()\n'
+
+
 @pytest.mark.parametrize(("output", "parts"), [
     (CONFLICT, ["No solution found", "Because demo==1 depends on numpy<2 and you require numpy==2.1"]),
     ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE\n", ["PIP_INDEX_URL to another"]),
@@ -119,11 +122,16 @@ error: No solution found when resolving dependencies
     ("ERROR: something new\n", ["something new"]),
     ("note\nerror: this\n  cause: that\n", ["this cause: that"]),
     ("", ["no reason given"]),
+    (f"ERROR: Exception:\n{TRACEBACK}ValueError: check_hostname requires server_hostname\n",
+     ["check_hostname requires server_hostname: pip verifies certificates of names only: set PIP_INDEX_URL"]),
+    (f"ERROR: Exception:\n{TRACEBACK}KeyError: 'name'\n", ["KeyError: 'name'"]),
+    (f"WARNING: retrying\n{TRACEBACK}OSError: [Errno 28] No space left on device\n", [": make room"]),
 ])  # fmt: skip
 def test_a_failure_is_explained_in_one_line(output, parts):
     line = indexes.explained(output)
     assert "\n" not in line
     assert [part for part in parts if part not in line] == []
+    assert "Traceback" not in line
 
 
 @pytest.fixture

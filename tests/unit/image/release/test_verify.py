@@ -11,6 +11,7 @@ import pytest
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image import recipe, store
+from vault_cube.image.attest import finished
 from vault_cube.image.cache import keys, layer_cache
 from vault_cube.image.release import verify
 
@@ -164,9 +165,9 @@ def test_the_first_image_is_the_finished_one_or_is_built(monkeypatch, tmp_path):
         dist, build, layers = tmp_path / "dist", tmp_path / "build", tmp_path / "layers"
 
     called = []
-    monkeypatch.setattr(recipe, "current", lambda _: {"name": "finished"})
+    monkeypatch.setattr(finished, "current", lambda _: {"name": "finished"})
     assert verify._first(Space).folder == tmp_path / "dist"
-    monkeypatch.setattr(recipe, "current", lambda _: None)
+    monkeypatch.setattr(finished, "current", lambda _: None)
     monkeypatch.setattr(verify.Inputs, "read", lambda _: None)
     for name in ("make_fetch", "make_tools", "make_disk"):
         monkeypatch.setattr(recipe, name, lambda *_, name=name: called.append(name) or {"name": "made"})
