@@ -19,6 +19,13 @@ SUITE = "bookworm-security"
 SCRIPT = Path(__file__).read_text() if Path(__file__).is_file() else ""
 KEYRING, SOURCE = "/etc/apt/keyrings/stand-in.gpg", "/etc/apt/sources.list.d/stand-in.list"
 PORT = 8099
+SERVED = f"""\
+for n in $(seq 120); do
+  curl -so /dev/null http://127.0.0.1:{PORT}/ && break
+  sleep 0.5
+done
+"""
+"""Shell script that waits for the server of the archive."""
 LOCAL = f"""\
 validation:
   drift:
@@ -83,7 +90,8 @@ def newer(name, work):
     document = tree / f"usr/share/doc/{name}/changelog.stand-in"
     document.parent.mkdir(parents=True, exist_ok=True)
     document.write_text(f"{name} {version}: the stand-in of a security update\n")
-    program = tree / f"usr/bin/{name}"
+    # Debian 12 has nano in /bin
+    program = next(file for file in (tree / f"usr/bin/{name}", tree / f"bin/{name}") if file.is_file())
     program.write_bytes(program.read_bytes() + b"\n")
     fields = ("Package", "Architecture", "Maintainer", "Depends", "Pre-Depends", "Priority", "Section")
     values = {field: output("dpkg-query", "--show", f"--showformat=${{{field}}}", name) for field in fields}

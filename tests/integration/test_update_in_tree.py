@@ -30,7 +30,7 @@ ip link set lo up
 cd {ARCHIVE}/www
 python3 -m http.server --bind 127.0.0.1 {stand_in_update.PORT} >/dev/null 2>&1 &
 server=$!
-# the archives of the image cannot be reached
+{stand_in_update.SERVED}# the archives of the image cannot be reached
 apt-get -q -o Acquire::Retries=0 update >/dev/null 2>&1 || :
 unattended-upgrade >/dev/null 2>&1
 kill $server

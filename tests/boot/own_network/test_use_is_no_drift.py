@@ -47,7 +47,7 @@ ARCHIVE = "/var/tmp/stand-in"
 INSTALL = f"""\
 systemd-run --quiet --unit=stand-in-archive --working-directory={ARCHIVE}/www \\
   python3 -m http.server --bind 127.0.0.1 {stand_in_update.PORT}
-rm -f /var/lib/apt/periodic/*
+{stand_in_update.SERVED}rm -f /var/lib/apt/periodic/*
 systemctl start apt-daily.service
 systemctl start apt-daily-upgrade.service
 systemctl stop stand-in-archive.service
