@@ -114,10 +114,11 @@ def test_broken_lists_and_a_missing_package(run):
     lose = "dpkg --purge --force-depends less >/dev/null 2>&1"
     parts = run(
         f"{HARM}mkdir -p {LISTS}\nprintf 'Package: x\\nnonsense\\n\\0' > {BROKEN}\n"
-        "cp -a /var/lib/dpkg /run/dpkg\nmkdir /run/less\n"
+        "cp -a /var/lib/dpkg /etc/alternatives /run\nmkdir /run/less\n"
         'for path in $(dpkg -L less); do [ -d "$path" ] || cp -a --parents "$path" /run/less; done\n'
         # the package comes back by other means, as from supplies
-        f"{lose}\n{APPLY}cp -a /run/less/. /\nrm -rf /var/lib/dpkg\ncp -a /run/dpkg /var/lib/dpkg\n{REPAIR}"
+        f"{lose}\n{APPLY}cp -a /run/less/. /\nrm -rf /var/lib/dpkg /etc/alternatives\n"
+        f"cp -a /run/dpkg /var/lib/dpkg\ncp -a /run/alternatives /etc/alternatives\n{REPAIR}"
     )
     failed = re.findall(r"Comment: (not installed: less: .*)", parts["fault"])
     assert len(failed) == 1, parts["fault"]

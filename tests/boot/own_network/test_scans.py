@@ -66,4 +66,5 @@ def test_ssh_audit(box, expected, results):
         for note in entry.get("notes", {}).get(level, ())
     ]
     assert len(report["kex"]) >= 3
-    assert notes == []
+    # tests/integration/test_ssh_audit_in_tree.py has the reason
+    assert [note for note in notes if "post-quantum" not in note[2]] == []

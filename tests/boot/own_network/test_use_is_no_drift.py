@@ -1,11 +1,11 @@
 """drift.report finds nothing after the first boot, a reboot, a day of use, and a security update. In this order."""
 
-import base64
 import os
-import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+import stand_in_update
 from lasting import LIMIT_S, apply, drift, root
 
 from vault_cube.image.guest.cases import TAG, import_image
@@ -44,26 +44,10 @@ done
 """
 UPDATED = ("less", "nano")
 ARCHIVE = "/var/tmp/stand-in"
-KEYRING, SOURCE = "/etc/apt/keyrings/stand-in.gpg", "/etc/apt/sources.list.d/stand-in.list"
-LOCAL = f"""\
-validation:
-  drift:
-    expected: {{{KEYRING}: stand-in, {SOURCE}: stand-in}}
-"""
 INSTALL = f"""\
-mkdir -p /etc/apt/keyrings
-base64 --decode > {KEYRING} <<'END'
-%(key)s
-END
-cat > {ARCHIVE}/www/dists/bookworm-security/InRelease <<'END'
-%(release)s
-END
-echo 'deb [signed-by={KEYRING}] http://127.0.0.1:8099 bookworm-security main' > {SOURCE}
-cat > /opt/vault-cube/checkout/pillar/local.sls <<'END'
-{LOCAL}END
 systemd-run --quiet --unit=stand-in-archive --working-directory={ARCHIVE}/www \\
-  python3 -m http.server --bind 127.0.0.1 8099
-rm -f /var/lib/apt/periodic/*
+  python3 -m http.server --bind 127.0.0.1 {stand_in_update.PORT}
+{stand_in_update.SERVED}rm -f /var/lib/apt/periodic/*
 systemctl start apt-daily.service
 systemctl start apt-daily-upgrade.service
 systemctl stop stand-in-archive.service
@@ -71,23 +55,8 @@ dpkg-query --show --showformat='${{Package}} ${{Version}} ${{db:Status-Status}}\
 """
 
 
-def signed(release, folder):
-    """Sign a Release file with a new key. Returns the InRelease file and the public key in base64."""
-    (folder / "Release").write_text(release + "\n")
-    options = ["gpg", "--homedir", folder, "--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback"]
-    subprocess.run([*options, "--quick-gen-key", "stand-in", "rsa3072", "sign", "1y"], check=True, capture_output=True)
-    try:
-        subprocess.run([*options, "--clearsign", folder / "Release"], check=True, capture_output=True)
-        key = subprocess.run([*options, "--export"], check=True, capture_output=True).stdout
-    finally:
-        subprocess.run(["gpgconf", "--homedir", folder, "--kill", "all"], check=False)
-    return (folder / "Release.asc").read_text(), base64.encodebytes(key).decode()
-
-
 @pytest.fixture
 def gpg_home(tmp_path_factory):
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="vc-gpg-", dir="/tmp") as folder:  # its socket needs a short path
         yield Path(folder)
 
@@ -114,12 +83,10 @@ def test_after_a_day_of_use(disk):
 
 def test_after_a_security_update(disk, gpg_home):
     box = disk.box
-    script = Path(__file__).with_name("stand_in_update.py").read_text()
-    # -c, because stdin is the script
-    root(box, f"mkdir -p {ARCHIVE}\ncat > {ARCHIVE}/make.py <<'END'\n{script}\nEND\n")
-    release, key = signed(root(box, f"python3 {ARCHIVE}/make.py {ARCHIVE} {' '.join(UPDATED)}"), gpg_home)
+    release = root(box, stand_in_update.made(ARCHIVE, UPDATED))
+    root(box, stand_in_update.added(ARCHIVE, *stand_in_update.signed(release, gpg_home)))
     before = drift(box)[0]
-    printed = root(box, INSTALL % {"release": release, "key": key}, LIMIT_S)
+    printed = root(box, INSTALL, LIMIT_S)
     versions = {line.split()[0]: line.split()[1:] for line in printed.splitlines()}
     assert {name: versions[name][0].endswith("+deb12u99") for name in UPDATED} == dict.fromkeys(UPDATED, True), printed
     report, findings = drift(box)
