@@ -42,7 +42,7 @@ def installed(name, pkgs, supplies=None, lock=None):
         ret["changes"] |= {package: {"old": "unfinished", "new": "installed"} for package in before.unfinished}
         if __opts__["test"]:
             return {**ret, "result": None, "comment": f"{', '.join(ret['changes'])} would be installed"}
-        problem = packages.finish(before.damaged) if before.unfinished else ""
+        problem = packages.finish(before.damaged, _path(supplies), _path(lock)) if before.unfinished else ""
         missing = [package for package in pkgs if package not in packages.state().installed]
         if missing:
             missing, problem = packages.install(missing, _path(supplies), _path(lock))
@@ -55,7 +55,7 @@ def installed(name, pkgs, supplies=None, lock=None):
         if package not in missing and package not in after.unfinished
     }
     if missing or after.unfinished:
-        return {**ret, "result": False, "comment": _remedy(missing, after.unfinished, problem, supplies)}
+        return {**ret, "result": False, "comment": _remedy(missing, after, problem, supplies)}
     return {**ret, "comment": f"now installed: {', '.join(ret['changes'])}"}
 
 
@@ -63,12 +63,12 @@ def _path(text):
     return Path(text) if text else None
 
 
-def _remedy(missing, unfinished, problem, supplies):
+def _remedy(missing, after, problem, supplies):
     problem = problem or "no error message"
-    if not missing:
-        return f"not fully installed: {', '.join(unfinished)}: {problem}: see `sudo dpkg --configure --pending`"
     place = f", or put supplies for a box without a network into {supplies} (`image.supplies`)" if supplies else ""
-    return (
-        f"not installed: {', '.join(missing)}: {problem}: connect the box to a network{place}, "
-        "then `sudo salt-call --local state.apply`"
-    )
+    again = f"connect the box to a network{place}, then `sudo salt-call --local state.apply`"
+    if missing:
+        return f"not installed: {', '.join(missing)}: {problem}: {again}"
+    if after.damaged:
+        return f"interrupted while it was unpacked: {', '.join(after.damaged)}: {problem}: {again}"
+    return f"not fully installed: {', '.join(after.unfinished)}: {problem}: see `sudo dpkg --configure --pending`"

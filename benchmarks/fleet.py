@@ -5,7 +5,8 @@
 Each box is a real salt-minion in namespaces of its own, with fake GPUs and the box's own checkout
 (tests/integration/fleet/stack.py). All boxes share this machine's processors, so the times of commands that compute on
 the boxes grow with their number here, and not in a real fleet. Memory is PSS: shared pages are divided among all that
-use them. Prints one JSON document.
+use them. `master_cpu_s` is the processor time that a command cost the master, which does not depend on what the boxes
+compute. Stops before a size for which the memory does not suffice. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ COMMANDS = {
     "gpu.health": ["gpu.health"],
     "state.apply test=True": ["state.apply", "test=True"],
 }
-LIMIT_S = 900
+LIMIT_S = 1800
+# each box: its minion, a salt-call while it computes, and its files
+BOX_MIB = 190
+SPARE_MIB = 2048
+MASTER = "vault-cube-fleet-master"
 
 
 def grow(fleet, count: int) -> float:
@@ -83,12 +88,17 @@ def measure(fleet, count: int, runs: int) -> dict:
     joined_s = grow(fleet, count)
     times = {}
     for name, words in COMMANDS.items():
-        samples = [timed(fleet, words) for _ in range(runs if name == "test.ping" else 1)]
+        repeats = runs if name == "test.ping" else 1
+        before = fleet.master.processor_s(MASTER)
+        samples = [timed(fleet, words) for _ in range(repeats)]
+        used = (fleet.master.processor_s(MASTER) - before) / repeats
         seconds = [sample[0] for sample in samples]
         times[name] = {
             "median_s": round(statistics.median(seconds), 2),
             "answered": min(sample[1] for sample in samples),
+            "master_cpu_s": round(used, 2),
         }
+        print(f"{count} boxes: {name}: {times[name]}", file=sys.stderr, flush=True)
     minions = [box.memory_mib("vault-cube-fleet") for box in fleet.boxes.values()]
     return {
         "boxes": count,
@@ -96,12 +106,18 @@ def measure(fleet, count: int, runs: int) -> dict:
         "commands": times,
         "memory_mib": {
             "a box's minion, median": round(statistics.median(minions), 1),
-            "master": round(fleet.master.memory_mib("vault-cube-fleet-master"), 1),
+            "master": round(fleet.master.memory_mib(MASTER), 1),
             "salt-api": round(fleet.master.memory_mib("vault-cube-fleet-api"), 1),
             "nginx": round(fleet.master.memory_mib("vault-cube-fleet-tls"), 1),
         },
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }
+
+
+def available_mib() -> int:
+    """Return the memory that programs can still get, in MiB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) // 1024
 
 
 def main() -> None:
@@ -120,6 +136,10 @@ def main() -> None:
         try:
             results = []
             for count in chosen.boxes:
+                needed = (count - len(fleet.boxes)) * BOX_MIB + SPARE_MIB
+                if available_mib() < needed:
+                    print(f"{count} boxes need {needed} MiB, and {available_mib()} are free", file=sys.stderr)
+                    break
                 results.append(measure(fleet, count, chosen.runs))
                 print(json.dumps(results[-1]), file=sys.stderr, flush=True)
         finally:

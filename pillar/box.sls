@@ -116,7 +116,8 @@ base:
     forward_ports: []
     forward_sockets: false
     forward_agent: false
-    banner: Authorised use only. What happens here is logged.
+    # names of a system, such as its release, do not belong here (CIS 1.6.2, 1.6.3)
+    banner: Authorised access only. Use of this system is logged and monitored, and records may be given to its owner.
     host_key_algorithms: [ssh-ed25519, rsa-sha2-512, rsa-sha2-256]
     key_exchange: [sntrup761x25519-sha512@openssh.com, curve25519-sha256, curve25519-sha256@libssh.org]
     ciphers: [chacha20-poly1305@openssh.com, aes256-gcm@openssh.com, aes128-gcm@openssh.com]
@@ -129,6 +130,8 @@ base:
       GSSAPIAuthentication: 'no'      # CIS 5.1.9: no Kerberos here; less code before login
       HostbasedAuthentication: 'no'   # CIS 5.1.10: another machine's word is no login
       IgnoreRhosts: 'yes'             # CIS 5.1.11
+      # ClientAliveInterval ends dead sessions, by encrypted messages; those of TCP can be forged (Lynis SSH-7408)
+      TCPKeepAlive: 'no'
       PermitUserRC: 'no'              # a file in a home must not run at each login
       # CIS 5.1.14: INFO or VERBOSE. INFO has the fingerprints of accepted keys; with VERBOSE, fail2ban may count one login twice
       LogLevel: INFO
@@ -136,6 +139,8 @@ base:
       RequiredRSASize: '2048'
   firewall:
     allow_tcp: [22]
+    # ports inside of containers; those that are not listed stay closed for other machines, wherever Docker publishes them
+    container_tcp: []
   fail2ban: {failures: 5, within_s: 600, ban_s: 600}
   docker:
     log_size_mb: 100
@@ -228,6 +233,8 @@ base:
     su_group: sugroup
     # CIS 5.2.3: what sudo ran, beside the journal
     sudo_log: /var/log/sudo.log
+    # CIS 1.6.2, 1.6.3: the text of base:ssh:banner on consoles, instead of the release's name
+    login_banner: true
     # CIS 1.1.2.1.1 to 1.1.2.1.3, 1.1.2.2.2, 1.1.2.2.3. Options of tmpfs; null: as the distribution has it. Not noexec on /tmp (CIS
     # 1.1.2.1.4), because pip, Triton and Ray run files there, and not on /dev/shm (CIS 1.1.2.2.4), where libffi may need it
     tmpfs: {/tmp: 'nosuid,nodev,mode=1777,size=50%', /dev/shm: 'nosuid,nodev'}

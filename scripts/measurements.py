@@ -123,6 +123,10 @@ def fleet(result: Mapping[str, Any]) -> Iterator[Row]:
     for size in result["results"]:
         for command, figures in size["commands"].items():
             yield Row(f"{size['boxes']} boxes · {command}", figures["median_s"], "s")
+            if "master_cpu_s" in figures:
+                yield Row(
+                    f"{size['boxes']} boxes · {command}, processor time of the master", figures["master_cpu_s"], "s"
+                )
         for process, memory in size["memory_mib"].items():
             yield Row(f"{size['boxes']} boxes · memory of {process}", memory, "MiB")
 

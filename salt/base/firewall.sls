@@ -43,6 +43,7 @@ ports that are open, IPv{{ family or '4' }}:
     - context:
         family: '{{ family }}'
         ports: {{ firewall.allow_tcp | json }}
+        container_ports: {{ firewall.container_tcp | json }}
         others: {{ salt['shared.other_rules']('/etc/ufw/' ~ name, firewall.allow_tcp) | json }}
 
 # For published ports the kernel evaluates Docker's rules before ufw's, and the chain DOCKER-USER before Docker's rules

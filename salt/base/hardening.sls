@@ -116,6 +116,17 @@ sudo logs to the journal only:
     - names: [/etc/sudoers.d/zz-vault-cube-log, /etc/logrotate.d/vault-cube-sudo]
 {% endif %}
 
+# Package's files, which apt keeps once they are changed (base.packages)
+{% if hardening.login_banner %}
+consoles show the banner before login:
+  file.managed:
+    - names: [/etc/issue, /etc/issue.net]
+    - user: root
+    - group: root
+    - mode: '0644'
+    - contents: {{ pillar.base.ssh.banner | yaml_dquote }}
+{% endif %}
+
 # They apply from the next boot: a mount over the /tmp of a running box would hide its files
 temporary files are mounted without devices and setuid:
   shared.block:

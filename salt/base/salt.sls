@@ -20,6 +20,7 @@ a box applies its own states:
         beacons_dirs: [{{ checkout }}/_beacons]
         # below /run, so that a box whose disk is full or read-only can still be asked and repaired
         cachedir: /run/vault-cube/salt/cache
+        extension_modules: /run/vault-cube/salt/cache/extmods
         pki_dir: /run/vault-cube/salt/pki
         sock_dir: /run/vault-cube/salt/sock
         log_file: /run/vault-cube/salt/log

@@ -58,7 +58,7 @@ only root reads sshd's own file:
     - group: root
     - mode: '0600'
 
-# A separate file: /etc/issue.net belongs to a package, whose upgrades would stop to ask about the change
+# A separate file: base:hardening:login_banner may leave /etc/issue.net to its package
 ssh shows a banner before login:
   file.managed:
     - name: /etc/ssh/vault-cube-banner

@@ -1,4 +1,4 @@
-"""layer.check on the booted box: all checks that can run without a GPU, including those of the frameworks."""
+"""drift.report and layer.check on the booted box: all that can run without a GPU, also the frameworks' checks."""
 
 import json
 
@@ -29,6 +29,13 @@ def checked(box, layer, timeout_s):
         f"sudo -n salt-call --local --log-level=quiet --out=json layer.check {layer}", timeout_s=timeout_s, check=False
     )
     return json.loads(done.stdout)["local"], done.returncode
+
+
+@pytest.mark.image
+def test_a_new_box_has_no_drift(box):
+    done = box.ssh("sudo -n salt-call --local --log-level=quiet --out=json drift.report", timeout_s=1800, check=False)
+    report = json.loads(done.stdout)["local"]
+    assert (report["findings"], report["mode"], done.returncode) == ([], "default", 0)
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -168,14 +168,25 @@ def the_firewall_in_force(place: Place) -> Verdict:
     Ports that the owner has opened with `ufw` are named.
     """
     place.require_running_system()
-    ports = place.settings.base.firewall.allow_tcp
+    firewall = place.settings.base.firewall
     status = command(["ufw", "status", "verbose"], 30).stdout
-    allowed = {int(port) for port in re.findall(r"^(\d+)/tcp(?: \(v6\))?\s+ALLOW IN", status, re.M)}
-    good = "Status: active" in status and "deny (incoming), allow (outgoing)" in status and allowed >= set(ports)
-    wanted = f"deny in, allow out, ports {sorted(ports)} (base:firewall:allow_tcp)"
-    others = sorted(allowed - set(ports))
-    evidence = f"ports {sorted(allowed & set(ports))}" + (f", opened by the owner: {others}" if others else "")
-    return verdict(good, f"{evidence}; {' '.join(status.split()[:6])}", wanted)
+
+    def allowed(direction: str) -> set[int]:
+        return {int(port) for port in re.findall(rf"^(\d+)/tcp(?: \(v6\))?\s+ALLOW {direction}", status, re.M)}
+
+    ports, wanted = allowed("IN"), set(firewall.allow_tcp)
+    routes, wanted_routes = allowed("FWD"), set(firewall.container_tcp)
+    closed = "Status: active" in status and "deny (incoming), allow (outgoing)" in status
+    evidence = f"ports {sorted(ports & wanted)}"
+    if routes or wanted_routes:
+        evidence += f", of containers {sorted(routes & wanted_routes)}"
+    if others := sorted((ports - wanted) | (routes - wanted_routes)):
+        evidence += f", opened by the owner: {others}"
+    threshold = f"deny in, allow out, ports {sorted(wanted)} (base:firewall:allow_tcp)"
+    if wanted_routes:
+        threshold += f", of containers {sorted(wanted_routes)} (base:firewall:container_tcp)"
+    good = closed and ports >= wanted and routes >= wanted_routes
+    return verdict(good, f"{evidence}; {' '.join(status.split()[:6])}", threshold)
 
 
 def the_ssh_jail(place: Place) -> Verdict:

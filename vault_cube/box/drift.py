@@ -11,8 +11,8 @@ from typing import Any
 
 from vault_cube import process
 from vault_cube.drift import classes
-from vault_cube.drift.comparison import FOLDER
 from vault_cube.drift.classes import DRIFT, REPAIRED, UNKNOWN, Finding, StateResult
+from vault_cube.drift.comparison import FOLDER
 from vault_cube.drift.manifest import HOME
 from vault_cube.errors import VaultCubeError
 from vault_cube.settings import Settings

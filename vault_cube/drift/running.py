@@ -17,6 +17,12 @@ from vault_cube.drift.programs import output
 from vault_cube.drift.reading import text
 
 DAY = 86400
+SET_CLOCK = (
+    "sudo systemctl stop systemd-timesyncd && sudo rm -f /var/lib/systemd/timesync/clock && "
+    "sudo timedatectl set-time 'YYYY-MM-DD hh:mm:ss' && sudo systemctl start systemd-timesyncd"
+)
+"""Command that sets the clock. While timesyncd runs, timedatectl refuses; with its file of the last time, it would set
+a clock that was ahead forward again."""
 EPHEMERAL = 32768
 """First port that Linux gives to programs that ask for any port (ip_local_port_range)."""
 OTHER_CHAINS = re.compile(r"-j (ufw6?-|DOCKER|f2b-)\S*")
@@ -176,16 +182,22 @@ def host_name(system: System) -> Iterator[Trait]:
 def clock(system: System) -> Iterator[Trait]:
     """Check the clock as far as it can be without a time server: never before the image, never back by a day."""
     if system.now < system.image.header["epoch"]:
-        yield Trait("clock", "earlier than the image", todo="timedatectl")
+        yield Trait("clock", f"earlier than the image ({_date(system.now)})", todo=SET_CLOCK)
         return
     try:
         last = (system.root / "var/lib/systemd/timesync/clock").stat().st_mtime
     except OSError:
         last = 0
     if last > system.now + DAY:
-        yield Trait("clock", f"{(last - system.now) / DAY:.1f} days earlier than when it was last right")
+        change = f"{(last - system.now) / DAY:.1f} days earlier than when it was last right ({_date(system.now)})"
+        yield Trait("clock", change, todo=SET_CLOCK)
     elif (system.run(["timedatectl", "show", "--property=NTPSynchronized", "--value"]) or "").strip() != "yes":
-        yield Trait("clock", "no time server has answered since the last boot", certain=False)
+        change = f"no time server has answered since the last boot; the date here is {_date(system.now)}"
+        yield Trait("clock", change, certain=False, todo=f"if it is wrong: {SET_CLOCK}")
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def apparmor(system: System) -> Iterator[Trait]:

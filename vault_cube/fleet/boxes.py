@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vault_cube.drift.findings import REPAIRED
+from vault_cube.drift.classes import REPAIRED
 from vault_cube.errors import VaultCubeError
 from vault_cube.fleet.rollout import SILENT, Answer, reason
 

@@ -12,9 +12,12 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import signal
 import ssl
 import sys
 import types
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +114,39 @@ def _configured(environment: Mapping[str, str], arguments: Sequence[str], name: 
         raise VaultCubeError(f"{file}: cannot read it: {str(err).splitlines()[0]}") from err
 
 
+def provide_pkg_resources() -> None:
+    """Provide what pepper imports from pkg_resources, which setuptools 82 no longer has."""
+    if "pkg_resources" not in sys.modules and importlib.util.find_spec("pkg_resources") is None:
+        stub: Any = types.ModuleType("pkg_resources")
+        stub.get_distribution = importlib.metadata.distribution
+        stub.DistributionNotFound = importlib.metadata.PackageNotFoundError
+        sys.modules["pkg_resources"] = stub
+
+
+def opened(request: urllib.request.Request, **options: Any) -> Any:
+    """Send a request. Raises pepper's own exception, which it prints in one line, for what it would show in full."""
+    from pepper.exceptions import PepperException
+
+    try:
+        return urllib.request.urlopen(request, **options)  # noqa: S310 `checked` refuses all but https
+    except urllib.error.HTTPError as err:
+        if err.code in (401, 500):  # pepper has a line for these
+            raise
+        answer = err.read(2000).decode(errors="replace").strip()
+        try:
+            answer = str(json.loads(answer)["return"])
+        except (ValueError, KeyError, TypeError):
+            answer = err.reason if "<" in answer or not answer else answer
+        raise PepperException(f"{request.full_url}: {err.code}: {' '.join(str(answer).split())[:300]}") from err
+    except OSError as err:
+        raise PepperException(f"{request.full_url}: {getattr(err, 'reason', None) or err}") from err
+
+
+def interrupted(*_: object) -> None:
+    """End with the exit code of Ctrl-C; pepper would end with 0."""
+    sys.exit(130)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run pepper. Returns the exit code."""
     try:
@@ -119,11 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     except VaultCubeError as err:
         print(f"fleet-pepper: {err}", file=sys.stderr)
         return 1
-    if importlib.util.find_spec("pkg_resources") is None:
-        stub: Any = types.ModuleType("pkg_resources")
-        stub.get_distribution = importlib.metadata.distribution
-        stub.DistributionNotFound = importlib.metadata.PackageNotFoundError
-        sys.modules["pkg_resources"] = stub
+    provide_pkg_resources()
     import pepper.libpepper
     import pepper.script
 
@@ -132,6 +164,8 @@ def main(arguments: Sequence[str]) -> int:
     pepper.script.PepperRetcode.validate = staticmethod(
         lambda _options, result: exit_code(json.loads(result)["return"] if isinstance(result, str) else result)
     )
+    pepper.libpepper.urlopen = opened
+    signal.signal(signal.SIGINT, interrupted)
     sys.argv = ["fleet-pepper", *arguments]
     return int(pepper.script.Pepper()() or 0)
 

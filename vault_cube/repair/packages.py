@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vault_cube import process
+from vault_cube.drift.running import SET_CLOCK
 
 # as Salt's pkg.install: no questions, keep changed configuration files
 ENVIRONMENT = {
@@ -64,14 +65,30 @@ def state(admin: Path = Path("/var/lib/dpkg")) -> State:
     return State(installed, unfinished, damaged)
 
 
-def finish(damaged: Sequence[str]) -> str:
-    """Finish interrupted installations. damaged: packages to install again. Returns an error message or ""."""
+def finish(damaged: Sequence[str], supplies: Path | None = None, lock: Path | None = None) -> str:
+    """Finish interrupted installations.
+
+    damaged: packages to unpack again, from the box's archives or from the supplies. supplies, lock: as for `install`.
+    Returns an error message or "".
+    """
+    reasons = []
+    if damaged:
+        # first, because apt installs nothing else as long as a package is damaged
+        ran = _apt(["--reinstall", "install", *damaged])
+        if ran.returncode and supplies and lock and (supplies / "debs/Packages").is_file():
+            reasons.append(_reason(ran.stderr))
+            with _locked_part(supplies / "debs", lock.read_text()) as part:
+                _apt([*part.options, "update"])
+                # an update from the network may be newer than the supplies
+                names = [f"{name}={part.versions[name]}" for name in damaged if name in part.versions]
+                ran = _apt([*part.options, "--allow-downgrades", "--reinstall", "install", *(names or damaged)])
+        if ran.returncode:
+            reasons.append(_reason(ran.stderr) or process.last_line(ran.stderr))
     environ = {**os.environ, **ENVIRONMENT}
     ran = process.run(["dpkg", "--configure", "--pending", "--force-confold", "--force-confdef"], env=environ, ok=None)
-    if damaged:
-        # without its files, only an archive can complete a package
-        _apt(["--reinstall", "install", *damaged])
-    return (_reason(ran.stderr) or process.last_line(ran.stderr)) if ran.returncode else ""
+    if ran.returncode:
+        reasons.append(_reason(ran.stderr) or process.last_line(ran.stderr))
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
 def install(names: Sequence[str], supplies: Path | None, lock: Path | None) -> tuple[list[str], str]:
@@ -83,8 +100,8 @@ def install(names: Sequence[str], supplies: Path | None, lock: Path | None) -> t
     attempts = [("", _install(names))]
     missing = _missing(names)
     if missing and supplies and lock and (supplies / "debs/Packages").is_file():
-        with _locked_part(supplies / "debs", lock.read_text()) as options:
-            attempts.append((f"from {supplies}: ", _install(missing, options)))
+        with _locked_part(supplies / "debs", lock.read_text()) as part:
+            attempts.append((f"from {supplies}: ", _install(missing, part.options)))
         missing = _missing(names)
     reasons = [place + reasons.get(missing[0], "") for place, reasons in attempts] if missing else []
     return missing, "; ".join(reasons)
@@ -133,9 +150,18 @@ def _empty(folder: Path) -> None:
     (folder / "partial").mkdir(exist_ok=True)
 
 
+class _Part(NamedTuple):
+    """An apt source of those supplies that the lock names."""
+
+    options: list[str]
+    """Options of apt-get that make it the only source."""
+    versions: dict[str, str]
+    """The version of each package."""
+
+
 @contextmanager
-def _locked_part(debs: Path, lock: str) -> Iterator[list[str]]:
-    """Make an apt source of those supplies whose sha256 is in a lock. Gives the options of apt-get for it."""
+def _locked_part(debs: Path, lock: str) -> Iterator[_Part]:
+    """Make an apt source of those supplies whose sha256 is in a lock."""
     locked = set(re.findall(r"\b[0-9a-f]{64}\b", lock))
     stanzas = [part for part in (debs / "Packages").read_text().split("\n\n") if _field(part, "SHA256") in locked]
     with tempfile.TemporaryDirectory() as made:
@@ -156,7 +182,8 @@ def _locked_part(debs: Path, lock: str) -> Iterator[list[str]]:
             "Dir::State::Lists": folder / "lists",
             "APT::Sandbox::User": "root",
         }
-        yield [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+        options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+        yield _Part(options, {_field(stanza, "Package"): _field(stanza, "Version") for stanza in stanzas})
 
 
 def _field(stanza: str, name: str) -> str:
@@ -170,5 +197,5 @@ def _reason(stderr: str) -> str:
     cause = next((" ".join(line[3:].split()) for line in stderr.splitlines() if line.startswith(causes)), "")
     if cause and WRONG_CLOCK.search(stderr):
         today = datetime.datetime.now(datetime.UTC).date()
-        cause += f" (this box's date is {today}: if it is wrong, set it with `sudo timedatectl set-time`)"
+        cause += f" (this box's date is {today}: if it is wrong, `{SET_CLOCK}`)"
     return cause

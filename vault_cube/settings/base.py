@@ -130,6 +130,9 @@ class Firewall(Section):
     """The firewall (ufw), which denies all other incoming connections."""
 
     allow_tcp: list[Port] = Field(description="TCP ports that are open")
+    container_tcp: list[Port] = Field(
+        description="TCP ports inside containers that other machines reach, if published on an address of the box"
+    )
 
 
 class Fail2ban(Section):
@@ -298,8 +301,9 @@ class Base(Section):
             raise ValueError(f"system_groups lacks {self.ssh.group}, the value of ssh:group: add it with an id")
         if self.ssh.port not in self.firewall.allow_tcp:
             raise ValueError(f"firewall:allow_tcp lacks ssh's port {self.ssh.port}: add it, or nobody can log in")
-        if twice := _twice(self.firewall.allow_tcp):
-            raise ValueError(f"firewall:allow_tcp has port {twice[0]} twice: remove one")
+        for key in ("allow_tcp", "container_tcp"):
+            if twice := _twice(getattr(self.firewall, key)):
+                raise ValueError(f"firewall:{key} has port {twice[0]} twice: remove one")
         if self.hardening.su_group not in {None, *self.system_groups}:
             raise ValueError(
                 f"system_groups lacks {self.hardening.su_group}, the value of hardening:su_group: add it with an id"

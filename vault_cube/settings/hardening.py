@@ -26,6 +26,7 @@ class Hardening(Section):
         description="Group of base:system_groups whose members may use su; null: everybody"
     )
     sudo_log: AbsolutePath | None = Field(description="File in which sudo logs commands; null: only the journal")
+    login_banner: bool = Field(description="Whether /etc/issue and /etc/issue.net show base:ssh:banner")
     tmpfs: dict[
         Literal["/tmp", "/dev/shm"],  # noqa: S108 mount points, not files
         Annotated[str, Field(pattern=r"^[a-z0-9=,%]+$")] | None,

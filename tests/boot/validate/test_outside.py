@@ -28,6 +28,27 @@ def test_root_is_refused_with_a_key_that_may_log_in(target):
     assert "Permission denied" in done.stderr
 
 
+def test_no_account_lets_a_password_in(host):
+    """By sshd's settings for each account, because each refused login would count for fail2ban."""
+    wanted = {
+        f"{word} no"
+        for word in (
+            "passwordauthentication", "kbdinteractiveauthentication", "hostbasedauthentication", "permitemptypasswords",
+        )
+    }  # fmt: skip
+    with host.sudo():
+        names = host.check_output("cut -d: -f1 /etc/passwd").split()
+        asked = "; ".join(
+            f"echo account {name}; sshd -T -C user={name},host=x,addr=203.0.113.1" for name in [*names, "nobody-else"]
+        )
+        printed = host.check_output("sh -c %s", asked)
+        shadow = host.check_output("cat /etc/shadow")
+    settings = printed.split("account ")[1:]
+    assert len(settings) == len(names) + 1
+    assert [part.split()[0] for part in settings if wanted - set(part.splitlines())] == []
+    assert [line.split(":")[0] for line in shadow.splitlines() if line.split(":")[1][:1] not in ("!", "*")] == []
+
+
 def test_ssh_offers_the_pillar_s_algorithms_only(target, settings):
     done = target.ssh("-i", target.key, "-o", "IdentitiesOnly=yes", "-l", target.user, "-vv")
     offer = done.stderr.partition("peer server KEXINIT proposal")[2]

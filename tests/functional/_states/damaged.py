@@ -65,6 +65,34 @@ def unfinished():
     return [install(["bash"], test=True), install(["bash"]), install(["bash"])]
 
 
+def half_installed_status(name):
+    """Install a package and record it as one that dpkg was unpacking when the power went."""
+    install([name])
+    status = Path("/var/lib/dpkg/status")
+    text = status.read_text()
+    begin = text.index(f"Package: {name}\n")
+    damaged = text[begin:].replace("install ok installed", "install reinstreq half-installed", 1)
+    status.write_text(text[:begin] + damaged)
+
+
+def half_installed():
+    half_installed_status("tiny-a")
+    return [install(["bash"]), install(["bash"], test=True)]
+
+
+def half_installed_and_wanted():
+    half_installed_status("tiny-b")
+    return [install(["tiny-a", "tiny-b"]), install(["tiny-a", "tiny-b"], test=True)]
+
+
+def half_installed_without_supplies():
+    half_installed_status("tiny-a")
+    Path(SUPPLIES).rename(f"{SUPPLIES}.away")
+    broken = install(["tiny-a"])
+    Path(f"{SUPPLIES}.away").rename(SUPPLIES)
+    return [broken, install(["tiny-a"]), install(["tiny-a"], test=True)]
+
+
 def account():
     sh("useradd -m ada; usermod -p '$6$a$b' ada; chage -E 2020-01-01 -M 9 -I 3 -d 0 ada")
     before = state("account", test=True).without_password("ada")

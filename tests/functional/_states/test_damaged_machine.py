@@ -111,3 +111,19 @@ def test_a_password_and_an_expiry_are_removed(damaged):
     _, password, changed, _, maximum, _, inactive, expires, _ = shadow["comment"].split(":")
     assert (password, maximum, inactive, expires) == ("!", "99999", "", "")
     assert int(changed) > 20000
+
+
+@pytest.mark.parametrize("scenario", ["half_installed", "half_installed_and_wanted"])
+def test_a_package_that_was_being_unpacked_is_unpacked_again_from_the_supplies(damaged, scenario):
+    ran, again = damaged(scenario)
+    assert ran["result"] is True, ran["comment"]
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_without_an_archive_it_is_named_in_one_line_and_repaired_later(damaged):
+    broken, ran, again = damaged("half_installed_without_supplies")
+    assert broken["result"] is False
+    assert "tiny-a" in broken["comment"]
+    assert len(broken["comment"].splitlines()) == 1
+    assert ran["result"] is True, ran["comment"]
+    assert (again["result"], again["changes"]) == (True, {})

@@ -1,4 +1,4 @@
-"""Machines in namespaces of their own, on a network of their own: overlays over this machine's file system.
+"""Machines in namespaces of their own, on a network of their own: overlays over this machine's root, or over layers.
 
 Nothing of this machine is changed: each machine writes to a tmpfs that exists in its namespace only, and all of it
 disappears with its first process, which the kernel ends when the test process ends.
@@ -17,7 +17,7 @@ BOUND = (TOP, Path(os.path.realpath(TOP / ".venv")))
 ROOT = """
 mkdir -p $DIR; mount -t tmpfs -o mode=755 tmpfs $DIR; mkdir $DIR/upper $DIR/work $DIR/root
 cp -L /etc/resolv.conf $DIR/resolv.conf 2>/dev/null || touch $DIR/resolv.conf
-mount -t overlay overlay -o lowerdir=/,upperdir=$DIR/upper,workdir=$DIR/work $DIR/root
+mount -t overlay overlay -o lowerdir=$LOWER,upperdir=$DIR/upper,workdir=$DIR/work $DIR/root
 cd $DIR/root
 hostname $NAME
 mount --rbind /dev dev
@@ -37,11 +37,12 @@ exec chroot . sh -c 'while :; do sleep 3600 & wait; done'
 
 
 class Machine:
-    """A machine; `address` is None before it has a cable."""
+    """A machine; `address` is None before it has a cable. layers: trees of its file system, the highest one first."""
 
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, layers=(Path("/"),)):
         self.name = name
         environment = {"DIR": str(folder / name), "NAME": name, "BOUND": " ".join(map(str, BOUND))}
+        environment["LOWER"] = ":".join(map(str, layers))
         # an init that ends with this process, and ends all others of its namespace
         self.init = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", "--net", "--fork",
@@ -139,6 +140,17 @@ class Machine:
                 continue
             total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
         return total / 1024
+
+    def processor_s(self, name):
+        """Processor time that a daemon's processes have used, in seconds."""
+        total = 0
+        for pid in self.processes(name):
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            total += int(fields[11]) + int(fields[12])  # utime, stime (proc(5)), after the name
+        return total / os.sysconf("SC_CLK_TCK")
 
     def end(self):
         """End the machine and everything in it."""

@@ -129,7 +129,9 @@ class Fleet:
         box = Machine(name, self.folder)
         self.network.plug(box)
         self.boxes[name] = box
-        for folder in ("/opt/vault-cube/checkout", "/opt/vault-cube/salt/bin", "/etc/salt", "/run/nvml"):
+        # what the image's packages bring, and states write into
+        present = ("/etc/cloud/cloud.cfg.d",)
+        for folder in ("/opt/vault-cube/checkout", "/opt/vault-cube/salt/bin", "/etc/salt", "/run/nvml", *present):
             box.path(folder).mkdir(parents=True, exist_ok=True)
         files = subprocess.run(["git", "-C", self.checkout, "ls-files"], check=True, capture_output=True, text=True)
         folders = {line.partition("/")[0] for line in files.stdout.splitlines()} - {"docs", "README.md", "Makefile"}

@@ -19,6 +19,7 @@ pytestmark = [
 PROFILES = {"b1": "4x5090", "b2": "2x H100 NVL", "b3": "h200", "b4": None, "b5": "4x5090"}
 # the master and salt-api, with all processes (measured: 320 MiB after all requests)
 MEMORY_MIB = 700
+ALERTS = "/etc/vault-cube/monitoring/alerts.yml"
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +90,13 @@ def test_a_box_trusts_no_other_master(fleet, stranger):
     name = stranger
     fleet.join(name, fingerprint=":".join(32 * ["ab"]))
     log = fleet.boxes[name].path("/var/log/salt/fleet")
+    # the master shows its key when it has accepted that of the box: so would one that is not the fleet's
+    fleet.accept(name)
     fleet.until(lambda: "Does not match the authenticating master's key" in log.read_text(), name)
     assert not fleet.answers(name)
+    assert "runs" not in log.read_text()
     fleet.boxes[name].kill("vault-cube-fleet")
+    assert fleet.runner("fleet.remove", name) == f"{name} is removed"
 
 
 PEPPER = {
@@ -212,6 +217,42 @@ def test_guessing_passwords_is_slowed_down(fleet):
     time.sleep(6)
 
 
+# what root on a box may try with the box's own key: function, arguments, and what the master answers
+ROGUE = {
+    "a command on another box": (("publish.publish", "b2", "cmd.run", f"touch {hostile.CANARY}"), {}),
+    "a runner": (("publish.runner", "fleet.keys"), None),
+    "a file for the master": (("cp.push", "/etc/hostname"), False),
+    "a pillar that accepts keys": (("pillar.ext", '{"virtkey": "x"}'), {"ext_pillar_opts": {}}),
+    "a pillar that runs a program": (("pillar.ext", '{"libvirt": {}}'), {"ext_pillar_opts": {}}),
+    "a file outside of the releases": (("cp.get_file_str", "salt://../../pki/master.pem"), False),
+    "a file of the master": (("cp.get_file_str", "salt:///etc/passwd"), False),
+}
+
+
+@pytest.fixture(scope="module")
+def rogue(fleet):
+    """The folder of a configuration with which a box uses its key, but none of its own limits."""
+    box = fleet.boxes["b4"]
+    text = box.path("/etc/salt/fleet/minion").read_text()
+    for name in ("whitelist_modules", "module_executors", "disable_executors", "executor_dirs", "include"):
+        text = re.sub(rf"(?m)^ *{name}:.*\n(?: +[\w, ]+\]\n)?", "", text)
+    box.path("/tmp/rogue").mkdir(exist_ok=True)
+    box.path("/tmp/rogue/minion").write_text(text)
+    return "/tmp/rogue"
+
+
+@pytest.mark.parametrize("case", ROGUE)
+def test_a_box_without_its_own_limits_gets_nothing_from_the_master(fleet, rogue, case):
+    words, expected = ROGUE[case]
+    salt_call = ("/opt/vault-cube/salt/bin/salt-call", "-c", rogue, "--out=json", "--log-level=quiet")
+    ran = fleet.boxes["b4"].run(*salt_call, *words, ok=False)
+    answer = json.loads(ran.stdout)["local"] if ran.stdout.strip() else None
+    assert (answer or None) == (expected or None), ran.stdout + ran.stderr
+    assert not [name for name, box in fleet.boxes.items() if box.path(hostile.CANARY).exists()]
+    master = fleet.master.path("/var/cache/vault-cube/fleet/minions/b4/files")
+    assert not master.exists()
+
+
 def change(fleet, above):
     """A release that differs from the one before in a file of every box. Returns its commit."""
     file = fleet.checkout / "pillar/box.sls"
@@ -226,7 +267,7 @@ def thresholds(fleet):
     """The warning threshold that is in each box's alert rules."""
     found = {}
     for name in PROFILES:
-        text = fleet.boxes[name].path("/etc/vault-cube/monitoring/alerts.yml").read_text()
+        text = fleet.boxes[name].path(ALERTS).read_text()
         found[name] = int(re.search(r"alert: GpuWarm\n\s+expr: .*> (\d+)", text)[1])
     return found
 
@@ -260,19 +301,36 @@ def applied(fleet, name):
     return log.count("runs checkout.apply")
 
 
-def test_a_box_that_is_cut_off_stops_the_rollout_and_is_updated_later(fleet):
+def version(fleet, name):
+    """The release that a box has, asked on the box itself."""
+    return json.loads(fleet.call(name, "checkout.version").stdout)["local"]
+
+
+def test_a_box_that_is_cut_off_while_it_applies_stops_the_rollout_and_goes_on_later(fleet):
     commit = change(fleet, 72)
-    fleet.network.cut(fleet.boxes["b4"])
-    result = rollout(fleet, commit)
+    before = applied(fleet, "b4")
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(rollout, fleet, commit)
+        until(lambda: applied(fleet, "b4") > before, limit=600)
+        fleet.network.cut(fleet.boxes["b4"])
+        # the box finishes what it has begun, and nobody hears of it
+        until(lambda: version(fleet, "b4")["applied"], limit=180)
+        result = running.result()
     assert result["result"] == "stopped"
     assert result["stopped"]["reasons"] == {"b4": "does not answer"}
     assert result["boxes"]["b4"] == "does not answer"
+    assert version(fleet, "b4") == {"commit": commit, "applied": True, "accepted": False, "previous": previous(result)}
     fleet.network.mend(fleet.boxes["b4"])
     started = time.monotonic()
     until(lambda: fleet.answers("b4"), limit=120)
     print(f"answers {time.monotonic() - started:.0f} s after the cable is plugged in again")
     assert rollout(fleet, commit)["result"] == "done"
     assert set(thresholds(fleet).values()) == {72}
+
+
+def previous(result):
+    """The release before the one of a rollout, as the canary has it."""
+    return result["boxes"]["b1"]["previous"]
 
 
 def test_after_the_master_was_killed_nothing_is_lost_and_nothing_applied_twice(fleet):
@@ -285,28 +343,42 @@ def test_after_the_master_was_killed_nothing_is_lost_and_nothing_applied_twice(f
         fleet.master.kill(daemon)
     fleet.start_master()
     until(lambda: all(fleet.answers(name) for name in PROFILES), limit=180)
-    done = json.loads(fleet.call("b1", "checkout.version").stdout)["local"]
-    assert done["accepted"]
+    assert version(fleet, "b1")["accepted"]
+    # boxes that had begun have finished without a master
+    begun = [name for name in PROFILES if applied(fleet, name) > before[name]]
+    until(lambda: all(version(fleet, name)["applied"] for name in begun), limit=180)
+    files = {name: fleet.boxes[name].path(ALERTS).stat().st_mtime_ns for name in begun}
     assert rollout(fleet, commit)["result"] == "done"
     assert set(thresholds(fleet).values()) == {73}
     assert applied(fleet, "b1") - before["b1"] == 1
+    assert all(applied(fleet, name) - before[name] <= 2 for name in PROFILES)
+    assert {name: fleet.boxes[name].path(ALERTS).stat().st_mtime_ns for name in begun} == files
     until(lambda: fleet.pepper("vera", "b1", "test.ping").returncode == 0)
 
 
 def test_drift_is_found_and_repaired(fleet):
-    rules = fleet.boxes["b2"].path("/etc/vault-cube/monitoring/alerts.yml")
+    rules = fleet.boxes["b2"].path(ALERTS)
     rules.write_text("groups: []\n")
     result = fleet.runner("fleet.drift")
     assert fleet.status == 2
-    assert result["states"] == {"validation: alerts have the pillar's thresholds": ["b2"]}
-    assert len(result["same"]) == 4
+    assert result["states"] == {"validation.alerts: alerts have the pillar's thresholds": ["b2"]}
+    assert (result["unmanaged"], result["unknown"], len(result["same"])) == ({}, {}, 4)
     result = fleet.runner("fleet.repair")
     assert (fleet.status, result["failed"], result["after"]["states"]) == (0, {}, {})
     assert "GpuWarm" in rules.read_text()
 
 
+def test_boxes_without_frameworks_do_not_train_together(fleet):
+    wrong = fleet.runner("fleet.benchmark", "together=b1,b9", "rendezvous=10.77.1.2")
+    assert "b9: no such box" in wrong["error"]
+    result = fleet.runner("fleet.benchmark", "together=b1,b4", f"rendezvous={fleet.boxes['b1'].address}")
+    assert fleet.status == 2
+    assert (result["verdicts"], result["numbers"]) == ({"b1": "fault", "b4": "fault"}, {})
+    assert any("is missing" in note for note in result["notes"]), result
+
+
 def test_the_way_back(fleet):
-    commit = json.loads(fleet.call("b1", "checkout.version").stdout)["local"]["commit"]
+    commit = version(fleet, "b1")["commit"]
     result = fleet.runner("fleet.rollback", commit)
     assert result["result"] == "done", result
     assert set(thresholds(fleet).values()) == {72}

@@ -239,7 +239,15 @@ def test_a_difference_is_reported(system: Fake, change: Callable[[Fake], None], 
 
 def test_a_clock_before_the_image_is_wrong(system: Fake) -> None:
     early = Fake(system.image, system.root, EPOCH - 1, system.outputs)
-    assert [(trait.what, trait.certain) for trait in running.traits(early)] == [("clock", True)]
+    (trait,) = running.traits(early)
+    assert (trait.what, trait.certain, trait.todo) == ("clock", True, running.SET_CLOCK)
+    assert "2023-11-14" in trait.change
+
+
+def test_a_clock_that_no_server_confirms_is_shown_with_its_date(system: Fake) -> None:
+    ahead = Fake(system.image, system.root, EPOCH + 3653 * 86400, {**system.outputs, "timedatectl": "no\n"})
+    (trait,) = running.clock(ahead)
+    assert (trait.certain, "the date here is 2033-11-14" in trait.change) == (False, True)
 
 
 def test_a_clock_that_went_back_by_days_is_wrong(system: Fake) -> None:

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from vault_cube.box import drift as box_drift
-from vault_cube.drift.findings import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED, Finding, summary
+from vault_cube.drift.classes import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED, Finding, summary
 from vault_cube.errors import VaultCubeError
 from vault_cube.fleet import boxes
 from vault_cube.fleet.report import page

@@ -1,10 +1,25 @@
 """fleet-pepper: exit codes, and servers that it refuses to send a password to."""
 
+import http.server
+import importlib
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from urllib.parse import quote, unquote
+
 import pytest
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.fleet import pepper
 
+pepper.provide_pkg_resources()
+PepperException = importlib.import_module("pepper.exceptions").PepperException
 OK, FAULT = {"ret": True, "retcode": 0}, {"ret": {}, "retcode": 2}
 
 
@@ -96,3 +111,74 @@ def test_a_broken_pepperrc_is_one_line(tmp_path):
     with pytest.raises(VaultCubeError, match="cannot read it") as caught:
         pepper.checked({"PEPPERRC": str(tmp_path / "pepperrc")}, [])
     assert "\n" not in str(caught.value)
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers each request with the status and the text that its path names."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, text = self.path.strip("/").split("/", 1)
+        self.send_response(int(status))
+        self.end_headers()
+        self.wfile.write(unquote(text).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def refusing():
+    # HTTPServer would look its own name up
+    with socketserver.TCPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "shown"),
+    [
+        (400, '{"return": "not understood"}', "400: not understood"),
+        (413, '{"return": "refused:\\n too large"}', "413: refused: too large"),
+        (429, '{"return": "refused"}', "429: refused"),
+        (503, '{"return": "the master does not answer"}', "503: the master does not answer"),
+        (502, "<html>Bad gateway</html>", "502: Bad Gateway"),
+        (404, "x", "404: x"),
+        (405, "[1]", "405: [1]"),
+    ],
+)
+def test_a_refusal_is_one_line(refusing, status, text, shown):
+    request = urllib.request.Request(f"{refusing}/{status}/{quote(text)}", b"x")
+    with pytest.raises(PepperException) as caught:
+        pepper.opened(request)
+    assert str(caught.value).endswith(shown)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_pepper_has_lines_of_its_own(refusing, status):
+    with pytest.raises(urllib.error.HTTPError):
+        pepper.opened(urllib.request.Request(f"{refusing}/{status}/x", b"x"))
+
+
+def test_a_server_that_is_not_there_is_one_line():
+    with pytest.raises(PepperException, match="Connection refused"):
+        pepper.opened(urllib.request.Request("http://127.0.0.1:1/", b"x"))
+
+
+def test_ctrl_c_is_no_success():
+    """pepper itself ends with 0."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        words = [sys.executable, "-m", "vault_cube.fleet.pepper", "*", "test.ping"]
+        environment = {"SALTAPI_URL": f"https://127.0.0.1:{port}", "SALTAPI_USER": "x", "SALTAPI_PASS": "x"}
+        environment |= {"SALTAPI_EAUTH": "pam", "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ran:
+            silent.settimeout(60)
+            connection, _ = silent.accept()
+            ran.send_signal(signal.SIGINT)
+            assert ran.wait(timeout=60) == 130
+            connection.close()

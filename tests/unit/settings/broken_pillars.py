@@ -53,6 +53,9 @@ BROKEN = {
     ),
     "a firewall that blocks ssh": ({"base": {"firewall": {"allow_tcp": [443]}}}, "base", "ssh's port 22"),
     "a port listed twice": ({"base": {"firewall": {"allow_tcp": [22, 22]}}}, "base", "port 22 twice"),
+    "a port of containers listed twice": (
+        {"base": {"firewall": {"container_tcp": [80, 80]}}}, "base", "container_tcp has port 80 twice",
+    ),
     "two listeners on a port": (
         {"base": {"ssh": {"port": 8000}, "firewall": {"allow_tcp": [8000]}}}, "",
         "base:ssh:port 8000 is also a port of vLLM",

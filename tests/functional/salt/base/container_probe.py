@@ -1,6 +1,6 @@
 """Load the rules for containers in network namespaces, and open connections between containers and a network.
 
-usage: container_probe.py RULES RULES6. Run it in a new network namespace. Prints JSON.
+usage: container_probe.py AFTER AFTER6 USER USER6 (files of ufw). Run it in a new network namespace. Prints JSON.
 """
 
 import json
@@ -64,7 +64,7 @@ def opens(process, address):
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
-def main(rules, rules6):
+def main(after, after6, user, user6):
     started = []
     try:
         for path in ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"):
@@ -76,9 +76,10 @@ def main(rules, rules6):
             if by_docker:
                 run("ip", "link", "set", bridge, "group", GROUP)
             connect(machine(started), bridge, number, prefix, prefix6)
-        for tool, file, ufw in (("iptables", rules, "ufw"), ("ip6tables", rules6, "ufw6")):
+        for tool, files, ufw in (("iptables", (after, user), "ufw"), ("ip6tables", (after6, user6), "ufw6")):
             run(tool, "-N", f"{ufw}-skip-to-policy-input")
-            run(f"{tool}-restore", "--noflush", text=Path(file).read_text())
+            for file in files:  # in the order of ufw-init
+                run(f"{tool}-restore", "--noflush", text=Path(file).read_text())
             run(tool, "-A", "FORWARD", "-j", "DOCKER-USER")
         time.sleep(1)
         result = {}

@@ -69,7 +69,9 @@ def test_no_file_is_managed_by_two_states(low, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_salt_itself_writes_nothing_to_the_disk(low, target):
     settings = yaml.safe_load(named(low(target), "/etc/salt/minion")["contents"])
-    assert {settings[name].split("/")[1] for name in ("cachedir", "pki_dir", "sock_dir", "log_file")} == {"run"}
+    assert {
+        settings[name].split("/")[1] for name in ("cachedir", "extension_modules", "pki_dir", "sock_dir", "log_file")
+    } == {"run"}
 
 
 @pytest.mark.parametrize("target", TARGETS)

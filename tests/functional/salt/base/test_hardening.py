@@ -197,6 +197,7 @@ OFF = {
     "core_dumps": True,
     "su_group": None,
     "sudo_log": None,
+    "login_banner": False,
     "tmpfs": {"/tmp": None, "/dev/shm": None},
     "no_setuid": [],
     "sandbox": False,
@@ -214,6 +215,7 @@ def test_every_setting_can_be_turned_off(salt_of):
         "/etc/security/limits.d/60-vault-cube.conf", "/etc/systemd/coredump.conf.d/zz-vault-cube.conf",
         "/etc/sudoers.d/zz-vault-cube-log", "/etc/logrotate.d/vault-cube-sudo",
     }  # fmt: skip
+    assert "consoles show the banner before login" not in rendered
     assert rendered["temporary files are mounted without devices and setuid"]["shared.block"]["lines"] == []
     assert not {"cmd.run", "setuid.removed"} & {function for function, _ in functions}
     assert "containerd does not serve Kubernetes" not in one_file(salt_of("debian-12"), "docker.sls", local)
@@ -233,3 +235,12 @@ def test_mounts_are_in_a_block_of_their_own(salt_of, target):
         "tmpfs /dev/shm tmpfs nosuid,nodev 0 0",
         "tmpfs /tmp tmpfs nosuid,nodev,mode=1777,size=50% 0 0",
     ]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_consoles_show_the_banner_of_ssh_and_no_name_of_a_system(salt_of, target):
+    salt = salt_of(target)
+    for path in ("/etc/issue", "/etc/issue.net"):
+        assert text(salt, files(salt)[path]).strip() == salt.pillar["base"]["ssh"]["banner"]
+    # agetty expands \S, \m, \r and \v to names of the system (CIS 1.6.2)
+    assert "\\" not in salt.pillar["base"]["ssh"]["banner"]

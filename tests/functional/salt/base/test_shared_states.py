@@ -121,7 +121,7 @@ def test_the_rules_of_ufw_stay_the_same_when_they_are_written_again(salt_of):
     theirs = "### tuple ### allow tcp 443 ::/0 any ::/0 in\n-A ufw6-user-input -p tcp --dport 443 -j ACCEPT"
 
     def write(others):
-        context = {"family": "6", "ports": [22, 9100], "others": others}
+        context = {"family": "6", "ports": [22, 9100], "container_ports": [8000], "others": others}
         return salt.modules.file.apply_template_on_contents(SOURCE.read_text(), "jinja", context, {}, "base")
 
     first = write([theirs])

@@ -1,12 +1,13 @@
 """Verdicts of the boot test on good and bad answers of a guest. The guest here is a table of answers."""
 
 import json
+import os
 import subprocess
 from types import SimpleNamespace
 
 import pytest
 
-from vault_cube import verdicts
+from vault_cube import process, verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import boot_check, cases
 from vault_cube.image.guest.cases import Expected, Trial, Wrong
@@ -156,7 +157,7 @@ def states(*results):
 
 
 def test_states_without_changes_pass():
-    assert cases.states_find_no_drift(trial({"salt-call": states((True, {}), (True, {}))})) == "2 states, no change"
+    assert cases.states_change_nothing(trial({"salt-call": states((True, {}), (True, {}))})) == "2 states, no change"
 
 
 @pytest.mark.parametrize("answer", [
@@ -210,6 +211,44 @@ def test_a_ban_after_the_configured_failures_passes(monkeypatch):
 @pytest.mark.parametrize("missed", [1, 2])
 def test_a_failure_that_fail2ban_missed_is_made_again(monkeypatch, missed):
     assert f"banned after {5 + missed} failures" in cases.fail2ban_bans(jail(monkeypatch, 5 + missed))
+
+
+def test_a_login_that_is_banned_while_it_waits_for_an_answer_is_a_refused_one(monkeypatch, tmp_path):
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec sleep 60\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(cases, "LOGIN_S", 0.2)
+    there = trial({})
+    there.box.outside = ()
+    assert there.login("10.0.2.104", "ada")[::2] == (255, "timed out after 0.2 s without an answer")
+
+
+@pytest.mark.parametrize(("wrong", "login"), [
+    (cases.key_opens_ssh, (255, "timed out after 90 s without an answer")),
+    (cases.passwords_are_refused, (255, "timed out after 90 s without an answer")),
+    (cases.root_is_refused, (255, "timed out after 90 s without an answer")),
+])  # fmt: skip
+def test_a_login_without_an_answer_proves_nothing(monkeypatch, wrong, login):
+    attempt(monkeypatch, *login)
+    with pytest.raises(Wrong, match="timed out"):
+        wrong(trial({}))
+
+
+def test_logins_without_an_answer_may_count_for_the_ban(monkeypatch):
+    hung = iter([False, True, True, True])
+    box = jail(monkeypatch, 5)
+    answered = Trial.login
+
+    def login(self, source, user, *options):
+        done = answered(self, source, user, *options)
+        asked = "PubkeyAuthentication=no" in options
+        return (
+            process.Result(255, "", "timed out after 90 s without an answer") if asked and next(hung, False) else done
+        )
+
+    monkeypatch.setattr(Trial, "login", login)
+    assert "banned after 2 failures" in cases.fail2ban_bans(box)
 
 
 @pytest.mark.parametrize(("bans_after", "refuses", "message"), [

@@ -16,6 +16,7 @@ TAILORING = Tailoring(
         Group("chosen", "no auditd", {"package_audit": ""}),
     ],
     62,
+    80,
     frozenset({"ACCT-9628"}),
 )
 RESULT = """<?xml version="1.0"?>
@@ -108,3 +109,10 @@ def test_lynis_is_judged_by_its_index_and_its_new_findings(report, status, words
     verdict = scan.judge_lynis(report, TAILORING)
     assert verdict.status == status
     assert words in verdict.evidence
+
+
+def test_a_booted_guest_has_a_threshold_of_its_own():
+    report = scan.lynis_report("report_version=1\nhardening_index=70\nsuggestion[]=ACCT-9628|x|-|-|\n")
+    assert scan.judge_lynis(report, TAILORING).status == "ok"
+    booted = scan.judge_lynis(report, TAILORING, booted=True)
+    assert (booted.status, booted.threshold) == ("fault", "index 80")
