@@ -30,12 +30,7 @@ pytestmark = [
 
 NAME = f"noble-stand-in-1.0.0-{TARGET}"
 LIMIT_S = 60 * 60
-<<<<<<< HEAD
 """Seconds after which a goal counts as hanging. All goals together take 18 minutes on 2 cores that do nothing else."""
-=======
-"""Seconds after which a goal counts as hanging. Lock, image with its boot test, and verify take 18 minutes together
-on 2 cores that do nothing else."""
->>>>>>> faults9
 
 
 @pytest.fixture(scope="module")
