@@ -8,7 +8,7 @@ import pytest
 import test_layers_in_tree as in_tree
 import yaml
 
-pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="mounts an overlay: needs root")]
 # the fixtures of that file
 space, trees, inside = in_tree.space, in_tree.trees, in_tree.inside
 

@@ -24,7 +24,7 @@ from vault_cube.image.cache import keys
 from vault_cube.image.layers import chroot
 from vault_cube.image.workspace import LAYERS
 
-pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system: needs root")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system: needs root")]
 # the fixtures of that file
 space, trees = in_tree.space, in_tree.trees
 

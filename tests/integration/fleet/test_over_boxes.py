@@ -19,7 +19,7 @@ from base_tree import built, chosen_workspace
 from copied import SOURCES
 from machines import TOP, Machine, Network, command_line
 
-pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces: needs root")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="makes namespaces: needs root")]
 CHECKOUT = "/opt/vault-cube/checkout"
 QUICK = {"rounds": 1, "repeats": 5, "seconds": 0.2, "steady_s": 1, "limits_s": {"ddp": 300}}
 
