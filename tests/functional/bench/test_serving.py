@@ -64,9 +64,9 @@ def serve(tmp_path):
         variables = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
         variables |= {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
         command = [sys.executable, str(WORKLOAD), "--model", str(model), "--concurrent", "4", "--output-tokens", "4"]
-        command += ["--prompt-tokens", "3", "--repeats", "2", "--steady", "0.2", "--start", "20", *arguments]
+        command += ["--prompt-tokens", "3", "--repeats", "2", "--steady", "0.2", "--start", "240", *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=scratch, env=variables, timeout=60, check=False
+            command, capture_output=True, text=True, cwd=scratch, env=variables, timeout=300, check=False
         )
         servers = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return json.loads(done.stdout.splitlines()[-1]), servers, done.stderr
