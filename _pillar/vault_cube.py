@@ -36,7 +36,8 @@ def ext_pillar(minion_id, pillar, **kwargs):
     digest = _digest(pillar)
     verdict = Path(__opts__["cachedir"]) / "vault_cube_pillar_ok"
     try:
-        if verdict.read_text() == digest:
+        # a full disk leaves an empty verdict, which an empty digest must not match
+        if digest and verdict.read_text() == digest:
             return seed
     except OSError:
         pass

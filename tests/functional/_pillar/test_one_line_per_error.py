@@ -160,6 +160,17 @@ def test_a_link_to_a_missing_file_is_an_error(compiled):
         local.unlink()
 
 
+def test_an_empty_verdict_of_a_full_disk_accepts_no_pillar(tmp_path):
+    opts = salt.config.minion_config(str(minion(tmp_path / "minion") / "minion"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/vault_cube_pillar_ok").touch()
+    opts["cachedir"] = str(tmp_path / "cache")
+    pillars = salt.loader.pillars(opts, salt.loader.minion_mods(opts))
+    # keys that cannot be sorted have no digest
+    errors = pillars["vault_cube"]("test", {"base": {}, 7: {}})["_errors"]
+    assert errors
+
+
 @pytest.mark.parametrize("local", [
     "#!py\ndef run():\n  return {'base': {'hostname': 'from-python'}}\n",
     "#!/bin/sh is a comment\nbase: {hostname: from-python}\n",
