@@ -24,7 +24,7 @@ MKOSI = "2026-11-27-mkosi-debian-12.json"
 def page() -> str:
     """Return the page with its tables."""
     text = PAGE.read_text()
-    for name, table in (("apply", apply()), ("no-op", no_op()), ("build", build())):
+    for name, table in (("apply", apply()), ("no-op", no_op()), ("build", build()), ("base", base())):
         marks = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(marks, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
     return text
@@ -78,6 +78,26 @@ def build() -> str:
         floor, ours = day["floor"]["whole"], day["ours"]["whole"]
         lines.append(f"| {day['date']} | {floor:.0f} s | {theirs} | {ours:.0f} s | {ours / floor:.2f} |")
     return "\n".join(lines)
+
+
+def base() -> str:
+    """Return the table of mkosi_base.py."""
+    result = newest("mkosi-base-debian-12")
+    names = {
+        "mmdebstrap": "mmdebstrap",
+        "mkosi": f"mkosi {result['mkosi'].partition('~')[0].partition('-')[0]}",
+        "vault-cube": "Vault Cube",
+    }
+    lines = ["| | processor | wall | wall, to Vault Cube |", "|---|---|---|---|"]
+    for tool, name in names.items():
+        cpu, wall = (result["times"][tool][unit] for unit in ("cpu", "wall"))
+        seconds = [f"{unit['median']:.0f} s ({unit['low']:.0f} to {unit['high']:.0f})" for unit in (cpu, wall)]
+        ratio = wall["ratio"]
+        ratios = f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+        lines.append(f"| {name} | {' | '.join(seconds)} | {ratios} |")
+    rounds = len(result["times"]["mkosi"]["wall"]["samples"])
+    note = f"Measured on {result['date'][:10]} in {rounds} rounds, {result['packages']} packages"
+    return "\n".join([*lines, "", f"{note}; in brackets the least and the most."])
 
 
 def _seconds(times: dict[str, Any]) -> str:

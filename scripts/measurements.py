@@ -157,6 +157,12 @@ SUBJECTS = (
         build, r"all stages|change",
     ),
     Subject(
+        "mkosi-base", "The packages of the base layer with mkosi", "mkosi-base.*",
+        "sudo .venv/bin/python benchmarks/versus/mkosi_base.py --results benchmarks/results",
+        "mkosi and mmdebstrap install packages; Vault Cube also applies, seals and records its root and base layers.",
+        medians, r"wall$",
+    ),
+    Subject(
         "mkosi", "The same packages and wheels with mkosi", "mkosi.*",
         "sudo .venv/bin/python benchmarks/versus/mkosi_build.py --results benchmarks/results",
         "[What each does that the other does not](../benchmarks/results/2026-11-27-mkosi.md).",
