@@ -87,7 +87,7 @@ def box(image, expected, qemu, hardware, tmp_path_factory):
         seed(expected.user, expected.ssh_port) as login,
         guest(image, login, qemu, hardware, console=console) as running,
     ):
-        running.wait_for_ssh(1800)
+        running.wait_for_ssh()
         running.ssh("cloud-init status --wait; systemctl is-system-running --wait", timeout_s=1800, check=False)
         yield running
 

@@ -83,7 +83,7 @@ def started(files, console, machine):
         for name, text in files.items():
             (login.folder / name).write_text(text(key))
         with guest(image, login, qemu, hardware, console=console) as running:
-            running.wait_for_ssh(1800)
+            running.wait_for_ssh()
             running.ssh("cloud-init status --wait", timeout_s=1800, check=False)
             yield running
 

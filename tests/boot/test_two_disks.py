@@ -50,7 +50,7 @@ def test_everything_is_on_the_disk_that_was_started(image, expected, qemu, hardw
         run = dataclasses.replace(run, devices=disk(overlay(qemu, image, work / "second.qcow2", grown), *options))
         box = Guest(machine.start(qemu, hardware, run, "tcg", work), run, login, "tcg", work)
         try:
-            box.wait_for_ssh(1800)
+            box.wait_for_ssh()
             box.ssh("cloud-init status --wait; systemctl is-system-running --wait", timeout_s=1800, check=False)
             columns = "lsblk --json --bytes --output NAME,SERIAL,SIZE,MOUNTPOINTS"
             disks = json.loads(box.ssh(f"sudo ls /efi/EFI/BOOT >/dev/null && {columns}").stdout)["blockdevices"]

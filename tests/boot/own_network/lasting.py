@@ -38,7 +38,7 @@ class Lasting:
         run = replace(self.run, devices=devices)
         process = machine.start(self.qemu, self.hardware, run, self.accelerator, folder)
         self.box = Guest(process, run, self.login, self.accelerator, folder)
-        self.box.wait_for_ssh(LIMIT_S)
+        self.box.wait_for_ssh()
         self.box.ssh("cloud-init status --wait; systemctl is-system-running --wait", timeout_s=LIMIT_S, check=False)
         return self.box
 

@@ -52,7 +52,7 @@ def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, c
     ):
         started = time.monotonic()
         try:
-            box.wait_for_ssh(600)
+            box.wait_for_ssh()
         except VaultCubeError as err:
             return [_timed(verdicts.fault(str(err), check="first boot"), started)]
         first = _timed(verdicts.ok(f"ssh answers ({box.accelerator})", check="first boot"), started)

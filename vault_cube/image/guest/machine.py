@@ -33,6 +33,9 @@ SILENCE_S = 8.0
 KERNEL_S = 30.0
 """Time limit for the kernel's first line, in seconds; OVMF and the kernel need 3 s for it under KVM."""
 SSH_TRIES_S = 5.0
+FIRST_BOOT_S = {"kvm": 600, "tcg": 1800}
+"""Time limit until ssh answers, in seconds, by accelerator. Emulation took 38 s on an idle machine, and over 600 s on one
+whose processors were busy with other work."""
 
 NETWORK_SCRIPT = Path(__file__).with_name("network.sh")
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -87,13 +90,15 @@ class Guest:
             raise VaultCubeError(f"in the guest: `{remote}` failed with status {done.returncode}: {output[-400:]}")
         return done
 
-    def wait_for_ssh(self, timeout_s: float) -> float:
+    def wait_for_ssh(self, timeout_s: float | None = None) -> float:
         """Wait until the seed's key can log in by ssh.
 
-        Returns the time that it took, in seconds. Raises VaultCubeError if QEMU ends or timeout_s seconds pass.
+        timeout_s: time limit in seconds; None: that of FIRST_BOOT_S.
+        Returns the time that it took, in seconds. Raises VaultCubeError if QEMU ends or the time is over.
         """
+        limit = FIRST_BOOT_S[self.accelerator] if timeout_s is None else timeout_s
         started = time.monotonic()
-        while (waited := time.monotonic() - started) < timeout_s:
+        while (waited := time.monotonic() - started) < limit:
             if self.process.poll() is not None:
                 raise VaultCubeError(f"QEMU ended with status {self.process.returncode}: {self._last_output()}")
             with suppress(VaultCubeError):
@@ -101,7 +106,7 @@ class Guest:
                 return time.monotonic() - started
             time.sleep(1)
         raise VaultCubeError(
-            f"no ssh login within {waited:.0f} s; the end of the serial console ({self.run.console}):\n"
+            f"no ssh login within {waited:.0f} s ({self.accelerator}); the end of the serial console ({self.run.console}):\n"
             + log_tail(self.run.console)
         )
 
@@ -302,7 +307,7 @@ def boot(image: Path, qemu: Qemu, hardware: Hardware, *, user: str, port: int, c
                 note(f"{image.name}: {hardware.cpus} processors, {hardware.memory_mib} MiB, {box.accelerator}")
                 note(f"serial console: tail -f {console}")
                 with step("boot: wait for ssh"):
-                    box.wait_for_ssh(600)
+                    box.wait_for_ssh()
                 note(" ".join(person_ssh(box)))
                 note("press Ctrl-C to stop the guest; the image does not change")
                 box.process.wait()
