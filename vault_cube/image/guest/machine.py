@@ -34,8 +34,8 @@ KERNEL_S = 30.0
 """Time limit for the kernel's first line, in seconds; OVMF and the kernel need 3 s for it under KVM."""
 SSH_TRIES_S = 5.0
 FIRST_BOOT_S = {"kvm": 600, "tcg": 1800}
-"""Time limit until ssh answers, in seconds, by accelerator. Emulation took 38 s on an idle machine, and over 600 s on one
-whose processors were busy with other work."""
+"""Time limit until ssh answers, in seconds, by accelerator. Emulation took 38 s on an idle machine, and over 600 s on
+one whose processors were busy with other work."""
 
 NETWORK_SCRIPT = Path(__file__).with_name("network.sh")
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -106,8 +106,8 @@ class Guest:
                 return time.monotonic() - started
             time.sleep(1)
         raise VaultCubeError(
-            f"no ssh login within {waited:.0f} s ({self.accelerator}); the end of the serial console ({self.run.console}):\n"
-            + log_tail(self.run.console)
+            f"no ssh login within {waited:.0f} s ({self.accelerator}); "
+            f"the end of the serial console ({self.run.console}):\n{log_tail(self.run.console)}"
         )
 
     def _last_output(self) -> str:
