@@ -6,19 +6,28 @@
 {% set gate = '/opt/vault-cube/fleet' %}
 
 {% if fleet.master %}
+the fleet's folders belong to root:
+  file.directory:
+    - names: [{{ gate }}, {{ folder }}]
+    - user: root
+    - group: root
+    - mode: '0755'
+
 # A copy, because the gate has to work whatever release is in the checkout
 the gate of the fleet is installed:
   file.managed:
     - name: {{ gate }}/fleet_gate.py
     - source: {{ opts.vault_cube.checkout }}/_executors/fleet_gate.py
+    - user: root
+    - group: root
     - mode: '0644'
-    - makedirs: True
 
 the fleet's minion has its configuration:
   file.managed:
     - name: {{ folder }}/minion
+    - user: root
+    - group: root
     - mode: '0644'
-    - makedirs: True
     - contents: |
         # written by salt/validation/fleet.sls
         id: {{ (fleet.id or pillar.base.hostname) | json }}
@@ -75,6 +84,8 @@ the fleet's minion has its configuration:
 the fleet's minion is a service:
   file.managed:
     - name: /etc/systemd/system/{{ unit }}
+    - user: root
+    - group: root
     - mode: '0644'
     - contents: |
         # written by salt/validation/fleet.sls

@@ -45,9 +45,9 @@ class Accepted:
         if not difference.path.startswith(GUARDED):
             return ""
         if difference.path == OWNERS_PILLAR:
-            return "the owner's pillar" if _only_root_writes(path) else ""
+            return "the owner's pillar" if only_root_writes(path) else ""
         who = self.contents.get((difference.path, content_of(path)), "")
-        return who if who and (difference.kind == "missing" or _only_root_writes(path)) else ""
+        return who if who and (difference.kind == "missing" or only_root_writes(path)) else ""
 
 
 def content_of(path: Path) -> str:
@@ -60,7 +60,8 @@ def content_of(path: Path) -> str:
         return GONE
 
 
-def _only_root_writes(path: Path) -> bool:
+def only_root_writes(path: Path) -> bool:
+    """Return whether a path belongs to root, and group and others cannot write it; also if it does not exist."""
     try:
         status = path.lstat()
     except OSError:

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vault_cube.drift import derived, people
-from vault_cube.drift.accepted import GUARDED, Accepted
+from vault_cube.drift.accepted import GUARDED, Accepted, only_root_writes
 from vault_cube.drift.classes import EXPECTED, REPAIRED, UNKNOWN, UNMANAGED, Finding, StateResult, collapsed
 from vault_cube.drift.index import State as FileState
 from vault_cube.drift.manifest import TABLES, Manifest, Patterns
@@ -65,6 +65,12 @@ class Classifier:
     def _folders(self) -> list[StateResult]:
         """States that own everything below a folder."""
         return [result for result in self.states or () if result["function"].startswith(("uv.", "file.recurse"))]
+
+    @cached_property
+    def _parents(self) -> dict[str, StateResult]:
+        """Each folder above what a state writes → the state."""
+        writers = [result for result in self.states or () if not result["function"].endswith(".absent")]
+        return {str(parent): result for result in writers for parent in PurePosixPath(result["name"]).parents}
 
     @cached_property
     def _packaged(self) -> dict[str, Update]:
@@ -208,8 +214,12 @@ class Classifier:
         if self.states is None:
             owner = self.manifest.header["states"].get(f"/{difference.path}")
             return (REPAIRED, f"{owner} (Salt was not asked)") if owner else None
-        result = self._state(difference)
-        return None if result is None else self._beside_state(difference, result)
+        if result := self._state(difference):
+            return self._beside_state(difference, result)
+        writer = self._parents.get(f"/{difference.path}") if difference.kind == "extra" else None
+        if writer and self.genuine and difference.type == "d" and only_root_writes(self.root / difference.path):
+            return (EXPECTED, f"{writer['state']} writes in it")
+        return None
 
     def _beside_state(self, difference: Difference, result: StateResult) -> tuple[str, str]:
         """Classify a path by the result of the state that writes it."""

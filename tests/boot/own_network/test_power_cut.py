@@ -17,7 +17,7 @@ systemd-run --quiet --unit=busy sh -c '
 DAMAGED = "echo test > /sys/fs/ext4/$(basename $(findmnt -no SOURCE /))/trigger_fs_error"
 CHECKED = """\
 cat /run/initramfs/fsck.log
-echo ---
+echo "end of the log"
 systemctl show --property=ConditionResult --value systemd-fsck-root.service
 tune2fs -l $(findmnt -no SOURCE /) | sed -n 's/^Filesystem state: *//p'
 findmnt -no OPTIONS / | tr , '\\n' | grep -x rw
@@ -35,7 +35,7 @@ def test_a_guest_that_lost_its_power_starts_at_once(disk, before, seen):
     time.sleep(10)
     disk.lose_power()
     # start() fails if the guest reboots by itself
-    log, _, state = root(disk.start(), CHECKED).partition("---\n")
+    log, _, state = root(disk.start(), CHECKED).partition("end of the log\n")
     assert seen in log
     # systemd does not check the root again, after which it would reboot
     assert state.splitlines() == ["no", "clean", "rw"], state

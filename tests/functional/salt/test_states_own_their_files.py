@@ -9,6 +9,21 @@ FIELDS = ("user", "group", "mode")
 # without a field, with the reason
 WITHOUT = {"/efi": ("mode", "on a box this is the mounted partition, whose mode comes from the mount options")}
 
+# switched on by an owner's pillar
+OPTIONAL = {
+    "fleet": {"master": "salt.example", "master_key": ":".join(32 * ["ab"])},
+    "driver": {"power": {"limit_w": 450, "pcie_aspm": "performance"}},
+    "validation": {
+        "packages": ["htop", "smartmontools", "prometheus-node-exporter", "prometheus"],
+        "monitoring": {
+            "prometheus": {"enabled": True},
+            "dcgm": {"image": f"registry.example/dcgm-exporter@sha256:{64 * 'a'}"},
+        },
+    },
+}
+PILLARS = [{}, OPTIONAL]
+BOTH = pytest.mark.parametrize("pillar", PILLARS, ids=["default", "optional states"])
+
 
 def lacking(chunk):
     """List the fields that a state does not set."""
@@ -19,9 +34,10 @@ def lacking(chunk):
     return [field for field in FIELDS if field != exempt and not str(chunk.get(field, ""))]
 
 
+@BOTH
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_file_and_folder_has_owner_group_and_mode(salt_of, target):
-    chunks = low(salt_of(target))
+def test_every_file_and_folder_has_owner_group_and_mode(salt_of, target, pillar):
+    chunks = low(salt_of(target, pillar))
     assert len([chunk for chunk in chunks if chunk["state"] == "file"]) > 50
     assert {chunk["name"]: lacking(chunk) for chunk in chunks if lacking(chunk)} == {}
 
@@ -45,9 +61,10 @@ def test_a_state_without_a_field_is_reported(function, field):
     assert lacking(chunk) == [field]
 
 
+@BOTH
 @pytest.mark.parametrize("target", TARGETS)
-def test_nobody_but_root_can_write_what_root_reads(salt_of, target):
-    for chunk in low(salt_of(target)):
+def test_nobody_but_root_can_write_what_root_reads(salt_of, target, pillar):
+    for chunk in low(salt_of(target, pillar)):
         if chunk["state"] in ("file", "shared") and chunk.get("mode"):
             assert not int(str(chunk["mode"]), 8) & 0o022, chunk["name"]
 
