@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,8 @@ for number in range(ROUNDS):
     for workload, command in COMMANDS.items():
         # which of the two comes first alternates
         for name in ("with", "without") if number % 2 else ("without", "with"):
-            chosen = ["User=vllm", "StateDirectory=sandbox", "WorkingDirectory=/var/lib/sandbox", "LimitMEMLOCK=infinity"]
+            chosen = ["User=vllm", "StateDirectory=sandbox", "WorkingDirectory=/var/lib/sandbox",
+                      "LimitMEMLOCK=infinity"]
             chosen += settings if name == "with" else []
             words = [word for setting in chosen for word in ("-p", setting)]
             words += [word for value in LOCAL for word in ("-E", value)]
@@ -105,6 +107,25 @@ def main() -> None:
     )  # fmt: skip
 
 
+def metrics(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return each rate by workload: medians with and without the sandbox, and of the ratios of each round's pair."""
+    rates: dict[str, dict[str, dict[int, float]]] = {}
+    for sample in samples:
+        for metric in json.loads(sample.pop("output"))["metrics"]:
+            if metric["better"] == "higher" and metric["unit"].endswith("/s"):
+                name = " ".join(
+                    filter(None, (sample["workload"], metric["quantity"], metric["subject"], metric["phase"]))
+                )
+                sides = rates.setdefault(name, {"with": {}, "without": {}})
+                sides[sample["sandbox"]][sample["round"]] = statistics.median(metric["samples"])
+    result = {}
+    for name, sides in rates.items():
+        ratios = [sides["with"][number] / rate for number, rate in sides["without"].items()]
+        result[name] = {side: common.median(list(rate.values())) for side, rate in sides.items()}
+        result[name]["ratio"] = common.median(ratios)
+    return result
+
+
 def run(lower: list[Path], rounds: int, seconds: float) -> Any:
     """Run all rounds in a container that boots the tree. Returns the samples, the settings, and the load at the end."""
     for folder in ("upper", "layer-work", "merged", "share/out"):
@@ -132,6 +153,7 @@ def run(lower: list[Path], rounds: int, seconds: float) -> Any:
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=LIMIT_S, check=False)
     result = WORK / "share/out/result.json"
     if not result.exists():
-        tail = [file.read_text(errors="replace")[-3000:] for file in (WORK / "console.log", WORK / "share/out/log") if file.exists()]
+        logs = [file for file in (WORK / "console.log", WORK / "share/out/log") if file.exists()]
+        tail = [file.read_text(errors="replace")[-3000:] for file in logs]
         sys.exit(f"sandbox.py: the container ended with status {ran.returncode}:\n" + "\n".join(tail))
     return json.loads(result.read_text())

@@ -133,8 +133,8 @@ base:
       # ClientAliveInterval ends dead sessions, by encrypted messages; those of TCP can be forged (Lynis SSH-7408)
       TCPKeepAlive: 'no'
       PermitUserRC: 'no'              # a file in a home must not run at each login
-      # CIS 5.1.14: INFO or VERBOSE. INFO has the fingerprints of accepted keys; with VERBOSE, fail2ban may count one login twice
-      LogLevel: INFO
+      # CIS 5.1.14, Mozilla's modern profile: which key opened or failed to open a session
+      LogLevel: VERBOSE
       # the same limit as for keys in this pillar; sshd's default is 1024 (NIST SP 800-131A: at least 2048)
       RequiredRSASize: '2048'
   firewall:
