@@ -247,9 +247,8 @@ def units(system: System) -> Iterator[Trait]:
 
 def ports(system: System) -> Iterator[Trait]:
     """List sockets that listen for other machines and that the image does not name."""
-    accepted = set(system.image.header["listen"])
-    found = sorted(set(_listening(system)) - accepted)
-    for port in found:
+    others = set(_listening(system)) - set(system.image.header["listen"])
+    for port in sorted(others - _published(system)) if others else ():
         yield Trait(f"port {port}", "listens for other machines", todo=f"ss -lnp 'sport = :{port.split()[1]}'")
 
 
@@ -266,6 +265,17 @@ def _listening(system: System) -> Iterator[str]:
                 outgoing = protocol == "udp" and number >= EPHEMERAL
                 if fields[3] == state and not loopback and not outgoing:
                     yield f"{protocol} {number}"
+
+
+def _published(system: System) -> set[str]:
+    """Return the published ports of containers, such as `tcp 8081`.
+
+    Docker reserves each with a socket that never answers, and redirects its packets before they reach it. Who gets to
+    the container is decided by the firewall's rules, which are compared.
+    """
+    loaded = system.run(["/usr/sbin/iptables-save"]) or ""
+    rules = re.findall(r"^-A DOCKER .*-p (tcp|udp) .*--dport (\d+)\b.*-j DNAT", loaded, re.MULTILINE)
+    return {f"{protocol} {port}" for protocol, port in rules}
 
 
 def modules(system: System) -> Iterator[Trait]:

@@ -224,6 +224,46 @@ def test_rules_of_fail2ban_and_docker_are_no_difference(system: Fake, rule: str)
     assert list(running.traits(system)) == []
 
 
+PUBLISHED = """\
+*nat
+:DOCKER - [0:0]
+-A DOCKER -i docker0 -j RETURN
+-A DOCKER ! -i br-0123456789ab -p tcp -m tcp --dport 8081 -j DNAT --to-destination 172.18.0.2:8000
+-A DOCKER ! -i docker0 -p udp -m udp --dport 5353 -j DNAT --to-destination 172.17.0.2:53
+COMMIT
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("tcp", "0: 00000000:1F91 00000000:0000 0A\n"),
+        ("tcp6", f"0: {'0' * 32}:1F91 0:0 0A\n"),
+        ("udp", "0: 00000000:14E9 00000000:0000 07\n"),
+    ],
+)
+def test_published_ports_of_containers_are_no_difference(system: Fake, table: str, row: str) -> None:
+    write(f"proc/net/{table}", TCP.format(rows=row))(system)
+    assert list(running.ports(system))
+    system.outputs["iptables-save"] = RULES + PUBLISHED
+    assert list(running.ports(system)) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A DOCKER ! -i docker0 -p udp -m udp --dport 8081 -j DNAT --to-destination 172.17.0.2:53",
+        "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 18081 -j DNAT --to-destination 172.17.0.2:80",
+        "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8081 -j RETURN",
+        "-A PREROUTING -p tcp -m tcp --dport 8081 -j DNAT --to-destination 10.0.0.9:80",
+    ],
+)
+def test_another_program_s_port_is_reported_beside_them(system: Fake, rule: str) -> None:
+    write("proc/net/tcp", TCP.format(rows="0: 00000000:1F91 00000000:0000 0A\n"))(system)
+    system.outputs["iptables-save"] = RULES + f"*nat\n:DOCKER - [0:0]\n{rule}\nCOMMIT\n"
+    assert [trait.what for trait in running.ports(system)] == ["port tcp 8081"]
+
+
 def test_a_timer_whose_condition_does_not_apply_is_no_difference(system: Fake) -> None:
     condition = "ConditionResult=no\nConditionTimestampMonotonic=77\n"
     system.outputs["systemctl"] = UNITS.replace("=active", "=inactive") + condition
