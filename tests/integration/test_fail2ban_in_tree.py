@@ -1,4 +1,4 @@
-"""How often a failed login counts for fail2ban, by what sshd logs with the box's own configuration, in the image's tree."""
+"""How often a failed login counts for fail2ban, by what the box's sshd logs of it, in the image's tree."""
 
 import os
 import re
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.image, pytest.mark.skipif(os.geteuid() != 0, reason="m
 space, trees, inside = in_tree.space, in_tree.trees, in_tree.inside
 
 LOGINS = 3
-# how each login fails → its ssh options, and how often it counts: for an account that may not log in, sshd logs two lines
+# how each login fails → its ssh options, and how often it counts; an account that may not log in has two lines
 FAILURES = {
     "no key": ("-o PubkeyAuthentication=no vaultadmin@127.0.0.1", 1),
     "a wrong key": ("-i /tmp/a vaultadmin@127.0.0.1", 1),
