@@ -113,10 +113,8 @@ def metrics(samples: list[dict[str, Any]]) -> dict[str, Any]:
     for sample in samples:
         for metric in json.loads(sample.pop("output"))["metrics"]:
             if metric["better"] == "higher" and metric["unit"].endswith("/s"):
-                name = " ".join(
-                    filter(None, (sample["workload"], metric["quantity"], metric["subject"], metric["phase"]))
-                )
-                sides = rates.setdefault(name, {"with": {}, "without": {}})
+                name = " ".join(filter(None, (metric["quantity"], metric["subject"])))
+                sides = rates.setdefault(f"{sample['workload']}: {name}", {"with": {}, "without": {}})
                 sides[sample["sandbox"]][sample["round"]] = statistics.median(metric["samples"])
     result = {}
     for name, sides in rates.items():
@@ -157,3 +155,7 @@ def run(lower: list[Path], rounds: int, seconds: float) -> Any:
         tail = [file.read_text(errors="replace")[-3000:] for file in logs]
         sys.exit(f"sandbox.py: the container ended with status {ran.returncode}:\n" + "\n".join(tail))
     return json.loads(result.read_text())
+
+
+if __name__ == "__main__":
+    main()
