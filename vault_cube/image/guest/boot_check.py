@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from vault_cube import verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest.cases import CHECKS, Expected, Trial
-from vault_cube.image.guest.machine import guest
+from vault_cube.image.guest.machine import Guest, StalledError, guest
 from vault_cube.image.guest.qemu import Hardware, Qemu
-from vault_cube.image.guest.seed import seed
+from vault_cube.image.guest.seed import Seed, seed
 from vault_cube.image.layers import tools
-from vault_cube.image.progress import console, write_json
+from vault_cube.image.progress import console, note, write_json
 from vault_cube.image.workspace import Workspace
 from vault_cube.verdicts import Check, Verdict
+
+STARTS = 2
+"""Number of times that an emulated guest is started until its ssh answers."""
 
 
 def judge(trial: Trial, checks: Iterable[Check] = CHECKS) -> list[Verdict]:
@@ -37,6 +41,31 @@ def _timed(verdict: Verdict, started: float) -> Verdict:
     return replace(verdict, seconds=round(time.monotonic() - started, 1))
 
 
+@contextmanager
+def first_boot(
+    image: Path, login: Seed, qemu: Qemu, hardware: Hardware, console_log: Path
+) -> Iterator[tuple[Guest, Verdict]]:
+    """Start a guest and wait for ssh. Yields the guest, and the verdict on its first boot.
+
+    A guest that the emulator stalled is started again from the unchanged image, up to STARTS times in all.
+    """
+    for number in range(1, STARTS + 1):
+        with guest(image, login, qemu, hardware, console=console_log, own_network=True) as box:
+            started = time.monotonic()
+            try:
+                box.wait_for_ssh()
+                again = f", start {number}: QEMU stalled the guest before" if number > 1 else ""
+                verdict = verdicts.ok(f"ssh answers ({box.accelerator}{again})", check="first boot")
+            except VaultCubeError as err:
+                if isinstance(err, StalledError) and number < STARTS:
+                    note(f"{err}; starting it again")
+                    console_log.replace(console_log.with_name(f"{console_log.name}.{number}"))
+                    continue
+                verdict = verdicts.fault(str(err), check="first boot")
+            yield box, _timed(verdict, started)
+            return
+
+
 def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, console_log: Path) -> list[Verdict]:
     """Boot an image once and check it.
 
@@ -48,15 +77,11 @@ def boot_test(image: Path, expected: Expected, qemu: Qemu, hardware: Hardware, c
         raise VaultCubeError("the boot test needs root, to give the guest its own network namespace: run it as root")
     with (
         seed(expected.user, expected.ssh_port) as login,
-        guest(image, login, qemu, hardware, console=console_log, own_network=True) as box,
+        first_boot(image, login, qemu, hardware, console_log) as (box, first),
     ):
-        started = time.monotonic()
-        try:
-            box.wait_for_ssh()
-        except VaultCubeError as err:
-            return [_timed(verdicts.fault(str(err), check="first boot"), started)]
-        first = _timed(verdicts.ok(f"ssh answers ({box.accelerator})", check="first boot"), started)
-        console.print(f"  [green]✓[/] first boot: ssh answers after {first.seconds:.0f} s ({box.accelerator})")
+        if first.bad:
+            return [first]
+        console.print(f"  [green]✓[/] first boot: {first.evidence} after {first.seconds:.0f} s")
         judged = [first, *judge(Trial(box, expected))]
         started = time.monotonic()
         off = box.shut_down(180)

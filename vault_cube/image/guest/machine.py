@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,10 @@ SILENCE_S = 8.0
 """Seconds without console output after which KVM counts as broken; OVMF prints within 2 s under KVM."""
 KERNEL_S = 30.0
 """Time limit for the kernel's first line, in seconds; OVMF and the kernel need 3 s for it under KVM."""
+STALL = re.compile(rb"rcu.*(detected stalls|self-detected stall|kthread starved)")
+"""What the kernel prints when a processor has not made progress for 21 s."""
+STALLED_S = 180.0
+"""Seconds after such a report in which an emulated guest may recover."""
 SSH_TRIES_S = 5.0
 FIRST_BOOT_S = {"kvm": 600, "tcg": 1800}
 """Time limit until ssh answers, in seconds, by accelerator. Emulation took 38 s on an idle machine, and over 600 s on
@@ -43,6 +48,10 @@ OUTSIDE = "10.0.2.100"
 """First of the addresses from which cases connect to the guest."""
 OUTSIDES = 16
 """Number of those addresses."""
+
+
+class StalledError(VaultCubeError):
+    """An emulated guest has stopped: QEMU sometimes loses the timer interrupt of one of several processors."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,10 @@ class Guest:
         """Wait until the seed's key can log in by ssh.
 
         timeout_s: time limit in seconds; None: that of FIRST_BOOT_S.
-        Returns the time that it took, in seconds. Raises VaultCubeError if QEMU ends or the time is over.
+        Returns the time that it took, in seconds. Raises VaultCubeError if QEMU ends or the time is over, StalledError
+        if an emulated guest reports a stalled processor and does not recover.
         """
+        reported = None
         limit = FIRST_BOOT_S[self.accelerator] if timeout_s is None else timeout_s
         started = time.monotonic()
         while (waited := time.monotonic() - started) < limit:
@@ -104,6 +115,10 @@ class Guest:
             with suppress(VaultCubeError):
                 self.ssh("true", timeout_s=SSH_TRIES_S * 6)
                 return time.monotonic() - started
+            if reported is None and self.accelerator == "tcg" and STALL.search(self.run.console.read_bytes()):
+                reported = time.monotonic()
+            if reported is not None and time.monotonic() - reported > STALLED_S:
+                raise StalledError(f"the emulated guest stalled during its first boot; console: {self.run.console}")
             time.sleep(1)
         raise VaultCubeError(
             f"no ssh login within {waited:.0f} s ({self.accelerator}); "

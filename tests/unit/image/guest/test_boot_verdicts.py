@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from vault_cube import process, verdicts
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import boot_check, cases
 from vault_cube.image.guest.cases import Expected, Trial, Wrong
+from vault_cube.image.guest.machine import StalledError
 
 EXPECTED = Expected("operator", frozenset({22}), 22, 5)
 
@@ -305,3 +307,45 @@ def test_the_verdicts_are_written_and_the_error_names_failed_checks(monkeypatch,
     report = json.loads((tmp_path / "build/boot-test.json").read_text())
     statuses = {check["check"]: check["status"] for check in report["checks"]}
     assert statuses == {"first boot": "ok", "root is refused": "ok" if passed else "fault"}
+
+
+def started(monkeypatch, tmp_path, *errors):
+    """Boot guests of which each raises an error, or answers (None). Returns the verdict and the number of starts."""
+    starts = []
+
+    @contextmanager
+    def guest(*_, console, **__):
+        console.write_text(f"start {len(starts)}")
+        error = errors[len(starts)]
+        starts.append(error)
+
+        def wait():
+            if error:
+                raise error
+
+        yield SimpleNamespace(wait_for_ssh=wait, accelerator="tcg")
+
+    monkeypatch.setattr(boot_check, "guest", guest)
+    with boot_check.first_boot(tmp_path, None, None, None, tmp_path / "console.log") as (_, verdict):
+        return verdict, len(starts)
+
+
+def test_a_guest_that_answers_is_started_once(monkeypatch, tmp_path):
+    verdict, starts = started(monkeypatch, tmp_path, None)
+    assert (verdict.bad, verdict.evidence, starts) == (False, "ssh answers (tcg)", 1)
+
+
+def test_a_guest_that_the_emulator_stalled_is_started_again_and_its_console_is_kept(monkeypatch, tmp_path):
+    verdict, starts = started(monkeypatch, tmp_path, StalledError("stalled"), None)
+    assert (verdict.bad, starts) == (False, 2)
+    assert "start 2: QEMU stalled the guest before" in verdict.evidence
+    assert (tmp_path / "console.log.1").read_text() == "start 0"
+
+
+@pytest.mark.parametrize(
+    ("errors", "starts"),
+    [((VaultCubeError("QEMU ended"), None), 1), ((StalledError("stalled"), StalledError("stalled again")), 2)],
+)
+def test_a_guest_that_does_not_boot_is_a_fault(monkeypatch, tmp_path, errors, starts):
+    verdict, count = started(monkeypatch, tmp_path, *errors)
+    assert (verdict.bad, verdict.evidence, count) == (True, str(errors[starts - 1]), starts)

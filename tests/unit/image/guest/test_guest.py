@@ -12,12 +12,13 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest import machine
-from vault_cube.image.guest.qemu import Hardware, Qemu
+from vault_cube.image.guest.qemu import Hardware, Qemu, Run
 from vault_cube.image.guest.seed import Seed
 
 HARDWARE = Hardware(memory_mib=64, cpus=1, growth_gib=1)
@@ -158,11 +159,55 @@ def test_the_error_for_an_exited_qemu_has_its_output(fake, tmp_path):
         box.wait_for_ssh(30)
 
 
+STALLS = [
+    "rcu: INFO: rcu_sched detected stalls on CPUs/tasks:",
+    "rcu: INFO: rcu_preempt self-detected stall on CPU",
+    "rcu: rcu_sched kthread starved for 5251 jiffies! g2789 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x402 ->cpu=1",
+]
+
+
+def waiting(tmp_path, monkeypatch, accelerator, line, answers=False):
+    """Wait for ssh of a guest whose console has one line."""
+    monkeypatch.setattr(machine, "STALLED_S", 0.0)
+    monkeypatch.setattr(machine.time, "sleep", lambda seconds: None)
+
+    def ssh(self, remote, **_):
+        if not answers:
+            raise VaultCubeError("no answer")
+
+    monkeypatch.setattr(machine.Guest, "ssh", ssh)
+    run = Run(tmp_path, tmp_path, tmp_path / "console", tmp_path, 1, key_of(tmp_path))
+    run.console.write_text(f"[  424.833847] {line}\n")
+    alive = SimpleNamespace(poll=lambda: None)
+    return machine.Guest(alive, run, run.seed, accelerator, tmp_path).wait_for_ssh(0.3)
+
+
+@pytest.mark.parametrize("line", STALLS)
+def test_an_emulated_guest_that_reports_a_stall_and_does_not_recover_has_stalled(tmp_path, monkeypatch, line):
+    with pytest.raises(machine.StalledError, match="the emulated guest stalled during its first boot"):
+        waiting(tmp_path, monkeypatch, "tcg", line)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "line"),
+    [("kvm", STALLS[0]), ("tcg", "rcu: Hierarchical SRCU implementation."), ("tcg", "Booting Linux")],
+)
+def test_other_guests_that_do_not_answer_have_not_stalled(tmp_path, monkeypatch, accelerator, line):
+    with pytest.raises(VaultCubeError, match="no ssh login within") as raised:
+        waiting(tmp_path, monkeypatch, accelerator, line)
+    assert not isinstance(raised.value, machine.StalledError)
+
+
+def test_a_guest_that_recovers_from_a_stall_has_booted(tmp_path, monkeypatch):
+    assert waiting(tmp_path, monkeypatch, "tcg", STALLS[0], answers=True) < 10
+
+
 CHILD = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from vault_cube.image.guest import machine
-from vault_cube.image.guest.qemu import Hardware, Qemu
+from vault_cube.image.guest.qemu import Hardware, Qemu, Run
 from vault_cube.image.guest.seed import Seed
 top = Path(sys.argv[1])
 fake = Qemu((str(top / "machine"),), (str(top / "qemu-img"),), top / "code.fd", top / "vars.fd")
@@ -191,8 +236,9 @@ def test_qemu_does_not_outlive_a_killed_parent(fake, tmp_path, network):
 INTERACTIVE = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from vault_cube.image.guest import machine
-from vault_cube.image.guest.qemu import Hardware, Qemu
+from vault_cube.image.guest.qemu import Hardware, Qemu, Run
 top = Path(sys.argv[1])
 fake = Qemu((str(top / "machine"),), (str(top / "qemu-img"),), top / "code.fd", top / "vars.fd")
 machine.choose_accelerator = lambda *_: "tcg"
