@@ -111,6 +111,10 @@ def metrics(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Return each rate by workload: medians with and without the sandbox, and of the ratios of each round's pair."""
     rates: dict[str, dict[str, dict[int, float]]] = {}
     for sample in samples:
+        if sample["status"]:
+            sys.exit(
+                f"sandbox.py: {sample['workload']} {sample['sandbox']} the sandbox failed: {sample['output'][-2000:]}"
+            )
         for metric in json.loads(sample.pop("output"))["metrics"]:
             if metric["better"] == "higher" and metric["unit"].endswith("/s"):
                 name = " ".join(filter(None, (metric["quantity"], metric["subject"])))

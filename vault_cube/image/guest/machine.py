@@ -39,8 +39,8 @@ STALLED_S = 180.0
 """Seconds after such a report in which an emulated guest may recover."""
 SSH_TRIES_S = 5.0
 FIRST_BOOT_S = {"kvm": 600, "tcg": 1800}
-"""Time limit until ssh answers, in seconds, by accelerator. Emulation took 38 s on an idle machine, and over 600 s on
-one whose processors were busy with other work."""
+"""Time limit until ssh answers, in seconds, by accelerator. Emulation took 38 s on one idle machine and 133 s on
+another; beside other work it takes several times as long."""
 
 NETWORK_SCRIPT = Path(__file__).with_name("network.sh")
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -51,7 +51,7 @@ OUTSIDES = 16
 
 
 class StalledError(VaultCubeError):
-    """An emulated guest has stopped: QEMU sometimes loses the timer interrupt of one of several processors."""
+    """An emulated guest reported a stalled processor, and its ssh did not answer afterwards."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Guest:
             if reported is None and self.accelerator == "tcg" and STALL.search(self.run.console.read_bytes()):
                 reported = time.monotonic()
             if reported is not None and time.monotonic() - reported > STALLED_S:
-                raise StalledError(f"the emulated guest stalled during its first boot; console: {self.run.console}")
+                raise StalledError(f"the emulated guest stalled while it booted; console: {self.run.console}")
             time.sleep(1)
         raise VaultCubeError(
             f"no ssh login within {waited:.0f} s ({self.accelerator}); "
