@@ -142,7 +142,6 @@ def run(lower: list[Path], rounds: int, seconds: float) -> Any:
     for name in ("ufw", "docker", "docker.socket", "containerd", "fail2ban", "systemd-sysctl", "auditd", "cloud-init"):
         (units / (name if "." in name else f"{name}.service")).symlink_to("/dev/null")
     overlay = chroot.Overlay(lower, WORK / "upper", WORK / "layer-work")
-    options = f"lowerdir={':'.join(map(str, reversed(lower)))},upperdir={overlay.upper},workdir={overlay.work}"
     container = [
         "systemd-nspawn", "--quiet", "--boot", "--private-network", "--register=no", "--keep-unit",
         "--machine=sandbox", f"--directory={WORK / 'merged'}", f"--bind={WORK / 'share'}:{INSIDE}",
@@ -150,7 +149,7 @@ def run(lower: list[Path], rounds: int, seconds: float) -> Any:
     script = 'mount -t overlay -o "$1" overlay "$2"; shift 2; exec "$@"'
     # the mount ends with its namespace, and the container with this process
     command = ["unshare", "--mount", "--propagation", "private", "setpriv", "--pdeathsig", "KILL",
-               "sh", "-euc", script, "sh", options, str(WORK / "merged"), *container]  # fmt: skip
+               "sh", "-euc", script, "sh", chroot.mount_options(overlay), str(WORK / "merged"), *container]  # fmt: skip
     with (WORK / "console.log").open("wb") as log:
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=LIMIT_S, check=False)
     result = WORK / "share/out/result.json"

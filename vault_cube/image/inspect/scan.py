@@ -150,7 +150,7 @@ def evaluate(profiles: Path, level: int, lower: Sequence[Path], root: Path, resu
     Returns the result by rule. Raises CommandFailed if oscap cannot run.
     """
     file = results / f"cis-level-{level}.xml"
-    options = "lowerdir=" + ":".join(str(layer) for layer in reversed(lower))
+    options = chroot.mount_options(chroot.Overlay(lower))
     command: list[str | Path] = [*chroot.unshare(network=False), "sh", SCRIPT, options, root]
     command += ["--profile", PROFILE.format(level=level)]
     command += ["--results", file, "--report", file.with_suffix(".html"), profiles]

@@ -70,11 +70,11 @@ def run(
         "TERM": "dumb",
         **(environment or {}),
     }
-    mounts: list[str | Path] = [root, "" if isinstance(tree, Path) else _options(tree)]
+    mounts: list[str | Path] = [root, "" if isinstance(tree, Path) else mount_options(tree)]
     for bind in binds:
         mounts += ["bind", "rw" if bind.writable else "ro", bind.source, bind.target.lstrip("/")]
     for target, overlay in (overlays or {}).items():
-        mounts += ["overlay", _options(overlay), target.lstrip("/")]
+        mounts += ["overlay", mount_options(overlay), target.lstrip("/")]
     inner = ["env", "-i", *(f"{name}={value}" for name, value in variables.items()), *command]
     status = process.run(
         [*unshare(network), "sh", SCRIPT, *mounts, "--", *inner],
@@ -105,7 +105,7 @@ def unshare(network: bool) -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL", *alive, "unshare", *flags, *([] if network else ["--net"])]
 
 
-def _options(overlay: Overlay) -> str:
+def mount_options(overlay: Overlay) -> str:
     """Return the mount options of an overlay."""
     options = ["lowerdir=" + ":".join(str(layer) for layer in reversed(overlay.lower))]
     if overlay.upper and overlay.work:
