@@ -79,7 +79,8 @@ def no_orphans():
 
 @pytest.fixture(scope="module")
 def ran():
-    """Run `make benchmark`; return its result and its stderr."""
+    """Run `make benchmark`; return its result, its stderr, and the seconds it took."""
+    began = time.monotonic()
     status, answer, progress = run("make --silent benchmark", f"TARGET={TARGET}", f"SALT_CALL={SALT_CALL}")
     assert isinstance(answer, dict), answer
     assert answer["benchmark"]["suites"] == dict.fromkeys(SUITES, "measured"), progress
@@ -87,7 +88,7 @@ def ran():
     verdict = answer["benchmark"]["verdict"]
     assert verdict in ("ok", "uncertain", "fault"), answer
     assert bool(status) == (verdict != "ok"), answer
-    return answer, progress
+    return answer, progress, time.monotonic() - began
 
 
 def test_two_workers_trained_over_gloo(ran):
@@ -150,9 +151,9 @@ def test_every_metric_has_samples_and_an_interval(ran):
 
 
 def test_the_grain_shows_the_result(ran):
-    answer, _ = ran
+    answer, _, lasted_s = ran
     grain = dict(answer["grain"]["gpu_benchmark"])
-    assert 0 <= grain.pop("age_s") < 600
+    assert 0 <= grain.pop("age_s") <= lasted_s
     assert grain == {key: value for key, value in answer["benchmark"].items() if key != "notes"}
     for name in ("ddp: efficiency transformer", "tensorflow: efficiency dense", "vllm: output one request cpu"):
         number = grain["numbers"][name]
@@ -160,7 +161,7 @@ def test_the_grain_shows_the_result(ran):
 
 
 def test_it_prints_progress_and_writes_a_report(ran):
-    _, progress = ran
+    _, progress, _ = ran
     assert "[4/12] ddp, round 1" in progress
     assert "transformer, repeat 3 of 3" in progress
     assert "[12/12] vllm, round 2: measured in" in progress
