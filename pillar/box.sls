@@ -223,6 +223,11 @@ base:
     core_dumps: false
     # CIS 5.4.1.4: for passwords that an owner sets; the same as PAM's
     encrypt_method: YESCRYPT
+    # for a program that chooses SHA-512 itself, such as chpasswd -c: a hash then takes about as long as one of yescrypt, and not
+    # a twentieth (Lynis AUTH-9230 wants 5,000)
+    sha_rounds: 100000
+    # CIS 5.4.1.2, for new accounts: nobody gets back to an old password by changing it many times in a row
+    pass_min_days: 1
     # null: Debian's 022. CIS 5.4.3.3 asks for 027, but sudo takes the umask of the session: models and environments that are
     # installed with it would be unreadable for vLLM and other users. Homes are closed by their own mode
     umask: null

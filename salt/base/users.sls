@@ -22,8 +22,10 @@ system user {{ name }} has its fixed id:
 
 # Before the people's accounts, which take their home's mode and files from these
 {% set hardening = pillar.base.hardening %}
-{% set login_defs = {'ENCRYPT_METHOD': hardening.encrypt_method, 'HOME_MODE': hardening.home_mode, 'UMASK': hardening.umask} %}
-{% for key, value in login_defs.items() if value %}
+{% set login_defs = {'ENCRYPT_METHOD': hardening.encrypt_method, 'HOME_MODE': hardening.home_mode, 'UMASK': hardening.umask,
+                     'PASS_MIN_DAYS': hardening.pass_min_days, 'SHA_CRYPT_MIN_ROUNDS': hardening.sha_rounds,
+                     'SHA_CRYPT_MAX_ROUNDS': hardening.sha_rounds} %}
+{% for key, value in login_defs.items() if value is not none %}
 new accounts have the pillar's {{ key }}:
   file.replace:
     - name: /etc/login.defs

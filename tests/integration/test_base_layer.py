@@ -335,6 +335,8 @@ DRIFT = {
     "an empty password does not log in": "sed -i 's/pam_unix.so/pam_unix.so nullok/' /etc/pam.d/common-auth",
     "su is for members of sugroup": "sed -i '/use_uid/d' /etc/pam.d/su",
     "new accounts have the pillar's HOME_MODE": "sed -i 's/^HOME_MODE.*/HOME_MODE 0777/' /etc/login.defs",
+    "new accounts have the pillar's PASS_MIN_DAYS": "sed -i 's/^PASS_MIN_DAYS.*/PASS_MIN_DAYS 0/' /etc/login.defs",
+    "new accounts have the pillar's SHA_CRYPT_MIN_ROUNDS": "sed -i '/^SHA_CRYPT_MIN_ROUNDS/d' /etc/login.defs",
     "the home of vaultadmin has the pillar's mode": "chmod 755 /home/vaultadmin",
     "sessions write no core files": "rm /etc/security/limits.d/60-vault-cube.conf",
     "sudo logs commands to a file": "rm /etc/sudoers.d/zz-vault-cube-log",

@@ -17,6 +17,13 @@ class Hardening(Section):
     nullok: bool = Field(description="Whether PAM accepts an account whose password is empty (nullok)")
     core_dumps: bool = Field(description="Whether a process of a session may write a core file")
     encrypt_method: Literal["YESCRYPT", "SHA512"] = Field(description="ENCRYPT_METHOD of login.defs(5)")
+    # the limits of crypt(5)
+    sha_rounds: Annotated[int, Field(ge=1000, le=999_999_999)] | None = Field(
+        description="SHA_CRYPT_MIN_ROUNDS and SHA_CRYPT_MAX_ROUNDS of login.defs(5); null: the distribution's"
+    )
+    pass_min_days: Annotated[int, Field(ge=0, le=365)] | None = Field(
+        description="PASS_MIN_DAYS of login.defs(5), for new accounts; null: the distribution's"
+    )
     umask: Annotated[str, Field(pattern=r"^0[0-7]{2}$")] | None = Field(
         description="UMASK of login.defs(5), which sessions and sudo take; null: the distribution's"
     )

@@ -104,8 +104,11 @@ def test_blocked_modules_can_be_loaded_in_no_way(salt_of, target):
 
 # from the packages passwd of Debian 12, login.defs of Debian 13, and util-linux, libpam-runtime and containerd of both
 LOGIN_DEFS = {
-    "Debian 12": '#\tUMASK\tDefault "umask"\n# HOME_MODE is used by\n#HOME_MODE\t0700\nENCRYPT_METHOD SHA512\n',
-    "Debian 13": "# HOME_MODE is used by useradd(8)\nHOME_MODE\t0700\nENCRYPT_METHOD YESCRYPT\n",
+    "Debian 12": '#\tUMASK\tDefault "umask"\n# HOME_MODE is used by\n#HOME_MODE\t0700\nENCRYPT_METHOD SHA512\n'
+    "#\tPASS_MIN_DAYS\tMinimum number of days allowed between password changes.\nPASS_MIN_DAYS\t0\n"
+    "# Only used with SHA256 or SHA512.\n# SHA_CRYPT_MIN_ROUNDS 5000\n# SHA_CRYPT_MAX_ROUNDS 5000\n",
+    "Debian 13": "# HOME_MODE is used by useradd(8)\nHOME_MODE\t0700\nENCRYPT_METHOD YESCRYPT\nPASS_MIN_DAYS\t0\n"
+    "#SHA_CRYPT_MIN_ROUNDS 5000\n#SHA_CRYPT_MAX_ROUNDS 5000\n",
     "emptied": "",
 }
 SU = (
@@ -117,18 +120,31 @@ CRI = 'version = 2\n\n[plugins]\n  [plugins."io.containerd.internal.v1.opt"]\n  
 
 
 @pytest.mark.parametrize("name", LOGIN_DEFS)
-def test_login_defs_has_the_pillar_s_modes_once(salt_of, tmp_path, name):
+def test_login_defs_has_each_of_the_pillar_s_values_once(salt_of, tmp_path, name):
+    values = {
+        "HOME_MODE": "0750", "ENCRYPT_METHOD": "YESCRYPT", "PASS_MIN_DAYS": "1", "SHA_CRYPT_MIN_ROUNDS": "100000",
+        "SHA_CRYPT_MAX_ROUNDS": "100000",
+    }  # fmt: skip
     content = LOGIN_DEFS[name]
-    for key in ("HOME_MODE", "ENCRYPT_METHOD"):
+    for key in values:
         content = replaced(salt_of("debian-12"), f"new accounts have the pillar's {key}", tmp_path / "defs", content)
     lines = content.splitlines()
-    assert [line for line in lines if re.match("HOME_MODE|ENCRYPT", line)] in (
-        ["HOME_MODE\t0750", "ENCRYPT_METHOD\tYESCRYPT"],
-        ["ENCRYPT_METHOD\tYESCRYPT", "HOME_MODE\t0750"],
+    assert sorted(line for line in lines if not line.startswith("#")) == sorted(
+        f"{key}\t{values[key]}" for key in values
     )
+    example = re.compile(f"#\\s?({'|'.join(values)})\\s[0-9]+$")
     assert [line for line in lines if line.startswith("#")] == [
-        line for line in LOGIN_DEFS[name].splitlines() if line.startswith("#") and line != "#HOME_MODE\t0700"
+        line for line in LOGIN_DEFS[name].splitlines() if line.startswith("#") and not example.match(line)
     ]
+
+
+@pytest.mark.parametrize("key", ["pass_min_days", "sha_rounds"])
+def test_a_value_of_login_defs_can_be_left_to_the_distribution(salt_of, key):
+    salt = salt_of("debian-12")
+    every = one_file(salt, "users.sls", {})
+    assert len(every) - len(one_file(salt, "users.sls", {"base": {"hardening": {key: None}}})) == (
+        1 if "days" in key else 2
+    )
 
 
 def test_a_umask_is_written_only_if_the_pillar_has_one(salt_of, tmp_path):
