@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,8 +87,10 @@ def scan(space: Workspace) -> Report:
     """Scan the image's tree. Returns one verdict per profile, per proof that fails, and one for Lynis.
 
     The results of the scanners are kept in build/<target>/scan. Raises VaultCubeError if the image is not built, or a
-    scanner cannot run.
+    scanner is missing or cannot run.
     """
+    if shutil.which("oscap") is None:
+        raise VaultCubeError("oscap is missing: install openscap-scanner, or run `make scan`")
     lower = enter.tree(space, Inputs.read(space).keys)
     results = space.build / "scan"
     results.mkdir(parents=True, exist_ok=True)

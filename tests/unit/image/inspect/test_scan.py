@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from vault_cube.errors import VaultCubeError
 from vault_cube.image.inspect import scan
 from vault_cube.image.inspect.scan import Group, Tailoring
 
@@ -116,3 +117,9 @@ def test_a_booted_guest_has_a_threshold_of_its_own():
     assert scan.judge_lynis(report, TAILORING).status == "ok"
     booted = scan.judge_lynis(report, TAILORING, booted=True)
     assert (booted.status, booted.threshold) == ("fault", "index 80")
+
+
+def test_a_missing_scanner_is_named_with_its_package(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(VaultCubeError, match="oscap is missing: install openscap-scanner"):
+        scan.scan(None)
