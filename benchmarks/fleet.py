@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -133,6 +134,9 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, nargs="+", default=[25, 50])
     parser.add_argument("--runs", type=int, default=3)
     chosen = parser.parse_args()
+    # a process in the background of a script ignores Ctrl-C; the boxes must end with this process
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from fake_nvml import compile_library
     from stack import Fleet
 
