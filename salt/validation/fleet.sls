@@ -76,7 +76,6 @@ the fleet's minion has its configuration:
         tcp_keepalive_idle: {{ fleet.keepalive.idle_s }}
         tcp_keepalive_intvl: {{ fleet.keepalive.interval_s }}
         tcp_keepalive_cnt: {{ fleet.keepalive.probes }}
-        master_alive_interval: {{ fleet.keepalive.idle_s }}
         return_retry_tries: 20
         cache_jobs: True
 
