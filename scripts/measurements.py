@@ -207,7 +207,8 @@ SUBJECTS = (
         harness,
     ),
     Subject(
-        "fleet", "A fleet under one master", "fleet", "sudo .venv/bin/python benchmarks/fleet.py --boxes 10 25 50",
+        "fleet", "A fleet under one master", "fleet(-[0-9]+)?",
+        "sudo .venv/bin/python benchmarks/fleet.py --boxes 10 25 50",
         "Minions, master, salt-api and nginx on one machine, each box in a network namespace with fake GPUs.", fleet,
     ),
     Subject(
