@@ -42,7 +42,7 @@ StandardOutput=file:{INSIDE}/out/log
 StandardError=file:{INSIDE}/out/log
 """
 ROUNDS = """\
-import json, os, subprocess
+import json, os, shutil, subprocess
 from pathlib import Path
 
 HERE, ROUNDS, SECONDS = Path("/srv/sandbox"), *json.loads(Path("/srv/sandbox/effort.json").read_text())
@@ -77,6 +77,8 @@ for number in range(ROUNDS):
             chosen += settings if name == "with" else []
             words = [word for setting in chosen for word in ("-p", setting)]
             words += [word for value in LOCAL for word in ("-E", value)]
+            # a workload starts in an empty folder, as in gpu.benchmark
+            shutil.rmtree("/var/lib/sandbox", ignore_errors=True)
             ran = subprocess.run(["systemd-run", "--wait", "--pipe", "--collect", "--quiet", *words, *command],
                                  capture_output=True, text=True, check=False)
             print(number, workload, name, ran.returncode, ran.stderr[-2000:] if ran.returncode else "", flush=True)
