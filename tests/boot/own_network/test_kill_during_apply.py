@@ -22,7 +22,7 @@ echo '{{}}' > /etc/docker/daemon.json
 rm -f /etc/systemd/journald.conf.d/zz-vault-cube.conf /etc/systemd/system/vault-cube-disks.service
 rm -rf /etc/vault-cube/monitoring /etc/cloud/cloud.cfg.d/zz-vault-cube.cfg
 systemctl --quiet disable fail2ban.service vault-cube-disks.timer
-chmod 0777 /etc/modprobe.d
+chmod 0777 /var/log/journal
 chown nobody /etc/modprobe.d/vault-cube.conf
 ln -sf /etc/passwd /etc/modules-load.d/vault-cube.conf
 usermod --password '$6$x$y' root

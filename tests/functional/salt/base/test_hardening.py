@@ -138,13 +138,21 @@ def test_login_defs_has_each_of_the_pillar_s_values_once(salt_of, tmp_path, name
     ]
 
 
-@pytest.mark.parametrize("key", ["pass_min_days", "sha_rounds"])
-def test_a_value_of_login_defs_can_be_left_to_the_distribution(salt_of, key):
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [("pass_min_days", {"PASS_MIN_DAYS"}), ("sha_rounds", {"SHA_CRYPT_MIN_ROUNDS", "SHA_CRYPT_MAX_ROUNDS"})],
+)
+def test_a_value_of_login_defs_can_be_left_to_the_distribution(salt_of, key, names):
     salt = salt_of("debian-12")
-    every = one_file(salt, "users.sls", {})
-    assert len(every) - len(one_file(salt, "users.sls", {"base": {"hardening": {key: None}}})) == (
-        1 if "days" in key else 2
-    )
+    with_none = one_file(salt, "users.sls", {"base": {"hardening": {key: None}}})
+    assert set(one_file(salt, "users.sls", {})) - set(with_none) == {
+        f"new accounts have the pillar's {name}" for name in names
+    }
+
+
+def test_zero_days_are_a_value(salt_of):
+    states = one_file(salt_of("debian-12"), "users.sls", {"base": {"hardening": {"pass_min_days": 0}}})
+    assert states["new accounts have the pillar's PASS_MIN_DAYS"]["file.replace"]["repl"] == "PASS_MIN_DAYS\t0"
 
 
 def test_a_umask_is_written_only_if_the_pillar_has_one(salt_of, tmp_path):
