@@ -127,6 +127,9 @@ def opened(request: urllib.request.Request, **options: Any) -> Any:
     """Send a request. Raises pepper's own exception, which it prints in one line, for what it would show in full."""
     from pepper.exceptions import PepperException
 
+    # a handler in Python runs when a read returns, and the read of a TLS handshake does not return after Ctrl-C if the
+    # signal came just before it; pepper has asked for user and password before its first request, so nothing is undone
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return urllib.request.urlopen(request, **options)  # noqa: S310 `checked` refuses all but https
     except urllib.error.HTTPError as err:

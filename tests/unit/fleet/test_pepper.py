@@ -1,14 +1,19 @@
 """fleet-pepper: exit codes, and servers that it refuses to send a password to."""
 
+import contextlib
 import http.server
 import importlib
 import os
+import pty
+import select
 import signal
 import socket
 import socketserver
 import subprocess
 import sys
+import termios
 import threading
+import time
 import urllib.error
 import urllib.request
 from urllib.parse import quote, unquote
@@ -171,16 +176,59 @@ def test_a_server_that_is_not_there_is_one_line():
         pepper.opened(urllib.request.Request("http://127.0.0.1:1/", b"x"))
 
 
-def test_ctrl_c_is_no_success():
-    """pepper itself ends with 0."""
+@pytest.fixture
+def waiting(tmp_path):
+    """waiting(LISTENER): fleet-pepper, connected to a server, and the connection, on which nothing was sent."""
+    with contextlib.ExitStack() as stack:
+
+        def started(listener):
+            words = [sys.executable, "-m", "vault_cube.fleet.pepper", "*", "test.ping"]
+            environment = {"SALTAPI_URL": f"https://127.0.0.1:{listener.getsockname()[1]}", "SALTAPI_EAUTH": "pam"}
+            environment |= {"SALTAPI_USER": "x", "SALTAPI_PASS": "x", "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+            ran = stack.enter_context(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE))
+            stack.callback(ran.kill)
+            listener.settimeout(60)
+            return ran, stack.enter_context(listener.accept()[0])
+
+        yield started
+
+
+@pytest.mark.parametrize("delay", [0, 1e-6, 1e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.01, 0.5])
+def test_ctrl_c_is_no_success(waiting, delay):
+    """pepper ends with 0. The shell shows 130; a signal that comes just before a read must not be lost."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        words = [sys.executable, "-m", "vault_cube.fleet.pepper", "*", "test.ping"]
-        environment = {"SALTAPI_URL": f"https://127.0.0.1:{port}", "SALTAPI_USER": "x", "SALTAPI_PASS": "x"}
-        environment |= {"SALTAPI_EAUTH": "pam", "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
-        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as ran:
-            silent.settimeout(60)
-            connection, _ = silent.accept()
+        ran, _ = waiting(silent)
+        time.sleep(delay)
+        ran.send_signal(signal.SIGINT)
+        assert ran.wait(timeout=60) == -signal.SIGINT
+
+
+def test_ctrl_c_in_an_answer_that_does_not_end(waiting):
+    """The client has read the start of the answer, which is TLS's, and waits for its rest."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ran, connection = waiting(silent)
+        assert connection.recv(5)
+        connection.sendall(b"\x16\x03\x03")
+        ran.send_signal(signal.SIGINT)
+        assert ran.wait(timeout=60) == -signal.SIGINT
+
+
+def test_ctrl_c_at_the_password_prompt_leaves_the_terminal_as_it_was(tmp_path):
+    terminal, other_end = pty.openpty()
+    before = termios.tcgetattr(other_end)
+    words = [sys.executable, "-m", "vault_cube.fleet.pepper", "-u", "https://127.0.0.1:1", "-a", "pam", "--username", "x"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    with subprocess.Popen([*words, "*", "test.ping"], env=environment, stdin=other_end, stdout=other_end,
+                          stderr=other_end, start_new_session=True) as ran:  # fmt: skip
+        try:
+            shown = b""
+            while b"Password:" not in shown:
+                assert select.select([terminal], [], [], 60)[0], shown
+                shown += os.read(terminal, 1000)
             ran.send_signal(signal.SIGINT)
             assert ran.wait(timeout=60) == 130
-            connection.close()
+        finally:
+            ran.kill()
+    assert termios.tcgetattr(other_end) == before
+    os.close(terminal)
+    os.close(other_end)
