@@ -127,9 +127,6 @@ def opened(request: urllib.request.Request, **options: Any) -> Any:
     """Send a request. Raises pepper's own exception, which it prints in one line, for what it would show in full."""
     from pepper.exceptions import PepperException
 
-    # a handler in Python runs when a read returns, and the read of a TLS handshake does not return after Ctrl-C if the
-    # signal came just before it; pepper has asked for user and password before its first request, so nothing is undone
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return urllib.request.urlopen(request, **options)  # noqa: S310 `checked` refuses all but https
     except urllib.error.HTTPError as err:
@@ -143,6 +140,16 @@ def opened(request: urllib.request.Request, **options: Any) -> Any:
         raise PepperException(f"{request.full_url}: {err.code}: {' '.join(str(answer).split())[:300]}") from err
     except OSError as err:
         raise PepperException(f"{request.full_url}: {getattr(err, 'reason', None) or err}") from err
+
+
+def interruptible(request: urllib.request.Request, **options: Any) -> Any:
+    """Do what `opened` does; from now on, Ctrl-C ends the process at once.
+
+    A handler in Python runs after a blocked read has returned, and the read of a TLS handshake does not return if the
+    signal came just before it. pepper has asked for user and password before its first request: nothing is left undone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return opened(request, **options)
 
 
 def interrupted(*_: object) -> None:
@@ -167,7 +174,7 @@ def main(arguments: Sequence[str]) -> int:
     pepper.script.PepperRetcode.validate = staticmethod(
         lambda _options, result: exit_code(json.loads(result)["return"] if isinstance(result, str) else result)
     )
-    pepper.libpepper.urlopen = opened
+    pepper.libpepper.urlopen = interruptible
     signal.signal(signal.SIGINT, interrupted)
     sys.argv = ["fleet-pepper", *arguments]
     return int(pepper.script.Pepper()() or 0)

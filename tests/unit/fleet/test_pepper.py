@@ -216,10 +216,11 @@ def test_ctrl_c_in_an_answer_that_does_not_end(waiting):
 def test_ctrl_c_at_the_password_prompt_leaves_the_terminal_as_it_was(tmp_path):
     terminal, other_end = pty.openpty()
     before = termios.tcgetattr(other_end)
-    words = [sys.executable, "-m", "vault_cube.fleet.pepper", "-u", "https://127.0.0.1:1", "-a", "pam", "--username", "x"]
+    words = [sys.executable, "-m", "vault_cube.fleet.pepper", "-u", "https://127.0.0.1:1", "-a", "pam"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    with subprocess.Popen([*words, "*", "test.ping"], env=environment, stdin=other_end, stdout=other_end,
-                          stderr=other_end, start_new_session=True) as ran:  # fmt: skip
+    words += ["--username", "x", "*", "test.ping"]
+    files = dict.fromkeys(["stdin", "stdout", "stderr"], other_end)
+    with subprocess.Popen(words, env=environment, start_new_session=True, **files) as ran:
         try:
             shown = b""
             while b"Password:" not in shown:
