@@ -94,6 +94,13 @@ def mkosi(result: Mapping[str, Any]) -> Iterator[Row]:
         yield Row(f"mkosi {result['mkosi']} · size of {name}", round(packed["bytes"] / 1e9, 2), "GB")
 
 
+def sandboxes(result: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield the ratio of each rate with the sandbox to that without."""
+    for name, rate in result["rates"].items():
+        ratio = rate["ratio"]
+        yield Row(name, ratio["median"], "times the rate without", ratio.get("low"), ratio.get("high"))
+
+
 def unchanged(result: Mapping[str, Any]) -> Iterator[Row]:
     """Yield the time to compute all keys, and that of `make image` when nothing has changed."""
     yield from medians(result)
@@ -210,6 +217,13 @@ SUBJECTS = (
         "fleet", "A fleet under one master", "fleet(-[0-9]+)?",
         "sudo .venv/bin/python benchmarks/fleet.py --boxes 10 25 50",
         "Minions, master, salt-api and nginx on one machine, each box in a network namespace with fake GPUs.", fleet,
+    ),
+    Subject(
+        "sandbox", "Training and vLLM in the sandbox of the units", "sandbox",
+        "sudo .venv/bin/python benchmarks/sandbox.py --results benchmarks/results",
+        "On the processor, under the image's own systemd in a container, with and without the sandbox in turn. "
+        "A ratio of 1 means that the sandbox costs nothing.",
+        sandboxes,
     ),
     Subject(
         "kills", "Killed builds", "kills",

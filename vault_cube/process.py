@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -48,6 +49,12 @@ class Missing(CommandFailed):
 
 class TimedOut(CommandFailed):
     """The command did not finish in time, and was killed."""
+
+
+def required(program: str, package: str) -> None:
+    """Check that a program is installed. Raises Missing, which names the Debian package to install."""
+    if not shutil.which(program):
+        raise Missing(f"{program} is missing: install {package}")
 
 
 def run(

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.layers import chroot, repository
 from vault_cube.image.locks import aptlock, mirrors, pylock
@@ -78,8 +79,7 @@ def versus(target: str, profiles: Sequence[str], saved_tree: Path | None) -> dic
     """
     if os.geteuid():
         raise VaultCubeError("making trees requires root; run it with sudo")
-    if not shutil.which("mmdebstrap"):
-        raise VaultCubeError("mmdebstrap is missing; run `apt-get install mmdebstrap`")
+    process.required("mmdebstrap", "mmdebstrap")
     lock = aptlock.AptLock.read(CHECKOUT / "locks" / target / "apt.lock")
     result: dict[str, Any] = {
         "benchmark": "mkosi",

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from vault_cube import errors, process
+from vault_cube.errors import VaultCubeError
 
 
 def test_the_output_is_captured():
@@ -143,3 +144,9 @@ def test_the_runner_imports_nothing_heavy():
     heavy = "print(sorted({name.partition('.')[0] for name in sys.modules} & {'rich', 'pydantic', 'yaml', 'requests'}))"
     program = f"import sys, vault_cube.process; {heavy}"
     assert process.run([sys.executable, "-c", program]).stdout == "[]\n"
+
+
+def test_a_required_program_that_is_missing_is_named_with_its_package():
+    process.required("sh", "dash")
+    with pytest.raises(VaultCubeError, match=r"^no-such-program is missing: install its-package$"):
+        process.required("no-such-program", "its-package")

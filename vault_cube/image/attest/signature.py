@@ -106,10 +106,8 @@ def _allowed(signers: Path, folder: Path, namespace: str) -> Path:
 
 
 def _keygen(arguments: list[str | Path], stdin: bytes | None = None, *, interactive: bool = False) -> process.Result:
-    try:
-        return process.run(["ssh-keygen", *arguments], input=stdin, interactive=interactive, ok=None)
-    except process.Missing as err:
-        raise VaultCubeError("ssh-keygen is missing: install openssh-client") from err
+    process.required("ssh-keygen", "openssh-client")
+    return process.run(["ssh-keygen", *arguments], input=stdin, interactive=interactive, ok=None)
 
 
 def _reason(text: str) -> str:

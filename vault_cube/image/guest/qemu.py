@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vault_cube import process
 from vault_cube.errors import VaultCubeError
 from vault_cube.image.guest.seed import LABEL, Seed
 
@@ -34,8 +34,7 @@ class Qemu:
     def of_host(cls) -> Qemu:
         """Use this machine's QEMU. Raises VaultCubeError if QEMU or OVMF is missing."""
         for program in ("qemu-system-x86_64", "qemu-img"):
-            if not shutil.which(program):
-                raise VaultCubeError(f"{program} is missing: install qemu-system-x86 and qemu-utils")
+            process.required(program, "qemu-system-x86 and qemu-utils")
         return cls(("qemu-system-x86_64",), ("qemu-img",), *_firmware(Path("/")))
 
     @classmethod

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vault_cube import process
-from vault_cube.errors import VaultCubeError
 
 LABEL = "CIDATA"
 
@@ -58,8 +57,7 @@ def seed(user: str, port: int) -> Iterator[Seed]:
     user: an account of the image. port: port of the guest's sshd.
     Raises VaultCubeError if ssh-keygen is missing.
     """
-    if not shutil.which("ssh-keygen"):
-        raise VaultCubeError("ssh-keygen is missing: install openssh-client")
+    process.required("ssh-keygen", "openssh-client")
     with vanishing("seed") as work:
         key, folder = work / "key", work / "seed"
         process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "vault-cube throw-away", "-f", key])

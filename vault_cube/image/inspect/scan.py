@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,8 +88,7 @@ def scan(space: Workspace) -> Report:
     The results of the scanners are kept in build/<target>/scan. Raises VaultCubeError if the image is not built, or a
     scanner is missing or cannot run.
     """
-    if shutil.which("oscap") is None:
-        raise VaultCubeError("oscap is missing: install openscap-scanner, or run `make scan`")
+    process.required("oscap", "openscap-scanner, or run `make scan`")
     lower = enter.tree(space, Inputs.read(space).keys)
     results = space.build / "scan"
     results.mkdir(parents=True, exist_ok=True)
