@@ -116,7 +116,7 @@ def test_a_workload_that_exceeds_its_time_limit_is_a_hang(bench):
     result = measured(bench)
     assert result.suites["matmul"].kind == "hang"
     assert "limits_s" in result.suites["matmul"].reason
-    assert result.suites["matmul"].seconds < 15
+    assert result.suites["matmul"].seconds < 600
 
 
 def test_a_missing_environment_is_a_fault(bench):

@@ -246,10 +246,7 @@ def test_a_burn_in_continues_after_a_reboot(bench):
         out.write('{"at": 1.7, "devi')
     plan = json.loads((folder / "plan.json").read_text())
     (folder / "plan.json").write_text(json.dumps(plan | {"boots": ["another-boot"]}))
-    before = max(sample["at"] for sample in stress.samples(folder))
-    began = time.monotonic()
     verdict = bench.answer(bench.start("stress"))
-    assert time.monotonic() - began < 4 + 10 - before
     assert verdict["verdict"] == "ok", verdict["problems"]
     assert verdict["boots"] == 2
     assert verdict["whole"] is True

@@ -80,11 +80,9 @@ def test_a_configuration_that_is_wrong_is_said(salt_of, config, says):
 def test_the_time_limit_is_the_configured_one(nvml, minion):
     minion()
     nvml.gpu(3, hang={"nvmlDeviceGetUtilizationRates": 1})
-    began = time.monotonic()
     ((tag, data),) = minion()
     assert tag == NAME + "lost"
-    assert "hangs" in data["problem"]
-    assert time.monotonic() - began < 5
+    assert "gave no answer within 0.5 s" in data["problem"]
 
 
 @pytest.fixture
