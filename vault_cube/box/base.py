@@ -186,7 +186,8 @@ def the_firewall_in_force(place: Place) -> Verdict:
     if wanted_routes:
         threshold += f", of containers {sorted(wanted_routes)} (base:firewall:container_tcp)"
     good = closed and ports >= wanted and routes >= wanted_routes
-    return verdict(good, f"{evidence}; {' '.join(status.split()[:6])}", threshold)
+    policy = re.findall(r"^(?:Status|Default): .+", status, re.M)
+    return verdict(good, "; ".join([evidence, *policy]), threshold)
 
 
 def the_ssh_jail(place: Place) -> Verdict:
@@ -195,7 +196,10 @@ def the_ssh_jail(place: Place) -> Verdict:
     ran = command(["fail2ban-client", "get", "sshd", "maxretry"], 30)
     status = command(["fail2ban-client", "status", "sshd"], 30).stdout
     good = ran.stdout.strip() == str(place.settings.base.fail2ban.failures) and "Journal matches" in status
-    return verdict(good, " ".join(status.split())[:200] or last_line(ran.stderr), "base:fail2ban")
+    counts = [": ".join(pair) for pair in re.findall(r"((?:Currently|Total) \w+):\s+(\d+)", status)]
+    reads = "reads the journal" if "Journal matches" in status else "does not read the journal"
+    evidence = f"{reads}; {', '.join(counts)}" if status.strip() else last_line(ran.stderr)
+    return verdict(good, evidence, "base:fail2ban")
 
 
 def docker_answers(place: Place) -> Verdict:

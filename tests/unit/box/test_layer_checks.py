@@ -460,3 +460,60 @@ def test_a_unit_that_does_not_start_at_boot_is_a_fault(place, answers, state):
     answers["systemctl"] = (0, f"{state}\n")
     verdict = base.units_start_at_boot(place(changes={"base": {"units": ["ssh.socket"], "units_off": []}}))
     assert (verdict.status, verdict.evidence) == (checks.FAULT, f"ssh.socket is {state or 'missing'}")
+
+
+JAIL = """Status for the jail: sshd
+|- Filter
+|  |- Currently failed:\t2
+|  |- Total failed:\t9
+|  `- Journal matches:\t_SYSTEMD_UNIT=ssh.service + _COMM=sshd
+`- Actions
+   |- Currently banned:\t1
+   |- Total banned:\t3
+   `- Banned IP list:\t203.0.113.7
+"""
+COUNTS = "Currently failed: 2, Total failed: 9, Currently banned: 1, Total banned: 3"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "jail", "status", "evidence"),
+    [
+        ((0, "5\n"), (0, JAIL), "ok", f"reads the journal; {COUNTS}"),
+        ((0, "3\n"), (0, JAIL), "fault", f"reads the journal; {COUNTS}"),
+        ((0, "5\n"), (0, JAIL.replace("Journal matches", "File list")), "fault",
+         f"does not read the journal; {COUNTS}"),
+        ((255, ""), (255, ""), "fault", "Failed to access socket path"),
+    ],
+)  # fmt: skip
+def test_the_ssh_jail_is_shown_by_its_counts(place, monkeypatch, numbers, jail, status, evidence):
+    def command(words, _seconds):
+        code, output = numbers if words[1] == "get" else jail
+        return process.Result(code, output, "" if output else "Failed to access socket path: is fail2ban running?\n")
+
+    monkeypatch.setattr(base, "command", command)
+    verdict = base.the_ssh_jail(place(live=True))
+    assert verdict.status == status
+    assert verdict.evidence.startswith(evidence)
+
+
+@pytest.mark.parametrize(
+    ("policy", "rules", "status", "evidence"),
+    [
+        ("deny (incoming), allow (outgoing), deny (routed)", "22/tcp ALLOW IN Anywhere", "ok", "ports [22]; "),
+        ("allow (incoming), allow (outgoing), deny (routed)", "22/tcp ALLOW IN Anywhere", "fault", "ports [22]; "),
+        ("deny (incoming), allow (outgoing), deny (routed)", "", "fault", "ports []; "),
+        ("deny (incoming), allow (outgoing), deny (routed)", "22/tcp ALLOW IN Anywhere\n80/tcp ALLOW IN Anywhere", "ok",
+         "ports [22], opened by the owner: [80]; "),
+    ],
+)  # fmt: skip
+def test_the_firewall_is_shown_with_its_policy(place, answers, policy, rules, status, evidence):
+    printed = f"Status: active\nLogging: on (low)\nDefault: {policy}\nNew profiles: skip\n\nTo Action From\n{rules}\n"
+    answers["ufw"] = (0, printed)
+    verdict = base.the_firewall_in_force(place(live=True))
+    assert (verdict.status, verdict.evidence) == (status, f"{evidence}Status: active; Default: {policy}")
+
+
+def test_a_firewall_that_is_off_is_shown_as_such(place, answers):
+    answers["ufw"] = (0, "Status: inactive\n")
+    verdict = base.the_firewall_in_force(place(live=True))
+    assert (verdict.status, verdict.evidence) == ("fault", "ports []; Status: inactive")
