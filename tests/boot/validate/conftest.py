@@ -83,8 +83,8 @@ def salt(host):
 
 
 @pytest.fixture(scope="session")
-def settings(salt):
-    """The box's own pillar, after validation."""
+def box_settings(salt):
+    """The box's own pillar, after validation; `settings` is that of the image, which is booted without HOST."""
     return check(salt("pillar.raw")[0])
 
 

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.validate
 NO_KEY = ("-o", "PubkeyAuthentication=no")
 
 
-def test_ssh_shows_the_banner_before_login(target, settings):
+def test_ssh_shows_the_banner_before_login(target, box_settings):
     done = target.ssh(*NO_KEY, "-o", "PreferredAuthentications=none", "-l", target.user)
-    assert settings.base.ssh.banner in done.stderr
+    assert box_settings.base.ssh.banner in done.stderr
     # no password, no keyboard-interactive, no host-based login
     assert "Permission denied (publickey)." in done.stderr
 
@@ -49,11 +49,11 @@ def test_no_account_lets_a_password_in(host):
     assert [line.split(":")[0] for line in shadow.splitlines() if line.split(":")[1][:1] not in ("!", "*")] == []
 
 
-def test_ssh_offers_the_pillar_s_algorithms_only(target, settings):
+def test_ssh_offers_the_pillar_s_algorithms_only(target, box_settings):
     done = target.ssh("-i", target.key, "-o", "IdentitiesOnly=yes", "-l", target.user, "-vv")
     offer = done.stderr.partition("peer server KEXINIT proposal")[2]
     offered = {name: set(words.split(",")) for name, words in re.findall(r"^debug2: ([^:\n]+): (\S+)\r?$", offer, re.M)}
-    ssh = settings.base.ssh
+    ssh = box_settings.base.ssh
     # markers of the protocol, which are no algorithms
     markers = {name for name in offered["KEX algorithms"] if name.startswith(("ext-info-", "kex-strict-"))}
     assert offered["KEX algorithms"] - markers == set(ssh.key_exchange)
@@ -62,21 +62,21 @@ def test_ssh_offers_the_pillar_s_algorithms_only(target, settings):
     assert offered["MACs stoc"] == set(ssh.macs)
 
 
-def test_only_ports_that_the_pillar_or_the_owner_opened_answer(target, settings, host, remote):
-    allowed = set(settings.base.firewall.allow_tcp)
+def test_only_ports_that_the_pillar_or_the_owner_opened_answer(target, box_settings, host, remote):
+    allowed = set(box_settings.base.firewall.allow_tcp)
     with host.sudo():
         status = host.check_output("ufw status")
     allowed |= {int(port) for port in re.findall(r"^(\d+)(?:/tcp)?\s+ALLOW", status, re.M)}
     scan = [sys.executable, port_scan.__file__, target.address, "1-65535"]
     answers = set(json.loads(process.run(scan, timeout_s=600).stdout))
     assert answers - allowed == set()
-    assert settings.base.ssh.port in answers
+    assert box_settings.base.ssh.port in answers
 
 
-def test_names_of_the_local_network_are_not_answered(host, settings):
+def test_names_of_the_local_network_are_not_answered(host, box_settings):
     with host.sudo():
         listening = host.check_output("ss --no-header --listening --tcp --udp --numeric")
     ports = {line.split()[4].rpartition(":")[2] for line in listening.splitlines()}
     assert ports
-    assert ("5355" in ports) == settings.base.resolver.llmnr
-    assert ("5353" in ports) == settings.base.resolver.multicast_dns
+    assert ("5355" in ports) == box_settings.base.resolver.llmnr
+    assert ("5353" in ports) == box_settings.base.resolver.multicast_dns
