@@ -51,10 +51,13 @@ class TimedOut(CommandFailed):
     """The command did not finish in time, and was killed."""
 
 
-def required(program: str, package: str) -> None:
-    """Check that a program is installed. Raises Missing, which names the Debian package to install."""
+def required(program: str, packages: str) -> None:
+    """Check that a program is installed. Raises Missing.
+
+    packages: the Debian packages that have it, as the message names them after "install".
+    """
     if not shutil.which(program):
-        raise Missing(f"{program} is missing: install {package}")
+        raise Missing(f"{program} is missing: install {packages}")
 
 
 def run(

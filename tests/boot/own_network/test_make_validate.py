@@ -38,7 +38,7 @@ def test_a_booted_box_passes_from_inside_and_outside(disk, expected):
     assert {name: bad for name, bad in verdicts.items() if bad} == {}
     assert ran.returncode == 0
     assert f"Validation of {expected.user}@{GUEST}" in (TOP / "build/validate/index.html").read_text()
-    disk.end()
+    disk.end()  # the next test boots a guest of its own
 
 
 def test_without_a_host_the_image_is_booted(image, space):

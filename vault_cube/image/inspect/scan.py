@@ -88,7 +88,7 @@ def scan(space: Workspace) -> Report:
     The results of the scanners are kept in build/<target>/scan. Raises VaultCubeError if the image is not built, or a
     scanner is missing or cannot run.
     """
-    process.required("oscap", "openscap-scanner, or run `make scan`")
+    process.required("oscap", "openscap-scanner")
     lower = enter.tree(space, Inputs.read(space).keys)
     results = space.build / "scan"
     results.mkdir(parents=True, exist_ok=True)
